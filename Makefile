@@ -1,0 +1,49 @@
+# The commands of slotwise. Everything here needs Python 3.11+ and make, nothing else.
+# ARGS passes on: make test ARGS="-k premium", make run ARGS="--help".
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test check bench lock
+
+help: ## Say what each command is for
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(READY) ## Install slotwise and its locked dependencies into .venv
+
+# The stamp is younger than the lock and the project file, or the installation is made again.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "slotwise needs Python 3.11 or newer, and $(PYTHON) is not: install one and say which, as in 'make venv PYTHON=python3.12'." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+run: $(READY) ## Start broker, database, router, web page and a sample stream on this machine
+	$(BIN)/slotwise up --sample $(ARGS)
+
+test: $(READY) ## Run the tests; what cannot run here is skipped with its reason
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Format, lint, types and import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy streams schemas tests
+	$(BIN)/lint-imports
+
+bench: $(READY) ## Measure against the budgets
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# uv does the resolving, from a throw-away environment: nobody needs it to install, test or run.
+lock: ## Renew requirements.lock from pyproject.toml
+	@set -eu; tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; \
+	$(PYTHON) -m venv "$$tool"; \
+	"$$tool/bin/pip" install --quiet --disable-pip-version-check 'uv>=0.9'; \
+	"$$tool/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --custom-compile-command 'make lock' --extra dev pyproject.toml -o requirements.lock

@@ -1,0 +1,257 @@
+"""What arrives and what leaves: one frozen struct a record, as the wire contract spells it.
+
+`codec.py` turns bytes into these and says why it cannot. Field names are public and change only with a
+new schema version. Unknown fields are ignored: nothing decides by what it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.vocabulary import (
+    Bar,
+    Complexity,
+    Count,
+    Dimension,
+    Fit,
+    Id,
+    Mode,
+    Objective,
+    OnFailure,
+    OutcomeStatus,
+    Percent,
+    Profile,
+    ReasonCode,
+    Share,
+    Strategy,
+    Text,
+    Tier,
+    Time,
+    Tokens,
+    Verdict,
+    Word,
+)
+
+Names = Annotated[tuple[Word, ...], Meta(max_length=1000)]
+
+
+class Affinity(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a task has context already: a slot, or any slot of an account."""
+
+    slot_id: Id | None = None
+    account: Id | None = None
+
+
+class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One unit of agent work that wants a slot (topic `task.pending`)."""
+
+    task_id: Id
+    pool: Id
+    #: When it happened, says the producer; waits are counted from it, decisions never read it as a clock.
+    at: Time
+    title: Text = ""
+    #: Rating a model must reach, by dimension; all of them must be met.
+    requires: dict[Dimension, Bar] = {}
+    priority: Percent = 50
+    #: Priority of the quest the task belongs to; a field of its own: 95 and more lifts.
+    quest_priority: Percent = 0
+    #: Expected value of doing the task. Absent: computed from the four ingredients, else unknown.
+    ev: float | None = None
+    importance: float | None = None
+    tractability: float | None = None
+    impact: float | None = None
+    estimated_cost: float | None = None
+    layer: Word | None = None
+    lane: Word | None = None
+    agent_role: Word | None = None
+    task_type: Word | None = None
+    complexity: Complexity | None = None
+    output_length_target: Tokens | None = None
+    has_revision_history: bool = False
+    context_richness: Share | None = None
+    requires_reasoning: bool = False
+    input_tokens: Tokens = 0
+    output_tokens: Tokens | None = None
+    tenant_id: Word | None = None
+    floor_model: Word | None = None
+    strategy: Strategy | None = None
+    objective: Objective | None = None
+    profile: Profile | None = None
+    max_tier: Tier | None = None
+    allow_providers: Names = ()
+    deny_providers: Names = ()
+    local_only: bool = False
+    deadline: Time | None = None
+    not_before: Time | None = None
+    attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
+    affinity: Affinity | None = None
+    on_failure: OnFailure = "retry"
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """How the work on a slot ended, told by the slot that is free again."""
+
+    task_id: Id
+    status: OutcomeStatus
+    input_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+    cost_usd: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
+    latency_s: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
+    quality: Share | None = None
+    accepted: bool | None = None
+    error_class: Word | None = None
+    fit: Fit | None = None
+
+
+class SlotFreed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A slot announces itself, or is free again (topic `slot.freed`)."""
+
+    slot_id: Id
+    pool: Id
+    at: Time
+    #: Required when the router does not know the slot yet.
+    model: Word | None = None
+    account: Id | None = None
+    #: The number under which it held its task; absent on a first announcement and after a restart.
+    lease: Count | None = None
+    outcome: Outcome | None = None
+
+
+class Control(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """What every operator event says (topic `fleet.control`); with `pool` it concerns that pool, else all."""
+
+    control_id: Id
+    at: Time
+    by: Word
+    pool: Id | None = None
+
+
+class ModelExhausted(Control, frozen=True, kw_only=True, tag="model.exhausted"):
+    """A product's quota is used up until a moment."""
+
+    until: Time
+    product: Word | None = None
+    model: Word | None = None
+    account: Id | None = None
+
+
+class ModelRestored(Control, frozen=True, kw_only=True, tag="model.restored"):
+    """Exhausted marks and drains of what is named end now."""
+
+    product: Word | None = None
+    model: Word | None = None
+    account: Id | None = None
+
+
+class ModelDrained(Control, frozen=True, kw_only=True, tag="model.drained"):
+    """An operator takes a model out of service, for good or until a moment."""
+
+    model: Word
+    until: Time | None = None
+
+
+class QuotaUpdated(Control, frozen=True, kw_only=True, tag="quota.updated"):
+    """Usage of one window of one account, as the provider reports it."""
+
+    provider: Word
+    product: Word
+    window: Word
+    utilisation: Annotated[float, Meta(ge=0.0, le=1000.0)]
+    account: Id | None = None
+    resets_at: Time | None = None
+    status: Word | None = None
+
+
+class BudgetCredited(Control, frozen=True, kw_only=True, tag="budget.credited"):
+    """A tenant's budget in one pool grows, or shrinks when negative."""
+
+    tenant_id: Word
+    pool: Id
+    amount_usd: Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class PolicyActivated(Control, frozen=True, kw_only=True, tag="policy.activated"):
+    """From here on another policy and catalogue decide."""
+
+    policy: Word
+    catalog: Word
+    policy_text: Annotated[str, Meta(max_length=131_072)] | None = None
+    catalog_text: Annotated[str, Meta(max_length=131_072)] | None = None
+
+
+class TaskCancelled(Control, frozen=True, kw_only=True, tag="task.cancelled"):
+    """The producer no longer wants the task done."""
+
+    pool: Id
+    task_id: Id
+
+
+class SlotRetired(Control, frozen=True, kw_only=True, tag="slot.retired"):
+    """A slot finishes what it holds and gets nothing new."""
+
+    pool: Id
+    slot_id: Id
+
+
+class LaneRestarted(Control, frozen=True, kw_only=True, tag="lane.restarted"):
+    """A stream of work starts afresh: its monitor state and tuning are reset."""
+
+    lane: Word
+
+
+class Tick(Control, frozen=True, kw_only=True, tag="tick"):
+    """Time passes: something falls due and no other input came. Sent by the lane to its own partition."""
+
+
+FleetControl = (
+    ModelExhausted
+    | ModelRestored
+    | ModelDrained
+    | QuotaUpdated
+    | BudgetCredited
+    | PolicyActivated
+    | TaskCancelled
+    | SlotRetired
+    | LaneRestarted
+    | Tick
+)
+Event = TaskPending | SlotFreed | FleetControl
+
+
+class TaskRouted(Struct, frozen=True, kw_only=True):
+    """A task has a slot (topic `task.routed`). At least once, in order per pool; `decision_id` is the key to dedupe."""
+
+    decision_id: str
+    task_id: Id
+    pool: Id
+    slot_id: Id
+    model: Word
+    tier: Tier
+    #: Sent back by the slot when it is done; a smaller number than the slot's latest is stale.
+    lease: Count
+    lease_expires_at: Time
+    max_tokens: Tokens
+    reason: Text
+    attempt: int
+    decided_at: Time
+    mode: Mode
+    policy: str
+    catalog: str
+
+
+class TaskAwaitSlot(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task waits, or its wait ended without a slot (topic `task.await_slot`)."""
+
+    decision_id: str
+    task_id: Id
+    pool: Id
+    reason_code: ReasonCode
+    reason: Text
+    verdicts: dict[Word, Verdict]
+    waiting_since: Time
+    decided_at: Time
+    mode: Mode
+    #: Place in service order, from 1; absent when the wait is over.
+    position: int | None = None

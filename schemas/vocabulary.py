@@ -1,0 +1,88 @@
+"""The words everything else is written in: ids, units, closed lists and the two clocks' notations.
+
+Nothing here knows a rule. A number that means something has a type of its own, so that a price
+cannot be passed where a time is expected; a closed list is spelled once, here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal, NewType, get_args
+
+from msgspec import Meta
+
+#: Milliseconds since the Unix epoch, UTC. The router's only clock unit.
+Millis = NewType("Millis", int)
+#: Money in millionths of a US dollar, so that sums are exact.
+MicroUsd = NewType("MicroUsd", int)
+#: 1 cheap, 2 middle, 3 premium.
+Tier = Literal[1, 2, 3]
+
+# `$` alone would let a trailing newline through in Python; the look-ahead closes that in every dialect.
+ID_PATTERN: Final = r"^[A-Za-z0-9._:-]{1,128}$(?!\n)"
+TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$(?!\n)"
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN, description="Letters, digits, `.`, `_`, `:`, `-`; 1 to 128 of them.")]
+Time = Annotated[str, Meta(pattern=TIME_PATTERN, description="RFC 3339 in UTC with `Z`; milliseconds optional.")]
+Word = Annotated[str, Meta(min_length=1, max_length=128)]
+Text = Annotated[str, Meta(max_length=8192)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Tokens = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Bar = Annotated[int, Meta(ge=0, le=10)]
+
+Dimension = Literal["coding", "safety", "reasoning", "analysis", "speed", "instruction_following"]
+DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
+Complexity = Literal["trivial", "simple", "standard", "complex", "expert"]
+Strategy = Literal["cheapest_capable", "objective", "preference"]
+Objective = Literal["cost_speed", "balanced", "quality"]
+Profile = Literal["fast", "strong"]
+OnFailure = Literal["escalate", "retry", "drop"]
+OutcomeStatus = Literal["success", "failure", "cancelled"]
+Fit = Literal["good_fit", "underpowered", "overprovisioned", "failed"]
+Mode = Literal["live", "shadow", "replay"]
+
+#: The gates in the order in which they are asked; the first that refuses is the model's verdict.
+Gate = Literal["capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit"]
+GATES: Final[tuple[Gate, ...]] = get_args(Gate)
+#: What a decision says of one model: the gate that refused it, or how far it got.
+Verdict = Literal[
+    "capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit",
+    "busy", "ok", "chosen",
+]  # fmt: skip
+#: How a decision ends a task's wait, or that it goes on.
+DecisionOutcome = Literal["routed", "waiting", "cancelled", "expired", "dead_lettered", "dropped"]
+#: Why: a waiting task's headline, the strategy that routed it, or the end it met.
+ReasonCode = Literal[
+    "cheapest_capable", "lifted", "router_error",
+    "no_capable_model", "capable_busy", "reserved_for_ev", "exhausted", "quota", "credit", "drained", "boundary",
+    "context", "floor",
+    "cancelled", "expired", "dead_lettered", "dropped",
+]  # fmt: skip
+
+TASK_PENDING: Final = "task.pending"
+SLOT_FREED: Final = "slot.freed"
+FLEET_CONTROL: Final = "fleet.control"
+TASK_ROUTED: Final = "task.routed"
+TASK_AWAIT_SLOT: Final = "task.await_slot"
+DECISION_AUDIT: Final = "decision.audit"
+#: The topics a router reads; a journal record names them by their place in this list.
+INPUT_TOPICS: Final = (TASK_PENDING, SLOT_FREED, FLEET_CONTROL)
+
+
+def to_millis(text: str) -> Millis:
+    """Milliseconds of an RFC 3339 UTC time; finer digits are cut.
+
+    Raises:
+        ValueError: the text has the right form but names no real moment (month 13).
+    """
+    moment = datetime.fromisoformat(text)
+    return Millis(int(moment.timestamp()) * 1000 + moment.microsecond // 1000)
+
+
+def from_millis(at_ms: int) -> str:
+    """RFC 3339 in UTC with `Z` and three digits of a second: the only form we write."""
+    seconds, ms = divmod(at_ms, 1000)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"

@@ -1,0 +1,141 @@
+"""Every setting of slotwise: one table of name, default, unit and help.
+
+The command line, the environment (`SLOTWISE_<NAME>`), the README table and validation read this table and
+nothing else. The environment is read once, by `load`, at the edge; everything inside gets the value passed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+ENV_PREFIX: Final = "SLOTWISE_"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that cannot be used; the message names it and what would do."""
+
+
+def _help(text: str, unit: str = "") -> Meta:
+    return Meta(description=text, extra={"unit": unit})
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The values one process runs with."""
+
+    broker: Annotated[str, _help("Kafka bootstrap address; several with commas", "host:port")] = "127.0.0.1:9092"
+    database: Annotated[str, _help("Postgres the audit is written to, as the role that may insert", "DSN")] = (
+        "postgresql://127.0.0.1:5432/slotwise"
+    )
+    group: Annotated[str, _help("Name of this installation: consumer groups and Faust's own topics start with it")] = (
+        "slotwise"
+    )
+    topic_prefix: Annotated[str, _help("Put before every topic name, so that installations can share a broker")] = ""
+    partitions: Annotated[int, Meta(ge=1, le=4096), _help("Partitions of every keyed topic; changing it is a migration")] = 8
+    replication: Annotated[int, Meta(ge=1, le=16), _help("Copies of every partition")] = 1
+    catalog: Annotated[str, _help("Model catalogue; empty: the shipped one", "file")] = ""
+    policy: Annotated[str, _help("Policy; empty: the shipped one", "file")] = ""
+    data_dir: Annotated[str, _help("Where `slotwise up` keeps its data", "directory")] = ".slotwise"
+    instance_id: Annotated[str, _help("Static group membership: a restarted worker with the same id takes over at once")] = ""
+    round_ms_min: Annotated[int, Meta(ge=0, le=60_000), _help("Shortest time a round collects before it decides", "ms")] = 0
+    step_inputs_max: Annotated[int, Meta(ge=1, le=100_000), _help("Most inputs that one step holds", "inputs")] = 1000
+    step_bytes_max: Annotated[
+        int, Meta(ge=65_536, le=64_000_000), _help("Largest journal record; topics are created to take it", "bytes")
+    ] = 8_000_000
+    now_ahead_ms_max: Annotated[
+        int, Meta(ge=0, le=3_600_000), _help("How far a record's time may be ahead of the worker's clock", "ms")
+    ] = 5_000
+    delivery_audit_s: Annotated[
+        float, Meta(gt=0, le=3600), _help("How often delivery is audited for inputs that never came", "s")
+    ] = 1.0
+    session_timeout_s: Annotated[
+        float, Meta(ge=1, le=600), _help("After this silence a worker has left its group", "s")
+    ] = 6.0
+    rebalance_timeout_s: Annotated[
+        float, Meta(ge=1, le=600), _help("How long a rebalance waits for members to rejoin", "s")
+    ] = 3.0
+    recovery_timeout_s: Annotated[
+        float, Meta(ge=1, le=3600), _help("A partition that is not recovered by then ends the worker", "s")
+    ] = 90.0
+    checkpoint_changes_min: Annotated[
+        int, Meta(ge=1, le=10_000_000), _help("Row changes after which a partition is checkpointed again", "rows")
+    ] = 5_000
+    retention_hours: Annotated[
+        float, Meta(gt=0), _help("How long input, output and journal topics keep records", "h")
+    ] = 168.0
+    web_host: Annotated[str, _help("Address of the worker's health, metrics and table pages")] = "127.0.0.1"
+    web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of those pages; 0 picks a free one")] = 6066
+    sink_rows_max: Annotated[
+        int, Meta(ge=1, le=1_000_000), _help("Most decision rows the sink writes in one transaction", "rows")
+    ] = 5_000
+    database_connect_timeout_s: Annotated[int, Meta(ge=1, le=600), _help("Giving up on a connection attempt", "s")] = 5
+    database_statement_timeout_s: Annotated[float, Meta(gt=0, le=3600), _help("Giving up on a statement", "s")] = 30.0
+    database_silence_timeout_s: Annotated[
+        float, Meta(gt=0, le=600), _help("TCP user timeout: a silent network counts as a broken one after this", "s")
+    ] = 5.0
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _help("Least important log line shown")] = "info"
+    log_json: Annotated[bool, _help("Log lines as JSON objects; off: for people")] = False
+
+
+class Setting(Struct, frozen=True):
+    """One row of the table."""
+
+    name: str
+    env: str
+    default: Any
+    unit: str
+    help: str
+    type: Any
+
+
+def table() -> tuple[Setting, ...]:
+    """The table itself, in the order of definition."""
+    hints = get_type_hints(Settings, include_extras=True)
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        metas = [m for m in hints[field.name].__metadata__ if m.description]
+        rows.append(
+            Setting(
+                name=field.name,
+                env=ENV_PREFIX + field.name.upper(),
+                default=field.default,
+                unit=(metas[0].extra or {}).get("unit", ""),
+                help=metas[0].description,
+                type=hints[field.name],
+            )
+        )
+    return tuple(rows)
+
+
+def load(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the environment, then from what the command line gave (`overrides`, by field name).
+
+    Raises:
+        SettingsError: an unknown `SLOTWISE_` variable (with the nearest known one) or a value out of range.
+    """
+    known = {row.env: row for row in table()}
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        if variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; `slotwise settings` lists the known ones"
+            raise SettingsError(f"{variable} is no setting of slotwise{hint}")
+        values[known[variable].name] = text
+    values.update({name: value for name, value in (overrides or {}).items() if value is not None})
+    by_name = {row.name: row for row in table()}
+    for name, value in values.items():
+        row = by_name.get(name)
+        if row is None:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            raise SettingsError(f"{name} is no setting of slotwise" + (f"; did you mean {near[0]}?" if near else ""))
+        try:
+            values[name] = msgspec.convert(value, row.type, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"{row.env}={value!r} cannot be used: {error}. {row.help}.") from None
+    return Settings(**values)

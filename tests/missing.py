@@ -1,0 +1,18 @@
+"""What happens to a test that needs something this machine does not have: it is skipped, or fails where CI says so."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+#: The parts that must not be missing: with SLOTWISE_REQUIRE=kafka,browser a test fails instead of skipping.
+REQUIRED = frozenset(filter(None, os.environ.get("SLOTWISE_REQUIRE", "").split(",")))
+
+
+def go_without(part: str, reason: str) -> NoReturn:
+    """Skip the test for want of a part; fail it where the part is required."""
+    if part in REQUIRED:
+        pytest.fail(f"SLOTWISE_REQUIRE names {part}, but: {reason}", pytrace=False)
+    pytest.skip(reason)

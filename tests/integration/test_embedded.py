@@ -170,6 +170,14 @@ def test_a_broker_without_a_binary_says_what_to_install(tmp_path: Path, monkeypa
         EmbeddedBroker(log_file=tmp_path / "tansu.log").start()
 
 
+def test_a_home_that_cannot_be_written_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The binary is unpacked once into the home directory; without one the message says what to set."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(EmbeddedError, match="set HOME to a directory"):
+        EmbeddedBroker(log_file=tmp_path / "tansu.log").start()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child when its parent is killed")
 def test_a_broker_does_not_survive_the_program_that_started_it(tmp_path: Path) -> None:
     """After `kill -9` of the parent nothing is left running."""

@@ -177,7 +177,7 @@ class Part(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.log_file.parent,
-                env=_plain_environment(),
+                env=self._environment(),
                 start_new_session=True,
                 preexec_fn=_die_with_us(self._orphan_signal),  # noqa: PLW1509 - two system calls, no locks
                 **self._run_as(),
@@ -225,6 +225,9 @@ class Part(ABC):
 
     def _run_as(self) -> _RunAs:
         return {}
+
+    def _environment(self) -> dict[str, str]:
+        return plain_environment()
 
     def _require_free(self, port: int) -> None:
         if not _is_free(port):
@@ -326,7 +329,7 @@ def _die_with_us(how: signal.Signals) -> Callable[[], None] | None:
     return request
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """Return the few variables a part needs: PGPORT, LISTENER_URL and their like must not reconfigure it."""
     kept = ("HOME", "JAVA_HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
@@ -459,7 +462,7 @@ class EmbeddedPostgres(_DirectoryPart):
             text=True,
             check=False,
             cwd=self.directory,
-            env=_plain_environment(),
+            env=plain_environment(),
             timeout=120,
             **run_as,
         )

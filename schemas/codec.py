@@ -291,7 +291,7 @@ def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) 
     # 3. Does it say what an event of this topic says?
     try:
         event: Event = decoder.decode(value)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise _RefusedError(_explain(str(error), fields)) from None
     # 4. What no single field can tell.
     _check_times(event)
@@ -346,7 +346,7 @@ def _parse(value: bytes) -> dict[str, Any]:
     # as many `":` as keys means that no key stands twice. Text may hold a `":` too: then look exactly.
     if value.count(b'":') != _count_keys(fields) or _SPACE_AFTER_QUOTE.search(value):
         _check_keys(value)
-    if b"\\u0000" in value and any("\0" in text for text in _texts(fields)):
+    if b"\\" in value and any("\0" in text for text in _texts(fields)):
         raise _RefusedError("value: holds the character NUL (\\u0000), which no database column takes.")
     return fields
 
@@ -490,7 +490,9 @@ _FORMS: Final[Mapping[str, str]] = {
 
 def _explain(message: str, fields: dict[str, Any]) -> str:
     """Say in our words what msgspec found wrong; its own may repeat any amount of input."""
-    problem, _, path = message.partition(" - at ")
+    if " - at " not in message:
+        message += " - at `$`"
+    problem, _, path = message.rpartition(" - at ")
     names = re.findall(r"[a-z_]+|\d+", path.rpartition("$")[2])
     missing = re.fullmatch(r"Object missing required field `(\w+)`", problem)
     if missing is not None:

@@ -180,14 +180,16 @@ class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     retired: bool = False
 
 
-class Percentiles(Struct, frozen=True, kw_only=True, gc=False):
-    """P50 and P90 of a pool's EVs of the last hour, as of the moment they were computed."""
+class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What was the usual EV of a pool at the moment of computing; without quantiles: too few samples."""
 
     pool: str
     at_ms: Millis
     samples: int
-    p50: float | None
-    p90: float | None
+    p50: float | None = None
+    p90: float | None = None
+    #: The 0th to the 100th percentile, 101 numbers; or none.
+    quantiles: tuple[float, ...] = ()
 
 
 class EvSample(Struct, frozen=True, array_like=True, gc=False):
@@ -239,5 +241,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     controls: tuple[tuple[str, Millis], ...] = ()
     #: Cancels of tasks not seen yet: (pool, task_id, now_ms).
     cancels: tuple[tuple[str, str, Millis], ...] = ()
+    #: Pools in which more headlines changed than one step announces; the next step goes on.
+    untold: tuple[str, ...] = ()
     #: What was ignored or counted, by word: duplicates, stale frees, ...
     counts: dict[str, int] = {}

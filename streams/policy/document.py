@@ -1,0 +1,119 @@
+"""Reading a TOML document into frozen structs, with every mistake told at once.
+
+An unknown key is named with the nearest known one; a wrong value says what would do. Nothing here knows what
+the document is about.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import tomllib
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+T = TypeVar("T", bound=Struct)
+
+
+class RulebookError(Exception):
+    """A catalogue or policy cannot be used. `problems` has one sentence for each mistake, with file and key."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read(text: str, type_: type[T], file: str) -> T:
+    """The document as a `type_`.
+
+    Raises:
+        RulebookError: with all the mistakes of the document.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RulebookError([f"{file}: not readable as TOML: {error}"]) from None
+    problems: list[str] = []
+    _walk(raw, msgspec.inspect.type_info(type_), file, "", problems)
+    if problems:
+        raise RulebookError(problems)
+    return msgspec.convert(raw, type_, strict=True)
+
+
+def nearest(word: str, known: Any) -> str:
+    """` Did you mean X?` for the known word nearest to `word`, or nothing."""
+    near = difflib.get_close_matches(word, [str(k) for k in known], n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def _walk(value: Any, info: msgspec.inspect.Type, file: str, path: str, problems: list[str]) -> None:
+    where = f"{file}: {path or 'the document'}"
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    if isinstance(info, msgspec.inspect.StructType):
+        if not isinstance(value, dict):
+            problems.append(f"{where}: a table is expected.")
+            return
+        fields = {field.encode_name: field for field in info.fields}
+        for key, inner in value.items():
+            if key not in fields:
+                problems.append(f"{where}: {key} is no known key.{nearest(key, fields)}")
+            else:
+                _walk(inner, fields[key].type, file, f"{path}.{key}" if path else key, problems)
+        problems.extend(f"{where}: {key} is missing." for key, f in fields.items() if f.required and key not in value)
+        return
+    if isinstance(info, msgspec.inspect.VarTupleType) and isinstance(value, list):
+        for i, inner in enumerate(value):
+            name = inner.get("id", i + 1) if isinstance(inner, dict) else i + 1
+            _walk(inner, info.item_type, file, f"{path}[{name}]", problems)
+        return
+    if isinstance(info, msgspec.inspect.DictType) and isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(info.key_type, msgspec.inspect.LiteralType) and key not in info.key_type.values:
+                problems.append(f"{where}: {key} is no known key.{nearest(key, info.key_type.values)}")
+            else:
+                _walk(inner, info.value_type, file, f"{path}.{key}", problems)
+        return
+    _leaf(value, info, where, problems)
+
+
+def _leaf(value: Any, info: msgspec.inspect.Type, where: str, problems: list[str]) -> None:
+    try:
+        msgspec.convert(value, _python_type(info), strict=True)
+    except msgspec.ValidationError as error:
+        known = info.values if isinstance(info, msgspec.inspect.LiteralType) else ()
+        problems.append(f"{where}: {value!r} cannot be used: {error}.{nearest(str(value), known)}")
+
+
+def _python_type(info: msgspec.inspect.Type) -> Any:
+    """The annotation behind an inspected leaf type, bounds included."""
+    match info:
+        case msgspec.inspect.UnionType():
+            kinds = [_python_type(inner) for inner in info.types]
+            result = kinds[0]
+            for kind in kinds[1:]:
+                result = result | kind
+            return result
+        case msgspec.inspect.NoneType():
+            return None
+        case msgspec.inspect.LiteralType():
+            return Literal[tuple(info.values)]
+        case msgspec.inspect.BoolType():
+            return bool
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+            kind = int if isinstance(info, msgspec.inspect.IntType) else float
+            return _bounded(kind, ge=info.ge, gt=info.gt, le=info.le, lt=info.lt)
+        case msgspec.inspect.StrType():
+            return _bounded(
+                str, pattern=info.pattern, min_length=info.min_length, max_length=info.max_length
+            )
+        case msgspec.inspect.DateType():
+            return datetime.date
+        case _:
+            return Any
+
+
+def _bounded(kind: type, **bounds: Any) -> Any:
+    return Annotated[kind, msgspec.Meta(**{k: v for k, v in bounds.items() if v is not None})]

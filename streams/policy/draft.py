@@ -1,0 +1,145 @@
+"""A step in the making: what the rows would be if it becomes part of the state.
+
+Reads look at the draft first and at the state second; writes go to the draft only. One `PoolDraft` for each
+pool that the inputs concern.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from msgspec.structs import replace
+
+from schemas.decision import EvSample, Finished, SlotRow, Standing, TaskRow, WorkDone
+from schemas.vocabulary import DecisionOutcome, Millis
+from streams.policy.lineup import Due, LineUp
+from streams.state.pool import Pool
+
+
+class Ending:
+    """A task's way ended without a slot, in this step; becomes a decision of its own."""
+
+    __slots__ = ("at_ms", "detail", "outcome", "row")
+
+    def __init__(self, row: TaskRow, outcome: DecisionOutcome, detail: str, at_ms: Millis) -> None:
+        self.row = row
+        self.outcome: DecisionOutcome = outcome
+        self.detail = detail
+        self.at_ms = at_ms
+
+
+class PoolDraft:
+    """What one pool would be."""
+
+    def __init__(self, pool: Pool, lineup: LineUp, seq: int) -> None:
+        self.pool = pool
+        self.lineup = lineup
+        self.seq = seq
+        self.tasks: dict[str, TaskRow] = {}
+        self.finished: dict[str, Finished] = {}
+        self.slots: dict[str, SlotRow] = {}
+        self.slots_gone: dict[str, None] = {}
+        #: Tasks that the round must look at beside those of the line-up.
+        self.loose: dict[str, TaskRow] = {}
+        #: Task ids whose entry in the line-up no longer waits.
+        self.left: dict[str, None] = {}
+        self.endings: list[Ending] = []
+        self.dead: list[TaskRow] = []
+        self.evs: list[EvSample] = []
+        self.work: list[WorkDone] = []
+        self.cancels: dict[str, Millis] = {}
+        #: The record that brought a task in this step: task id -> (topic, offset).
+        self.origins: dict[str, tuple[int, int]] = {}
+        self.counts: dict[str, int] = {}
+        #: Headlines changed for more tasks than one step announces.
+        self.untold = False
+        self._due: list[Due] = []
+
+    def count(self, word: str) -> None:
+        """One more of what is counted and not decided."""
+        self.counts[word] = self.counts.get(word, 0) + 1
+
+    def task(self, task_id: str) -> TaskRow | None:
+        """The unfinished task as it would be."""
+        if task_id in self.finished:
+            return None
+        row = self.tasks.get(task_id)
+        return row if row is not None else self.pool.tasks.get(task_id)
+
+    def slot(self, slot_id: str) -> SlotRow | None:
+        """The slot as it would be."""
+        if slot_id in self.slots_gone:
+            return None
+        row = self.slots.get(slot_id)
+        return row if row is not None else self.pool.slots.get(slot_id)
+
+    def put_task(self, row: TaskRow) -> None:
+        """The task would stand like this; a waiting one is looked at by the round."""
+        task_id = row.task.task_id
+        self.tasks[task_id] = row
+        standing = row.standing
+        if standing.state == "waiting":
+            self.loose[task_id] = row
+        else:
+            self._leaves(task_id)
+        if standing.state == "held" and standing.due_ms is not None:
+            heappush(self._due, (standing.due_ms, "due", task_id, standing.attempt))
+
+    def restand(self, row: TaskRow, standing: Standing) -> TaskRow:
+        """The task would stand elsewhere."""
+        fresh = replace(row, standing=standing)
+        self.put_task(fresh)
+        return fresh
+
+    def put_slot(self, row: SlotRow) -> None:
+        """The slot would stand like this."""
+        self.slots_gone.pop(row.slot_id, None)
+        self.slots[row.slot_id] = row
+
+    def drop_slot(self, slot_id: str) -> None:
+        """The slot would be gone."""
+        self.slots.pop(slot_id, None)
+        if slot_id in self.pool.slots:
+            self.slots_gone[slot_id] = None
+
+    def finish(self, row: TaskRow, what: str, at_ms: Millis) -> None:
+        """The task would be over."""
+        task_id = row.task.task_id
+        self._leaves(task_id)
+        self.tasks.pop(task_id, None)
+        self.finished[task_id] = Finished(pool=self.pool.name, task_id=task_id, at_ms=at_ms, what=what)
+
+    def end(self, row: TaskRow, outcome: DecisionOutcome, detail: str, at_ms: Millis) -> None:
+        """The task would be over without a slot, with a decision that says so."""
+        self.endings.append(Ending(row, outcome, detail, at_ms))
+        self.finish(row, outcome, at_ms)
+
+    def expect(self, item: Due) -> None:
+        """Something of this step falls due; it may be within this step."""
+        heappush(self._due, item)
+
+    def pop_due(self, now_ms: Millis) -> Due | None:
+        """The next thing due by `now_ms`, of this step or of before."""
+        known_ms = self.lineup.next_due_ms()
+        if self._due and self._due[0][0] <= now_ms and (known_ms is None or self._due[0][0] < known_ms):
+            return heappop(self._due)
+        return self.lineup.pop_due(now_ms)
+
+    def fleet(self) -> frozenset[str]:
+        """Models with a slot in service, were this step part of the state."""
+        changed = [*self.slots, *self.slots_gone]
+        if not changed:
+            return frozenset(self.lineup.in_service)
+        counts = dict(self.lineup.in_service)
+        for slot_id in changed:
+            old, new = self.pool.slots.get(slot_id), self.slot(slot_id)
+            if old is not None and not old.retired:
+                counts[old.model] -= 1
+            if new is not None and not new.retired:
+                counts[new.model] = counts.get(new.model, 0) + 1
+        return frozenset(model for model, count in counts.items() if count)
+
+    def _leaves(self, task_id: str) -> None:
+        self.loose.pop(task_id, None)
+        if task_id in self.lineup.entries:
+            self.left[task_id] = None

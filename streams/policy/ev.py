@@ -1,0 +1,73 @@
+"""What a task is worth, when its producer did not say: importance x tractability x impact / estimated cost."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from typing import Final, Protocol
+
+from schemas.decision import Percentiles
+from schemas.events import TaskPending
+from schemas.vocabulary import Millis
+
+_CACHE_MAX: Final = 100_000
+_GRID: Final = [i / 100 for i in range(101)]
+
+
+class EvScorer(Protocol):
+    """Computes an expected value; pure, and None where it cannot know."""
+
+    def __call__(self, task: TaskPending, /) -> float | None:
+        """The EV of the task."""
+
+
+def ingredients(task: TaskPending) -> float | None:
+    """The shipped scorer. A missing ingredient or a cost of 0 leaves the EV unknown; a negative EV is allowed."""
+    parts = (task.importance, task.tractability, task.impact)
+    if task.estimated_cost is None or task.estimated_cost == 0 or None in parts:
+        return None
+    importance, tractability, impact = (part or 0.0 for part in parts)
+    return importance * tractability * impact / task.estimated_cost
+
+
+class CachedScorer:
+    """A scorer asked once per task in `keep_ms` of `now`; the task's own EV needs no scorer."""
+
+    def __init__(self, scorer: EvScorer, keep_ms: int) -> None:
+        self._scorer = scorer
+        self._keep_ms = keep_ms
+        self._known: OrderedDict[tuple[str, str], tuple[Millis, TaskPending, float | None]] = OrderedDict()
+
+    def ev(self, task: TaskPending, now_ms: Millis) -> float | None:
+        """The task's EV, given or computed, or None: unknown."""
+        if task.ev is not None:
+            return task.ev
+        key = (task.pool, task.task_id)
+        known = self._known.get(key)
+        if known is not None and now_ms - known[0] < self._keep_ms and known[1] == task:
+            return known[2]
+        ev = self._scorer(task)
+        self._known[key] = (now_ms, task, ev)
+        self._known.move_to_end(key)
+        while len(self._known) > _CACHE_MAX:
+            self._known.popitem(last=False)
+        return ev
+
+
+def percentile_of(ev: float | None, usual: Percentiles | None) -> float | None:
+    """Share of the window's samples below `ev`, 0..1, read off the hundred quantiles kept with P50 and P90."""
+    if ev is None or usual is None or not usual.quantiles:
+        return None
+    quantiles = usual.quantiles
+    i = bisect_right(quantiles, ev)
+    if i == 0:
+        return 0.0
+    if i == len(quantiles):
+        return 1.0
+    low, high = quantiles[i - 1], quantiles[i]
+    return round((i - 1 + (ev - low) / (high - low)) / 100, 4)
+
+
+def quantile_grid() -> list[float]:
+    """The shares whose quantiles are kept: 0, 0.01, ... 1."""
+    return _GRID

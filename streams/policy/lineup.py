@@ -1,0 +1,454 @@
+"""The line-up of a pool: who waits for which models and what is free, indexed so that deciding never scans.
+
+Waiting tasks that get the same verdict from every model and the same lift stand in one *group*; a group's
+tasks compete for the same slots and, while they wait, have the same headline. Verdicts depend on a task's
+*shape* (what it requires, its floor, its boundaries, whether it fits) and on its EV's standing against P50 and
+P90; both are looked up, not computed, for the second task of a kind.
+
+An index, not the truth: it is built from the rows of `state.pool` and can be thrown away. `align` brings it in
+line with a fleet and percentiles that the step being computed would bring about, and `release` undoes what a
+decision hid.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import islice
+from typing import Final
+
+from msgspec import Raw
+from msgspec.json import encode
+
+from schemas.decision import Percentiles, SlotRow, TaskRow
+from schemas.events import TaskPending
+from schemas.vocabulary import GATES, Millis, ReasonCode, to_millis
+from streams.policy.catalog import PREMIUM_TIER
+from streams.policy.rulebook import Rulebook
+from streams.policy.rules import boundary, capability, context, floor
+from streams.state.pool import Pool
+from streams.state.slots import FreeSlots
+from streams.state.waiting import AgeingQueue, Entry
+
+_ORDER: Final = {gate: i for i, gate in enumerate(GATES)}
+_HEADLINES: Final[dict[str, ReasonCode]] = {
+    "capability": "no_capable_model",
+    "context": "context",
+    "boundary": "boundary",
+    "floor": "floor",
+    "exhausted": "exhausted",
+    "drained": "drained",
+    "quota": "quota",
+    "premium": "reserved_for_ev",
+    "credit": "credit",
+}
+_DUE_MIN: Final = 4_096
+ShapeKey = tuple[object, ...]
+Verdicts = tuple[str | None, ...]
+#: Due: (when, kind, id, which); kinds are `lease`, `deadline` and `due`.
+Due = tuple[Millis, str, str, int]
+
+
+class Shape:
+    """Everything about a task that its verdicts depend on, apart from its EV and priority."""
+
+    __slots__ = ("bars", "groups", "open", "reserved", "sample")
+
+    def __init__(self, sample: TaskPending, verdicts: Verdicts, reserved: Verdicts) -> None:
+        #: Any task of this shape, to explain a refusal by.
+        self.sample = sample
+        self.bars = capability.bars(sample.requires)
+        #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
+        self.open = verdicts
+        self.reserved = reserved
+        #: (reserve closed, lifted) -> group
+        self.groups: dict[tuple[bool, bool], Group] = {}
+
+
+class Group:
+    """Waiting tasks with the same verdicts and the same lift."""
+
+    __slots__ = ("_alternatives", "by_headline", "lifted", "mask", "premium_mask", "queue", "verdicts")
+
+    def __init__(self, verdicts: Verdicts, lifted: bool, ageing_ms: int) -> None:
+        self.verdicts = verdicts
+        self.lifted = lifted
+        #: Bit i: the i-th model of the fleet is admissible; or refused by `premium` alone.
+        self.mask = sum(1 << i for i, gate in enumerate(verdicts) if gate is None)
+        self.premium_mask = sum(1 << i for i, gate in enumerate(verdicts) if gate == "premium")
+        self.queue = AgeingQueue(ageing_ms)
+        #: Reason last announced -> those to whom it was announced, in the order of joining.
+        self.by_headline: dict[ReasonCode | None, dict[str, Entry]] = {}
+        self._alternatives: dict[tuple[int, int], Raw] = {}
+
+    def headline(self, free_mask: int) -> ReasonCode:
+        """Why these tasks wait, when the models in `free_mask` have a free slot."""
+        if self.premium_mask & free_mask:
+            return "reserved_for_ev"
+        if self.mask:
+            return "capable_busy"
+        if not self.verdicts:
+            return "no_capable_model"
+        furthest = max((gate for gate in self.verdicts if gate), key=_ORDER.__getitem__)
+        return _HEADLINES[furthest]
+
+    def alternatives(self, models: tuple[str, ...], free_mask: int, chosen: int) -> Raw:
+        """Every model's verdict as JSON, encoded once for each picture that occurs; `chosen` -1: none."""
+        key = (free_mask & self.mask, chosen)
+        raw = self._alternatives.get(key)
+        if raw is None:
+            words = {}
+            for i, (model, gate) in enumerate(zip(models, self.verdicts, strict=True)):
+                passed = "chosen" if i == chosen else "ok" if free_mask >> i & 1 else "busy"
+                words[model] = {"gate": gate or passed}
+            raw = self._alternatives[key] = Raw(encode(words))
+        return raw
+
+
+class LineUp:
+    """The index of one pool."""
+
+    def __init__(self, pool: Pool, rulebook: Rulebook) -> None:
+        self.pool = pool
+        self.rulebook = rulebook
+        #: The fleet that the groups are made for, in catalogue order; bit i of every mask is models[i].
+        self.models: tuple[str, ...] = ()
+        self.bit: dict[str, int] = {}
+        self.tier_masks: dict[int, int] = {}
+        self.usual: Percentiles | None = None
+        self.groups: dict[tuple[Verdicts, bool], Group] = {}
+        self.entries: dict[str, Entry] = {}
+        self.free: dict[str, FreeSlots] = {}
+        #: Slots in service by model, as the state has it.
+        self.in_service: dict[str, int] = {}
+        self.due: list[Due] = []
+        self.parked_due: list[Due] = []
+        self._due_max = _DUE_MIN
+        #: Classified while deciding; used again when the decision becomes part of the state.
+        self.prepared: dict[str, Entry] = {}
+        self._shapes: dict[ShapeKey, Shape] = {}
+        self._by_ev: dict[int, dict[str, Entry]] = {}
+        self._ev_keys: list[int] = []
+        self._unknown_ev: dict[str, Entry] = {}
+        self._bands: list[int] = []
+        self._band_counts: list[int] = []
+        self._slot_rows: dict[str, SlotRow] = {}
+        for slot in pool.slots.values():
+            self.sync_slot(slot.slot_id)
+        self.align(frozenset(self.in_service), pool.percentiles)
+        for row in pool.tasks.values():
+            self.sync_task(row.task.task_id)
+
+    # What is, by shape and standing.
+
+    def classify(self, row: TaskRow) -> Entry:
+        """A place in the line-up for the task: its shape and its group."""
+        task = row.task
+        shape = self._shape(row)
+        low = self.rulebook.policy.premium.is_low(row.ev, task.priority, self.usual)
+        lifted = self.is_lifted(row)
+        group = shape.groups.get((low, lifted))
+        if group is None:
+            group = self._group(shape, low, lifted)
+        entry = Entry(row, row.standing.since_ms - task.priority * self.rulebook.ageing_ms, shape)
+        entry.group = group
+        return entry
+
+    def is_lifted(self, row: TaskRow) -> bool:
+        """Whether the task may claim a higher tier than it needs."""
+        if row.task.quest_priority >= self.rulebook.policy.lift.quest_priority_min:
+            return True
+        usual = self.usual
+        return usual is not None and usual.p90 is not None and row.ev is not None and row.ev > usual.p90
+
+    def _group(self, shape: Shape, low: bool, lifted: bool) -> Group:
+        verdicts = shape.reserved if low else shape.open
+        group = self.groups.get((verdicts, lifted))
+        if group is None:
+            group = self.groups[verdicts, lifted] = Group(verdicts, lifted, self.rulebook.ageing_ms)
+        shape.groups[low, lifted] = group
+        return group
+
+    def _shape(self, row: TaskRow) -> Shape:
+        task = row.task
+        rulebook = self.rulebook
+        max_tokens = rulebook.max_tokens(task.complexity, task.output_tokens)
+        tier_min = floor.tier_min(task, row.standing.tier_min, rulebook)
+        key: ShapeKey = (
+            tuple(sorted(task.requires.items())) if len(task.requires) > 1 else tuple(task.requires.items()),
+            tier_min,
+            task.max_tier,
+            task.local_only,
+            task.allow_providers,
+            task.deny_providers,
+            tuple(context.refuses(task, max_tokens, rulebook.models[model]) for model in self.models)
+            if task.input_tokens + max_tokens > rulebook.context_window_min
+            else None,
+        )
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = self._new_shape(task, max_tokens, tier_min)
+        return shape
+
+    def _new_shape(self, task: TaskPending, max_tokens: int, tier_min: int) -> Shape:
+        models = [self.rulebook.models[model] for model in self.models]
+        verdicts: list[str | None] = []
+        for model in models:
+            if capability.refuses(task, model):
+                verdicts.append("capability")
+            elif context.refuses(task, max_tokens, model):
+                verdicts.append("context")
+            elif boundary.refuses(task, model):
+                verdicts.append("boundary")
+            elif floor.refuses(tier_min, model):
+                verdicts.append("floor")
+            else:
+                verdicts.append(None)
+        # The sole-capable exception: premium refuses only where something cheaper is capable at all.
+        cheaper = any(gate is None and model.tier < PREMIUM_TIER for model, gate in zip(models, verdicts, strict=True))
+        reserved = tuple(
+            "premium" if gate is None and cheaper and model.tier >= PREMIUM_TIER else gate
+            for model, gate in zip(models, verdicts, strict=True)
+        )
+        return Shape(task, tuple(verdicts), reserved)
+
+    # Keeping in line with the rows.
+
+    def sync_task(self, task_id: str) -> None:
+        """The task's row changed: it waits here, waits differently, or waits no longer."""
+        row = self.pool.tasks.get(task_id)
+        old = self.entries.get(task_id)
+        waiting = row is not None and row.standing.state == "waiting"
+        prepared = self.prepared.pop(task_id, None)
+        if old is not None:
+            if waiting and row is not None and old.row.standing.attempt == row.standing.attempt:
+                self._told(old, row)
+                return
+            self._remove(old)
+        if row is None:
+            return
+        if waiting:
+            # The row of a decoded step is equal to the prepared one, that of the own step is the same object.
+            entry = prepared if prepared is not None and prepared.row is row else self.classify(row)
+            self._add(entry)
+        self._expect(row)
+
+    def _told(self, entry: Entry, row: TaskRow) -> None:
+        before, after = entry.row.standing.headline, row.standing.headline
+        entry.row = row
+        if before != after:
+            by_headline = entry.group.by_headline
+            del by_headline[before][entry.task_id]
+            if not by_headline[before]:
+                del by_headline[before]
+            by_headline.setdefault(after, {})[entry.task_id] = entry
+
+    def _expect(self, row: TaskRow) -> None:
+        """What will fall due for this task."""
+        task, standing = row.task, row.standing
+        if standing.state == "held" and standing.due_ms is not None:
+            self._push_due((standing.due_ms, "due", task.task_id, standing.attempt))
+        if task.deadline is not None and standing.state != "running":
+            self._push_due((to_millis(task.deadline), "deadline", task.task_id, standing.attempt))
+
+    def _add(self, entry: Entry) -> None:
+        self.entries[entry.task_id] = entry
+        self._join(entry)
+        band = entry.birth_ms // self.rulebook.ageing_ms
+        i = bisect_left(self._bands, band)
+        if i == len(self._bands) or self._bands[i] != band:
+            self._bands.insert(i, band)
+            self._band_counts.insert(i, 0)
+        self._band_counts[i] += 1
+        self._ev_bucket(entry)[entry.task_id] = entry
+
+    def _remove(self, entry: Entry) -> None:
+        del self.entries[entry.task_id]
+        self._leave(entry)
+        i = bisect_left(self._bands, entry.birth_ms // self.rulebook.ageing_ms)
+        self._band_counts[i] -= 1
+        if not self._band_counts[i]:
+            del self._bands[i]
+            del self._band_counts[i]
+        del self._ev_bucket(entry)[entry.task_id]
+
+    def _join(self, entry: Entry) -> None:
+        group: Group = entry.group
+        group.queue.push(entry)
+        group.by_headline.setdefault(entry.row.standing.headline, {})[entry.task_id] = entry
+
+    def _leave(self, entry: Entry) -> None:
+        group: Group = entry.group
+        group.queue.remove(entry)
+        headline = entry.row.standing.headline
+        del group.by_headline[headline][entry.task_id]
+        if not group.by_headline[headline]:
+            del group.by_headline[headline]
+
+    def sync_slot(self, slot_id: str) -> None:
+        """The slot's row changed."""
+        row = self.pool.slots.get(slot_id)
+        old = self._slot_rows.get(slot_id)
+        if old is row:
+            return
+        if old is not None:
+            if not old.retired:
+                self.in_service[old.model] -= 1
+                if not self.in_service[old.model]:
+                    del self.in_service[old.model]
+            if old.state == "free":
+                self.free[old.model].remove(slot_id)
+        if row is None:
+            del self._slot_rows[slot_id]
+            return
+        self._slot_rows[slot_id] = row
+        if not row.retired:
+            self.in_service[row.model] = self.in_service.get(row.model, 0) + 1
+            if row.state == "free":
+                self.free_slots(row.model).add(slot_id, row.since_ms)
+        if row.state == "held" and row.lease_expires_at_ms is not None:
+            self._push_due((row.lease_expires_at_ms, "lease", slot_id, row.lease))
+
+    def free_slots(self, model: str) -> FreeSlots:
+        """The free slots of a model."""
+        free = self.free.get(model)
+        if free is None:
+            free = self.free[model] = FreeSlots(self.pool.busy)
+        return free
+
+    # Keeping in line with what verdicts depend on.
+
+    def align(self, fleet: Iterable[str], usual: Percentiles | None) -> None:
+        """From here on the fleet and the usual EVs are these."""
+        models = tuple(sorted(fleet, key=self.rulebook.rank.__getitem__))
+        if models != self.models:
+            self.usual = usual
+            self._refleet(models)
+        elif usual is not self.usual and usual != self.usual:
+            before, self.usual = self.usual, usual
+            self._regroup(before, usual)
+
+    def _refleet(self, models: tuple[str, ...]) -> None:
+        self.models = models
+        self.bit = {model: i for i, model in enumerate(models)}
+        self.tier_masks = {}
+        for i, model in enumerate(models):
+            tier = self.rulebook.models[model].tier
+            self.tier_masks[tier] = self.tier_masks.get(tier, 0) | 1 << i
+        self._shapes.clear()
+        self.groups.clear()
+        self.prepared.clear()
+        for entry in self.entries.values():
+            self._reclassify(entry)
+            self._join(entry)
+
+    def _reclassify(self, entry: Entry) -> bool:
+        fresh = self.classify(entry.row)
+        changed = fresh.group is not entry.group
+        entry.group, entry.shape = fresh.group, fresh.shape
+        return changed
+
+    def _regroup(self, before: Percentiles | None, after: Percentiles | None) -> None:
+        """Tasks whose EV lies between an old and a new percentile change sides."""
+        self.prepared.clear()
+        movers: dict[str, Entry] = {}
+        for old, new in (
+            (before and before.p50, after and after.p50),
+            (before and before.p90, after and after.p90),
+        ):
+            if (old is None) != (new is None):
+                movers = self.entries
+                break
+            if old is not None and new is not None and old != new:
+                for bucket in self._ev_buckets(min(old, new), max(old, new)):
+                    movers.update(bucket)
+        for entry in list(movers.values()):
+            fresh = self.classify(entry.row)
+            if fresh.group is not entry.group:
+                # A queue's entries are its own: leave with the old one, join with a new one.
+                old_taken = entry.taken
+                self._leave(entry)
+                fresh.taken = old_taken
+                self.entries[entry.task_id] = fresh
+                self._ev_bucket(entry)[entry.task_id] = fresh
+                self._join(fresh)
+
+    def _ev_bucket(self, entry: Entry) -> dict[str, Entry]:
+        ev = entry.row.ev
+        if ev is None:
+            return self._unknown_ev
+        key = _bucket_key(ev)
+        bucket = self._by_ev.get(key)
+        if bucket is None:
+            bucket = self._by_ev[key] = {}
+            insort(self._ev_keys, key)
+        return bucket
+
+    def _ev_buckets(self, low: float, high: float) -> Iterator[dict[str, Entry]]:
+        keys = self._ev_keys
+        last = _bucket_key(high)
+        for key in islice(keys, bisect_left(keys, _bucket_key(low)), None):
+            if key > last:
+                return
+            yield self._by_ev[key]
+
+    # For the decision being computed.
+
+    def ahead(self, entry: Entry) -> int:
+        """How many stand in the same or an earlier band of aged priority: an upper bound of who is served before."""
+        i = bisect_left(self._bands, entry.birth_ms // self.rulebook.ageing_ms + 1)
+        return sum(self._band_counts[:i])
+
+    def next_due_ms(self) -> Millis | None:
+        """When the next thing falls due."""
+        while self.due:
+            if self._is_current(self.due[0]):
+                return self.due[0][0]
+            heappop(self.due)
+        return None
+
+    def pop_due(self, now_ms: Millis) -> Due | None:
+        """The next thing that fell due by `now_ms`, hidden until `release`."""
+        due_ms = self.next_due_ms()
+        if due_ms is None or due_ms > now_ms:
+            return None
+        item = heappop(self.due)
+        self.parked_due.append(item)
+        return item
+
+    def _is_current(self, item: Due) -> bool:
+        _, kind, id_, which = item
+        if kind == "lease":
+            slot = self.pool.slots.get(id_)
+            return slot is not None and slot.state == "held" and slot.lease == which
+        row = self.pool.tasks.get(id_)
+        if row is None or row.standing.attempt != which:
+            return False
+        return row.standing.state == "held" if kind == "due" else row.standing.state != "running"
+
+    def _push_due(self, item: Due) -> None:
+        heappush(self.due, item)
+        if len(self.due) > self._due_max:
+            # Most leases end before their limit; what they left behind goes when it has doubled the heap.
+            self.due = [kept for kept in self.due if self._is_current(kept)]
+            heapify(self.due)
+            self._due_max = max(_DUE_MIN, 2 * len(self.due))
+
+    def release(self) -> None:
+        """End of a decision: everything it hid is there again."""
+        for group in self.groups.values():
+            group.queue.release()
+        for free in self.free.values():
+            free.release()
+        for item in self.parked_due:
+            heappush(self.due, item)
+        self.parked_due.clear()
+
+
+def _bucket_key(ev: float) -> int:
+    """Monotone in `ev`; neighbours differ by some three percent."""
+    mantissa, exponent = math.frexp(abs(ev))
+    key = 0 if ev == 0 else (exponent + 1100) * 32 + int(mantissa * 32)
+    return key if ev >= 0 else -key

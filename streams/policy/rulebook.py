@@ -1,0 +1,166 @@
+"""The catalogue and the policy as one value: what every decision is made by, with the hashes it carries.
+
+The policy's sections belong to the rules that read them: a rule's thresholds are its struct's fields. Loading
+tells all the mistakes of both documents at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from schemas.vocabulary import DIMENSIONS, Complexity, Millis
+from streams.policy.catalog import PREMIUM_TIER, Catalog, Model
+from streams.policy.document import RulebookError, nearest, read
+from streams.policy.rules.premium import PremiumReserve
+
+Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
+
+
+class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is served first, and how waiting moves a task forward."""
+
+    #: A waiting task gains one point of priority in this time.
+    ageing_s_per_point: Seconds = 60.0
+    #: Most waits announced again in one step when their headline changes; the rest follow in the next.
+    announcements_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+
+
+class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What counts as a high or a low expected value."""
+
+    window_s: Seconds = 3_600.0
+    recompute_s: Seconds = 120.0
+    samples_min: Annotated[int, Meta(ge=1)] = 5
+    score_cache_s: Seconds = 60.0
+
+
+class Lift(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tasks may claim a higher tier than they need."""
+
+    ev_percentile: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.90
+    quest_priority_min: Annotated[int, Meta(ge=0, le=101)] = 95
+
+
+class Leases(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a slot may hold a task before it counts as lost."""
+
+    default_s: Seconds = 1_800.0
+    by_complexity_s: dict[Complexity, Seconds] = {}
+
+
+class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many tokens a task may produce."""
+
+    default_tokens: Annotated[int, Meta(ge=1)] = 8_192
+    headroom: Annotated[float, Meta(ge=1.0, le=100.0)] = 1.5
+    by_complexity_tokens: dict[Complexity, Annotated[int, Meta(ge=1)]] = {}
+
+
+class Attempts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often a task is tried, and what is remembered of it afterwards."""
+
+    failures_max: Annotated[int, Meta(ge=1, le=100)] = 5
+    back_off_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 0.0
+    finished_memory_s: Seconds = 86_400.0
+
+
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All thresholds and tables that decide."""
+
+    service: Service = Service()
+    ev: EvPolicy = EvPolicy()
+    premium: PremiumReserve = PremiumReserve()
+    lift: Lift = Lift()
+    leases: Leases = Leases()
+    output: Output = Output()
+    attempts: Attempts = Attempts()
+    #: Lowest tier for a task of that class.
+    complexity_tier_min: dict[Complexity, Annotated[int, Meta(ge=1, le=3)]] = {}
+
+
+class Rulebook:
+    """A catalogue and a policy, ready to decide by."""
+
+    def __init__(self, catalog: Catalog, policy: Policy) -> None:
+        self.catalog = catalog
+        self.policy = policy
+        self.models: dict[str, Model] = {model.id: model for model in catalog.model}
+        #: Place in the catalogue: the order of everything that needs one.
+        self.rank: dict[str, int] = {model.id: i for i, model in enumerate(catalog.model)}
+        self.catalog_hash = _content_hash(catalog)
+        self.policy_hash = _content_hash(policy)
+        #: What fits here fits every model.
+        self.context_window_min = min(model.context_window for model in catalog.model)
+        #: What "always premium" would have used.
+        self.premium = next((model for model in catalog.model if model.tier == PREMIUM_TIER), None)
+        self.ageing_ms = max(1, round(policy.service.ageing_s_per_point * 1000))
+        self.recompute_ms = round(policy.ev.recompute_s * 1000)
+        self.back_off_ms = round(policy.attempts.back_off_s * 1000)
+
+    def lease_ms(self, complexity: Complexity | None) -> Millis:
+        """How long a task of that class may hold its slot."""
+        leases = self.policy.leases
+        limit_s = leases.by_complexity_s.get(complexity, leases.default_s) if complexity else leases.default_s
+        return Millis(round(limit_s * 1000))
+
+    def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
+        """Most output tokens the task may use, before the model's own limit."""
+        output = self.policy.output
+        if complexity is not None and complexity in output.by_complexity_tokens:
+            return output.by_complexity_tokens[complexity]
+        if output_tokens is not None:
+            return max(1, int(output_tokens * output.headroom))
+        return output.default_tokens
+
+
+def load_rulebook(
+    catalog_text: str, policy_text: str, *, catalog_file: str = "catalog.toml", policy_file: str = "policy.toml"
+) -> Rulebook:
+    """The rulebook of two TOML texts.
+
+    Raises:
+        RulebookError: one sentence for each mistake in either text, with file and key.
+    """
+    problems: list[str] = []
+    catalog = policy = None
+    try:
+        catalog = read(catalog_text, Catalog, catalog_file)
+        problems += _check_catalog(catalog, catalog_file)
+    except RulebookError as error:
+        problems += error.problems
+    try:
+        policy = read(policy_text, Policy, policy_file)
+    except RulebookError as error:
+        problems += error.problems
+    if problems or catalog is None or policy is None:
+        raise RulebookError(problems)
+    return Rulebook(catalog, policy)
+
+
+def _check_catalog(catalog: Catalog, file: str) -> list[str]:
+    problems = []
+    seen: set[str] = set()
+    for model in catalog.model:
+        where = f"{file}: model[{model.id}]"
+        if model.id in seen:
+            problems.append(f"{where}: this id stands there twice; ids are unique.")
+        seen.add(model.id)
+        problems.extend(
+            f"{where}.ratings: {dimension} is missing; every model is rated on all six."
+            for dimension in DIMENSIONS
+            if dimension not in model.ratings
+        )
+    return problems
+
+
+def _content_hash(document: Any) -> str:
+    """Sixteen hex digits of SHA-256 over the values, so that comments and order of keys do not matter."""
+    canonical = msgspec.json.encode(document, order="deterministic")
+    return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+__all__ = ["Policy", "Rulebook", "RulebookError", "load_rulebook", "nearest"]

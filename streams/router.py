@@ -1,0 +1,576 @@
+"""The heart: inputs in, a step out. Pure: no clock, no randomness, no I/O; the same history gives the same bytes.
+
+`handle` computes a step from the state and leaves the state as it is; `apply` makes a step part of it. What lies
+between the two (that the journal has taken the step) is the lane's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Final
+
+from msgspec.structs import replace
+
+from schemas.decision import (
+    Accepted,
+    Decision,
+    Moment,
+    Moved,
+    Percentiles,
+    Rejected,
+    SlotRow,
+    Standing,
+    Step,
+    TaskRow,
+)
+from schemas.events import SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
+from schemas.input import Input, Unreadable
+from schemas.vocabulary import INPUT_TOPICS, Millis, MicroUsd, Mode, ReasonCode, to_millis
+from streams.policy import lifecycle, words
+from streams.policy.draft import Ending, PoolDraft
+from streams.policy.ev import CachedScorer, EvScorer, ingredients, percentile_of, quantile_grid
+from streams.policy.lineup import LineUp
+from streams.policy.matching import Pair, Round
+from streams.policy.rulebook import Rulebook
+from streams.state.invariants import check
+from streams.state.partition import Partition
+from streams.state.utilisation import SHORT_MS
+from streams.state.waiting import Entry
+
+#: UUIDv5 namespace of decision ids: uuid5(NAMESPACE_URL, "slotwise:decision").
+_NAMESPACE: Final = bytes.fromhex("97124e7c66b456fe92c958bfcfba1e4e")
+_POSITION_EXACT_MAX: Final = 32
+
+
+def accept_time(record_ms: int, previous_now_ms: Millis, clock_ms: int, ahead_ms_max: int) -> Millis:
+    """The `now` of a record: its timestamp, never before the previous `now`, never far ahead of the clock."""
+    return Millis(max(previous_now_ms, min(record_ms, clock_ms + ahead_ms_max)))
+
+
+def decision_id(pool: str, seq: int, task_id: str) -> str:
+    """UUIDv5 of pool, seq and task."""
+    digest = bytearray(hashlib.sha1(_NAMESPACE + f"{pool}/{seq}/{task_id}".encode(), usedforsecurity=False).digest())
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}"
+
+
+class Router:
+    """One partition's decisions."""
+
+    def __init__(
+        self, partition: int, rulebook: Rulebook, *, mode: Mode = "live", scorer: EvScorer = ingredients
+    ) -> None:
+        self.rulebook = rulebook
+        self.mode: Mode = mode
+        policy = rulebook.policy
+        self.state = Partition(
+            partition,
+            ev_window_ms=round(policy.ev.window_s * 1000),
+            finished_memory_ms=round(policy.attempts.finished_memory_s * 1000),
+        )
+        #: Row changes applied so far; the checkpoint's cadence.
+        self.changes = 0
+        self._scorer = CachedScorer(scorer, round(policy.ev.score_cache_s * 1000))
+        self._lineups: dict[str, LineUp] = {}
+        #: Pools in which headlines changed for more tasks than one step announces.
+        self._untold: set[str] = set()
+
+    # One door in.
+
+    def handle(self, inputs: Sequence[Input]) -> Step:
+        """The step that these inputs bring about. The state stays as it is until `apply`."""
+        seq = self.state.seq
+        now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
+        drafts: dict[str, PoolDraft] = {}
+        rejected: list[Rejected] = []
+        controls: dict[str, Millis] = {}
+        counts: dict[str, int] = {}
+        for item in inputs:
+            # 1. Let time pass: what fell due before this input happens before it.
+            self._fall_due(drafts, seq, item.now_ms)
+            # 2. Remember the event.
+            refusal = self._remember(drafts, seq, item, controls, counts)
+            if refusal is not None:
+                rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
+        for pool in self._untold:
+            self._draft(drafts, pool, seq)
+        percentiles: list[Percentiles] = []
+        decisions: list[Decision] = []
+        last = (inputs[-1].topic, inputs[-1].offset) if inputs else (0, -1)
+        for draft in drafts.values():
+            # 3. Look at what is usual: the EV percentiles, when they are due.
+            usual = self._usual(draft, now_ms)
+            if usual is not draft.pool.percentiles and usual is not None:
+                percentiles.append(usual)
+            draft.lineup.align(draft.fleet(), usual)
+            # 4. Decide: a round over everything that waits and everything that is free.
+            decisions.extend(_Deciding(self, draft, now_ms, last).decisions())
+            draft.lineup.release()
+            for word, count in draft.counts.items():
+                counts[word] = counts.get(word, 0) + count
+        # 5. Write down what happened and what it leaves behind.
+        return self._step(inputs, now_ms, drafts.values(), decisions, percentiles, rejected, controls, counts)
+
+    def apply(self, step: Step) -> None:
+        """Make a step part of the state.
+
+        Raises:
+            StepOutOfOrder: its `seq` is not the next one.
+        """
+        state = self.state
+        state.apply(step)
+        tasks: dict[tuple[str, str], None] = {}
+        for row in step.tasks:
+            tasks[row.task.pool, row.task.task_id] = None
+        for moved in step.moved:
+            tasks[moved.pool, moved.task_id] = None
+        for finished in step.finished:
+            tasks[finished.pool, finished.task_id] = None
+        slots = [(slot.pool, slot.slot_id) for slot in step.slots]
+        slots += step.slots_gone
+        for pool, task_id in tasks:
+            self._lineup(pool).sync_task(task_id)
+        for pool, slot_id in slots:
+            self._lineup(pool).sync_slot(slot_id)
+        for lineup in self._lineups.values():
+            lineup.prepared.clear()
+        self._untold = {pool for pool in step.untold if pool in state.pools}
+        self.changes += len(tasks) + len(slots)
+
+    # What a lane and an operator ask.
+
+    @property
+    def seq(self) -> int:
+        """Number of the next step."""
+        return self.state.seq
+
+    @property
+    def now_ms(self) -> Millis:
+        """Latest `now` so far."""
+        return self.state.now_ms
+
+    @property
+    def rows(self) -> int:
+        """Live rows: tasks and slots."""
+        return sum(len(pool.tasks) + len(pool.slots) for pool in self.state.pools.values())
+
+    def position(self, topic: int) -> int:
+        """Offset of the last input handled of that input topic; -1: none yet."""
+        return self.state.positions[topic]
+
+    def due_ms(self) -> Millis | None:
+        """When the next thing falls due without any input."""
+        due = [due_ms for lineup in self._lineups.values() if (due_ms := lineup.next_due_ms()) is not None]
+        if self._untold:
+            due.append(self.state.now_ms)
+        return min(due, default=None)
+
+    def story(self, task_id: str) -> tuple[Moment, ...]:
+        """What happened so far to a task that is not finished, in any pool of this partition."""
+        return tuple(
+            chain.from_iterable(
+                pool.tasks[task_id].standing.story for pool in self.state.pools.values() if task_id in pool.tasks
+            )
+        )
+
+    def validate(self) -> None:
+        """Check the invariants.
+
+        Raises:
+            InvariantBroken: with the invariant and the rows that break it.
+        """
+        check(self.state)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The state as chunks; a picture of this moment."""
+        return self.state.snapshot()
+
+    @classmethod
+    def restore(cls, partition: int, rulebook: Rulebook, chunks: Iterable[bytes], *, mode: Mode = "live") -> Router:
+        """A router whose state is what `snapshot` gave."""
+        router = cls(partition, rulebook, mode=mode)
+        router.state.load(chunks)
+        for name in router.state.pools:
+            router._lineup(name)  # noqa: SLF001 -- its own
+        return router
+
+    # The steps of `handle`.
+
+    def _lineup(self, pool: str) -> LineUp:
+        lineup = self._lineups.get(pool)
+        if lineup is None:
+            lineup = self._lineups[pool] = LineUp(self.state.pool(pool), self.rulebook)
+        return lineup
+
+    def _draft(self, drafts: dict[str, PoolDraft], pool: str, seq: int) -> PoolDraft:
+        draft = drafts.get(pool)
+        if draft is None:
+            draft = drafts[pool] = PoolDraft(self.state.pool(pool), self._lineup(pool), seq)
+        return draft
+
+    def _fall_due(self, drafts: dict[str, PoolDraft], seq: int, now_ms: Millis) -> None:
+        for pool, lineup in self._lineups.items():
+            due_ms = lineup.next_due_ms()
+            if due_ms is not None and due_ms <= now_ms:
+                self._draft(drafts, pool, seq)
+        for draft in drafts.values():
+            while (due := draft.pop_due(now_ms)) is not None:
+                lifecycle.fall_due(draft, due, self.rulebook)
+
+    def _remember(
+        self,
+        drafts: dict[str, PoolDraft],
+        seq: int,
+        item: Input,
+        controls: dict[str, Millis],
+        counts: dict[str, int],
+    ) -> str | None:
+        event = item.event
+        match event:
+            case TaskPending():
+                return lifecycle.pend(self._draft(drafts, event.pool, seq), event, item, self.rulebook, self._scorer)
+            case SlotFreed():
+                return lifecycle.free(self._draft(drafts, event.pool, seq), event, item.now_ms, self.rulebook)
+            case Unreadable():
+                return event.reason
+            case Tick():
+                return None
+            case _ if event.control_id in self.state.controls or event.control_id in controls:
+                counts["duplicate_control"] = counts.get("duplicate_control", 0) + 1
+                return None
+            case TaskCancelled():
+                lifecycle.cancel(self._draft(drafts, event.pool, seq), event, item.now_ms)
+            case SlotRetired():
+                lifecycle.retire(self._draft(drafts, event.pool, seq), event.slot_id)
+            case _:
+                counts["unused_control"] = counts.get("unused_control", 0) + 1
+        controls[event.control_id] = item.now_ms
+        return None
+
+    def _usual(self, draft: PoolDraft, now_ms: Millis) -> Percentiles | None:
+        """The percentiles that this step decides by: those known, or new ones when they are due."""
+        known = draft.pool.percentiles
+        if known is None or known.p50 is None:
+            if not draft.evs:
+                return known
+        elif now_ms - known.at_ms < self.rulebook.recompute_ms:
+            return known
+        policy = self.rulebook.policy
+        digest = draft.pool.evs.merged(now_ms, ((sample.at_ms, sample.ev) for sample in draft.evs))
+        samples = digest.n_values
+        if samples < policy.ev.samples_min:
+            # "None yet" is not kept: the next sample asks again.
+            none = Percentiles(pool=draft.pool.name, at_ms=now_ms, samples=samples)
+            return known if known is None or known.p50 is None else none
+        return Percentiles(
+            pool=draft.pool.name,
+            at_ms=now_ms,
+            samples=samples,
+            p50=digest.quantile(policy.premium.ev_percentile),
+            p90=digest.quantile(policy.lift.ev_percentile),
+            quantiles=tuple(digest.quantile_vec(quantile_grid())),
+        )
+
+    def _step(
+        self,
+        inputs: Sequence[Input],
+        now_ms: Millis,
+        drafts: Iterable[PoolDraft],
+        decisions: list[Decision],
+        percentiles: list[Percentiles],
+        rejected: list[Rejected],
+        controls: dict[str, Millis],
+        counts: dict[str, int],
+    ) -> Step:
+        tasks: list[TaskRow] = []
+        moved: list[Moved] = []
+        drafts = list(drafts)
+        for draft in drafts:
+            known = draft.pool.tasks
+            for task_id, row in draft.tasks.items():
+                if task_id in known:
+                    moved.append(Moved(pool=draft.pool.name, task_id=task_id, standing=row.standing))
+                else:
+                    tasks.append(row)
+        return Step(
+            partition=self.state.number,
+            seq=self.state.seq,
+            now_ms=now_ms,
+            mode=self.mode,
+            policy=self.rulebook.policy_hash,
+            catalog=self.rulebook.catalog_hash,
+            inputs=tuple([Accepted(item.topic, item.offset, item.now_ms) for item in inputs]),
+            rejected=tuple(rejected),
+            decisions=tuple(decisions),
+            tasks=tuple(tasks),
+            moved=tuple(moved),
+            finished=tuple(chain.from_iterable(draft.finished.values() for draft in drafts)),
+            dead=tuple(chain.from_iterable(draft.dead for draft in drafts)),
+            slots=tuple(chain.from_iterable(draft.slots.values() for draft in drafts)),
+            slots_gone=tuple((draft.pool.name, slot_id) for draft in drafts for slot_id in draft.slots_gone),
+            evs=tuple(chain.from_iterable(draft.evs for draft in drafts)),
+            percentiles=tuple(percentiles),
+            work=tuple(chain.from_iterable(draft.work for draft in drafts)),
+            controls=tuple(controls.items()),
+            cancels=tuple(
+                (draft.pool.name, task_id, at_ms) for draft in drafts for task_id, at_ms in draft.cancels.items()
+            ),
+            untold=tuple(draft.pool.name for draft in drafts if draft.untold),
+            counts=counts,
+        )
+
+
+class _Deciding:
+    """The decisions of one pool in one step."""
+
+    def __init__(self, router: Router, draft: PoolDraft, now_ms: Millis, last: tuple[int, int]) -> None:
+        self.draft = draft
+        self.lineup = draft.lineup
+        self.rulebook = router.rulebook
+        self.now_ms = now_ms
+        self.last = last
+
+    def decisions(self) -> Iterator[Decision]:
+        """Routed ones in the order of service, then ends, then waits."""
+        draft, lineup = self.draft, self.lineup
+        for task_id in draft.left:
+            lineup.entries[task_id].group.queue.take(lineup.entries[task_id])
+        loose = {task_id: lineup.classify(row) for task_id, row in draft.loose.items()}
+        lineup.prepared.update(loose)
+        turn = Round(draft, loose.values(), self.now_ms)
+        for pair in turn.pairs():
+            loose.pop(pair.entry.task_id, None)
+            yield self._routed(pair, turn.free_before)
+        for ending in draft.endings:
+            yield self._ended(ending)
+        yield from self._waiting(loose, turn.free_mask)
+
+    def _routed(self, pair: Pair, free_mask: int) -> Decision:
+        draft, lineup, rulebook, now_ms = self.draft, self.lineup, self.rulebook, self.now_ms
+        entry = pair.entry
+        row: TaskRow = entry.row
+        task, standing = row.task, row.standing
+        model = rulebook.models[lineup.models[pair.bit]]
+        slot = draft.slot(pair.slot_id)
+        assert slot is not None  # noqa: S101 -- the round takes slots that are there
+        lease = slot.lease + 1
+        expires_at_ms = Millis(now_ms + rulebook.lease_ms(task.complexity))
+        max_tokens = min(rulebook.max_tokens(task.complexity, task.output_tokens), model.output_tokens_max)
+        id_ = decision_id(task.pool, draft.seq, task.task_id)
+        draft.put_slot(
+            SlotRow(
+                slot_id=slot.slot_id,
+                pool=slot.pool,
+                model=slot.model,
+                account=slot.account,
+                state="held",
+                lease=lease,
+                since_ms=now_ms,
+                task_id=task.task_id,
+                lease_expires_at_ms=expires_at_ms,
+            )
+        )
+        draft.put_task(
+            TaskRow(
+                task=task,
+                ev=row.ev,
+                standing=Standing(
+                    state="running",
+                    attempt=standing.attempt,
+                    failures=standing.failures,
+                    since_ms=standing.since_ms,
+                    accepted_ms=standing.accepted_ms,
+                    tier_min=standing.tier_min,
+                    slot_id=slot.slot_id,
+                    lease=lease,
+                    decision_id=id_,
+                    story=(*standing.story, Moment(now_ms, draft.seq, "routed", slot.slot_id)),
+                ),
+                traceparent=row.traceparent,
+                tracestate=row.tracestate,
+            )
+        )
+        tokens = max_tokens if task.output_tokens is None else min(task.output_tokens, max_tokens)
+        cost = model.cost_uusd(task.input_tokens, tokens)
+        premium = rulebook.premium
+        next_free = rulebook.models[pair.next_free_model] if pair.next_free_model is not None else None
+        return self._decision(
+            row,
+            id_,
+            "routed",
+            "lifted" if entry.group.lifted else "cheapest_capable",
+            words.routed(entry, slot.slot_id, lineup.usual, rulebook, traded=pair.traded),
+            entry,
+            free_mask,
+            chosen=pair.bit,
+            slot_id=slot.slot_id,
+            busy_ms=pair.busy_ms,
+            cost=cost,
+            saved_vs_premium=_saved(cost, premium and premium.cost_uusd(task.input_tokens, tokens)),
+            saved_vs_next_free=_saved(cost, next_free and next_free.cost_uusd(task.input_tokens, tokens)),
+            lease=lease,
+            expires_at_ms=expires_at_ms,
+            max_tokens=max_tokens,
+        )
+
+    def _ended(self, ending: Ending) -> Decision:
+        row = ending.row
+        # A task that ran and was given up left no entry; its verdicts are those of this moment.
+        entry = self.lineup.classify(row)
+        outcome = ending.outcome
+        reason: ReasonCode = outcome  # type: ignore[assignment]  # an ending's outcome is a reason code as well
+        return self._decision(
+            row,
+            decision_id(row.task.pool, self.draft.seq, row.task.task_id),
+            outcome,
+            reason,
+            words.ended(outcome, ending.detail),
+            entry,
+            0,
+        )
+
+    def _waiting(self, loose: dict[str, Entry], free_mask: int) -> Iterator[Decision]:
+        """First waits, and waits whose headline changed; of the latter a bounded number a step."""
+        draft, lineup = self.draft, self.lineup
+        for entry in loose.values():
+            yield self._waits(entry, free_mask, len(loose))
+        left = self.rulebook.policy.service.announcements_max
+        for group in lineup.groups.values():
+            if not group.by_headline:
+                continue
+            headline = group.headline(free_mask)
+            for told, entries in group.by_headline.items():
+                if told == headline:
+                    continue
+                stale = (entry for entry in entries.values() if not entry.taken)
+                for entry in islice(stale, left):
+                    left -= 1
+                    yield self._waits(entry, free_mask, len(loose))
+                if left <= 0 and next(stale, None) is not None:
+                    draft.untold = True
+                    return
+
+    def _waits(self, entry: Entry, free_mask: int, loose: int) -> Decision:
+        draft, lineup = self.draft, self.lineup
+        row: TaskRow = entry.row
+        headline = entry.group.headline(free_mask)
+        standing = row.standing
+        story = standing.story
+        if standing.headline is None:
+            story = (*story, Moment(self.now_ms, draft.seq, "waits", headline))
+        fresh = replace(row, standing=replace(standing, headline=headline, story=story))
+        draft.tasks[row.task.task_id] = fresh
+        prepared = lineup.prepared.get(row.task.task_id)
+        if prepared is not None:
+            prepared.row = fresh
+        return self._decision(
+            row,
+            decision_id(row.task.pool, draft.seq, row.task.task_id),
+            "waiting",
+            headline,
+            words.waits(entry, headline, lineup, free_mask),
+            entry,
+            free_mask,
+            position=self._position(entry, loose),
+        )
+
+    def _position(self, entry: Entry, loose: int) -> int:
+        """Place in service order: exact among few, else an upper bound by bands of aged priority."""
+        lineup = self.lineup
+        if len(lineup.entries) + loose > _POSITION_EXACT_MAX:
+            known = entry.task_id in lineup.entries
+            return lineup.ahead(entry) + (0 if known else loose)
+        mine = self._service_key(entry)
+        others = {**lineup.entries, **lineup.prepared}
+        return 1 + sum(
+            self._service_key(other) < mine
+            for task_id, other in others.items()
+            if not other.taken and task_id not in self.draft.finished and self._still_waits(task_id)
+        )
+
+    def _still_waits(self, task_id: str) -> bool:
+        row = self.draft.task(task_id)
+        return row is not None and row.standing.state == "waiting"
+
+    def _service_key(self, entry: Entry) -> tuple[int, int, float, int, str]:
+        points = (self.now_ms - entry.birth_ms) // self.rulebook.ageing_ms
+        return (1 - entry.group.lifted, -points, entry.ev_key, entry.since_ms, entry.task_id)
+
+    def _decision(
+        self,
+        row: TaskRow,
+        id_: str,
+        outcome: str,
+        reason_code: ReasonCode,
+        reason: str,
+        entry: Entry,
+        free_mask: int,
+        *,
+        chosen: int = -1,
+        slot_id: str | None = None,
+        busy_ms: int | None = None,
+        cost: MicroUsd | None = None,
+        saved_vs_premium: MicroUsd | None = None,
+        saved_vs_next_free: MicroUsd | None = None,
+        lease: int | None = None,
+        expires_at_ms: Millis | None = None,
+        max_tokens: int | None = None,
+        position: int | None = None,
+    ) -> Decision:
+        task, standing = row.task, row.standing
+        lineup = self.lineup
+        usual = lineup.usual
+        topic, offset = self.draft.origins.get(task.task_id, self.last)
+        model = lineup.models[chosen] if chosen >= 0 else None
+        return Decision(
+            decision_id=id_,
+            task_id=task.task_id,
+            pool=task.pool,
+            outcome=outcome,  # type: ignore[arg-type]  # one of the closed list, by the callers above
+            reason_code=reason_code,
+            reason=reason,
+            alternatives=entry.group.alternatives(lineup.models, free_mask, chosen),
+            decided_at_ms=self.now_ms,
+            at_ms=to_millis(task.at),
+            attempt=standing.attempt,
+            priority=task.priority,
+            strategy="cheapest_capable",
+            waiting_since_ms=standing.accepted_ms,
+            input_topic=INPUT_TOPICS[topic],
+            input_offset=offset,
+            chosen_slot_id=slot_id,
+            chosen_model=model,
+            tier=self.rulebook.models[model].tier if model is not None else None,
+            layer=task.layer,
+            lane=task.lane,
+            agent_role=task.agent_role,
+            task_type=task.task_type,
+            tenant_id=task.tenant_id,
+            complexity=task.complexity,
+            objective=task.objective,
+            ev=row.ev,
+            ev_percentile=percentile_of(row.ev, usual),
+            p50=usual.p50 if usual is not None else None,
+            p90=usual.p90 if usual is not None else None,
+            lifted=entry.group.lifted,
+            utilisation=round(busy_ms / SHORT_MS, 6) if busy_ms is not None else None,
+            estimated_cost_uusd=cost,
+            saved_vs_premium_uusd=saved_vs_premium,
+            saved_vs_next_free_uusd=saved_vs_next_free,
+            propensity=1.0 if chosen >= 0 else None,
+            lease=lease,
+            lease_expires_at_ms=expires_at_ms,
+            max_tokens=max_tokens,
+            position=position,
+            traceparent=row.traceparent,
+            tracestate=row.tracestate,
+        )
+
+
+def _saved(cost: MicroUsd | None, other: MicroUsd | None) -> MicroUsd | None:
+    """What was not spent; unknown where a price is."""
+    return MicroUsd(other - cost) if cost is not None and other is not None else None

@@ -1,0 +1,78 @@
+"""How busy a slot or a model has been: exact busy time over any window of the last hour.
+
+A curve is the cumulative busy time, straight between its breakpoints. It knows nothing of tasks; whoever
+sees a lease begin or end says so. Old breakpoints are thinned, so that memory stays bounded: what is older
+than the short window keeps one breakpoint in half a minute and is interpolated between them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+from schemas.vocabulary import Millis
+
+#: Ties between slots are broken by this window.
+SHORT_MS: Final = 5 * 60_000
+#: What boards show beside it.
+LONG_MS: Final = 60 * 60_000
+_KEEP_APART_MS: Final = 30_000
+_POINTS_MAX: Final = 512
+
+
+class BusyCurve:
+    """Cumulative busy milliseconds of one slot (level 0 or 1) or of all slots of a model (level 0..n)."""
+
+    __slots__ = ("_level", "_times_ms", "_totals_ms")
+
+    def __init__(
+        self, times_ms: list[int] | None = None, totals_ms: list[int] | None = None, level: int = 0
+    ) -> None:
+        self._times_ms = times_ms or []
+        self._totals_ms = totals_ms or []
+        self._level = level
+
+    def change(self, at_ms: Millis, by: int) -> None:
+        """From `at_ms` on, `by` more (or fewer) are busy. Time never goes back."""
+        times, totals = self._times_ms, self._totals_ms
+        if not times or at_ms > times[-1]:
+            totals.append(self._total_ms(at_ms))
+            times.append(at_ms)
+            if len(times) > _POINTS_MAX:
+                self._thin(at_ms)
+        self._level += by
+
+    def busy_ms(self, now_ms: Millis, window_ms: int) -> int:
+        """Busy time within the last `window_ms`; for a model, of all its slots together."""
+        if not self._times_ms:
+            return 0
+        return self._total_ms(now_ms) - self._total_ms(now_ms - window_ms)
+
+    def dump(self) -> tuple[list[int], list[int], int]:
+        """The curve as plain lists, for a snapshot."""
+        return list(self._times_ms), list(self._totals_ms), self._level
+
+    def _total_ms(self, at_ms: int) -> int:
+        times, totals = self._times_ms, self._totals_ms
+        if not times or at_ms <= times[0]:
+            return totals[0] if totals else 0
+        if at_ms >= times[-1]:
+            return totals[-1] + self._level * (at_ms - times[-1])
+        i = bisect_right(times, at_ms)
+        span_ms = times[i] - times[i - 1]
+        return totals[i - 1] + (totals[i] - totals[i - 1]) * (at_ms - times[i - 1]) // span_ms
+
+    def _thin(self, now_ms: int) -> None:
+        times, totals = self._times_ms, self._totals_ms
+        kept_times, kept_totals = [], []
+        # A crowded short window (a model of a thousand slots) is thinned to seconds as well.
+        crowded_ms = 1_000 if times[-_POINTS_MAX // 2] > now_ms - SHORT_MS else 0
+        for i, at_ms in enumerate(times):
+            if i + 1 < len(times) and times[i + 1] < now_ms - LONG_MS:
+                continue
+            apart_ms = _KEEP_APART_MS if at_ms < now_ms - SHORT_MS - _KEEP_APART_MS else crowded_ms
+            if kept_times and at_ms - kept_times[-1] < apart_ms and i + 1 < len(times):
+                continue
+            kept_times.append(at_ms)
+            kept_totals.append(totals[i])
+        self._times_ms, self._totals_ms = kept_times, kept_totals

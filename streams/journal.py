@@ -1,0 +1,229 @@
+"""What a lane needs from the outside, as small protocols, and the journal itself on Kafka.
+
+The journal is one partition of `decision.audit`: one step a record, read by the rule "the first record that carries
+the next `seq` wins". Nothing here decides; nothing here knows Faust. `memory.py` holds the twins of these
+implementations, and one contract suite holds both to account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from schemas.codec import dead_letter_headers, dead_letter_value, write_event
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
+
+if TYPE_CHECKING:
+    from schemas.events import Tick
+    from streams.broker import Broker
+    from streams.topics import Names
+
+#: What we call ourselves in the `ce_source` of the events that we write.
+SOURCE = "slotwise/router"
+#: A dead letter keeps this much of a record's value; the rest is named by its hash.
+DEAD_LETTER_BYTES_MAX = 900_000
+
+
+class JournalError(Exception):
+    """The journal cannot be trusted to continue from; a person must look. The message says at what."""
+
+
+class Raw(Protocol):
+    """A record as a broker delivers it."""
+
+    @property
+    def offset(self) -> int:
+        """Place in its partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch; negative where the record has none."""
+
+    @property
+    def key(self) -> bytes | None:
+        """As sent."""
+
+    @property
+    def value(self) -> bytes | None:
+        """As sent."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """As sent."""
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One record of the journal."""
+
+    offset: int
+    value: bytes
+
+
+class Letter(Struct, frozen=True, gc=False):
+    """An input that was refused, on its way to the dead-letter topic."""
+
+    #: Index into `vocabulary.INPUT_TOPICS`.
+    topic: int
+    raw: Raw
+    reason: str
+
+
+class Mark(Struct, frozen=True, gc=False):
+    """A place in a journal: the next record is at `offset`, the next step is number `seq`."""
+
+    offset: int
+    seq: int
+
+
+class Checkpoint(Struct, frozen=True, gc=False):
+    """The state of a partition as it was before the step that `mark` names."""
+
+    mark: Mark
+    at_ms: int
+    chunks: tuple[bytes, ...]
+
+
+class Journal(Protocol):
+    """The steps of one partition."""
+
+    async def append(self, value: bytes) -> int:
+        """Write one record durably and return its offset. When this raises, the outcome is unknown."""
+
+    async def bounds(self) -> tuple[int, int]:
+        """Return the first offset still kept and the offset that the next record will have."""
+
+    def read(self, start: int, end: int) -> AsyncGenerator[Sequence[Entry], None]:
+        """Yield the records from `start` up to, not including, `end`, in runs."""
+
+
+class Inputs(Protocol):
+    """A second way to the input topics of one partition, for what the first did not deliver."""
+
+    async def read(self, topic: int, start: int, end: int, limit: int) -> Sequence[Raw]:
+        """Return the records that exist from `start` up to, not including, `end`; the first `limit` of them."""
+
+
+class DeadLetters(Protocol):
+    """Where refused inputs go."""
+
+    async def write(self, letters: Sequence[Letter]) -> None:
+        """Return when all of them are durable."""
+
+
+class Ticks(Protocol):
+    """The lane's own way to say that time passes."""
+
+    async def send(self, tick: Tick, now_ms: Millis) -> None:
+        """Put the tick into this partition of `fleet.control`."""
+
+
+class Checkpoints(Protocol):
+    """Pictures of a partition's state, for starting faster than from the journal's beginning."""
+
+    async def load(self) -> Sequence[Checkpoint]:
+        """Return the complete ones, newest first."""
+
+    async def save(self, mark: Mark, chunks: Iterable[bytes]) -> None:
+        """Write a picture without holding up the event loop."""
+
+
+class Clock(Protocol):
+    """The worker's wall clock."""
+
+    def now_ms(self) -> Millis:
+        """Milliseconds since the epoch."""
+
+
+class KafkaJournal:
+    """One partition of `decision.audit`.
+
+    The producer is not idempotent on purpose: a retry that wrote twice gives a second record with a `seq` that is
+    taken, which every reader ignores, and an idempotent producer has fatal states that this fence does not need.
+    """
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._topic = names.journal
+        self._partition = partition
+
+    async def append(self, value: bytes) -> int:
+        """Write one record with all replicas' acknowledgement."""
+        return await self._broker.append(self._topic, self._partition, value)
+
+    async def bounds(self) -> tuple[int, int]:
+        """Ask the partition's leader."""
+        return await self._broker.bounds(self._topic, self._partition)
+
+    async def read(self, start: int, end: int) -> AsyncGenerator[Sequence[Entry], None]:
+        """Read with a consumer of its own, outside every group."""
+        async with aclosing(self._broker.read(self._topic, self._partition, start, end)) as runs:
+            async for records in runs:
+                yield [Entry(record.offset, record.value or b"") for record in records]
+
+
+class KafkaInputs:
+    """The side reader of one partition of the input topics."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._topics = names.inputs
+        self._partition = partition
+
+    async def read(self, topic: int, start: int, end: int, limit: int) -> Sequence[Raw]:
+        """Read what retention left of the range."""
+        name = self._topics[topic]
+        first, next_offset = await self._broker.bounds(name, self._partition)
+        found: list[Raw] = []
+        async with aclosing(self._broker.read(name, self._partition, max(start, first), min(end, next_offset))) as runs:
+            async for records in runs:
+                found.extend(records)
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+
+class KafkaDeadLetters:
+    """`<topic>.dlq`: the raw record, with headers that say why and where from."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._names = names
+        self._partition = partition
+
+    async def write(self, letters: Sequence[Letter]) -> None:
+        """Send all, then wait for all."""
+        sent = []
+        for letter in letters:
+            topic = INPUT_TOPICS[letter.topic]
+            headers = dead_letter_headers(
+                topic, self._partition, letter.raw.offset, letter.reason, tuple(letter.raw.headers)
+            )
+            value, more = dead_letter_value(letter.raw.value, DEAD_LETTER_BYTES_MAX)
+            sent.append(
+                await self._broker.send(
+                    self._names.dead(topic), self._partition, value, key=letter.raw.key, headers=(*headers, *more)
+                )
+            )
+        for acknowledged in sent:
+            await acknowledged
+
+
+class KafkaTicks:
+    """Ticks for one partition: the partition is given, there is no key."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._topic = names.of(FLEET_CONTROL)
+        self._partition = partition
+
+    async def send(self, tick: Tick, now_ms: Millis) -> None:
+        """Send and wait, so that a lost tick is noticed and sent again."""
+        record = write_event(FLEET_CONTROL, tick, ce_id=tick.control_id, source=SOURCE, time_ms=now_ms)
+        await (
+            await self._broker.send(
+                self._topic, self._partition, record.value, headers=record.headers, timestamp_ms=now_ms
+            )
+        )

@@ -1,0 +1,94 @@
+"""Every metric of a worker, in one list: name, help and labels. The pages and the documentation read this list."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry()
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Pools come from producers: beyond so many, further ones share the label `other`.
+POOLS_MAX = 200
+
+BUILD = Gauge("router_build_info", "1, with the version that runs.", ["version"], registry=REGISTRY)
+# What is decided.
+DECISIONS = Counter("router_decisions_total", "Decisions journaled.", ["outcome", "reason", "pool"], registry=REGISTRY)
+DECISION_SECONDS = Histogram(
+    "router_decision_duration_seconds",
+    "Time the pure router takes for one step, per input.",
+    registry=REGISTRY,
+    buckets=(0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.01, 0.1),
+)
+EVENT_TO_DECISION_SECONDS = Histogram(
+    "router_event_to_decision_seconds",
+    "From the time of an input's record to the acknowledgement of its step.",
+    registry=REGISTRY,
+    buckets=_SECONDS,
+)
+LAST_EVENT = Gauge(
+    "router_last_event_timestamp_seconds", "Time of the newest input handled.", ["partition"], registry=REGISTRY
+)
+COUNTED = Counter("router_counts_total", "What steps ignored or counted, by word.", ["what"], registry=REGISTRY)
+# What is refused or dropped.
+DUPLICATES = Counter(
+    "router_duplicates_total", "Inputs delivered again and dropped by position.", ["topic"], registry=REGISTRY
+)
+DEAD_LETTERS = Counter(
+    "router_dead_letters_total", "Inputs refused to a dead-letter topic.", ["topic"], registry=REGISTRY
+)
+REFETCHED = Counter(
+    "router_refetched_total", "Inputs that delivery left out and the side reader brought.", ["topic"], registry=REGISTRY
+)
+INVARIANT_VIOLATIONS = Counter(
+    "router_invariant_violations_total",
+    "What must never happen, by name; any is worth a page.",
+    ["id"],
+    registry=REGISTRY,
+)
+# The journal.
+STEPS = Counter("router_steps_total", "Steps journaled by this worker.", registry=REGISTRY)
+STEP_BYTES = Counter("router_step_bytes_total", "Bytes of those steps.", registry=REGISTRY)
+APPEND_SECONDS = Histogram(
+    "router_journal_append_seconds",
+    "Time from sending a step to its acknowledgement.",
+    registry=REGISTRY,
+    buckets=_SECONDS,
+)
+APPEND_ERRORS = Counter(
+    "router_journal_append_errors_total", "Appends that failed or whose outcome is unknown.", registry=REGISTRY
+)
+FENCED = Counter(
+    "router_fenced_steps_total", "Journal records ignored because their number was taken.", registry=REGISTRY
+)
+CHECKPOINTS = Counter("router_checkpoints_total", "Checkpoints written, by result.", ["result"], registry=REGISTRY)
+OLDEST_UNJOURNALED = Gauge(
+    "router_oldest_unjournaled_seconds", "Age of the oldest input that came and is not journaled.", registry=REGISTRY
+)
+RECOVERY_REMAINING = Gauge(
+    "router_recovery_remaining_records", "Journal records still to be read before the partition works.", ["partition"],
+    registry=REGISTRY,
+)  # fmt: skip
+# Outputs and the group.
+PUBLISHED = Counter("router_published_total", "Records published from the journal.", ["topic"], registry=REGISTRY)
+PUBLISH_LAG = Gauge(
+    "router_publish_lag_records", "Journal records not yet published.", ["partition"], registry=REGISTRY
+)
+REBALANCES = Counter("router_rebalances_total", "Rebalances of the worker's group.", registry=REGISTRY)
+PARTITIONS = Gauge("router_partitions", "Partitions this worker works on.", registry=REGISTRY)
+
+_pools: set[str] = set()
+
+
+def pool_label(pool: str) -> str:
+    """Return the pool as a label value, or `other` when there are too many to tell apart."""
+    if pool in _pools:
+        return pool
+    if len(_pools) < POOLS_MAX:
+        _pools.add(pool)
+        return pool
+    return "other"
+
+
+def render() -> bytes:
+    """Return the page that Prometheus reads."""
+    return generate_latest(REGISTRY)

@@ -158,10 +158,7 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
             properties[name] = {"description": f"{meaning} {form}" if form else meaning} | {
                 key: value for key, value in properties[name].items() if key != "description"
             }
-    for field in msgspec.structs.fields(struct):
-        keys = getattr(msgspec.inspect.type_info(field.type), "key_type", None)
-        if isinstance(keys, msgspec.inspect.LiteralType):
-            properties[field.encode_name]["propertyNames"] = {"enum": list(keys.values)}
+    _name_keys(struct, properties)
     if spoken:
         properties["schema_version"] = {
             "description": "Version of the wire contract, if the producer likes to say it.",
@@ -176,6 +173,13 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
     if struct is Step:
         properties["v"] = {"description": "Version of this layout, always the first field.", "const": STEP_VERSION}
         schema["required"] = ["v", *schema["required"]]
+
+
+def _name_keys(struct: type[Struct], properties: dict[str, Any]) -> None:
+    for field in msgspec.structs.fields(struct):
+        keys = getattr(msgspec.inspect.type_info(field.type), "key_type", None)
+        if isinstance(keys, msgspec.inspect.LiteralType):
+            properties[field.encode_name]["propertyNames"] = {"enum": list(keys.values)}
 
 
 def meanings(struct: type[Struct]) -> dict[str, str]:
@@ -332,6 +336,7 @@ def _headers(headers: Mapping[str, str], required: tuple[str, ...]) -> dict[str,
 
 # --- The page --------------------------------------------------------------------------------------------------
 
+_LINE_CHARS_MAX: Final = 118
 _BLOCK: Final = re.compile(r"(<!-- (fields|example) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -347,12 +352,21 @@ def fill_page(text: str) -> str:
 
 
 def _example(struct: type[Struct]) -> str:
-    return f"```json\n{json.dumps(EXAMPLES[struct])}\n```\n"
+    members = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in EXAMPLES[struct].items()]
+    lines = ["{" + members[0]]
+    for member in members[1:]:
+        lines[-1] += ","
+        if len(lines[-1]) + len(member) < _LINE_CHARS_MAX:
+            lines[-1] += " " + member
+        else:
+            lines.append(" " + member)
+    return "```json\n" + "\n".join(lines) + "}\n```\n"
 
 
 def _field_table(struct: type[Struct]) -> str:
     _, defs = msgspec.json.schema_components((struct,), ref_template="{name}")
     schema = defs[struct.__name__]
+    _name_keys(struct, schema["properties"])
     said = meanings(struct)
     rows = ["| field | form | default | meaning |", "|---|---|---|---|"]
     for name, form in schema["properties"].items():
@@ -377,10 +391,12 @@ def _form(form: Mapping[str, Any]) -> str:
             words = f"{name}, see there"
         case {"pattern": pattern} if pattern in (ID_PATTERN, TIME_PATTERN):
             words = "id" if pattern == ID_PATTERN else "time"
+        case {"propertyNames": {"enum": _} as keys, "additionalProperties": values}:
+            words = f"object, keys {_form(keys)}, each value: {_form(values)}"
         case {"type": "object"}:
             words = f"object, each value: {_form(form['additionalProperties'])}"
         case {"type": "array"}:
-            words = f"list, each item: {_form(form['items'])}"
+            words = f"list{_range(form, 'minItems', 'maxItems', ' items')}, each: {_form(form['items'])}"
         case {"type": "string"}:
             words = f"text{_range(form, 'minLength', 'maxLength', ' characters')}"
         case _:

@@ -128,9 +128,7 @@ def _outcome(task: SampleTask, engine: Engine, routed: TaskRouted, output_tokens
     failed = draw("fails", number, routed.attempt) < (FAILS_WHEN_UNDERPOWERED if underpowered else FAILS_WHEN_FIT)
     stray = QUALITY_SPREAD * (2.0 * draw("quality", number, routed.attempt, routed.model) - 1.0)
     quality = 0.0 if failed else min(1.0, max(0.0, engine.quality + stray))
-    fit: Fit = (
-        "failed" if failed else "underpowered" if underpowered else "overprovisioned" if engine.tier > wanted else "good_fit"
-    )
+    fit = _fit(engine.tier, wanted, failed=failed)
     cost_usd = (
         task.event.input_tokens * engine.input_usd_per_mtok + output_tokens * engine.output_usd_per_mtok
     ) / 1_000_000
@@ -146,6 +144,14 @@ def _outcome(task: SampleTask, engine: Engine, routed: TaskRouted, output_tokens
         error_class="simulated" if failed else None,
         fit=fit,
     )
+
+
+def _fit(tier: Tier, wanted: Tier, *, failed: bool) -> Fit:
+    if failed:
+        return "failed"
+    if tier == wanted:
+        return "good_fit"
+    return "underpowered" if tier < wanted else "overprovisioned"
 
 
 def draw(*words: object) -> float:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 import tomllib
 from collections.abc import AsyncIterator, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +23,7 @@ from schemas.codec import write_event
 from schemas.events import SlotFreed, TaskPending, TaskRouted
 from schemas.vocabulary import SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
 from streams.settings import Settings
+from streams.shipped import catalog_text
 from streams.simulate.fleet import Engine, Fleet, Work
 from streams.simulate.sample import SampleTask, tasks
 
@@ -55,7 +54,7 @@ async def play(
     sample = tasks(run, count)
     player = _Player(settings, Fleet(engines(settings), sample), sample, speed)
     async with _clients(settings) as (producer, consumer):
-        running = [
+        running: list[asyncio.Task[None]] = [
             asyncio.create_task(player.follow(consumer)),
             asyncio.create_task(player.free_slots(producer)),
             asyncio.create_task(player.feed(producer)),
@@ -64,12 +63,13 @@ async def play(
         stopped = asyncio.create_task(stop.wait())
         try:
             while not stopped.done():
-                done, _ = await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {stopped}:
+                await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in running if task.done()]:
                     task.result()  # feeding ends by itself; whatever else ends, ends with its error
                     running.remove(task)
         finally:
-            for task in (stopped, *running):
+            stopped.cancel()
+            for task in running:
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
             _write(player.progress, status)
@@ -87,13 +87,6 @@ def engines(settings: Settings) -> Iterator[Engine]:
             input_usd_per_mtok=row.get("input_usd_per_mtok", 0.0),
             output_usd_per_mtok=row.get("output_usd_per_mtok", 0.0),
         )
-
-
-def catalog_text(settings: Settings) -> str:
-    """Read the catalogue that the settings name, or the shipped one."""
-    if settings.catalog:
-        return Path(settings.catalog).read_text()
-    return resources.files("streams").joinpath("../deploy/catalog.toml").read_text()
 
 
 class _Player:
@@ -177,7 +170,7 @@ def _write(progress: Progress, path: Path | None) -> None:
         return
     scratch = path.with_suffix(".new")
     scratch.write_bytes(msgspec.json.encode(progress))
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def _now_ms() -> int:

@@ -57,8 +57,19 @@ CLASSES: Final[tuple[Complexity, ...]] = ("trivial", "simple", "standard", "comp
 #: The bar that a class sets on the dimension its work is about.
 BAR: Final[Mapping[Complexity, int]] = {"trivial": 3, "simple": 4, "standard": 6, "complex": 8, "expert": 9}
 
-#: So many reasons to be hard make a task one for experts.
+#: What counts as long, wide or large; each reached limit is one point of difficulty.
+WORDS_LONG: Final = 150
+WORDS_VERY_LONG: Final = 400
+FILES_MANY: Final = 3
+ANSWER_LONG: Final = 300
+ANSWER_VERY_LONG: Final = 1000
+CONTEXT_LARGE: Final = 20_000
+#: So many points make a task one for experts.
 EXPERT_POINTS: Final = 5
+#: A crash in so many files is what a release waits for.
+FILES_URGENT: Final = 8
+#: A question answered in fewer tokens has no stated impact.
+ANSWER_SLIGHT: Final = 100
 
 SMALL_WORDS: Final = ("typo", "doc", "docs", "docstring", "documentation", "spelling", "readme", "message", "wording")
 
@@ -129,13 +140,14 @@ def _task(task_id: str, pool: str, at_s: float, call: Call, issue: Issue) -> Sam
         title=issue.title,
         requires=_requires(task_type, complexity, issue),
         priority=_priority(issue, small=small),
-        # A crash that runs through half the code base is what a release waits for.
-        quest_priority=95 if issue.has_traceback and issue.py_files_mentioned >= 8 else 0,
+        quest_priority=95 if issue.has_traceback and issue.py_files_mentioned >= FILES_URGENT else 0,
         importance=_importance(issue, layer),
         # Code in the report makes it reproducible.
         tractability=0.4 + 0.1 * min(issue.code_fences, 5),
-        # A question (no code asked for) has no stated impact: its EV is unknown, as much of real work's is.
-        impact=None if call.edit_format == "ask" and call.output_tokens < 100 else 1.0 + call.output_tokens / 250.0,
+        # Its EV is unknown then, as much of real work's is.
+        impact=None
+        if call.edit_format == "ask" and call.output_tokens < ANSWER_SLIGHT
+        else 1.0 + call.output_tokens / 250.0,
         # What it cost when it was really done, and never less than a cent of somebody's time.
         estimated_cost=max(call.cost_usd, 0.01),
         layer=layer,
@@ -158,13 +170,13 @@ def _complexity(call: Call, issue: Issue) -> Complexity:
     if set(issue.title.lower().split()) & set(SMALL_WORDS):
         return "trivial"
     points = (
-        (issue.body_words >= 150)
-        + (issue.body_words >= 400)
+        (issue.body_words >= WORDS_LONG)
+        + (issue.body_words >= WORDS_VERY_LONG)
         + issue.has_traceback
-        + (issue.py_files_mentioned >= 3)
-        + (call.output_tokens >= 300)
-        + (call.output_tokens >= 1000)
-        + (call.input_tokens >= 20_000)
+        + (issue.py_files_mentioned >= FILES_MANY)
+        + (call.output_tokens >= ANSWER_LONG)
+        + (call.output_tokens >= ANSWER_VERY_LONG)
+        + (call.input_tokens >= CONTEXT_LARGE)
         + 2 * (call.edit_format == "architect")
     )
     return CLASSES[min(points, 3) if points < EXPERT_POINTS else 4]
@@ -180,12 +192,12 @@ def _requires(task_type: str, complexity: Complexity, issue: Issue) -> dict[Dime
 
 
 def _priority(issue: Issue, *, small: bool) -> int:
-    return 50 + 20 * issue.has_traceback + 10 * (issue.py_files_mentioned >= 3) - 20 * small
+    return 50 + 20 * issue.has_traceback + 10 * (issue.py_files_mentioned >= FILES_MANY) - 20 * small
 
 
 def _importance(issue: Issue, layer: str) -> float:
     """A crash counts double, a long report up to three times a one-liner, documentation half."""
-    length = 1.0 + 2.0 * min(issue.body_words, 400) / 400.0
+    length = 1.0 + 2.0 * min(issue.body_words, WORDS_VERY_LONG) / WORDS_VERY_LONG
     return length * (2.0 if issue.has_traceback else 1.0) * (0.5 if layer == "docs" else 1.0)
 
 

@@ -1,0 +1,192 @@
+"""Counts what the journal says: one fold of its steps into the numbers that people look at.
+
+Knows no broker, no database and no clock: whoever follows the journal feeds it the steps. A step counts only if its
+`seq` is the next of its partition, as for every reader of the journal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from schemas.decision import Decision, SlotRow, Standing, Step
+from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, ReasonCode
+
+#: Waits are told of so many tasks routed last.
+WAITS_MAX: Final = 20_000
+#: Decisions kept for showing.
+LATEST_MAX: Final = 8
+
+
+class Routed(Struct, frozen=True):
+    """A decision as the board shows it."""
+
+    task_id: str
+    title: str
+    slot_id: str
+    tier: int
+    wait_ms: int
+    reason: str
+
+
+class Tally:
+    """What has happened so far, and where everything stands."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        #: Steps of a worker that came too late: their `seq` was taken.
+        self.steps_fenced = 0
+        self.inputs: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.dead = 0
+        self.decisions: Counter[DecisionOutcome] = Counter()
+        #: Routed decisions by tier, model and reason.
+        self.tiers: Counter[int] = Counter()
+        self.models: Counter[str] = Counter()
+        self.reasons: Counter[ReasonCode] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.work: Counter[str] = Counter()
+        self.estimated_uusd = 0
+        self.saved_vs_premium_uusd = 0
+        self.saved_vs_next_free_uusd = 0
+        self.spent_usd = 0.0
+        self.p50: float | None = None
+        self.p90: float | None = None
+        self.waits_ms: deque[int] = deque(maxlen=WAITS_MAX)
+        self.latest: deque[Routed] = deque(maxlen=LATEST_MAX)
+        self.slots: dict[tuple[str, str], SlotRow] = {}
+        #: First `seq` seen and next `seq` expected, by partition.
+        self.first_seq: dict[int, int] = {}
+        self.next_seq: dict[int, int] = {}
+        #: Offset of the last input handled, by topic and partition.
+        self.positions: dict[tuple[str, int], int] = {}
+        self._tasks: dict[tuple[str, str], Standing] = {}
+        self._titles: dict[tuple[str, str], str] = {}
+        self._standing: Counter[str] = Counter()
+        self._headlines: Counter[str] = Counter()
+
+    @property
+    def decisions_total(self) -> int:
+        """All decisions, waits announced again included."""
+        return self.decisions.total()
+
+    @property
+    def dead_letters(self) -> int:
+        """Records that the dead-letter topics must hold."""
+        return self.rejected.total() + self.dead
+
+    @property
+    def live_tasks(self) -> int:
+        """Tasks that are not finished."""
+        return len(self._tasks)
+
+    @property
+    def standing(self) -> Counter[str]:
+        """Count live tasks by state."""
+        return +self._standing
+
+    @property
+    def headlines(self) -> Counter[str]:
+        """Count waiting tasks by the reason last announced."""
+        return +self._headlines
+
+    def add(self, step: Step) -> bool:
+        """Count a step; false, and nothing counted, if its `seq` is not the next one."""
+        expected = self.next_seq.setdefault(step.partition, step.seq)
+        self.first_seq.setdefault(step.partition, step.seq)
+        if step.seq != expected:
+            self.steps_fenced += step.seq < expected
+            return False
+        self.next_seq[step.partition] = step.seq + 1
+        self.steps += 1
+        self._count_inputs(step)
+        for row in step.tasks:
+            self._titles[row.task.pool, row.task.task_id] = row.task.title
+            self._stand(row.task.pool, row.task.task_id, row.standing)
+        for moved in step.moved:
+            self._stand(moved.pool, moved.task_id, moved.standing)
+        for decision in step.decisions:
+            self._count_decision(decision)
+        for gone in step.finished:
+            self._stand(gone.pool, gone.task_id, None)
+            self._titles.pop((gone.pool, gone.task_id), None)
+        self._count_slots(step)
+        for done in step.work:
+            self.work[done.outcome.status] += 1
+            self.spent_usd += done.outcome.cost_usd or 0.0
+        for percentiles in step.percentiles:
+            self.p50, self.p90 = percentiles.p50, percentiles.p90
+        self.dead += len(step.dead)
+        self.counts.update(step.counts)
+        return True
+
+    def busy_by_model(self) -> dict[str, tuple[int, int]]:
+        """Busy and all slots of each model, in the order in which the models first appeared."""
+        shares: dict[str, tuple[int, int]] = {}
+        for slot in self.slots.values():
+            busy, total = shares.get(slot.model, (0, 0))
+            shares[slot.model] = (busy + (slot.state == "held"), total + 1)
+        return shares
+
+    def wait_ms(self, share: float) -> int | None:
+        """Wait that the given share of the routed tasks did not exceed; None before the first."""
+        return quantile(self.waits_ms, share)
+
+    def _count_inputs(self, step: Step) -> None:
+        for accepted in step.inputs:
+            topic = INPUT_TOPICS[accepted.topic]
+            self.inputs[topic] += 1
+            self.positions[topic, step.partition] = accepted.offset
+        for rejected in step.rejected:
+            self.rejected[INPUT_TOPICS[rejected.topic]] += 1
+
+    def _count_decision(self, decision: Decision) -> None:
+        self.decisions[decision.outcome] += 1
+        self.reasons[decision.reason_code] += 1
+        if decision.outcome != "routed" or decision.tier is None:
+            return
+        self.tiers[decision.tier] += 1
+        self.models[decision.chosen_model or "?"] += 1
+        wait_ms = max(0, decision.decided_at_ms - decision.waiting_since_ms)
+        self.waits_ms.append(wait_ms)
+        self.estimated_uusd += decision.estimated_cost_uusd or 0
+        self.saved_vs_premium_uusd += decision.saved_vs_premium_uusd or 0
+        self.saved_vs_next_free_uusd += decision.saved_vs_next_free_uusd or 0
+        self.latest.append(
+            Routed(
+                task_id=decision.task_id,
+                title=self._titles.get((decision.pool, decision.task_id), ""),
+                slot_id=decision.chosen_slot_id or "?",
+                tier=decision.tier,
+                wait_ms=wait_ms,
+                reason=decision.reason,
+            )
+        )
+
+    def _count_slots(self, step: Step) -> None:
+        for slot in step.slots:
+            self.slots[slot.pool, slot.slot_id] = slot
+        for gone in step.slots_gone:
+            self.slots.pop(gone, None)
+
+    def _stand(self, pool: str, task_id: str, standing: Standing | None) -> None:
+        """Note where a task stands now; None: it is over."""
+        before = self._tasks.pop((pool, task_id), None)
+        for known, change in ((before, -1), (standing, +1)):
+            if known is not None:
+                self._standing[known.state] += change
+                if known.state == "waiting" and known.headline is not None:
+                    self._headlines[known.headline] += change
+        if standing is not None:
+            self._tasks[pool, task_id] = standing
+
+
+def quantile(values: Iterable[int], share: float) -> int | None:
+    """Find the nearest-rank quantile of the values; None if there are none."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

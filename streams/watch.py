@@ -1,0 +1,172 @@
+"""Watches an installation from outside: follows its journal, and compares it with the topics and the audit.
+
+A thread of its own does all the waiting; whoever shows or judges the numbers asks for the latest `Sight`. Nothing
+here writes to a topic or a table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from importlib import resources
+from typing import Any, Final
+
+import psycopg
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from msgspec import Struct
+
+from schemas.codec import StepError, decode_step
+from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from streams.settings import Settings
+from streams.tally import Tally
+
+#: How often topics and audit are looked at; the journal is followed all the time.
+COMPARE_EVERY_S: Final = 0.5
+POLL_MS: Final = 200
+#: Over this time the rate of decisions is shown.
+RATE_OVER_S: Final = 5.0
+#: What each dead-letter topic is called after its input topic.
+DEAD_LETTER_SUFFIX: Final = ".dlq"
+
+
+class Sight(Struct, frozen=True, kw_only=True):
+    """What is in the topics and in the audit at one moment, since the watch began."""
+
+    #: Records by topic.
+    records: dict[str, int]
+    #: Inputs that no step of the journal has handled yet.
+    inputs_unhandled: int
+    #: Journal records that were not read when the topics were looked at.
+    journal_unread: int
+    audit_steps: int
+    audit_decisions: int
+
+
+class Watch:
+    """Follows the journal of one broker's life. `tally` may be read while holding `lock`."""
+
+    def __init__(self, settings: Settings, *, from_start: bool) -> None:
+        self.tally = Tally()
+        self.lock = threading.Lock()
+        #: The latest comparison; None until the first.
+        self.sight: Sight | None = None
+        #: Why the watch sees nothing at the moment.
+        self.trouble: str | None = None
+        self._settings = settings
+        self._from_start = from_start
+        self._stop = threading.Event()
+        self._began = threading.Event()
+        self._rate: list[tuple[float, int]] = []
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self, wait_s_max: float = 10.0) -> None:
+        """Begin, and return when the beginning is marked: what is written from now on is seen."""
+        self._thread.start()
+        self._began.wait(wait_s_max)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(timeout=5.0)
+
+    def rate_per_s(self) -> float:
+        """Decisions a second, over the last seconds."""
+        with self.lock:
+            now_s, total = time.monotonic(), self.tally.decisions_total
+        self._rate = [point for point in self._rate if point[0] > now_s - RATE_OVER_S] + [(now_s, total)]
+        since_s, before = self._rate[0]
+        return (total - before) / (now_s - since_s) if now_s > since_s else 0.0
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except (KafkaError, psycopg.Error, OSError, StepError) as error:
+                self.trouble = f"{type(error).__name__}: {error}".strip()
+                self._stop.wait(1.0)
+
+    def _follow(self) -> None:
+        with contextlib.ExitStack() as stack:
+            consumer = _consumer(self._settings)
+            stack.callback(consumer.close)
+            journal = self._partitions(DECISION_AUDIT)
+            consumer.assign(journal)
+            if not self._began.is_set():
+                self._starts = self._ends(consumer, begin=self._from_start)
+                self._next = {where: self._starts[where] for where in journal}
+                self._began.set()
+            for where in journal:
+                consumer.seek(where, self._next[where])
+            compared_s = 0.0
+            audit: psycopg.Connection[Any] | None = None
+            while not self._stop.is_set():
+                for records in consumer.poll(timeout_ms=POLL_MS).values():
+                    for record in records:
+                        step = decode_step(record.value)
+                        with self.lock:
+                            self.tally.add(step)
+                        self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+                if time.monotonic() - compared_s >= COMPARE_EVERY_S:
+                    if audit is None:
+                        audit = stack.enter_context(
+                            psycopg.connect(self._settings.database, autocommit=True, connect_timeout=5)
+                        )
+                    self._compare(consumer, audit)
+                    self.trouble = None
+                    compared_s = time.monotonic()
+
+    def _compare(self, consumer: Any, audit: psycopg.Connection[Any]) -> None:
+        """Look at the topics first: what they hold now, the journal and the audit must hold by then or later."""
+        ends = self._ends(consumer)
+        with self.lock:
+            positions = dict(self.tally.positions)
+            steps_from = {str(partition): str(seq) for partition, seq in self.tally.first_seq.items()}
+        unhandled = 0
+        for topic in INPUT_TOPICS:
+            for where in self._partitions(topic):
+                handled = positions.get((topic, where.partition), self._starts[where] - 1) + 1
+                unhandled += max(0, ends[where] - handled)
+        row = audit.execute(_query(), {"steps_from": json.dumps(steps_from)}).fetchone()
+        steps, decisions = row or (0, 0)
+        self.sight = Sight(
+            records={
+                topic: sum(ends[where] - self._starts[where] for where in self._partitions(topic))
+                for topic in self._topics()
+            },
+            inputs_unhandled=unhandled,
+            journal_unread=sum(max(0, ends[where] - self._next[where]) for where in self._partitions(DECISION_AUDIT)),
+            audit_steps=steps,
+            audit_decisions=decisions,
+        )
+
+    def _ends(self, consumer: Any, *, begin: bool = False) -> dict[TopicPartition, int]:
+        everywhere = [where for topic in self._topics() for where in self._partitions(topic)]
+        found: dict[TopicPartition, int] = (
+            consumer.beginning_offsets(everywhere) if begin else consumer.end_offsets(everywhere)
+        )
+        return found
+
+    def _topics(self) -> list[str]:
+        dead = [topic + DEAD_LETTER_SUFFIX for topic in INPUT_TOPICS]
+        return [*INPUT_TOPICS, DECISION_AUDIT, TASK_ROUTED, TASK_AWAIT_SLOT, *dead]
+
+    def _partitions(self, topic: str) -> list[TopicPartition]:
+        name = self._settings.topic_prefix + topic
+        return [TopicPartition(name, number) for number in range(self._settings.partitions)]
+
+
+def _consumer(settings: Settings) -> Any:
+    return KafkaConsumer(
+        bootstrap_servers=settings.broker.split(","),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=settings.step_bytes_max + 65_536,
+    )
+
+
+def _query() -> bytes:
+    return resources.files("streams").joinpath("watch.sql").read_bytes()

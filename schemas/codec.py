@@ -238,7 +238,7 @@ def dead_letter_headers(
     for name, content in headers:
         if name.startswith((_ERRORS, _OURS)):
             continue
-        room -= len(name.encode(errors="surrogateescape")) + len(content or b"")
+        room -= len(name.encode()) + len(content or b"")
         if room < 0:
             dropped += 1
         else:

@@ -35,13 +35,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         "slotwise"
     )
     topic_prefix: Annotated[str, _help("Put before every topic name, so that installations can share a broker")] = ""
-    partitions: Annotated[int, Meta(ge=1, le=4096), _help("Partitions of every keyed topic; changing it is a migration")] = 8
+    partitions: Annotated[
+        int, Meta(ge=1, le=4096), _help("Partitions of every keyed topic; changing it is a migration")
+    ] = 8
     replication: Annotated[int, Meta(ge=1, le=16), _help("Copies of every partition")] = 1
     catalog: Annotated[str, _help("Model catalogue; empty: the shipped one", "file")] = ""
     policy: Annotated[str, _help("Policy; empty: the shipped one", "file")] = ""
     data_dir: Annotated[str, _help("Where `slotwise up` keeps its data", "directory")] = ".slotwise"
-    instance_id: Annotated[str, _help("Static group membership: a restarted worker with the same id takes over at once")] = ""
-    round_ms_min: Annotated[int, Meta(ge=0, le=60_000), _help("Shortest time a round collects before it decides", "ms")] = 0
+    instance_id: Annotated[
+        str, _help("Static group membership: a restarted worker with the same id takes over at once")
+    ] = ""
+    round_ms_min: Annotated[
+        int, Meta(ge=0, le=60_000), _help("Shortest time a round collects before it decides", "ms")
+    ] = 0
     step_inputs_max: Annotated[int, Meta(ge=1, le=100_000), _help("Most inputs that one step holds", "inputs")] = 1000
     step_bytes_max: Annotated[
         int, Meta(ge=65_536, le=64_000_000), _help("Largest journal record; topics are created to take it", "bytes")
@@ -69,6 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 168.0
     web_host: Annotated[str, _help("Address of the worker's health, metrics and table pages")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of those pages; 0 picks a free one")] = 6066
+    journal: Annotated[str, _help("Name of the journal in the audit; one that was made anew needs a new name")] = ""
     sink_rows_max: Annotated[
         int, Meta(ge=1, le=1_000_000), _help("Most decision rows the sink writes in one transaction", "rows")
     ] = 5_000

@@ -1,0 +1,128 @@
+"""How we connect to Postgres: never waiting for ever, and saying what is wrong without a password in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Self
+
+import psycopg
+from msgspec import Struct
+from psycopg import conninfo
+
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from psycopg.rows import TupleRow
+
+
+class DatabaseError(Exception):
+    """The audit database cannot be used; the message says why and what to do."""
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """How long Postgres may keep us waiting before it counts as gone."""
+
+    connect_s: int
+    statement_s: float
+    silence_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take them from the settings."""
+        return cls(
+            connect_s=settings.database_connect_timeout_s,
+            statement_s=settings.database_statement_timeout_s,
+            silence_s=settings.database_silence_timeout_s,
+        )
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts.of(Settings())
+
+_LIMITS: Final = (
+    "SELECT set_config('statement_timeout', %(statement)s, false), "
+    # A frozen client must not keep its locks: the server ends what we left open.
+    "set_config('idle_in_transaction_session_timeout', %(statement)s, false)"
+)
+
+
+def parameters(dsn: str, timeouts: Timeouts, application: str) -> dict[str, str]:
+    """Complete a DSN with what keeps a silent network from hanging us; what the DSN itself says wins.
+
+    Raises:
+        DatabaseError: the text is no DSN. It is not repeated: a password may stand in it.
+    """
+    try:
+        given = {key: str(value) for key, value in conninfo.conninfo_to_dict(dsn).items() if value is not None}
+    except psycopg.ProgrammingError:
+        raise DatabaseError(
+            "The database setting is no Postgres connection string: write it as postgresql://user@host:5432/name."
+        ) from None
+    return {
+        "connect_timeout": str(timeouts.connect_s),
+        "tcp_user_timeout": str(int(timeouts.silence_s * 1000)),
+        # While we only wait for an answer nothing is unacknowledged, and TCP asks nobody: probes do.
+        "keepalives": "1",
+        "keepalives_idle": str(max(1, int(timeouts.silence_s))),
+        "keepalives_interval": "1",
+        "keepalives_count": "3",
+        "application_name": application,
+        **given,
+    }
+
+
+def limits(timeouts: Timeouts) -> tuple[str, Mapping[str, str]]:
+    """Give the statement that bounds every later one of a connection; set by SQL, so that a pooler passes it on."""
+    return _LIMITS, {"statement": str(int(timeouts.statement_s * 1000))}
+
+
+def connect(
+    dsn: str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, application: str = "slotwise"
+) -> psycopg.Connection[TupleRow]:
+    """Open a connection in autocommit mode.
+
+    Raises:
+        DatabaseError: Postgres does not answer, or does not let us in.
+    """
+    known = parameters(dsn, timeouts, application)
+    try:
+        connection = psycopg.connect(conninfo.make_conninfo("", **known), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise DatabaseError(
+            f"{where(known)} cannot be reached: {sentence(error)}. Is it running, and is the setting right?"
+        ) from None
+    try:
+        connection.execute(*limits(timeouts))
+    except psycopg.Error:
+        connection.close()
+        raise
+    return connection
+
+
+async def connect_async(
+    dsn: str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, application: str = "slotwise"
+) -> psycopg.AsyncConnection[TupleRow]:
+    """Open a connection in autocommit mode, as `connect` does; database errors are passed on as they are."""
+    known = parameters(dsn, timeouts, application)
+    connection = await psycopg.AsyncConnection.connect(conninfo.make_conninfo("", **known), autocommit=True)
+    try:
+        await connection.execute(*limits(timeouts))
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def where(known: Mapping[str, str]) -> str:
+    """Name a database for people, without its password."""
+    host, port, name = (
+        known.get("host", "the local socket"),
+        known.get("port", "5432"),
+        known.get("dbname", "(default)"),
+    )
+    return f"Postgres at {host}:{port}, database {name},"
+
+
+def sentence(error: BaseException) -> str:
+    """Make one line of what Postgres or the network said."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

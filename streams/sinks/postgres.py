@@ -1,0 +1,234 @@
+"""Keep every decision in Postgres exactly once: the audit sink.
+
+One transaction holds a batch of whole steps: their numbers in `journal_steps` first, which is the fence, then their
+decisions and outcomes. So a number stands there with all its rows or not at all, a second sink that still believes it
+owns a partition fails on the first number that is taken, and COPY needs no way to deal with duplicates: there are none.
+The role needs INSERT on three tables and nothing else; where the audit stands, a function tells it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import psycopg
+from psycopg import errors
+
+from schemas.vocabulary import DECISION_AUDIT
+from streams.sinks import rows
+from streams.sinks.database import Timeouts, connect_async, parameters, sentence, where
+from streams.sinks.follow import YIELD_ROWS, Follower, Standing, Status, TakenError, TroubleError
+from streams.sinks.records import KafkaRecords
+from streams.sinks.sql import QUERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from psycopg import AsyncConnection, AsyncCursor
+    from psycopg.rows import TupleRow
+
+    from streams.settings import Settings
+    from streams.sinks.follow import Journaled
+
+DAY_MS: Final = 86_400_000
+#: When a day's partition could not be made, its rows go to DEFAULT, and this long nobody is made to wait for it again.
+DAY_RETRY_S: Final = 60.0
+
+_log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class SystemClock:
+    """The time of day of this machine."""
+
+    def now_ms(self) -> int:
+        """Give milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+
+class PostgresStore:
+    """The audit tables, written by one connection that is made anew after every failure."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[AsyncConnection[TupleRow]]],
+        *,
+        journal: str,
+        name: str,
+        transaction_s_max: float,
+    ) -> None:
+        """`name` says in messages which database this is."""
+        self._connect = connect
+        self._journal = journal
+        self._name = name
+        self._transaction_s_max = transaction_s_max
+        self._connection: AsyncConnection[TupleRow] | None = None
+        #: Days (since 1970) whose partitions are there, or are not to be asked for before that moment.
+        self._days: set[int] = set()
+        self._days_asked_s: dict[int, float] = {}
+
+    async def standing(self) -> Mapping[int, Standing]:
+        """Give the last step of each partition that stands in the audit."""
+
+        async def ask(connection: AsyncConnection[TupleRow]) -> dict[int, Standing]:
+            found: dict[int, Standing] = {}
+            cursor = await connection.execute(QUERIES["standing"], {"journal": self._journal})
+            async for partition, seq, offset, sha256, chain in cursor:
+                found[partition] = Standing(seq=seq, offset=offset, sha256=sha256, chain=chain)
+            return found
+
+        return await self._guarded(ask)
+
+    async def write(self, steps: Sequence[Journaled]) -> None:
+        """Write these steps with their decisions and outcomes, all or none."""
+        try:
+            await self._guarded(lambda connection: self._copy(connection, steps))
+        except _DoubledError as error:
+            _log.error(
+                "%s: an id stands twice in steps %s (%s); the first row of it is kept", self._name, _range(steps), error
+            )
+            await self._guarded(lambda connection: self._insert(connection, steps))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _guarded(self, work: Callable[[AsyncConnection[TupleRow]], Awaitable[Answer]]) -> Answer:
+        """Do something on the connection; whatever fails, the connection goes, and the failure is a sentence."""
+        try:
+            # Postgres watches its statements, TCP its silence; a frozen server keeps both quiet.
+            async with asyncio.timeout(self._transaction_s_max):
+                if self._connection is None:
+                    self._connection = await self._connect()
+                return await work(self._connection)
+        except BaseException as error:
+            await self.close()
+            match error:
+                case errors.UniqueViolation(diag=diag) if diag.table_name == "journal_steps":
+                    raise TakenError("another sink has written these steps") from error
+                case errors.UniqueViolation():
+                    raise _DoubledError(sentence(error)) from error
+                case errors.UndefinedTable() | errors.UndefinedFunction() | errors.UndefinedColumn():
+                    why = f"lacks what this slotwise needs ({sentence(error)}): run `slotwise db migrate`"
+                case errors.InsufficientPrivilege():
+                    why = f"refuses us ({sentence(error)}): GRANT slotwise_write to this login"
+                case TimeoutError():
+                    why = f"did not answer within {self._transaction_s_max:.0f} s"
+                case psycopg.Error() | OSError():
+                    why = f"failed ({sentence(error)})"
+                case _:
+                    raise
+            raise TroubleError(f"{self._name} {why}") from error
+
+    async def _copy(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
+        await self._make_days(connection, steps)
+        async with connection.transaction(), connection.cursor() as cursor:
+            await _copy(cursor, "copy_steps", (rows.step_row(self._journal, one) for one in steps))
+            if any(one.step.decisions for one in steps):
+                await _copy(cursor, "copy_decisions", self._decisions(steps))
+            if any(one.step.work for one in steps):
+                await _copy(cursor, "copy_outcomes", self._outcomes(steps))
+
+    async def _insert(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
+        async with connection.transaction(), connection.cursor() as cursor:
+            await _copy(cursor, "copy_steps", (rows.step_row(self._journal, one) for one in steps))
+            await cursor.executemany(QUERIES["insert_decision"], list(self._decisions(steps)))
+            await cursor.executemany(QUERIES["insert_outcome"], list(self._outcomes(steps)))
+
+    def _decisions(self, steps: Iterable[Journaled]) -> Iterable[rows.Row]:
+        return (row for one in steps for row in rows.decision_rows(self._journal, one))
+
+    def _outcomes(self, steps: Iterable[Journaled]) -> Iterable[rows.Row]:
+        return (row for one in steps for row in rows.outcome_rows(self._journal, one))
+
+    async def _make_days(self, connection: AsyncConnection[TupleRow], steps: Iterable[Journaled]) -> None:
+        """Have partitions made for days that nobody prepared; without one the rows go to DEFAULT, which is no loss."""
+        days = {decision.decided_at_ms // DAY_MS for one in steps for decision in one.step.decisions}
+        days |= {one.step.now_ms // DAY_MS for one in steps if one.step.work}
+        for day in sorted(days - self._days):
+            if time.monotonic() - self._days_asked_s.get(day, -DAY_RETRY_S) < DAY_RETRY_S:
+                continue
+            self._days_asked_s[day] = time.monotonic()
+            try:
+                await connection.execute(QUERIES["make_partition"], {"day": rows.day(day * DAY_MS)})
+            except errors.LockNotAvailable:
+                _log.warning("%s: a reader keeps the audit busy; rows of a new day go to DEFAULT for now", self._name)
+            else:
+                self._days.add(day)
+
+
+class PostgresSink:
+    """Follows a journal into Postgres, in a consumer group of its own; any number may run and share the partitions."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        topic: str = DECISION_AUDIT,
+        journal: str = "",
+        accept_loss: bool = False,
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        `journal` names the journal in the audit, by default as the settings and the topic do.
+        `accept_loss` goes on after steps that the topic no longer has; the gap stays visible in the audit.
+
+        Raises:
+            DatabaseError: the database setting is no DSN.
+        """
+        topic = settings.topic_prefix + topic
+        timeouts = Timeouts.of(settings)
+        name = where(parameters(settings.database, timeouts, "slotwise sink"))
+        self._follower = Follower(
+            KafkaRecords(settings, topic=topic, group=f"{settings.group}-sink-postgres"),
+            PostgresStore(
+                lambda: connect_async(settings.database, timeouts, application="slotwise sink"),
+                journal=journal or ":".join(filter(None, (settings.journal, topic))),
+                name=name,
+                transaction_s_max=timeouts.connect_s + timeouts.statement_s + timeouts.silence_s,
+            ),
+            SystemClock(),
+            random.random,
+            rows_max=settings.sink_rows_max,
+            accept_loss=accept_loss,
+            name="audit sink",
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow until told to stop; outages of broker and database are waited out.
+
+        Raises:
+            JournalError: the audit and the journal contradict each other; the message says how, and what to do.
+        """
+        await self._follower.run(stop)
+
+    def status(self) -> Status:
+        """Say how far it is and what troubles it."""
+        return self._follower.status()
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Follow the live journal into Postgres until told to stop."""
+    await PostgresSink(settings).run(stop)
+
+
+class _DoubledError(Exception):
+    """One id stands twice in a batch."""
+
+
+async def _copy(cursor: AsyncCursor[TupleRow], query: str, values: Iterable[rows.Row]) -> None:
+    async with cursor.copy(QUERIES[query]) as copy:
+        for number, row in enumerate(values):
+            await copy.write_row(row)
+            if number % YIELD_ROWS == YIELD_ROWS - 1:
+                await asyncio.sleep(0)
+
+
+def _range(steps: Sequence[Journaled]) -> str:
+    return ", ".join(f"{one.step.partition}:{one.step.seq}" for one in (steps[0], steps[-1]))

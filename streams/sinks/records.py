@@ -1,0 +1,160 @@
+"""Read a journal's topic with aiokafka, as a member of a consumer group that shares its partitions.
+
+Committed offsets are written for dashboards and never trusted: whoever follows seeks to where the store stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from streams.sinks.follow import Record, TroubleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streams.settings import Settings
+
+#: A topic that is created after us is found within this time.
+METADATA_MS: Final = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class KafkaRecords:
+    """A topic's records on a broker; after a failure the consumer is made anew."""
+
+    def __init__(self, settings: Settings, *, topic: str, group: str) -> None:
+        self.topic = topic
+        self._settings = settings
+        self._group = group
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def assignment(self) -> frozenset[int]:
+        """Give the partitions that are ours now; joins the group first if need be."""
+        consumer = await self._joined()
+        return frozenset(partition.partition for partition in consumer.assignment())
+
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """Give the first offset there is, and the one that the next record will have."""
+        consumer = await self._joined()
+        where = TopicPartition(self.topic, partition)
+        try:
+            first = await consumer.beginning_offsets([where])
+            end = await consumer.end_offsets([where])
+        except (KafkaError, TimeoutError) as error:
+            raise await self._trouble(error) from error
+        return first[where], end[where]
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Go on from this offset. Does nothing when the partition is no longer ours."""
+        where = TopicPartition(self.topic, partition)
+        if self._consumer is None or where not in self._consumer.assignment():
+            return
+        try:
+            self._consumer.seek(where, offset)
+            self._consumer.resume(where)
+        except IllegalStateError:
+            return
+
+    async def fetch(self, wait_s: float) -> Sequence[Record]:
+        """Give what is there, waiting a while for the first record; in order of offset within a partition."""
+        consumer = await self._joined()
+        try:
+            found = await consumer.getmany(timeout_ms=int(wait_s * 1000))
+        except KafkaError as error:
+            raise await self._trouble(error) from error
+        return [
+            Record(record.partition, record.offset, record.timestamp, record.value)
+            for records in found.values()
+            for record in records
+        ]
+
+    def end(self, partition: int) -> int | None:
+        """Give the end of a partition as of the last fetch, without asking anybody."""
+        where = TopicPartition(self.topic, partition)
+        if self._consumer is None or where not in self._consumer.assignment():
+            return None
+        end: int | None = self._consumer.highwater(where)
+        return end
+
+    async def idle(self, wait_s: float) -> None:
+        """Stay in the group for a while and take nothing."""
+        if self._consumer is None:
+            await asyncio.sleep(wait_s)
+            return
+        # Paused until `seek`; polling on, or the group would count us as gone.
+        self._consumer.pause(*self._consumer.assignment())
+        try:
+            await self._consumer.getmany(timeout_ms=int(wait_s * 1000))
+        except KafkaError as error:
+            await self._trouble(error)
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Leave a note of how far we are, for dashboards. Never fails: nothing depends on it."""
+        if self._consumer is None:
+            return
+        ours = self._consumer.assignment()
+        notes = {
+            where: offset
+            for partition, offset in offsets.items()
+            if (where := TopicPartition(self.topic, partition)) in ours
+        }
+        if not notes:
+            return
+        try:
+            await self._consumer.commit(notes)
+        except (KafkaError, ValueError) as error:
+            _log.debug("offsets of %s not committed: %s", self.topic, error)
+
+    async def close(self) -> None:
+        """Leave the group."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        try:
+            await consumer.stop()
+        except KafkaError as error:
+            _log.debug("left the group of %s without a word: %s", self.topic, error)
+
+    async def _joined(self) -> AIOKafkaConsumer:
+        if self._consumer is not None:
+            return self._consumer
+        settings = self._settings
+        session_ms = int(settings.session_timeout_s * 1000)
+        consumer = AIOKafkaConsumer(
+            self.topic,
+            bootstrap_servers=settings.broker,
+            client_id=self._group,
+            group_id=self._group,
+            group_instance_id=f"{settings.instance_id}-{self._group}" if settings.instance_id else None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=max(100, session_ms // 6),
+            rebalance_timeout_ms=int(settings.rebalance_timeout_s * 1000),
+            metadata_max_age_ms=METADATA_MS,
+            # The largest step has to fit, with what the record adds to it.
+            max_partition_fetch_bytes=settings.step_bytes_max + 65_536,
+        )
+        try:
+            await consumer.start()
+        except BaseException as error:
+            await consumer.stop()
+            if isinstance(error, (KafkaError, OSError, TimeoutError)):
+                raise TroubleError(f"the broker at {settings.broker} cannot be reached ({_said(error)})") from error
+            raise
+        self._consumer = consumer
+        return consumer
+
+    async def _trouble(self, error: Exception) -> TroubleError:
+        await self.close()
+        return TroubleError(f"reading {self.topic} from the broker at {self._settings.broker} failed ({_said(error)})")
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,97 @@
+-- standing --
+-- Where the audit stands in a journal: the last step of each partition.
+SELECT partition, seq, journal_offset, record_sha256, chain_sha256 FROM journal_standing(%(journal)s)
+
+-- make_partition --
+-- Have a day's partitions made before its first rows are written.
+SELECT audit_make_partition(%(day)s::date)
+
+-- copy_steps --
+-- The fence: these numbers are ours, or another sink was faster and nothing of this transaction stands.
+COPY journal_steps (
+    journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, record_sha256, chain_sha256
+) FROM STDIN
+
+-- copy_decisions --
+-- Decisions of the steps just written; COPY needs no right but INSERT and is the fastest way in.
+COPY model_routing_decisions (
+    decision_id, partition, seq, pool, task_id, outcome, chosen_slot_id, chosen_model, tier, alternatives,
+    reason_code, reason, decided_at, at, layer, lane, agent_role, task_type, tenant_id, complexity,
+    strategy, objective, priority, ev, ev_percentile, p50, p90, lifted, utilisation,
+    estimated_cost_usd, saved_vs_premium_usd, saved_vs_next_free_usd, propensity, attempt, lease, max_tokens,
+    mode, policy, catalog, input_topic, input_partition, input_offset, journal
+) FROM STDIN
+
+-- copy_outcomes --
+-- How work ended, of the steps just written.
+COPY model_routing_outcomes (
+    decision_id, partition, seq, pool, task_id, slot_id, model, lease, settled_at, at,
+    status, input_tokens, output_tokens, cost_usd, latency_s, quality, accepted, error_class, fit, mode, journal
+) FROM STDIN
+
+-- insert_decision --
+-- For a batch that COPY refused because one id stands in it twice: the first one stays.
+INSERT INTO model_routing_decisions (
+    decision_id, partition, seq, pool, task_id, outcome, chosen_slot_id, chosen_model, tier, alternatives,
+    reason_code, reason, decided_at, at, layer, lane, agent_role, task_type, tenant_id, complexity,
+    strategy, objective, priority, ev, ev_percentile, p50, p90, lifted, utilisation,
+    estimated_cost_usd, saved_vs_premium_usd, saved_vs_next_free_usd, propensity, attempt, lease, max_tokens,
+    mode, policy, catalog, input_topic, input_partition, input_offset, journal
+) VALUES (
+    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+    %s, %s, %s, %s, %s, %s, %s, %s, %s,
+    %s, %s, %s, %s, %s, %s, %s,
+    %s, %s, %s, %s, %s, %s, %s
+) ON CONFLICT DO NOTHING
+
+-- insert_outcome --
+-- The same for outcomes.
+INSERT INTO model_routing_outcomes (
+    decision_id, partition, seq, pool, task_id, slot_id, model, lease, settled_at, at,
+    status, input_tokens, output_tokens, cost_usd, latency_s, quality, accepted, error_class, fit, mode, journal
+) VALUES (
+    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s
+) ON CONFLICT DO NOTHING
+
+-- explain --
+-- Every decision about a task in order, each with the outcome of the work it started. Reads views only.
+SELECT
+    d.*,
+    o.status AS work_status, o.at AS work_ended_at, o.cost_usd AS work_cost_usd, o.latency_s AS work_latency_s,
+    o.quality AS work_quality, o.accepted AS work_accepted, o.error_class AS work_error_class, o.fit AS work_fit,
+    o.input_tokens AS work_input_tokens, o.output_tokens AS work_output_tokens
+FROM v_model_routing_decisions AS d
+LEFT JOIN v_model_routing_outcomes AS o
+    ON o.decision_id = d.decision_id AND o.journal = d.journal AND o.task_id = d.task_id
+WHERE d.task_id = %(task_id)s
+    AND (%(pool)s::text IS NULL OR d.pool = %(pool)s)
+    AND (%(mode)s::text IS NULL OR d.mode = %(mode)s)
+ORDER BY d.journal, d.pool, d.decided_at, d.seq
+LIMIT %(rows_max)s
+
+-- check --
+-- Is anything missing? One line a partition.
+SELECT * FROM v_audit_check WHERE %(journal)s::text IS NULL OR journal = %(journal)s ORDER BY journal, partition
+
+-- gaps --
+-- Numbers without a step, as ranges; none is the promise.
+SELECT journal, partition, seq + 1 AS from_seq, next_seq - 1 AS to_seq
+FROM (
+    SELECT journal, partition, seq, lead(seq) OVER (PARTITION BY journal, partition ORDER BY seq) AS next_seq
+    FROM v_journal_steps
+) AS steps
+WHERE next_seq > seq + 1
+ORDER BY journal, partition, seq
+
+-- disagreements --
+-- Steps that told of another number of decisions than stands here; for when `check` finds a difference.
+SELECT s.journal, s.partition, s.seq, s.journal_offset, s.decisions AS decisions_told, count(d.decision_id) AS decisions_found
+FROM v_journal_steps AS s
+LEFT JOIN v_model_routing_decisions AS d
+    ON d.journal = s.journal AND d.partition = s.partition AND d.seq = s.seq
+GROUP BY s.journal, s.partition, s.seq, s.journal_offset, s.decisions
+HAVING s.decisions <> count(d.decision_id)
+ORDER BY s.journal, s.partition, s.seq
+LIMIT %(rows_max)s

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
+import jsonschema
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
 from schemas.codec import decode_step, encode_step, read_event, trace_of, write_event
+from schemas.contracts import json_schema
 from schemas.decision import STEP_VERSION, Step
 from schemas.events import FleetControl, ModelExhausted, ModelRestored, SlotFreed, TaskPending
 from schemas.input import Unreadable
-from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, TIME_PATTERN, from_millis
+from schemas.vocabulary import (
+    DECISION_AUDIT,
+    FLEET_CONTROL,
+    INPUT_TOPICS,
+    SLOT_FREED,
+    TASK_PENDING,
+    TIME_PATTERN,
+    from_millis,
+)
 
 #: NUL and surrogates are refused, wherever they stand.
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -85,6 +95,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS), inner, max_size=3),
     max_leaves=8,
 )
+STEPS = jsonschema.Draft202012Validator(json_schema(DECISION_AUDIT))
 FIELDS = sorted({field for struct in TOPICS for field in struct.__struct_fields__} | {"kind", "schema_version"})
 HEADERS = st.lists(
     st.tuples(
@@ -151,6 +162,7 @@ def test_an_unknown_field_changes_nothing(event: Any, name: str, value: Any) -> 
 
 @given(values_of(inspect.type_info(Step)).map(lambda step: msgspec.structs.replace(step, v=STEP_VERSION)))
 def test_a_written_step_is_read_the_same(step: Step) -> None:
-    """The journal gives back what was put into it."""
+    """The journal gives back what was put into it, and its schema tells the layout."""
     raw = encode_step(step)
     assert encode_step(decode_step(raw)) == raw
+    STEPS.validate(json.loads(raw))

@@ -15,8 +15,8 @@ from schemas.events import Outcome, TaskPending
 from schemas.vocabulary import (
     Complexity,
     DecisionOutcome,
-    Millis,
     MicroUsd,
+    Millis,
     Mode,
     Objective,
     ReasonCode,
@@ -139,6 +139,8 @@ class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A task that is not finished: its event as sent, and where it stands."""
 
     task: TaskPending
+    #: The producer's `at`.
+    at_ms: Millis
     ev: float | None = None
     standing: Standing
     traceparent: str | None = None

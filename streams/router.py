@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -27,8 +27,9 @@ from schemas.decision import (
 )
 from schemas.events import SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
 from schemas.input import Input, Unreadable
-from schemas.vocabulary import INPUT_TOPICS, Millis, MicroUsd, Mode, ReasonCode, to_millis
+from schemas.vocabulary import INPUT_TOPICS, MicroUsd, Millis, Mode, ReasonCode
 from streams.policy import lifecycle, words
+from streams.policy.catalog import PREMIUM_TIER, Model
 from streams.policy.draft import Ending, PoolDraft
 from streams.policy.ev import CachedScorer, EvScorer, ingredients, percentile_of, quantile_grid
 from streams.policy.lineup import LineUp
@@ -40,7 +41,8 @@ from streams.state.utilisation import SHORT_MS
 from streams.state.waiting import Entry
 
 #: UUIDv5 namespace of decision ids: uuid5(NAMESPACE_URL, "slotwise:decision").
-_NAMESPACE: Final = bytes.fromhex("97124e7c66b456fe92c958bfcfba1e4e")
+_NAMESPACE: Final = hashlib.sha1(bytes.fromhex("97124e7c66b456fe92c958bfcfba1e4e"), usedforsecurity=False)
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _POSITION_EXACT_MAX: Final = 32
 
 
@@ -51,11 +53,10 @@ def accept_time(record_ms: int, previous_now_ms: Millis, clock_ms: int, ahead_ms
 
 def decision_id(pool: str, seq: int, task_id: str) -> str:
     """UUIDv5 of pool, seq and task."""
-    digest = bytearray(hashlib.sha1(_NAMESPACE + f"{pool}/{seq}/{task_id}".encode(), usedforsecurity=False).digest())
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}"
+    digest = _NAMESPACE.copy()
+    digest.update(f"{pool}/{seq}/{task_id}".encode())
+    text = digest.hexdigest()
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 class Router:
@@ -78,6 +79,8 @@ class Router:
         self._lineups: dict[str, LineUp] = {}
         #: Pools in which headlines changed for more tasks than one step announces.
         self._untold: set[str] = set()
+        #: The step computed last; one that is not ours may have told other headlines.
+        self._latest: Step | None = None
 
     # One door in.
 
@@ -113,7 +116,10 @@ class Router:
             for word, count in draft.counts.items():
                 counts[word] = counts.get(word, 0) + count
         # 5. Write down what happened and what it leaves behind.
-        return self._step(inputs, now_ms, drafts.values(), decisions, percentiles, rejected, controls, counts)
+        self._latest = self._step(
+            inputs, now_ms, list(drafts.values()), decisions, percentiles, rejected, controls, counts
+        )
+        return self._latest
 
     def apply(self, step: Step) -> None:
         """Make a step part of the state.
@@ -138,6 +144,8 @@ class Router:
             self._lineup(pool).sync_slot(slot_id)
         for lineup in self._lineups.values():
             lineup.prepared.clear()
+            if step is not self._latest:
+                lineup.settled_mask = None
         self._untold = {pool for pool in step.untold if pool in state.pools}
         self.changes += len(tasks) + len(slots)
 
@@ -195,7 +203,7 @@ class Router:
         router = cls(partition, rulebook, mode=mode)
         router.state.load(chunks)
         for name in router.state.pools:
-            router._lineup(name)  # noqa: SLF001 -- its own
+            router._lineup(name)
         return router
 
     # The steps of `handle`.
@@ -214,11 +222,10 @@ class Router:
 
     def _fall_due(self, drafts: dict[str, PoolDraft], seq: int, now_ms: Millis) -> None:
         for pool, lineup in self._lineups.items():
-            due_ms = lineup.next_due_ms()
-            if due_ms is not None and due_ms <= now_ms:
+            if lineup.may_be_due(now_ms):
                 self._draft(drafts, pool, seq)
         for draft in drafts.values():
-            while (due := draft.pop_due(now_ms)) is not None:
+            while draft.may_be_due(now_ms) and (due := draft.pop_due(now_ms)) is not None:
                 lifecycle.fall_due(draft, due, self.rulebook)
 
     def _remember(
@@ -279,7 +286,7 @@ class Router:
         self,
         inputs: Sequence[Input],
         now_ms: Millis,
-        drafts: Iterable[PoolDraft],
+        drafts: list[PoolDraft],
         decisions: list[Decision],
         percentiles: list[Percentiles],
         rejected: list[Rejected],
@@ -288,7 +295,6 @@ class Router:
     ) -> Step:
         tasks: list[TaskRow] = []
         moved: list[Moved] = []
-        drafts = list(drafts)
         for draft in drafts:
             known = draft.pool.tasks
             for task_id, row in draft.tasks.items():
@@ -308,18 +314,18 @@ class Router:
             decisions=tuple(decisions),
             tasks=tuple(tasks),
             moved=tuple(moved),
-            finished=tuple(chain.from_iterable(draft.finished.values() for draft in drafts)),
-            dead=tuple(chain.from_iterable(draft.dead for draft in drafts)),
-            slots=tuple(chain.from_iterable(draft.slots.values() for draft in drafts)),
-            slots_gone=tuple((draft.pool.name, slot_id) for draft in drafts for slot_id in draft.slots_gone),
-            evs=tuple(chain.from_iterable(draft.evs for draft in drafts)),
+            finished=tuple([row for draft in drafts for row in draft.finished.values()]),
+            dead=tuple([row for draft in drafts for row in draft.dead]),
+            slots=tuple([row for draft in drafts for row in draft.slots.values()]),
+            slots_gone=tuple([(draft.pool.name, slot_id) for draft in drafts for slot_id in draft.slots_gone]),
+            evs=tuple([sample for draft in drafts for sample in draft.evs]),
             percentiles=tuple(percentiles),
-            work=tuple(chain.from_iterable(draft.work for draft in drafts)),
+            work=tuple([row for draft in drafts for row in draft.work]),
             controls=tuple(controls.items()),
             cancels=tuple(
-                (draft.pool.name, task_id, at_ms) for draft in drafts for task_id, at_ms in draft.cancels.items()
+                [(draft.pool.name, task_id, at_ms) for draft in drafts for task_id, at_ms in draft.cancels.items()]
             ),
-            untold=tuple(draft.pool.name for draft in drafts if draft.untold),
+            untold=tuple([draft.pool.name for draft in drafts if draft.untold]),
             counts=counts,
         )
 
@@ -338,7 +344,7 @@ class _Deciding:
         """Routed ones in the order of service, then ends, then waits."""
         draft, lineup = self.draft, self.lineup
         for task_id in draft.left:
-            lineup.entries[task_id].group.queue.take(lineup.entries[task_id])
+            lineup.hide(lineup.entries[task_id])
         loose = {task_id: lineup.classify(row) for task_id, row in draft.loose.items()}
         lineup.prepared.update(loose)
         turn = Round(draft, loose.values(), self.now_ms)
@@ -377,6 +383,7 @@ class _Deciding:
         draft.put_task(
             TaskRow(
                 task=task,
+                at_ms=row.at_ms,
                 ev=row.ev,
                 standing=Standing(
                     state="running",
@@ -396,24 +403,23 @@ class _Deciding:
         )
         tokens = max_tokens if task.output_tokens is None else min(task.output_tokens, max_tokens)
         cost = model.cost_uusd(task.input_tokens, tokens)
-        premium = rulebook.premium
         next_free = rulebook.models[pair.next_free_model] if pair.next_free_model is not None else None
-        return self._decision(
-            row,
-            id_,
-            "routed",
-            "lifted" if entry.group.lifted else "cheapest_capable",
-            words.routed(entry, slot.slot_id, lineup.usual, rulebook, traded=pair.traded),
-            entry,
-            free_mask,
-            chosen=pair.bit,
-            slot_id=slot.slot_id,
-            busy_ms=pair.busy_ms,
-            cost=cost,
-            saved_vs_premium=_saved(cost, premium and premium.cost_uusd(task.input_tokens, tokens)),
-            saved_vs_next_free=_saved(cost, next_free and next_free.cost_uusd(task.input_tokens, tokens)),
+        return Decision(
+            **self._common(row, entry),
+            outcome="routed",
+            reason_code="lifted" if entry.group.lifted else "cheapest_capable",
+            reason=words.routed(entry, slot.slot_id, lineup.usual, rulebook, traded=pair.traded),
+            alternatives=entry.group.alternatives(lineup.models, free_mask, pair.bit),
+            chosen_slot_id=slot.slot_id,
+            chosen_model=model.id,
+            tier=model.tier,
+            utilisation=round(pair.busy_ms / SHORT_MS, 6),
+            estimated_cost_uusd=cost,
+            saved_vs_premium_uusd=_saved(cost, rulebook.premium, task.input_tokens, tokens),
+            saved_vs_next_free_uusd=_saved(cost, next_free, task.input_tokens, tokens),
+            propensity=1.0,
             lease=lease,
-            expires_at_ms=expires_at_ms,
+            lease_expires_at_ms=expires_at_ms,
             max_tokens=max_tokens,
         )
 
@@ -423,14 +429,12 @@ class _Deciding:
         entry = self.lineup.classify(row)
         outcome = ending.outcome
         reason: ReasonCode = outcome  # type: ignore[assignment]  # an ending's outcome is a reason code as well
-        return self._decision(
-            row,
-            decision_id(row.task.pool, self.draft.seq, row.task.task_id),
-            outcome,
-            reason,
-            words.ended(outcome, ending.detail),
-            entry,
-            0,
+        return Decision(
+            **self._common(row, entry),
+            outcome=outcome,
+            reason_code=reason,
+            reason=words.ended(outcome, ending.detail),
+            alternatives=entry.group.alternatives(self.lineup.models, 0, -1),
         )
 
     def _waiting(self, loose: dict[str, Entry], free_mask: int) -> Iterator[Decision]:
@@ -438,6 +442,11 @@ class _Deciding:
         draft, lineup = self.draft, self.lineup
         for entry in loose.values():
             yield self._waits(entry, free_mask, len(loose))
+        # Of what is free, headlines depend on premium slots only.
+        telling_mask = free_mask & lineup.tier_masks.get(PREMIUM_TIER, 0)
+        if lineup.settled_mask == telling_mask:
+            return
+        settled = True
         left = self.rulebook.policy.service.announcements_max
         for group in lineup.groups.values():
             if not group.by_headline:
@@ -446,6 +455,7 @@ class _Deciding:
             for told, entries in group.by_headline.items():
                 if told == headline:
                     continue
+                settled = False
                 stale = (entry for entry in entries.values() if not entry.taken)
                 for entry in islice(stale, left):
                     left -= 1
@@ -453,6 +463,7 @@ class _Deciding:
                 if left <= 0 and next(stale, None) is not None:
                     draft.untold = True
                     return
+        lineup.settled_mask = telling_mask if settled else None
 
     def _waits(self, entry: Entry, free_mask: int, loose: int) -> Decision:
         draft, lineup = self.draft, self.lineup
@@ -467,14 +478,12 @@ class _Deciding:
         prepared = lineup.prepared.get(row.task.task_id)
         if prepared is not None:
             prepared.row = fresh
-        return self._decision(
-            row,
-            decision_id(row.task.pool, draft.seq, row.task.task_id),
-            "waiting",
-            headline,
-            words.waits(entry, headline, lineup, free_mask),
-            entry,
-            free_mask,
+        return Decision(
+            **self._common(row, entry),
+            outcome="waiting",
+            reason_code=headline,
+            reason=words.waits(entry, headline, lineup, free_mask),
+            alternatives=entry.group.alternatives(lineup.models, free_mask, -1),
             position=self._position(entry, loose),
         )
 
@@ -500,77 +509,41 @@ class _Deciding:
         points = (self.now_ms - entry.birth_ms) // self.rulebook.ageing_ms
         return (1 - entry.group.lifted, -points, entry.ev_key, entry.since_ms, entry.task_id)
 
-    def _decision(
-        self,
-        row: TaskRow,
-        id_: str,
-        outcome: str,
-        reason_code: ReasonCode,
-        reason: str,
-        entry: Entry,
-        free_mask: int,
-        *,
-        chosen: int = -1,
-        slot_id: str | None = None,
-        busy_ms: int | None = None,
-        cost: MicroUsd | None = None,
-        saved_vs_premium: MicroUsd | None = None,
-        saved_vs_next_free: MicroUsd | None = None,
-        lease: int | None = None,
-        expires_at_ms: Millis | None = None,
-        max_tokens: int | None = None,
-        position: int | None = None,
-    ) -> Decision:
+    def _common(self, row: TaskRow, entry: Entry) -> dict[str, Any]:
+        """What every decision says, whatever it decides."""
         task, standing = row.task, row.standing
-        lineup = self.lineup
-        usual = lineup.usual
+        usual = self.lineup.usual
         topic, offset = self.draft.origins.get(task.task_id, self.last)
-        model = lineup.models[chosen] if chosen >= 0 else None
-        return Decision(
-            decision_id=id_,
-            task_id=task.task_id,
-            pool=task.pool,
-            outcome=outcome,  # type: ignore[arg-type]  # one of the closed list, by the callers above
-            reason_code=reason_code,
-            reason=reason,
-            alternatives=entry.group.alternatives(lineup.models, free_mask, chosen),
-            decided_at_ms=self.now_ms,
-            at_ms=to_millis(task.at),
-            attempt=standing.attempt,
-            priority=task.priority,
-            strategy="cheapest_capable",
-            waiting_since_ms=standing.accepted_ms,
-            input_topic=INPUT_TOPICS[topic],
-            input_offset=offset,
-            chosen_slot_id=slot_id,
-            chosen_model=model,
-            tier=self.rulebook.models[model].tier if model is not None else None,
-            layer=task.layer,
-            lane=task.lane,
-            agent_role=task.agent_role,
-            task_type=task.task_type,
-            tenant_id=task.tenant_id,
-            complexity=task.complexity,
-            objective=task.objective,
-            ev=row.ev,
-            ev_percentile=percentile_of(row.ev, usual),
-            p50=usual.p50 if usual is not None else None,
-            p90=usual.p90 if usual is not None else None,
-            lifted=entry.group.lifted,
-            utilisation=round(busy_ms / SHORT_MS, 6) if busy_ms is not None else None,
-            estimated_cost_uusd=cost,
-            saved_vs_premium_uusd=saved_vs_premium,
-            saved_vs_next_free_uusd=saved_vs_next_free,
-            propensity=1.0 if chosen >= 0 else None,
-            lease=lease,
-            lease_expires_at_ms=expires_at_ms,
-            max_tokens=max_tokens,
-            position=position,
-            traceparent=row.traceparent,
-            tracestate=row.tracestate,
-        )
+        return {
+            "decision_id": decision_id(task.pool, self.draft.seq, task.task_id),
+            "task_id": task.task_id,
+            "pool": task.pool,
+            "decided_at_ms": self.now_ms,
+            "at_ms": row.at_ms,
+            "attempt": standing.attempt,
+            "priority": task.priority,
+            "strategy": "cheapest_capable",
+            "waiting_since_ms": standing.accepted_ms,
+            "input_topic": INPUT_TOPICS[topic],
+            "input_offset": offset,
+            "layer": task.layer,
+            "lane": task.lane,
+            "agent_role": task.agent_role,
+            "task_type": task.task_type,
+            "tenant_id": task.tenant_id,
+            "complexity": task.complexity,
+            "objective": task.objective,
+            "ev": row.ev,
+            "ev_percentile": percentile_of(row.ev, usual),
+            "p50": usual.p50 if usual is not None else None,
+            "p90": usual.p90 if usual is not None else None,
+            "lifted": entry.group.lifted,
+            "traceparent": row.traceparent,
+            "tracestate": row.tracestate,
+        }
 
 
-def _saved(cost: MicroUsd | None, other: MicroUsd | None) -> MicroUsd | None:
-    """What was not spent; unknown where a price is."""
-    return MicroUsd(other - cost) if cost is not None and other is not None else None
+def _saved(cost: MicroUsd | None, other: Model | None, input_tokens: int, output_tokens: int) -> MicroUsd | None:
+    """What was not spent by not using the other model; unknown where a price is."""
+    theirs = other.cost_uusd(input_tokens, output_tokens) if other is not None else None
+    return MicroUsd(theirs - cost) if cost is not None and theirs is not None else None

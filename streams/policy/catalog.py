@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -30,7 +30,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_usd_per_mtok: Price | None = None
     cache_read_usd_per_mtok: Price | None = None
     priced_as: str | None = None
-    priced_at: datetime.date | None = None
+    priced_at: dt.date | None = None
     price_source: str | None = None
     #: Output tokens a second.
     speed_tps: Annotated[float, Meta(gt=0.0)] | None = None

@@ -6,7 +6,7 @@ the document is about.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import difflib
 import tomllib
 from typing import Annotated, Any, Literal, TypeVar
@@ -106,11 +106,9 @@ def _python_type(info: msgspec.inspect.Type) -> Any:
             kind = int if isinstance(info, msgspec.inspect.IntType) else float
             return _bounded(kind, ge=info.ge, gt=info.gt, le=info.le, lt=info.lt)
         case msgspec.inspect.StrType():
-            return _bounded(
-                str, pattern=info.pattern, min_length=info.min_length, max_length=info.max_length
-            )
+            return _bounded(str, pattern=info.pattern, min_length=info.min_length, max_length=info.max_length)
         case msgspec.inspect.DateType():
-            return datetime.date
+            return dt.date
         case _:
             return Any
 

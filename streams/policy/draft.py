@@ -6,6 +6,7 @@ pool that the inputs concern.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 
 from msgspec.structs import replace
@@ -53,6 +54,7 @@ class PoolDraft:
         self.counts: dict[str, int] = {}
         #: Headlines changed for more tasks than one step announces.
         self.untold = False
+        self._fleet_changes = False
         self._due: list[Due] = []
 
     def count(self, word: str) -> None:
@@ -94,11 +96,15 @@ class PoolDraft:
     def put_slot(self, row: SlotRow) -> None:
         """The slot would stand like this."""
         self.slots_gone.pop(row.slot_id, None)
+        old = self.pool.slots.get(row.slot_id)
+        if old is None or old.model != row.model or old.retired != row.retired:
+            self._fleet_changes = True
         self.slots[row.slot_id] = row
 
     def drop_slot(self, slot_id: str) -> None:
         """The slot would be gone."""
         self.slots.pop(slot_id, None)
+        self._fleet_changes = True
         if slot_id in self.pool.slots:
             self.slots_gone[slot_id] = None
 
@@ -118,6 +124,10 @@ class PoolDraft:
         """Something of this step falls due; it may be within this step."""
         heappush(self._due, item)
 
+    def may_be_due(self, now_ms: Millis) -> bool:
+        """Whether it is worth asking `pop_due`."""
+        return (bool(self._due) and self._due[0][0] <= now_ms) or self.lineup.may_be_due(now_ms)
+
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing due by `now_ms`, of this step or of before."""
         known_ms = self.lineup.next_due_ms()
@@ -125,19 +135,18 @@ class PoolDraft:
             return heappop(self._due)
         return self.lineup.pop_due(now_ms)
 
-    def fleet(self) -> frozenset[str]:
+    def fleet(self) -> AbstractSet[str]:
         """Models with a slot in service, were this step part of the state."""
-        changed = [*self.slots, *self.slots_gone]
-        if not changed:
-            return frozenset(self.lineup.in_service)
+        if not self._fleet_changes:
+            return self.lineup.in_service.keys()
         counts = dict(self.lineup.in_service)
-        for slot_id in changed:
+        for slot_id in (*self.slots, *self.slots_gone):
             old, new = self.pool.slots.get(slot_id), self.slot(slot_id)
             if old is not None and not old.retired:
                 counts[old.model] -= 1
             if new is not None and not new.retired:
                 counts[new.model] = counts.get(new.model, 0) + 1
-        return frozenset(model for model, count in counts.items() if count)
+        return {model for model, count in counts.items() if count}
 
     def _leaves(self, task_id: str) -> None:
         self.loose.pop(task_id, None)

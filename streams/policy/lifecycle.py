@@ -36,7 +36,8 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     if refusal is not None:
         return refusal
     ev = scorer.ev(task, now_ms)
-    since_ms = min(to_millis(task.at), now_ms)
+    at_ms = to_millis(task.at)
+    since_ms = min(at_ms, now_ms)
     due_ms = to_millis(task.not_before) if task.not_before is not None else None
     held = due_ms is not None and due_ms > now_ms
     standing = Standing(
@@ -47,7 +48,14 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
         due_ms=due_ms if held else None,
         story=(Moment(now_ms, draft.seq, "accepted"),),
     )
-    row = TaskRow(task=task, ev=ev, standing=standing, traceparent=item.traceparent, tracestate=item.tracestate)
+    row = TaskRow(
+        task=task,
+        at_ms=Millis(min(at_ms, now_ms)),
+        ev=ev,
+        standing=standing,
+        traceparent=item.traceparent,
+        tracestate=item.tracestate,
+    )
     draft.origins[task_id] = (item.topic, item.offset)
     if ev is not None:
         draft.evs.append(EvSample(draft.pool.name, now_ms, ev))
@@ -67,9 +75,13 @@ def _unusable(task: TaskPending, rulebook: Rulebook) -> str | None:
     if task.floor_model is not None:
         model = rulebook.models.get(task.floor_model)
         if model is None:
-            return f"floor_model {task.floor_model} is not in the catalogue.{nearest(task.floor_model, rulebook.models)}"
+            return (
+                f"floor_model {task.floor_model} is not in the catalogue.{nearest(task.floor_model, rulebook.models)}"
+            )
         if task.max_tier is not None and model.tier > task.max_tier:
-            return f"floor_model {model.id} is of tier {model.tier}, above max_tier {task.max_tier}: nothing could do it."
+            return (
+                f"floor_model {model.id} is of tier {model.tier}, above max_tier {task.max_tier}: nothing could do it."
+            )
     return None
 
 
@@ -163,9 +175,7 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
         if slot.retired:
             draft.drop_slot(id_)
         else:
-            draft.put_slot(
-                replace(slot, state="lost", since_ms=due_ms, task_id=None, lease_expires_at_ms=None)
-            )
+            draft.put_slot(replace(slot, state="lost", since_ms=due_ms, task_id=None, lease_expires_at_ms=None))
         draft.count("lost_slot")
         return
     row = draft.task(id_)
@@ -177,9 +187,7 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
         draft.restand(row, replace(row.standing, state="waiting", due_ms=None, accepted_ms=due_ms))
 
 
-def _end_lease(
-    draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: Millis, rulebook: Rulebook
-) -> None:
+def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: Millis, rulebook: Rulebook) -> None:
     row = draft.task(slot.task_id) if slot.task_id is not None else None
     if row is None:
         return

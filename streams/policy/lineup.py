@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
@@ -32,7 +34,7 @@ from streams.state.pool import Pool
 from streams.state.slots import FreeSlots
 from streams.state.waiting import AgeingQueue, Entry
 
-_ORDER: Final = {gate: i for i, gate in enumerate(GATES)}
+_ORDER: Final[dict[str, int]] = {gate: i for i, gate in enumerate(GATES)}
 _HEADLINES: Final[dict[str, ReasonCode]] = {
     "capability": "no_capable_model",
     "context": "context",
@@ -72,7 +74,7 @@ class Group:
 
     __slots__ = ("_alternatives", "by_headline", "lifted", "mask", "premium_mask", "queue", "verdicts")
 
-    def __init__(self, verdicts: Verdicts, lifted: bool, ageing_ms: int) -> None:
+    def __init__(self, verdicts: Verdicts, ageing_ms: int, *, lifted: bool) -> None:
         self.verdicts = verdicts
         self.lifted = lifted
         #: Bit i: the i-th model of the fleet is admissible; or refused by `premium` alone.
@@ -91,7 +93,7 @@ class Group:
             return "capable_busy"
         if not self.verdicts:
             return "no_capable_model"
-        furthest = max((gate for gate in self.verdicts if gate), key=_ORDER.__getitem__)
+        furthest = max((gate for gate in self.verdicts if gate is not None), key=lambda gate: _ORDER[gate])
         return _HEADLINES[furthest]
 
     def alternatives(self, models: tuple[str, ...], free_mask: int, chosen: int) -> Raw:
@@ -123,6 +125,16 @@ class LineUp:
         self.free: dict[str, FreeSlots] = {}
         #: Slots in service by model, as the state has it.
         self.in_service: dict[str, int] = {}
+        #: Free slots by model bit, as the state has it.
+        self.free_counts: list[int] = []
+        #: Free mask under which every headline was last found to be told; None: look again.
+        self.settled_mask: int | None = None
+        self._hidden_tasks: list[Entry] = []
+        self._hidden_in: dict[FreeSlots, None] = {}
+        #: Free slots in the order in which they became free: (since, slot id); stale ones go when they surface.
+        self._line: deque[tuple[Millis, str]] = deque()
+        self._hidden_slots: set[str] = set()
+        self._parked_line: list[tuple[Millis, str]] = []
         self.due: list[Due] = []
         self.parked_due: list[Due] = []
         self._due_max = _DUE_MIN
@@ -151,8 +163,8 @@ class LineUp:
         lifted = self.is_lifted(row)
         group = shape.groups.get((low, lifted))
         if group is None:
-            group = self._group(shape, low, lifted)
-        entry = Entry(row, row.standing.since_ms - task.priority * self.rulebook.ageing_ms, shape)
+            group = self._group(shape, low=low, lifted=lifted)
+        entry = Entry(row, self.rulebook.ageing_ms, shape)
         entry.group = group
         return entry
 
@@ -163,11 +175,11 @@ class LineUp:
         usual = self.usual
         return usual is not None and usual.p90 is not None and row.ev is not None and row.ev > usual.p90
 
-    def _group(self, shape: Shape, low: bool, lifted: bool) -> Group:
+    def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
         verdicts = shape.reserved if low else shape.open
         group = self.groups.get((verdicts, lifted))
         if group is None:
-            group = self.groups[verdicts, lifted] = Group(verdicts, lifted, self.rulebook.ageing_ms)
+            group = self.groups[verdicts, lifted] = Group(verdicts, self.rulebook.ageing_ms, lifted=lifted)
         shape.groups[low, lifted] = group
         return group
 
@@ -256,7 +268,7 @@ class LineUp:
     def _add(self, entry: Entry) -> None:
         self.entries[entry.task_id] = entry
         self._join(entry)
-        band = entry.birth_ms // self.rulebook.ageing_ms
+        band = entry.band
         i = bisect_left(self._bands, band)
         if i == len(self._bands) or self._bands[i] != band:
             self._bands.insert(i, band)
@@ -267,7 +279,7 @@ class LineUp:
     def _remove(self, entry: Entry) -> None:
         del self.entries[entry.task_id]
         self._leave(entry)
-        i = bisect_left(self._bands, entry.birth_ms // self.rulebook.ageing_ms)
+        i = bisect_left(self._bands, entry.band)
         self._band_counts[i] -= 1
         if not self._band_counts[i]:
             del self._bands[i]
@@ -298,8 +310,10 @@ class LineUp:
                 self.in_service[old.model] -= 1
                 if not self.in_service[old.model]:
                     del self.in_service[old.model]
-            if old.state == "free":
+            if old.state == "free" and not old.retired:
                 self.free[old.model].remove(slot_id)
+                if old.model in self.bit:
+                    self.free_counts[self.bit[old.model]] -= 1
         if row is None:
             del self._slot_rows[slot_id]
             return
@@ -308,6 +322,9 @@ class LineUp:
             self.in_service[row.model] = self.in_service.get(row.model, 0) + 1
             if row.state == "free":
                 self.free_slots(row.model).add(slot_id, row.since_ms)
+                self._line.append((row.since_ms, slot_id))
+                if row.model in self.bit:
+                    self.free_counts[self.bit[row.model]] += 1
         if row.state == "held" and row.lease_expires_at_ms is not None:
             self._push_due((row.lease_expires_at_ms, "lease", slot_id, row.lease))
 
@@ -320,12 +337,11 @@ class LineUp:
 
     # Keeping in line with what verdicts depend on.
 
-    def align(self, fleet: Iterable[str], usual: Percentiles | None) -> None:
+    def align(self, fleet: AbstractSet[str], usual: Percentiles | None) -> None:
         """From here on the fleet and the usual EVs are these."""
-        models = tuple(sorted(fleet, key=self.rulebook.rank.__getitem__))
-        if models != self.models:
+        if fleet != self.bit.keys():
             self.usual = usual
-            self._refleet(models)
+            self._refleet(tuple(sorted(fleet, key=self.rulebook.rank.__getitem__)))
         elif usual is not self.usual and usual != self.usual:
             before, self.usual = self.usual, usual
             self._regroup(before, usual)
@@ -337,27 +353,22 @@ class LineUp:
         for i, model in enumerate(models):
             tier = self.rulebook.models[model].tier
             self.tier_masks[tier] = self.tier_masks.get(tier, 0) | 1 << i
+        self.free_counts = [len(self.free_slots(model)) for model in models]
+        self.settled_mask = None
         self._shapes.clear()
         self.groups.clear()
         self.prepared.clear()
         for entry in self.entries.values():
-            self._reclassify(entry)
+            fresh = self.classify(entry.row)
+            entry.group, entry.shape = fresh.group, fresh.shape
             self._join(entry)
-
-    def _reclassify(self, entry: Entry) -> bool:
-        fresh = self.classify(entry.row)
-        changed = fresh.group is not entry.group
-        entry.group, entry.shape = fresh.group, fresh.shape
-        return changed
 
     def _regroup(self, before: Percentiles | None, after: Percentiles | None) -> None:
         """Tasks whose EV lies between an old and a new percentile change sides."""
+        self.settled_mask = None
         self.prepared.clear()
         movers: dict[str, Entry] = {}
-        for old, new in (
-            (before and before.p50, after and after.p50),
-            (before and before.p90, after and after.p90),
-        ):
+        for old, new in zip(_lines(before), _lines(after), strict=True):
             if (old is None) != (new is None):
                 movers = self.entries
                 break
@@ -368,9 +379,7 @@ class LineUp:
             fresh = self.classify(entry.row)
             if fresh.group is not entry.group:
                 # A queue's entries are its own: leave with the old one, join with a new one.
-                old_taken = entry.taken
                 self._leave(entry)
-                fresh.taken = old_taken
                 self.entries[entry.task_id] = fresh
                 self._ev_bucket(entry)[entry.task_id] = fresh
                 self._join(fresh)
@@ -398,8 +407,12 @@ class LineUp:
 
     def ahead(self, entry: Entry) -> int:
         """How many stand in the same or an earlier band of aged priority: an upper bound of who is served before."""
-        i = bisect_left(self._bands, entry.birth_ms // self.rulebook.ageing_ms + 1)
+        i = bisect_left(self._bands, entry.band + 1)
         return sum(self._band_counts[:i])
+
+    def may_be_due(self, now_ms: Millis) -> bool:
+        """Whether it is worth asking `pop_due`."""
+        return bool(self.due) and self.due[0][0] <= now_ms
 
     def next_due_ms(self) -> Millis | None:
         """When the next thing falls due."""
@@ -436,15 +449,51 @@ class LineUp:
             heapify(self.due)
             self._due_max = max(_DUE_MIN, 2 * len(self.due))
 
+    def hide(self, entry: Entry) -> None:
+        """The task is not waiting any more, for the rest of this decision."""
+        group: Group = entry.group
+        group.queue.take(entry)
+        self._hidden_tasks.append(entry)
+
+    def hide_slot(self, model: str, slot_id: str) -> None:
+        """The slot is not free any more, for the rest of this decision."""
+        free = self.free_slots(model)
+        free.take(slot_id)
+        self._hidden_in[free] = None
+        self._hidden_slots.add(slot_id)
+
+    def next_free(self) -> tuple[Millis, str, str] | None:
+        """(since, slot id, model) of the slot that has been free longest."""
+        line = self._line
+        while line:
+            since_ms, slot_id = line[0]
+            row = self._slot_rows.get(slot_id)
+            if row is None or row.state != "free" or row.since_ms != since_ms or row.retired:
+                line.popleft()
+            elif slot_id in self._hidden_slots:
+                self._parked_line.append(line.popleft())
+            else:
+                return since_ms, slot_id, row.model
+        return None
+
     def release(self) -> None:
         """End of a decision: everything it hid is there again."""
-        for group in self.groups.values():
-            group.queue.release()
-        for free in self.free.values():
+        for entry in self._hidden_tasks:
+            entry.group.queue.release()
+        self._hidden_tasks.clear()
+        for free in self._hidden_in:
             free.release()
+        self._hidden_in.clear()
+        self._hidden_slots.clear()
+        self._line.extendleft(reversed(self._parked_line))
+        self._parked_line.clear()
         for item in self.parked_due:
             heappush(self.due, item)
         self.parked_due.clear()
+
+
+def _lines(usual: Percentiles | None) -> tuple[float | None, float | None]:
+    return (None, None) if usual is None else (usual.p50, usual.p90)
 
 
 def _bucket_key(ev: float) -> int:

@@ -9,8 +9,12 @@ counts.
 
 from __future__ import annotations
 
+from bisect import insort
+from collections import deque
 from collections.abc import Iterable
+from functools import reduce
 from heapq import heapify, heappop, heappush, heapreplace
+from operator import or_
 
 from schemas.decision import SlotRow
 from schemas.vocabulary import Millis
@@ -64,20 +68,21 @@ class Round:
         """Serve until nobody who waits may use what is free."""
         if not self.free_mask:
             return []
-        heads: list[tuple[_Key, int, Entry]] = []
+        # (key, group, entry); without an entry the key is only a bound that no head of the group is better than.
+        heads: list[tuple[_Key, int, Entry | None]] = []
         groups: list[Group] = []
-        only_here: list[int] = []
-        for group in {**dict.fromkeys(self._lineup.groups.values()), **dict.fromkeys(self._loose)}:
-            if not group.mask & self.free_mask:
+        ranks: list[tuple[int, int]] = []
+        # Models of which a single slot is free: who may use just one of these is "only capable here".
+        single = sum(1 << i for i, count in enumerate(self._counts) if count == 1)
+        for group in self._lineup.groups.values():
+            admissible = group.mask & self.free_mask
+            if not admissible or not (group.queue.live or group in self._loose):
                 continue
-            head = self._head(group)
-            if head is None:
-                continue
-            admissible = sum(count for i, count in enumerate(self._counts) if group.mask >> i & 1)
-            rank = 0 if admissible == 1 else 1
-            heads.append(((1 - group.lifted, rank, *head[0]), len(groups), head[1]))
+            only_here = admissible & single and not admissible & (admissible - 1)
+            rank = (0 if group.lifted else 1, 0 if only_here else 1)
+            heads.append(((*rank, *self._bound(group), 0, ""), len(groups), None))
             groups.append(group)
-            only_here.append(rank)
+            ranks.append(rank)
         heapify(heads)
         pairs: list[Pair] = []
         while heads and self.free_mask:
@@ -86,26 +91,29 @@ class Round:
             if not group.mask & self.free_mask:
                 heappop(heads)
                 continue
-            pairs.append(self._take_slot(entry))
-            self._take_task(entry)
+            if entry is not None:
+                pairs.append(self._take_slot(entry))
+                self._take_task(entry)
+                if not self.free_mask:
+                    break
             head = self._head(group)
             if head is None:
                 heappop(heads)
             else:
-                heapreplace(heads, ((1 - group.lifted, only_here[i], *head[0]), i, head[1]))
+                heapreplace(heads, ((*ranks[i], *head[0]), i, head[1]))
         if len(pairs) > 1:
             _trade(pairs, self._lineup)
         return pairs
 
     def _count_free(self, draft: PoolDraft) -> None:
         lineup = self._lineup
-        self._counts = [len(lineup.free_slots(model)) for model in lineup.models]
+        self._counts = lineup.free_counts.copy()
         for slot_id in (*draft.slots, *draft.slots_gone):
             old, new = lineup.pool.slots.get(slot_id), draft.slot(slot_id)
             if old is not None and old.state == "free" and not old.retired and old.model in lineup.bit:
                 if _is_free(new) and new is not None and new.model == old.model:
                     continue
-                lineup.free_slots(old.model).take(slot_id)
+                lineup.hide_slot(old.model, slot_id)
                 self._counts[lineup.bit[old.model]] -= 1
             if new is not None and _is_free(new):
                 bit = lineup.bit[new.model]
@@ -114,23 +122,29 @@ class Round:
                 heappush(self._fresh.setdefault(bit, []), (busy_ms, slot_id, new.since_ms))
                 self._counts[bit] += 1
 
+    def _bound(self, group: Group) -> tuple[int, float]:
+        bounds = [group.queue.bound(self._now_ms)] if group.queue.live else []
+        bounds.extend(item[:2] for item in self._loose.get(group, ())[:1])
+        return min(bounds)
+
     def _head(self, group: Group) -> tuple[tuple[int, float, int, str], Entry] | None:
         found = group.queue.head(self._now_ms) if group.queue.live else None
-        queued = None
+        best: tuple[int, float, int, str] | None = None
+        entry: Entry | None = None
         if found is not None:
-            entry, points = found
-            queued = (-points, entry.ev_key, entry.since_ms, entry.task_id, entry)
-        loose = self._loose.get(group)
-        if loose and (queued is None or loose[0] < queued):
-            queued = loose[0]
-        return (queued[:4], queued[4]) if queued is not None else None
+            entry = found[0]
+            best = (-found[1], entry.ev_key, entry.since_ms, entry.task_id)
+        loose = self._loose.get(group) if self._loose else None
+        if loose and (best is None or loose[0][:4] < best):
+            best, entry = loose[0][:4], loose[0][4]
+        return (best, entry) if best is not None and entry is not None else None
 
     def _take_task(self, entry: Entry) -> None:
         loose = self._loose.get(entry.group)
         if loose and loose[0][4] is entry:
             heappop(loose)
         else:
-            entry.group.queue.take(entry)
+            self._lineup.hide(entry)
 
     def _take_slot(self, entry: Entry) -> Pair:
         lineup, now_ms = self._lineup, self._now_ms
@@ -152,7 +166,7 @@ class Round:
         if fresh and fresh[0][1] == slot_id:
             heappop(fresh)
         else:
-            lineup.free_slots(lineup.models[bit]).take(slot_id)
+            lineup.hide_slot(lineup.models[bit], slot_id)
         self._counts[bit] -= 1
         if not self._counts[bit]:
             self.free_mask &= ~(1 << bit)
@@ -167,19 +181,12 @@ class Round:
         return known
 
     def _next_free_model(self) -> str | None:
-        best: tuple[Millis, str, str] | None = None
-        mask = self.free_mask
-        while mask:
-            bit = (mask & -mask).bit_length() - 1
-            mask &= mask - 1
-            model = self._lineup.models[bit]
-            known = self._lineup.free_slots(model).longest_free()
-            if known is not None and (best is None or (*known, model) < best):
-                best = (*known, model)
-            for _, slot_id, since_ms in self._fresh.get(bit, ())[:1]:
-                if best is None or (since_ms, slot_id, model) < best:
-                    best = (since_ms, slot_id, model)
-        return best[2] if best is not None else None
+        known = self._lineup.next_free()
+        if known is not None:
+            return known[2]
+        # What this step freed has been free for a shorter time than anything known.
+        fresh = [(slots[0][2], slots[0][1], bit) for bit, slots in self._fresh.items() if slots]
+        return self._lineup.models[min(fresh)[2]] if fresh else None
 
 
 def _is_free(slot: SlotRow | None) -> bool:
@@ -195,60 +202,85 @@ def _trade(pairs: list[Pair], lineup: LineUp) -> None:
     tier = [lineup.rulebook.models[model].tier for model in lineup.models]
     if len({tier[pair.bit] for pair in pairs}) == 1:
         return
-    order = sorted(range(len(pairs)), key=lambda i: (pairs[i].entry.ev_key, i))
-    #: Pairs that may still be moved, by the model they hold, lowest EV last.
-    holders: dict[int, list[int]] = {}
-    for i in order:
-        holders.setdefault(pairs[i].bit, []).append(i)
-    for i in order:
-        mine = pairs[i]
-        holders[mine.bit].remove(i)
+    line = sorted(pairs, key=lambda pair: pair.entry.ev_key)
+    holders = _Holders(line)
+    for place, mine in enumerate(line):
+        holders.remove(place)
         if mine.entry.ev_key == NO_EV:
             return
-        better = sorted((bit for bit in holders if tier[bit] > tier[mine.bit]), key=lambda bit: (-tier[bit], bit))
-        for bit in better:
-            if not mine.entry.group.mask >> bit & 1 or not holders[bit]:
-                continue
-            chain = _chain(bit, mine.bit, pairs, holders)
-            if chain is not None:
-                _shift([i, *chain], pairs, holders)
+        better = mine.entry.group.mask & sum(1 << bit for bit in range(len(tier)) if tier[bit] > tier[mine.bit])
+        if better and (reachable := better & holders.sources(mine.bit)):
+            bits = [bit for bit in range(len(tier)) if reachable >> bit & 1]
+            holders.shift([place, *holders.chain(max(bits, key=lambda bit: (tier[bit], -bit)), mine.bit)])
+
+
+class _Holders:
+    """Which pairs hold a slot of which model and could move to which others; pairs by their place in `line`."""
+
+    def __init__(self, line: list[Pair]) -> None:
+        self._line = line
+        #: model bit -> mask of admissible models -> places, lowest EV last.
+        self._places: dict[int, dict[int, list[int]]] = {}
+        for place in range(len(line)):
+            self._add(place)
+
+    def sources(self, goal: int) -> int:
+        """Models from whose holders a chain leads to a slot of `goal`."""
+        onward = {bit: reduce(or_, by_mask) for bit, by_mask in self._places.items() if by_mask}
+        found, before = 1 << goal, 0
+        while found != before:
+            before = found
+            for bit, mask in onward.items():
+                if mask & found:
+                    found |= 1 << bit
+        return sum(1 << bit for bit, mask in onward.items() if mask & found)
+
+    def _add(self, place: int) -> None:
+        pair = self._line[place]
+        insort(self._places.setdefault(pair.bit, {}).setdefault(pair.entry.group.mask, []), place)
+
+    def remove(self, place: int) -> None:
+        """The pair at `place` keeps what it has."""
+        pair = self._line[place]
+        by_mask = self._places[pair.bit]
+        places = by_mask[pair.entry.group.mask]
+        places.remove(place)
+        if not places:
+            del by_mask[pair.entry.group.mask]
+
+    def chain(self, start: int, goal: int) -> list[int]:
+        """Places of pairs that each move to the next one's model, from a holder of `start` to one who may use `goal`.
+
+        The shortest chain; at each link the lowest EV moves. `start` must be one of `sources(goal)`.
+        """
+        #: model -> the model before it in the chain, and the mask of the holders of that one who move on.
+        came: dict[int, tuple[int, int] | None] = {start: None}
+        queue = deque([start])
+        while True:
+            bit = queue.popleft()
+            movers = self._places.get(bit, {})
+            last = max((places[-1] for mask, places in movers.items() if mask >> goal & 1), default=None)
+            if last is not None:
                 break
+            for mask in sorted(movers, key=lambda mask: -movers[mask][-1]):
+                for onward in self._places:
+                    if onward not in came and mask >> onward & 1:
+                        came[onward] = (bit, mask)
+                        queue.append(onward)
+        chain = [last]
+        while (step := came[bit]) is not None:
+            bit = step[0]
+            chain.append(self._places[bit][step[1]][-1])
+        return chain[::-1]
 
-
-def _chain(start: int, goal: int, pairs: list[Pair], holders: dict[int, list[int]]) -> list[int] | None:
-    """Pairs that each move to the next one's model, from a holder of `start` to one that may use `goal`."""
-    before: dict[int, tuple[int, int] | None] = {start: None}
-    frontier = [start]
-    while frontier:
-        following = []
-        for bit in frontier:
-            for holder in reversed(holders.get(bit, ())):
-                mask = pairs[holder].entry.group.mask
-                if mask >> goal & 1:
-                    chain = [holder]
-                    step = before[bit]
-                    while step is not None:
-                        chain.append(step[1])
-                        step = before[step[0]]
-                    return chain[::-1]
-                for onward in holders:
-                    if onward not in before and mask >> onward & 1:
-                        before[onward] = (bit, holder)
-                        following.append(onward)
-        frontier = following
-    return None
-
-
-def _shift(chain: list[int], pairs: list[Pair], holders: dict[int, list[int]]) -> None:
-    """Each pair of the chain takes the slot of the next; the last takes the first one's."""
-    slots = [(pairs[i].slot_id, pairs[i].bit, pairs[i].busy_ms) for i in chain]
-    for place, i in enumerate(chain):
-        pair = pairs[i]
-        if place:
-            holders[pair.bit].remove(i)
-        pair.slot_id, pair.bit, pair.busy_ms = slots[(place + 1) % len(slots)]
-        pair.traded = True
-        if place:
-            waiting = holders.setdefault(pair.bit, [])
-            waiting.append(i)
-            waiting.sort(key=lambda i: (pairs[i].entry.ev_key, i))
+    def shift(self, chain: list[int]) -> None:
+        """Each pair of the chain takes the slot of the next, the last takes the first one's; the first is settled."""
+        for place in chain[1:]:
+            self.remove(place)
+        slots = [(self._line[place].slot_id, self._line[place].bit, self._line[place].busy_ms) for place in chain]
+        for i, place in enumerate(chain):
+            pair = self._line[place]
+            pair.slot_id, pair.bit, pair.busy_ms = slots[(i + 1) % len(slots)]
+            pair.traded = True
+            if i:
+                self._add(place)

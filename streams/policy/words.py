@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from schemas.decision import Percentiles, TaskRow
 from schemas.vocabulary import ReasonCode
-from streams.policy.lineup import Entry, Group, LineUp
+from streams.policy.lineup import Group, LineUp
 from streams.policy.rulebook import Rulebook
 from streams.policy.rules import capability
 from streams.policy.rules.premium import PremiumReserve
+from streams.state.waiting import Entry
 
 
 def routed(entry: Entry, slot_id: str, usual: Percentiles | None, rulebook: Rulebook, *, traded: bool) -> str:

@@ -37,6 +37,6 @@ def check(state: Partition) -> None:
                 raise InvariantBroken(f"I1: task {task_id} and slot {slot_of.slot_id} disagree on the lease")
             if standing.state == "waiting" and standing.headline is None:
                 raise InvariantBroken(f"task {task_id} waits without a reason")
-        for task_id, slot in held.items():
-            if task_id not in pool.tasks:
-                raise InvariantBroken(f"I1: slot {slot.slot_id} holds {task_id}, which is not there")
+        for lost_id, holder in held.items():
+            if lost_id not in pool.tasks:
+                raise InvariantBroken(f"I1: slot {holder.slot_id} holds {lost_id}, which is not there")

@@ -11,7 +11,6 @@ An index, not the truth: what is no longer free is dropped when it surfaces. `ta
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from heapq import heappop, heappush, heapreplace
 
@@ -22,7 +21,7 @@ from streams.state.utilisation import SHORT_MS, BusyCurve
 class FreeSlots:
     """The free slots of one model in one pool."""
 
-    __slots__ = ("_cold", "_curves", "_line", "_parked_cold", "_parked_warm", "_taken", "_warm", "since_ms")
+    __slots__ = ("_cold", "_curves", "_parked_cold", "_parked_warm", "_taken", "_warm", "since_ms")
 
     def __init__(self, curves: Mapping[str, BusyCurve]) -> None:
         self._curves = curves
@@ -32,8 +31,6 @@ class FreeSlots:
         self._cold: list[tuple[str, Millis]] = []
         #: Lower bound of `busy + now`, id, free since.
         self._warm: list[tuple[int, str, Millis]] = []
-        #: In the order in which they became free.
-        self._line: deque[tuple[Millis, str]] = deque()
         self._taken: set[str] = set()
         self._parked_cold: list[tuple[str, Millis]] = []
         self._parked_warm: list[tuple[int, str, Millis]] = []
@@ -44,7 +41,6 @@ class FreeSlots:
     def add(self, slot_id: str, since_ms: Millis) -> None:
         """The slot is free from `since_ms` on."""
         self.since_ms[slot_id] = since_ms
-        self._line.append((since_ms, slot_id))
         heappush(self._warm, (0, slot_id, since_ms))
 
     def remove(self, slot_id: str) -> None:
@@ -75,16 +71,6 @@ class FreeSlots:
                 if busy_ms + now_ms == bound_ms:
                     return busy_ms, slot_id
                 heapreplace(warm, (busy_ms + now_ms, slot_id, since_ms))
-        return None
-
-    def longest_free(self) -> tuple[Millis, str] | None:
-        """(free since, slot id) of the slot that has been free longest and is not taken."""
-        line = self._line
-        while line and self.since_ms.get(line[0][1]) != line[0][0]:
-            line.popleft()
-        for since_ms, slot_id in line:
-            if slot_id not in self._taken and self.since_ms.get(slot_id) == since_ms:
-                return since_ms, slot_id
         return None
 
     def take(self, slot_id: str) -> None:

@@ -25,9 +25,7 @@ class BusyCurve:
 
     __slots__ = ("_level", "_times_ms", "_totals_ms")
 
-    def __init__(
-        self, times_ms: list[int] | None = None, totals_ms: list[int] | None = None, level: int = 0
-    ) -> None:
+    def __init__(self, times_ms: list[int] | None = None, totals_ms: list[int] | None = None, level: int = 0) -> None:
         self._times_ms = times_ms or []
         self._totals_ms = totals_ms or []
         self._level = level
@@ -64,7 +62,8 @@ class BusyCurve:
 
     def _thin(self, now_ms: int) -> None:
         times, totals = self._times_ms, self._totals_ms
-        kept_times, kept_totals = [], []
+        kept_times: list[int] = []
+        kept_totals: list[int] = []
         # A crowded short window (a model of a thousand slots) is thinned to seconds as well.
         crowded_ms = 1_000 if times[-_POINTS_MAX // 2] > now_ms - SHORT_MS else 0
         for i, at_ms in enumerate(times):

@@ -9,8 +9,9 @@ points depend on one number, and two tasks with births in one ageing-wide *band*
     points = K - B - 1   otherwise
 
 The head of a queue is therefore in its oldest band's ripe part; or, if that is empty, in that band or the
-ripe part of the next. "Best EV among phases up to X" is asked of a tree of heaps over the phase, split only
-where it was asked. Everything is O(log n) amortised and independent of how many wait.
+ripe part of the next. A band keeps all its tasks on a heap by EV, and while it is asked for, its ripe ones on
+another, which grows as the phase moves on and starts afresh with each cycle. Nearly always the best of all is
+ripe too, and then nothing else is looked at. The cost of a look-up does not depend on how many wait.
 
 The queue is an index, not the truth: entries of removed tasks stay until they surface. `take` hides an entry
 for the decision being computed, `release` shows all of those again; nothing else that a decision does is seen.
@@ -25,21 +26,33 @@ from typing import Any, Final
 from schemas.decision import TaskRow
 from schemas.vocabulary import Millis
 
-_SPLIT: Final = 16
-_SCAN_MAX: Final = 24
 NO_EV: Final = float("inf")
 
 
 class Entry:
     """A waiting task's place in the index."""
 
-    __slots__ = ("alive", "birth_ms", "ev_key", "group", "row", "shape", "since_ms", "taken", "task_id")
+    __slots__ = (
+        "alive",
+        "band",
+        "birth_ms",
+        "ev_key",
+        "group",
+        "phase_ms",
+        "row",
+        "shape",
+        "since_ms",
+        "taken",
+        "task_id",
+    )
 
-    def __init__(self, row: TaskRow, birth_ms: int, shape: Any) -> None:
+    def __init__(self, row: TaskRow, ageing_ms: int, shape: Any) -> None:
         self.row = row
         self.task_id = row.task.task_id
         self.since_ms = row.standing.since_ms
-        self.birth_ms = birth_ms
+        #: When a task of priority 0 with as many points would have begun to wait.
+        self.birth_ms = self.since_ms - row.task.priority * ageing_ms
+        self.band, self.phase_ms = divmod(self.birth_ms, ageing_ms)
         #: Negated EV, so that the smallest key is served first; unknown EV is last.
         self.ev_key = NO_EV if row.ev is None else -row.ev
         self.shape = shape
@@ -51,24 +64,42 @@ class Entry:
 _Item = tuple[float, int, str, Entry]
 
 
-class _Node:
-    """All entries of a band with a phase in [low, low + width), best EV on top; parts of it once asked for."""
-
-    __slots__ = ("heap", "low_ms", "parts", "width_ms")
-
-    def __init__(self, low_ms: int, width_ms: int) -> None:
-        self.low_ms = low_ms
-        self.width_ms = width_ms
-        self.heap: list[_Item] = []
-        self.parts: list[_Node] | None = None
-
-
 class _Band:
-    __slots__ = ("live", "root")
+    """The tasks of one band, best EV on top; and of those of the cycle last asked for, the ripe ones."""
 
-    def __init__(self, width_ms: int) -> None:
+    __slots__ = ("cycle", "heap", "live", "phase_max_ms", "ripe", "unripe")
+
+    def __init__(self) -> None:
         self.live = 0
-        self.root = _Node(0, width_ms)
+        self.heap: list[_Item] = []
+        self.phase_max_ms = 0
+        #: The cycle that `ripe` and `unripe` are of; unripe ones by phase.
+        self.cycle: int | None = None
+        self.ripe: list[_Item] = []
+        self.unripe: list[tuple[int, _Item]] = []
+
+    def push(self, item: _Item) -> None:
+        """One more task."""
+        phase_ms = item[3].phase_ms
+        self.live += 1
+        self.phase_max_ms = max(self.phase_max_ms, phase_ms)
+        heappush(self.heap, item)
+        if self.cycle is not None:
+            # Not ripe yet, or found so by the next look.
+            heappush(self.unripe, (phase_ms, item))
+
+    def ripen(self, cycle: int, phase_ms: int, hidden: list[_Item]) -> list[_Item]:
+        """The heap of those ripe at this phase of this cycle; `hidden` ones of the band are not on its own heap."""
+        if self.cycle != cycle:
+            self.cycle = cycle
+            items = [item for item in (*self.heap, *hidden) if item[3].alive]
+            self.ripe = [item for item in items if item[3].phase_ms <= phase_ms]
+            self.unripe = [(item[3].phase_ms, item) for item in items if item[3].phase_ms > phase_ms]
+            heapify(self.ripe)
+            heapify(self.unripe)
+        while self.unripe and self.unripe[0][0] <= phase_ms:
+            heappush(self.ripe, heappop(self.unripe)[1])
+        return self.ripe
 
 
 class AgeingQueue:
@@ -82,30 +113,24 @@ class AgeingQueue:
         self._bands: dict[int, _Band] = {}
         self._keys: list[int] = []
         self._taken: list[Entry] = []
-        #: Hidden entries that surfaced, with the node they were lifted out of.
-        self._parked: list[tuple[_Node, _Item]] = []
+        #: Hidden entries that surfaced, with the heap they were lifted off.
+        self._parked: list[tuple[list[_Item], _Item]] = []
 
     def push(self, entry: Entry) -> None:
         """The task waits here from now on."""
-        key, phase_ms = divmod(entry.birth_ms, self.ageing_ms)
+        key = entry.band
         band = self._bands.get(key)
         if band is None:
-            band = self._bands[key] = _Band(self.ageing_ms)
+            band = self._bands[key] = _Band()
             insort(self._keys, key)
-        band.live += 1
+        band.push((entry.ev_key, entry.since_ms, entry.task_id, entry))
         self.live += 1
-        item = (entry.ev_key, entry.since_ms, entry.task_id, entry)
-        node = band.root
-        heappush(node.heap, item)
-        while node.parts is not None:
-            node = node.parts[(phase_ms - node.low_ms) // node.parts[0].width_ms]
-            heappush(node.heap, item)
 
     def remove(self, entry: Entry) -> None:
         """The task waits here no longer."""
         entry.alive = False
         self.live -= 1
-        key = entry.birth_ms // self.ageing_ms
+        key = entry.band
         band = self._bands[key]
         band.live -= 1
         if not band.live:
@@ -114,24 +139,33 @@ class AgeingQueue:
 
     def head(self, now_ms: Millis) -> tuple[Entry, int] | None:
         """The task to serve next and its points, or None."""
-        cycle, now_phase_ms = divmod(now_ms, self.ageing_ms)
+        cycle, phase_ms = divmod(now_ms, self.ageing_ms)
         carried: _Item | None = None
         carried_key = 0
         for key in self._keys:
             if carried is not None and key != carried_key + 1:
                 break
-            root = self._bands[key].root
-            best = self._best(root, now_phase_ms)
+            band = self._bands[key]
+            top = self._top(band.heap)
+            best = top
+            if top is not None and top[3].phase_ms > phase_ms:
+                hidden = [item for heap, item in self._parked if heap is band.heap]
+                best = self._top(band.ripen(cycle, phase_ms, hidden))
             if carried is not None:
                 if best is None or carried < best:
                     best = carried
                 return best[3], cycle - key
             if best is not None:
                 return best[3], cycle - key
-            carried, carried_key = self._top(root), key
+            carried, carried_key = top, key
         if carried is None:
             return None
         return carried[3], cycle - carried_key - 1
+
+    def bound(self, now_ms: Millis) -> tuple[int, float]:
+        """(negated points, EV key) that no head can be better than; the queue must not be empty."""
+        key = self._keys[0]
+        return key - now_ms // self.ageing_ms, self._bands[key].heap[0][0]
 
     def take(self, entry: Entry) -> None:
         """Hide the entry from this decision's further look-ups."""
@@ -143,60 +177,18 @@ class AgeingQueue:
         for entry in self._taken:
             entry.taken = False
         self._taken.clear()
-        for node, item in self._parked:
+        for heap, item in self._parked:
             if item[3].alive:
-                heappush(node.heap, item)
+                heappush(heap, item)
         self._parked.clear()
 
-    def _top(self, node: _Node) -> _Item | None:
-        heap = node.heap
+    def _top(self, heap: list[_Item]) -> _Item | None:
         while heap:
             entry = heap[0][3]
             if not entry.alive:
                 heappop(heap)
             elif entry.taken:
-                self._parked.append((node, heappop(heap)))
+                self._parked.append((heap, heappop(heap)))
             else:
                 return heap[0]
         return None
-
-    def _best(self, node: _Node, phase_max_ms: int) -> _Item | None:
-        """Best entry of the node with a phase of at most `phase_max_ms`."""
-        if phase_max_ms >= node.low_ms + node.width_ms - 1:
-            return self._top(node)
-        top = self._top(node)
-        if top is None:
-            return None
-        # The best of all is usually ripe too; then there is nothing to look for.
-        if top[3].birth_ms % self.ageing_ms <= phase_max_ms:
-            return top
-        if node.parts is None:
-            if len(node.heap) <= _SCAN_MAX:
-                return min(
-                    (
-                        item
-                        for item in node.heap
-                        if item[3].alive and not item[3].taken and item[3].birth_ms % self.ageing_ms <= phase_max_ms
-                    ),
-                    default=None,
-                )
-            self._split(node)
-        best: _Item | None = None
-        for part in node.parts or ():
-            if part.low_ms > phase_max_ms:
-                break
-            found = self._best(part, phase_max_ms)
-            if found is not None and (best is None or found < best):
-                best = found
-        return best
-
-    def _split(self, node: _Node) -> None:
-        width_ms = -(-node.width_ms // _SPLIT)
-        count = -(-node.width_ms // width_ms)
-        node.parts = [_Node(node.low_ms + i * width_ms, width_ms) for i in range(count)]
-        hidden = [item for parked_from, item in self._parked if parked_from is node]
-        for item in [*node.heap, *hidden]:
-            if item[3].alive:
-                node.parts[(item[3].birth_ms % self.ageing_ms - node.low_ms) // width_ms].heap.append(item)
-        for part in node.parts:
-            heapify(part.heap)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from schemas.events import TaskPending
+from schemas.vocabulary import Dimension
 from streams.policy.catalog import Model
 
 
@@ -22,6 +23,6 @@ def missing(task: TaskPending, model: Model) -> str:
     )
 
 
-def bars(requires: Mapping[str, int]) -> str:
+def bars(requires: Mapping[Dimension, int]) -> str:
     """The requirement in words: `coding>=8, safety>=9`, or `no requirement`."""
     return ", ".join(f"{dimension}>={bar}" for dimension, bar in sorted(requires.items())) or "no requirement"

@@ -28,6 +28,7 @@ from schemas.input import Input, Unreadable
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis
 from streams import metrics
 from streams.journal import JournalError, Letter, Mark
+from streams.router import accept_time
 
 if TYPE_CHECKING:
     from schemas.decision import Step
@@ -67,9 +68,16 @@ class _Halted(Exception):  # noqa: N818 - not an error: the way out of a wait
 class Fold(Protocol):
     """The router, as far as a lane knows it: `streams.router.Router`, or a toy in tests."""
 
-    seq: int
-    now_ms: Millis
+    #: Row changes applied since the lane last set it to 0.
     changes: int
+
+    @property
+    def seq(self) -> int:
+        """Number of the next step."""
+
+    @property
+    def now_ms(self) -> Millis:
+        """Latest time so far."""
 
     @property
     def rows(self) -> int:
@@ -734,8 +742,3 @@ class Lane:
         else:
             metrics.CHECKPOINTS.labels("written").inc()
             self._saved_ms = self._out.clock.now_ms()
-
-
-def accept_time(record_ms: int, previous_now_ms: Millis, clock_ms: int, ahead_ms_max: int) -> Millis:
-    """Time of an input: its record's, never before the one before, at most so far ahead of the worker's clock."""
-    return Millis(max(previous_now_ms, min(record_ms, clock_ms + ahead_ms_max)))

@@ -1,0 +1,31 @@
+"""The Faust agents, a few lines each. They hand over and never raise: Faust skips the event of an agent that does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streams.lanes import Lanes
+from streams.tables import Tables
+from streams.topics import Names
+from streams.transport import Batches, topic_index
+
+
+def add_agents(app: Any, names: Names, lanes: Lanes, tables: Tables) -> None:
+    """Put the agents on the topics."""
+    inputs = app.topic(*names.inputs, schema=Batches())
+    journal = app.topic(names.journal, schema=Batches())
+    # Found once: the agent runs for every batch.
+    topics = {name: topic_index(names, name) for name in names.inputs}
+
+    @app.agent(inputs, name="router")  # type: ignore[untyped-decorator]
+    async def router(batches: Any) -> None:
+        """Hand each batch of one input partition to its lane, which acks it when it is journaled."""
+        async for event in batches.noack().events():
+            message = event.message
+            lanes.take(message.generation_id, message.partition, topics[message.topic], event.value, event.ack)
+
+    @app.agent(journal, name="projections")  # type: ignore[untyped-decorator]
+    async def projections(batches: Any) -> None:
+        """Bring the tables to where the journal is."""
+        async for event in batches.events():
+            await tables.project(event.message.partition, event.value)

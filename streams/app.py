@@ -1,0 +1,238 @@
+"""The composition root: everything a worker is made of meets here, and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Any, Final
+
+import faust
+from aiokafka.partitioner import murmur2
+from faust.types import TP
+from yarl import URL
+
+from schemas.vocabulary import Millis
+from streams import metrics
+from streams.agents import add_agents
+from streams.broker import Broker
+from streams.checkpoint import KafkaCompacted, SlottedCheckpoints
+from streams.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
+from streams.lane import Fold, Lane, Limits, Outside
+from streams.lanes import Lanes
+from streams.pages import add_pages
+from streams.policy.rulebook import Rulebook, load_rulebook
+from streams.publish import KafkaOutputs, ProgressGroup, Publisher
+from streams.router import Router
+from streams.settings import Settings
+from streams.shipped import catalog_text, policy_text
+from streams.tables import Tables
+from streams.topics import TABLES, Names, names
+from streams.transport import Transport, audit_delivery
+
+_log = logging.getLogger(__name__)
+
+#: Offsets are committed for dashboards only, so there is no hurry.
+COMMIT_INTERVAL_S: Final = 1.0
+#: Faust's own time-out of a request to the broker, which also ends its patience with a recovery that goes on.
+REQUEST_TIMEOUT_S_MIN: Final = 40.0
+FETCH_BYTES_MAX: Final = 4_194_304
+#: Table rows on their way to the changelogs before Faust holds the streams back.
+CHANGELOG_RECORDS_MAX: Final = 100_000
+
+
+class SystemClock:
+    """The worker's wall clock."""
+
+    def now_ms(self) -> Millis:
+        """Milliseconds since the epoch."""
+        return Millis(time.time_ns() // 1_000_000)
+
+
+class App(faust.App):
+    """A Faust app that knows its lanes; `transport.py` and the pages look here."""
+
+    settings: Settings
+    names: Names
+    lanes: Lanes
+    projections: Tables
+    connections: tuple[Broker, ProgressGroup]
+    #: What ended the worker, when it was not a signal.
+    failure: BaseException | None = None
+
+    async def on_start(self) -> None:
+        """Connect before anything of Faust does."""
+        await super().on_start()
+        for connection in self.connections:
+            await connection.start()
+        # One row a slot and minute: far more than Faust expects to be on its way at once.
+        self.producer.buffer.max_messages = CHANGELOG_RECORDS_MAX
+
+    def _create_directories(self) -> None:
+        """Tables live in memory and in their changelogs: there is nothing to keep in a directory."""
+
+    def failed(self, error: BaseException) -> None:
+        """End the worker because of this."""
+        if self.failure is None:
+            self.failure = error
+            _log.critical("%s", error)
+            self.loop.create_task(self.crash(error))
+
+
+def home_of(partitions: int) -> Callable[[bytes], int]:
+    """The partition a key belongs to: Kafka's default partitioner."""
+    return lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def build_app(settings: Settings) -> App:
+    """Put a worker together. Nothing connects before it starts.
+
+    Raises:
+        SettingsError: catalogue or policy cannot be read.
+        RulebookError: they hold mistakes.
+    """
+    rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+    known = names(settings)
+    broker = Broker(settings)
+    progress = ProgressGroup(broker, known, f"{settings.group}-publisher", settings.partitions)
+    app = _faust_app(settings)
+    app.settings, app.names = settings, known
+    app.lanes = Lanes(_lane_maker(app, broker, progress, rulebook), app.failed, settings.recovery_timeout_s)
+    tables = {
+        name: app.Table(name, partitions=settings.partitions, help="A projection of the journal.") for name in TABLES
+    }
+    app.projections = Tables(
+        tables["utilisation"],
+        tables["ev_percentiles"],
+        journal=lambda partition: KafkaJournal(broker, known, partition),
+        forget=lambda rows, key: rows.data.data.pop(key, None),  # type: ignore[attr-defined]
+    )
+    add_agents(app, known, app.lanes, app.projections)
+    add_pages(app)
+    _add_life(app, broker, progress)
+    metrics.BUILD.labels(version("slotwise")).set(1)
+    return app
+
+
+def _faust_app(settings: Settings) -> App:
+    app = App(
+        settings.group,
+        broker=[URL(f"kafka://{address}") for address in settings.broker.split(",")],
+        store="memory://",
+        origin=None,
+        autodiscover=False,
+        version=1,
+        datadir=f"{settings.data_dir}/faust",
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=max(0.3, settings.session_timeout_s / 6),
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        broker_request_timeout=max(REQUEST_TIMEOUT_S_MIN, settings.session_timeout_s + 1),
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_commit_every=1_000_000,
+        broker_max_poll_records=10_000,
+        consumer_max_fetch_size=FETCH_BYTES_MAX,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance_id or None,
+        producer_acks=-1,
+        stream_recovery_delay=0.0,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        # Without standbys and with a table, Faust's own assignor keeps equal partitions of all topics together.
+        table_standby_replicas=0,
+        topic_disable_leader=True,
+        reply_create_topic=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        worker_redirect_stdouts=False,
+        web_enabled=True,
+        web_host=settings.web_host,
+        web_bind=settings.web_host,
+        web_port=settings.web_port,
+        # Faust's own pages would show table data and the topology to anyone.
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_stats_enabled=False,
+        web_graph_enabled=False,
+        web_metrics_enabled=False,
+    )
+    app.transport = Transport(app.conf.broker_consumer, app)
+    return app
+
+
+def _lane_maker(app: App, broker: Broker, progress: ProgressGroup, rulebook: Rulebook) -> Callable[[int], Lane]:
+    settings, known = app.settings, app.names
+    clock = SystemClock()
+    home = home_of(settings.partitions)
+    limits = Limits(
+        step_inputs_max=settings.step_inputs_max,
+        step_bytes_max=settings.step_bytes_max,
+        round_ms_min=settings.round_ms_min,
+        now_ahead_ms_max=settings.now_ahead_ms_max,
+        checkpoint_changes_min=settings.checkpoint_changes_min,
+        journal_retention_hours=settings.retention_hours,
+    )
+
+    def pressure(partition: int) -> Callable[[int, bool], None]:
+        def tell(topic: int, full: bool) -> None:  # noqa: FBT001 - of the lane's interface
+            tp = TP(known.inputs[topic], partition)
+            (app.consumer.on_buffer_full if full else app.consumer.on_buffer_drop)(tp)
+
+        return tell
+
+    def make(partition: int) -> Callable[[Iterable[bytes] | None], Fold]:
+        def fold(chunks: Iterable[bytes] | None) -> Fold:
+            return Router(partition, rulebook) if chunks is None else Router.restore(partition, rulebook, chunks)
+
+        return fold
+
+    def lane(partition: int) -> Lane:
+        journal = KafkaJournal(broker, known, partition)
+        outside = Outside(
+            journal=journal,
+            inputs=KafkaInputs(broker, known, partition),
+            letters=KafkaDeadLetters(broker, known, partition),
+            ticks=KafkaTicks(broker, known, partition),
+            checkpoints=SlottedCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
+            clock=clock,
+            follower=Publisher(partition, journal, KafkaOutputs(broker, known, partition), progress.of(partition)),
+            home=home,
+            pressure=pressure(partition),
+        )
+        return Lane(partition, make(partition), outside, limits)
+
+    return lane
+
+
+def _add_life(app: App, broker: Broker, progress: ProgressGroup) -> None:
+    """What happens when: connections first, quiet around a rebalance, everything finished before the end."""
+    app.connections = (broker, progress)
+
+    async def revoked(_app: Any, *_: Any, **__: Any) -> None:
+        # The lanes have finished what they had, since Faust waits for the acks; now they rest.
+        metrics.REBALANCES.inc()
+        await app.lanes.halt()
+
+    async def recovered(_app: Any, *_: Any, **__: Any) -> None:
+        # What was fetched before the seek must not reach the lanes: it would begin behind a gap.
+        app.flow_control.suspend()
+        app.consumer.stop_flow()
+        app.flow_control.clear()
+
+    async def stopping(_app: Any, *_: Any, **__: Any) -> None:
+        await app.lanes.halt()
+        await progress.stop()
+        await broker.stop()
+
+    signals: tuple[tuple[Any, Callable[..., Any]], ...] = (
+        (app.on_partitions_revoked, revoked),
+        (app.on_rebalance_complete, recovered),
+        (app.on_before_shutdown, stopping),
+    )
+    for signal, handler in signals:
+        signal.connect(handler, weak=False)
+
+    async def audit() -> None:
+        await audit_delivery(app, app.settings.delivery_audit_s, app.settings.recovery_timeout_s)
+
+    app.task(audit)

@@ -1,0 +1,54 @@
+"""The worker's own pages, read-only and without event content: health, metrics, and the two tables as JSON."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from streams import metrics
+
+#: An input that waits longer for the journal makes the worker not ready.
+UNJOURNALED_S_MAX: Final = 30.0
+_TEXT: Final = "text/plain"
+
+
+def add_pages(app: Any) -> None:
+    """Put the pages on the app's web server."""
+
+    @app.page("/health/live")  # type: ignore[untyped-decorator]
+    async def live(web: Any, _request: Any) -> Any:
+        """The event loop turns; a broker or database that is away must not restart all workers."""
+        return web.json({"live": True})
+
+    @app.page("/health/ready")  # type: ignore[untyped-decorator]
+    async def ready(web: Any, _request: Any) -> Any:
+        """Every assigned partition is recovered, decided on and journaled."""
+        state = readiness(app)
+        return web.json(state, status=200 if state["ready"] else 503)
+
+    @app.page("/metrics")  # type: ignore[untyped-decorator]
+    async def prometheus(web: Any, _request: Any) -> Any:
+        """For Prometheus."""
+        return web.bytes(metrics.render(), content_type=_TEXT)
+
+    @app.page("/tables/{table}")  # type: ignore[untyped-decorator]
+    async def tables(web: Any, _request: Any, table: str) -> Any:
+        """The rows of this worker's partitions."""
+        try:
+            rows = app.projections.ask(table, time.time_ns() // 1_000_000)
+        except KeyError:
+            return web.json({"error": f"There is no table {table}: ask for utilisation or ev_percentiles."}, status=404)
+        return web.json({"table": table, "partitions": sorted(app.lanes.all), "rows": rows})
+
+
+def readiness(app: Any) -> dict[str, Any]:
+    """What the readiness page says."""
+    lanes = app.lanes
+    unjournaled_s = lanes.unjournaled_s_max()
+    settled = not app.rebalancing and lanes.generation == app.consumer_generation_id
+    working = settled and all(lane.working for lane in lanes.all.values())
+    return {
+        "ready": working and unjournaled_s < UNJOURNALED_S_MAX,
+        "partitions": {str(number): lane.health().seq for number, lane in sorted(lanes.all.items()) if lane.working},
+        "oldest_unjournaled_s": round(unjournaled_s, 3),
+    }

@@ -1,0 +1,401 @@
+"""From the journal to `task.routed` and `task.await_slot`: only what is durable there is ever told to anyone.
+
+One publisher follows one partition. While its lane works it is fed confirmed steps from memory; at the start, and after
+any trouble, it reads the journal from where it got to. How far that is stands as the committed offset of a consumer
+group of its own, with the number of the expected step as metadata. Delivery is at least once, in order per pool:
+a record is sent again after a crash, never left out and never overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Iterator
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from msgspec import Struct
+
+from schemas.codec import Record, dead_letter_headers, decode_step, write_event
+from schemas.decision import Decision, Moment, Step
+from schemas.events import TaskAwaitSlot, TaskPending, TaskRouted
+from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
+from streams import metrics
+from streams.journal import SOURCE, Journal, Mark
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer
+
+    from streams.broker import Broker
+    from streams.topics import Names
+
+_log = logging.getLogger(__name__)
+
+#: Steps that wait in memory; beyond it the lane waits.
+STEPS_MAX: Final = 200
+#: Records sent before their acknowledgements are awaited.
+SENT_MAX: Final = 5_000
+#: Progress is committed at most so often, and at the end.
+COMMIT_S: Final = 0.5
+#: What a stopping publisher may take to finish; the rest is published by whoever comes next.
+STOP_S_MAX: Final = 10.0
+BACKOFF_S_MAX: Final = 5.0
+
+
+class Outgoing(NamedTuple):
+    """A record and the topic (its bare name) that it goes to."""
+
+    topic: str
+    record: Record
+
+
+class Outputs(Protocol):
+    """Where the records go."""
+
+    async def send(self, outgoing: Outgoing) -> Awaitable[object]:
+        """Hand over in order; what comes back is done when the record is durable."""
+
+
+class Progress(Protocol):
+    """How far a partition is published."""
+
+    async def load(self) -> tuple[int, int | None] | None:
+        """Return the journal offset to go on from and the step expected there, where known; None: nothing yet."""
+
+    async def save(self, mark: Mark) -> None:
+        """Remember."""
+
+
+class _Told(Struct, frozen=True):
+    """What an alternative says of one model, as far as the outside is told."""
+
+    gate: Verdict
+
+
+_ALTERNATIVES = msgspec.json.Decoder(dict[str, _Told])
+
+
+class _DeadTask(Struct, frozen=True):
+    """The value of a dead letter for a task that was given up."""
+
+    task: TaskPending
+    story: tuple[Moment, ...]
+
+
+class Publisher:
+    """A lane's follower: `start`, `offer` confirmed steps, `stop`."""
+
+    def __init__(self, partition: int, journal: Journal, outputs: Outputs, progress: Progress) -> None:
+        self._partition = partition
+        self._journal = journal
+        self._outputs = outputs
+        self._progress = progress
+        self._steps: deque[tuple[int, Step]] = deque()
+        #: Everything before this offset is in the journal only, everything from here on comes by `offer`.
+        self._fed = 0
+        self._base = Mark(0, 0)
+        #: All before it is acknowledged.
+        self._done: Mark | None = None
+        self._committed: Mark | None = None
+        self._committed_s = 0.0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._lag = metrics.PUBLISH_LAG.labels(str(partition))
+
+    async def start(self, base: Mark, end: Mark) -> None:
+        """Begin to publish, from the remembered place; steps from `end` on will be offered."""
+        self._steps.clear()
+        self._base, self._fed = base, end.offset
+        self._done = self._committed = None
+        self._stopping = False
+        self._room.set()
+        self._task = asyncio.create_task(self._run(), name=f"publisher {self._partition}")
+
+    def offer(self, offset: int, step: Step) -> bool:
+        """Take a confirmed step, or refuse for want of room."""
+        if len(self._steps) >= STEPS_MAX:
+            self._room.clear()
+            return False
+        self._steps.append((offset, step))
+        self._wake.set()
+        return True
+
+    async def room(self) -> None:
+        """Return when there is room again."""
+        await self._room.wait()
+
+    async def stop(self) -> None:
+        """Publish what was offered, commit, and end; within limits."""
+        self._stopping = True
+        self._wake.set()
+        task, self._task = self._task, None
+        if task is None:
+            return
+        await asyncio.wait((task,), timeout=STOP_S_MAX)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._publish()
+            except Exception as error:  # noqa: BLE001 - a broker that is away can fail in any way
+                # What was sent after the last acknowledged step is sent again, in order.
+                attempt += 1
+                _log.warning("partition %d: publishing failed, going on from the journal: %r", self._partition, error)
+                with suppress(TimeoutError):
+                    wait_s = min(BACKOFF_S_MAX, 0.1 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+                    await asyncio.sleep(wait_s)
+            else:
+                return
+
+    async def _publish(self) -> None:
+        if self._done is None:
+            self._done = self._committed = await self._where()
+        # 1. What is in the journal only.
+        until = self._steps[0][0] if self._steps else self._fed
+        await self._catch_up(self._done, until)
+        # 2. What the lane confirms.
+        while not (self._stopping and not self._steps):
+            self._wake.clear()
+            if self._steps:
+                await self._send_offered()
+            await self._maybe_commit(at_once=False)
+            if not self._steps and not self._stopping:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), None if self._committed == self._done else COMMIT_S)
+        await self._maybe_commit(at_once=True)
+
+    async def _catch_up(self, mark: Mark, until: int) -> None:
+        seq = mark.seq
+        async with aclosing(self._journal.read(mark.offset, until)) as runs:
+            async for run in runs:
+                self._lag.set(until - run[0].offset)
+                sent: list[Awaitable[object]] = []
+                for entry in run:
+                    step = decode_step(entry.value)
+                    if step.seq != seq:
+                        continue
+                    seq += 1
+                    await self._send(step, sent)
+                await self._settle(sent, Mark(run[-1].offset + 1, seq))
+                await self._maybe_commit(at_once=False)
+        if until > mark.offset:
+            self._done = Mark(until, seq)
+
+    async def _send_offered(self) -> None:
+        done = self._done
+        sent: list[Awaitable[object]] = []
+        while self._steps and len(sent) < SENT_MAX:
+            offset, step = self._steps[0]
+            await self._send(step, sent)
+            # Taken away only now: after a failure the journal is read up to what is still offered.
+            self._steps.popleft()
+            self._fed = offset + 1
+            done = Mark(offset + 1, step.seq + 1)
+            self._room.set()
+        self._lag.set(len(self._steps))
+        if done is not None:
+            await self._settle(sent, done)
+
+    async def _send(self, step: Step, sent: list[Awaitable[object]]) -> None:
+        for outgoing in records(step):
+            sent.append(await self._outputs.send(outgoing))
+            metrics.PUBLISHED.labels(outgoing.topic).inc()
+
+    async def _settle(self, sent: list[Awaitable[object]], done: Mark) -> None:
+        """Wait for all acknowledgements; the first failure is raised after the last has come."""
+        for result in await asyncio.gather(*sent, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        self._done = done
+
+    async def _maybe_commit(self, *, at_once: bool) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._done is None or self._done == self._committed:
+            return
+        if at_once or now_s - self._committed_s >= COMMIT_S:
+            await self._progress.save(self._done)
+            self._committed, self._committed_s = self._done, now_s
+
+    async def _where(self) -> Mark:
+        first, end = await self._journal.bounds()
+        saved = await self._progress.load()
+        if saved is None:
+            return Mark(0, 0) if first == 0 else self._base
+        offset, seq = saved
+        if offset < first or offset > end:
+            _log.error(
+                "partition %d: published up to journal offset %d, but the journal holds %d to %d: "
+                "going on from step %d; what was decided in between was never told",
+                self._partition, offset, first, end, self._base.seq,
+            )  # fmt: skip
+            metrics.INVARIANT_VIOLATIONS.labels("published_journal_gap").inc()
+            return self._base
+        if seq is None:
+            # A broker that keeps no metadata: the step before is one that we accepted.
+            seq = await self._seq_at(offset, first)
+        return Mark(offset, seq)
+
+    async def _seq_at(self, offset: int, first: int) -> int:
+        seq = 0
+        async with aclosing(self._journal.read(max(offset - 1, first), offset)) as runs:
+            async for run in runs:
+                seq = decode_step(run[-1].value).seq + 1
+        return seq
+
+
+def records(step: Step) -> Iterator[Outgoing]:
+    """Everything that a step tells the outside, in order."""
+    for decision in step.decisions:
+        topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
+        event = _routed(decision, step) if decision.outcome == "routed" else _await_slot(decision, step)
+        record = write_event(
+            topic,
+            event,
+            ce_id=decision.decision_id,
+            source=SOURCE,
+            time_ms=decision.decided_at_ms,
+            traceparent=decision.traceparent,
+            tracestate=decision.tracestate,
+        )
+        yield Outgoing(topic, record)
+    ends = {(decision.pool, decision.task_id): decision for decision in step.decisions}
+    for row in step.dead:
+        end = ends.get((row.task.pool, row.task.task_id))
+        headers = dead_letter_headers(
+            TASK_PENDING if end is None else end.input_topic,
+            step.partition,
+            -1 if end is None else end.input_offset,
+            "The task failed its last attempt." if end is None else end.reason,
+            attempt=row.standing.attempt,
+        )
+        value = msgspec.json.encode(_DeadTask(task=row.task, story=row.standing.story))
+        yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
+
+
+def _routed(decision: Decision, step: Step) -> TaskRouted:
+    lease_expires_at_ms = decision.lease_expires_at_ms
+    return TaskRouted(
+        decision_id=decision.decision_id,
+        task_id=decision.task_id,
+        pool=decision.pool,
+        slot_id=decision.chosen_slot_id or "",
+        model=decision.chosen_model or "",
+        tier=decision.tier or 1,
+        lease=decision.lease or 0,
+        lease_expires_at=from_millis(Millis(0) if lease_expires_at_ms is None else lease_expires_at_ms),
+        max_tokens=decision.max_tokens or 0,
+        reason=decision.reason,
+        attempt=decision.attempt,
+        decided_at=from_millis(decision.decided_at_ms),
+        mode=step.mode,
+        policy=step.policy,
+        catalog=step.catalog,
+    )
+
+
+def _await_slot(decision: Decision, step: Step) -> TaskAwaitSlot:
+    told = _ALTERNATIVES.decode(decision.alternatives)
+    return TaskAwaitSlot(
+        decision_id=decision.decision_id,
+        task_id=decision.task_id,
+        pool=decision.pool,
+        reason_code=decision.reason_code,
+        reason=decision.reason,
+        verdicts={model: one.gate for model, one in told.items()},
+        waiting_since=from_millis(decision.waiting_since_ms),
+        decided_at=from_millis(decision.decided_at_ms),
+        mode=step.mode,
+        position=decision.position,
+    )
+
+
+class KafkaOutputs:
+    """The output topics of one partition: a pool's partition is the same on every topic."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._names = names
+        self._partition = partition
+
+    async def send(self, outgoing: Outgoing) -> Awaitable[object]:
+        """Hand over to the producer, which keeps the order within a partition."""
+        record = outgoing.record
+        return await self._broker.send(
+            self._names.of(outgoing.topic), self._partition, record.value, key=record.key, headers=record.headers
+        )
+
+
+class ProgressGroup:
+    """The committed offsets of a follower's group, for all partitions of a worker; it never joins the group."""
+
+    def __init__(self, broker: Broker, names: Names, group_id: str, partitions: int) -> None:
+        self._broker = broker
+        self._group_id = group_id
+        self._all = [TopicPartition(names.journal, partition) for partition in range(partitions)]
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect."""
+        consumer = self._broker.group(self._group_id)
+        await consumer.start()
+        consumer.assign(self._all)
+        # It is there for its offsets: nothing is fetched.
+        consumer.pause(*self._all)
+        self._consumer = consumer
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    def of(self, partition: int) -> KafkaProgress:
+        """Give the progress of one partition."""
+        return KafkaProgress(self, self._all[partition])
+
+    async def load(self, where: TopicPartition) -> OffsetAndMetadata | None:
+        """Return what is committed."""
+        # The public `committed` leaves the metadata out.
+        found = await self._started()._coordinator.fetch_committed_offsets([where])  # noqa: SLF001
+        committed: OffsetAndMetadata | None = found.get(where)
+        return None if committed is None or committed.offset < 0 else committed
+
+    async def save(self, where: TopicPartition, committed: OffsetAndMetadata) -> None:
+        """Commit."""
+        await self._started().commit({where: committed})
+
+    def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError("The progress of the publisher is used before `start` or after `stop`.")
+        return self._consumer
+
+
+class KafkaProgress:
+    """How far one partition is published, as a committed offset."""
+
+    def __init__(self, group: ProgressGroup, where: TopicPartition) -> None:
+        self._group = group
+        self._where = where
+
+    async def load(self) -> tuple[int, int | None] | None:
+        """Return offset and step; the step is None where the broker keeps no metadata."""
+        committed = await self._group.load(self._where)
+        if committed is None:
+            return None
+        seq = committed.metadata.removeprefix("seq=")
+        return committed.offset, int(seq) if seq.isdecimal() else None
+
+    async def save(self, mark: Mark) -> None:
+        """Commit offset and step."""
+        await self._group.save(self._where, OffsetAndMetadata(mark.offset, f"seq={mark.seq}"))

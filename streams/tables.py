@@ -1,0 +1,313 @@
+"""The Faust tables `utilisation` and `ev_percentiles`: what the journal says, ready to be asked.
+
+Projections only: no decision reads them. Rows are absolute, by the minute, with the minute's start in the key, and
+carry the number of the last step they include; a step at or before it is skipped for that row. So a crash between two
+rows changes nothing. Of a run of steps each row is written once: sums first, then what is open, progress last.
+
+    utilisation     busy  partition pool slot minute -> busy ms         open partition pool slot -> held since
+    ev_percentiles  ev    partition pool minute -> n, sketch            usual partition pool -> P50, P90
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final, Protocol
+
+import msgspec
+from fastdigest import TDigest
+from msgspec import Struct
+
+from schemas.decision import EvSample, Percentiles, SlotRow
+from streams.journal import Entry, Journal, Raw
+from streams.topics import TABLES
+
+_log = logging.getLogger(__name__)
+
+MINUTE_MS: Final = 60_000
+SHORT_MS: Final = 5 * MINUTE_MS
+LONG_MS: Final = 60 * MINUTE_MS
+_CENTROIDS: Final = 512
+
+Key = tuple[Any, ...]
+Row = dict[str, Any]
+Rows = MutableMapping[Key, Row]
+
+
+class _Glance(Struct, frozen=True, kw_only=True, gc=False):
+    """The part of a step that the tables need; the rest is skipped while decoding."""
+
+    seq: int
+    now_ms: int
+    slots: tuple[SlotRow, ...] = ()
+    slots_gone: tuple[tuple[str, str], ...] = ()
+    evs: tuple[EvSample, ...] = ()
+    percentiles: tuple[Percentiles, ...] = ()
+
+
+_GLANCE = msgspec.json.Decoder(_Glance)
+
+
+class Tables:
+    """Both tables of a worker, for the partitions it has."""
+
+    def __init__(
+        self,
+        utilisation: Rows,
+        ev_percentiles: Rows,
+        *,
+        journal: Callable[[int], Journal],
+        forget: Callable[[Rows, Key], None],
+    ) -> None:
+        self._tables = {"utilisation": utilisation, "ev_percentiles": ev_percentiles}
+        self._journal = journal
+        #: Takes a row out of the local table without telling the changelog.
+        self._forget = forget
+        self._partitions: set[int] = set()
+        #: The minute in which a partition's old rows were last looked for, by table.
+        self._pruned: dict[tuple[str, int], int] = {}
+
+    def settle(self, partitions: Collection[int]) -> dict[int, int]:
+        """Keep the rows of these partitions only; return the journal offset at which each goes on."""
+        self._partitions = set(partitions)
+        self._pruned.clear()
+        for rows in self._tables.values():
+            for key in [key for key in rows if key[1] not in self._partitions]:
+                self._forget(rows, key)
+        return {partition: self.offset(partition) or 0 for partition in self._partitions}
+
+    def offset(self, partition: int) -> int | None:
+        """Journal offset at which the partition goes on; None: nothing projected yet."""
+        found = [rows.get(("progress", partition)) for rows in self._tables.values()]
+        return None if any(row is None for row in found) else min(row["offset"] for row in found if row is not None)
+
+    async def project(self, partition: int, records: Sequence[Raw]) -> None:
+        """Bring the tables to the end of these records; fetch what is missing before them."""
+        expected = self.offset(partition)
+        if records and expected is not None and records[0].offset > expected:
+            async with aclosing(self._journal(partition).read(expected, records[0].offset)) as runs:
+                async for run in runs:
+                    self._project(partition, run)
+        self._project(partition, [Entry(record.offset, record.value or b"") for record in records])
+
+    def _project(self, partition: int, entries: Sequence[Entry]) -> None:
+        for table, rows in self._tables.items():
+            progress = rows.get(("progress", partition), {"seq": 0, "offset": 0})
+            if not entries or entries[-1].offset < progress["offset"]:
+                continue
+            draft: _Draft = _Utilisation(partition, rows) if table == "utilisation" else _EvPercentiles(partition, rows)
+            seq, now_ms = progress["seq"], 0
+            for step in _accepted(entries, progress["offset"], seq):
+                draft.add(step)
+                seq = step.seq + 1
+                now_ms = step.now_ms
+            for key, row in draft.rows():
+                if row is not None:
+                    rows[key] = row
+                elif key in rows:
+                    del rows[key]
+            if seq > progress["seq"]:
+                self._prune(partition, table, now_ms)
+            rows["progress", partition] = {"seq": seq, "offset": entries[-1].offset + 1}
+
+    def _prune(self, partition: int, table: str, now_ms: int) -> None:
+        """Delete what has left the hour; looked for once a minute."""
+        minute = now_ms // MINUTE_MS
+        if self._pruned.get((table, partition)) == minute:
+            return
+        self._pruned[table, partition] = minute
+        rows = self._tables[table]
+        oldest_ms = now_ms - LONG_MS - MINUTE_MS
+        for key in [k for k in rows if k[0] in {"busy", "ev"} and k[1] == partition and k[-1] < oldest_ms]:
+            del rows[key]
+
+    def ask(self, table: str, now_ms: int) -> list[Row]:
+        """The content of a table as plain rows; `now_ms` is the right edge of the windows.
+
+        Raises:
+            KeyError: there is no such table.
+        """
+        if table not in TABLES:
+            raise KeyError(table)
+        rows = self._tables[table]
+        answer = _utilisation_rows(rows, now_ms) if table == "utilisation" else _ev_rows(rows, now_ms)
+        return sorted(answer, key=lambda row: (row["pool"], row.get("slot_id", "")))
+
+
+def _accepted(entries: Iterable[Entry], offset: int, seq: int) -> Iterator[_Glance]:
+    """The steps from `offset` on that carry the next number; a journal cut by retention may begin later."""
+    for entry in entries:
+        if entry.offset < offset:
+            continue
+        try:
+            step = _GLANCE.decode(entry.value)
+        except msgspec.MsgspecError as error:
+            # The lane of this partition stops the worker with a sentence about it.
+            _log.warning("journal offset %d cannot be projected: %s", entry.offset, error)
+            continue
+        if step.seq >= seq:
+            seq = step.seq + 1
+            yield step
+
+
+class _Draft(Protocol):
+    """What a run of steps makes of the rows it touches."""
+
+    def add(self, step: _Glance) -> None:
+        """Take in one step."""
+
+    def rows(self) -> Iterator[tuple[Key, Row | None]]:
+        """The rows to write, in this order; None: to delete."""
+
+
+class _Utilisation:
+    """Busy time by slot and minute."""
+
+    def __init__(self, partition: int, rows: Rows) -> None:
+        self._partition = partition
+        self._rows = rows
+        self._busy: dict[Key, Row] = {}
+        self._open: dict[Key, Row | None] = {}
+
+    def add(self, step: _Glance) -> None:
+        for slot in step.slots:
+            self._stands(slot, step.seq)
+        for pool, slot_id in step.slots_gone:
+            key = ("open", self._partition, pool, slot_id)
+            self._close(key, step.now_ms, step.seq)
+            self._open[key] = None
+
+    def rows(self) -> Iterator[tuple[Key, Row | None]]:
+        yield from self._busy.items()
+        yield from self._open.items()
+
+    def _stands(self, slot: SlotRow, seq: int) -> None:
+        key = ("open", self._partition, slot.pool, slot.slot_id)
+        was = self._was(key)
+        if was is not None and was["seq"] >= seq:
+            return
+        if was is None or was["state"] != slot.state or was["lease"] != slot.lease:
+            self._close(key, slot.since_ms, seq)
+        self._open[key] = {
+            "seq": seq, "state": slot.state, "model": slot.model, "lease": slot.lease, "since_ms": slot.since_ms,
+        }  # fmt: skip
+
+    def _close(self, key: Key, at_ms: int, seq: int) -> None:
+        was = self._was(key)
+        if was is None or was["state"] != "held":
+            return
+        _, partition, pool, slot_id = key
+        for minute_ms, busy_ms in _by_minute(was["since_ms"], at_ms):
+            busy = ("busy", partition, pool, slot_id, minute_ms)
+            row = self._busy.get(busy) or self._rows.get(busy) or {"seq": -1, "busy_ms": 0, "model": was["model"]}
+            if row["seq"] < seq:
+                self._busy[busy] = {**row, "seq": seq, "busy_ms": row["busy_ms"] + busy_ms}
+
+    def _was(self, key: Key) -> Row | None:
+        return self._open[key] if key in self._open else self._rows.get(key)
+
+
+class _EvPercentiles:
+    """EV samples by pool and minute, and what the router last called usual."""
+
+    def __init__(self, partition: int, rows: Rows) -> None:
+        self._partition = partition
+        self._rows = rows
+        self._minutes: dict[Key, tuple[int, TDigest]] = {}
+        self._usual: dict[Key, Row] = {}
+
+    def add(self, step: _Glance) -> None:
+        samples: dict[Key, list[float]] = {}
+        for sample in step.evs:
+            minute_ms = sample.at_ms - sample.at_ms % MINUTE_MS
+            samples.setdefault(("ev", self._partition, sample.pool, minute_ms), []).append(sample.ev)
+        for key, evs in samples.items():
+            seq, digest = self._minute(key)
+            if seq < step.seq:
+                digest.batch_update(evs)
+                self._minutes[key] = (step.seq, digest)
+        for usual in step.percentiles:
+            key = ("usual", self._partition, usual.pool)
+            self._usual[key] = {
+                "seq": step.seq, "at_ms": usual.at_ms, "samples": usual.samples, "p50": usual.p50, "p90": usual.p90,
+            }  # fmt: skip
+
+    def rows(self) -> Iterator[tuple[Key, Row | None]]:
+        for key, (seq, digest) in self._minutes.items():
+            yield key, {"seq": seq, "n": digest.n_values, "sketch": base64.b64encode(digest.to_bytes()).decode()}
+        yield from self._usual.items()
+
+    def _minute(self, key: Key) -> tuple[int, TDigest]:
+        if key in self._minutes:
+            return self._minutes[key]
+        row = self._rows.get(key)
+        if row is None:
+            return -1, TDigest(_CENTROIDS)
+        return row["seq"], TDigest.from_bytes(base64.b64decode(row["sketch"]))
+
+
+def _by_minute(start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
+    """Cut an interval at the minutes; of a long one the last hour."""
+    at_ms = max(start_ms, end_ms - LONG_MS)
+    while at_ms < end_ms:
+        minute_ms = at_ms - at_ms % MINUTE_MS
+        until_ms = min(end_ms, minute_ms + MINUTE_MS)
+        yield minute_ms, until_ms - at_ms
+        at_ms = until_ms
+
+
+def _utilisation_rows(rows: Rows, now_ms: int) -> Iterator[Row]:
+    busy: dict[Key, list[tuple[int, int]]] = {}
+    for key, row in list(rows.items()):
+        if key[0] == "busy":
+            busy.setdefault(key[1:4], []).append((key[4], row["busy_ms"]))
+    for key, row in list(rows.items()):
+        if key[0] != "open":
+            continue
+        _, partition, pool, slot_id = key
+        minutes = list(busy.get((partition, pool, slot_id), ()))
+        if row["state"] == "held":
+            minutes += _by_minute(row["since_ms"], now_ms)
+        yield {
+            "pool": pool,
+            "slot_id": slot_id,
+            "model": row["model"],
+            "state": row["state"],
+            "since_ms": row["since_ms"],
+            "busy_share_5min": _share(minutes, now_ms, SHORT_MS),
+            "busy_share_1h": _share(minutes, now_ms, LONG_MS),
+            "partition": partition,
+        }
+
+
+def _share(minutes: Iterable[tuple[int, int]], now_ms: int, window_ms: int) -> float:
+    """Busy share of the window that ends now; of the minute that it cuts, the part inside."""
+    start_ms = now_ms - window_ms
+    total = 0.0
+    for minute_ms, busy_ms in minutes:
+        inside = min(1.0, max(0.0, (minute_ms + MINUTE_MS - start_ms) / MINUTE_MS))
+        total += busy_ms * inside
+    return round(min(1.0, total / window_ms), 4)
+
+
+def _ev_rows(rows: Rows, now_ms: int) -> Iterator[Row]:
+    pools: dict[tuple[int, str], TDigest] = {}
+    for key, row in list(rows.items()):
+        if key[0] == "ev":
+            whole = pools.setdefault((key[1], key[2]), TDigest(_CENTROIDS))
+            if key[3] > now_ms - LONG_MS - MINUTE_MS:
+                whole.merge_inplace(TDigest.from_bytes(base64.b64decode(row["sketch"])))
+    for (partition, pool), whole in pools.items():
+        usual = rows.get(("usual", partition, pool), {})
+        yield {
+            "pool": pool,
+            "samples_1h": whole.n_values,
+            "p50_1h": whole.quantile(0.5) if whole.n_values else None,
+            "p90_1h": whole.quantile(0.9) if whole.n_values else None,
+            "p50_used": usual.get("p50"),
+            "p90_used": usual.get("p90"),
+            "used_at_ms": usual.get("at_ms"),
+            "partition": partition,
+        }

@@ -1,0 +1,239 @@
+"""Faust's consumer, taught to deliver batches, to start where the journal says, and to notice what is missing.
+
+This leans on the inside of faust-streaming 0.15 and its aiokafka driver (the version is pinned): `getmany` feeds the
+agents, `seek_to_committed` is called after table recovery and before the flow resumes, `_new_offset` says what may be
+committed. Committed offsets are written for lag dashboards and never read back: positions come from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import faust
+from aiokafka.structs import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from schemas.vocabulary import INPUT_TOPICS
+from streams import metrics
+from streams.journal import JournalError
+from streams.lane import LaneError
+from streams.lanes import Lanes
+from streams.tables import Tables
+from streams.topics import Names
+
+_log = logging.getLogger(__name__)
+
+#: While the broker does not answer an audit, the next one comes this much later.
+AUDIT_ERROR_PAUSE_S: Final = 2.0
+
+
+class Batches(faust.Schema[Any, Any]):
+    """Hands an agent what the consumer put into the message, unread."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - of the interface
+        """The key is in the records."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - of the interface
+        """The records of one partition and one fetch."""
+        return message.value
+
+
+class Consumer(driver.Consumer):
+    """The consumer of a worker; `lanes`, `projections` and `names` of its app are there before it starts."""
+
+    app: Any
+
+    @property
+    def _lanes(self) -> Lanes:
+        lanes: Lanes = self.app.lanes
+        return lanes
+
+    @property
+    def _tables(self) -> Tables:
+        tables: Tables = self.app.projections
+        return tables
+
+    @property
+    def _names(self) -> Names:
+        names: Names = self.app.names
+        return names
+
+    # Batches --------------------------------------------------------------------------------------------------
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
+        """Yield one message for all records of a batched partition; changelogs record by record, as Faust does."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            # Fetched before the flow stopped and lost by returning: fetch them again.
+            try:
+                await self.perform_seek()
+            except Exception as error:  # noqa: BLE001 - as the parent does; the next rebalance seeks again
+                _log.warning("seeking while the flow was stopped failed: %r", error)
+            return
+        batched = {*self._names.inputs, self._names.journal}
+        single = {}
+        for tp, run in records.items():
+            if tp.topic not in batched:
+                single[tp] = run
+            elif run and self._wanted(tp, active, generation):
+                yield tp, self._to_batch(tp, run)
+        for tp, record in self.scheduler.iterate(single):
+            if self._wanted(tp, active, generation):
+                yield tp, self._to_message(tp, record)
+
+    def _wanted(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
+        return (
+            self.flow_active
+            and self.app.consumer_generation_id == generation
+            and (active is None or tp in active or tp in self._buffered_partitions)
+        )
+
+    def _to_batch(self, tp: TP, run: Sequence[ConsumerRecord[bytes, bytes]]) -> ConsumerMessage:
+        last = run[-1]
+        value: Any = run
+        return ConsumerMessage(
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, None, None, value,
+            None, 0, 0, tp, generation_id=self.app.consumer_generation_id,
+        )  # fmt: skip
+
+    # Positions ------------------------------------------------------------------------------------------------
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Bring the lanes to the journal's end and seek to what they have not handled. Idempotent in a generation."""
+        positions = dict(await super().seek_to_committed())
+        generation = self.app.consumer_generation_id
+        partitions = self._assigned_partitions()
+        await self._lanes.settle(generation, partitions)
+        wanted = {
+            TP(name, partition): lane.position(topic) + 1
+            for partition, lane in self._lanes.all.items()
+            for topic, name in enumerate(self._names.inputs)
+        }
+        await self._check_ends(wanted)
+        wanted |= {
+            TP(self._names.journal, partition): offset for partition, offset in self._tables.settle(partitions).items()
+        }
+        assigned = self.assignment()
+        wanted = {tp: offset for tp, offset in wanted.items() if tp in assigned}
+        await self.seek_wait(wanted)
+        return positions | wanted
+
+    def _assigned_partitions(self) -> set[int]:
+        by_topic: dict[str, set[int]] = {
+            name: {tp.partition for tp in self.assignment() if tp.topic == name}
+            for name in (*self._names.inputs, self._names.journal)
+        }
+        one, *others = by_topic.values()
+        if any(other != one for other in others):
+            raise self._fail(
+                LaneError(
+                    "The group's partitions are split between workers: "
+                    + "; ".join(f"{name} {sorted(has)}" for name, has in by_topic.items())
+                    + ". All members of the group must run the same version and settings."
+                )
+            )
+        return one
+
+    async def _check_ends(self, wanted: Mapping[TP, int]) -> None:
+        """A topic that was made anew begins at 0 again; its records would all look like duplicates."""
+        if not wanted:
+            return
+        for tp, end in (await self.highwaters(*wanted)).items():
+            if end < wanted[tp]:
+                raise self._fail(
+                    JournalError(
+                        f"{tp.topic}[{tp.partition}] ends at {end}, but the journal holds inputs up to "
+                        f"{wanted[tp] - 1}: the topic was deleted and made anew. Restore it, or start a new "
+                        "installation (another group "
+                        "and topic prefix)."
+                    )
+                )
+
+    def _fail(self, error: Exception) -> Exception:
+        failed: Callable[[BaseException], None] = self.app.failed
+        failed(error)
+        return error
+
+    # Commits and checks ---------------------------------------------------------------------------------------
+
+    def _new_offset(self, tp: TP) -> int | None:
+        lane = self._lanes.all.get(tp.partition)
+        if tp.topic in self._names.inputs:
+            self._forget_acks(tp)
+            return None if lane is None else lane.position(self._names.inputs.index(tp.topic)) + 1
+        if tp.topic == self._names.journal:
+            self._forget_acks(tp)
+            return self._tables.offset(tp.partition)
+        offset: int | None = super()._new_offset(tp)
+        return offset
+
+    def _forget_acks(self, tp: TP) -> None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if tp.topic not in self._names.inputs and tp.topic != self._names.journal:
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust would call an idle partition hung; what we watch is the journal's age."""
+
+
+class Transport(driver.Transport):
+    """Faust's transport with our consumer."""
+
+    Consumer = Consumer
+
+
+async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> None:
+    """Look every second at what the assigned partitions hold and the lanes did not get; end the worker without lanes.
+
+    A commit ahead of the journal, or a seek that came too late, leaves inputs that no later one would reveal.
+    """
+    laneless_since_s: float | None = None
+    loop = asyncio.get_running_loop()
+    while not app.should_stop:
+        await app.sleep(every_s)
+        names: Names = app.names
+        lanes: Lanes = app.lanes
+        metrics.OLDEST_UNJOURNALED.set(lanes.unjournaled_s_max())
+        if app.rebalancing or app.should_stop:
+            laneless_since_s = None
+            continue
+        try:
+            assigned = {tp for tp in app.consumer.assignment() if tp.topic in names.inputs}
+            working = {
+                p for p, lane in lanes.all.items() if lane.working and lanes.generation == app.consumer_generation_id
+            }
+            if all(tp.partition in working for tp in assigned):
+                laneless_since_s = None
+            elif laneless_since_s is None:
+                laneless_since_s = loop.time()
+            elif loop.time() - laneless_since_s > recovery_s_max:
+                app.failed(LaneError(
+                    f"Partitions were assigned {recovery_s_max:.0f} s ago and are still not worked on: "
+                    "the worker ends so that another one can have them."
+                ))  # fmt: skip
+                return
+            known = [tp for tp in assigned if tp.partition in working]
+            if known:
+                for tp, end in (await app.consumer.highwaters(*known)).items():
+                    lane = lanes.all.get(tp.partition)
+                    if lane is not None and lane.working:
+                        lane.audit(names.inputs.index(tp.topic), end)
+        except Exception as error:  # noqa: BLE001 - the broker is away; the journal's age tells that too
+            _log.debug("the delivery audit got no answer: %r", error)
+            await app.sleep(AUDIT_ERROR_PAUSE_S)
+
+
+def topic_index(names: Names, topic: str) -> int:
+    """Index of an input topic, by its name on the broker."""
+    return INPUT_TOPICS.index(topic.removeprefix(names.prefix))

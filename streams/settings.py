@@ -131,7 +131,7 @@ def load(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None)
             continue
         if variable not in known:
             near = difflib.get_close_matches(variable, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; `slotwise settings` lists the known ones"
+            hint = f"; did you mean {near[0]}?" if near else "; `slotwise settings` lists the known ones"
             raise SettingsError(f"{variable} is no setting of slotwise{hint}")
         values[known[variable].name] = text
     values.update({name: value for name, value in (overrides or {}).items() if value is not None})

@@ -59,34 +59,56 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     quest_priority: Percent = 0
     #: Expected value of doing the task. Absent: computed from the four ingredients, else unknown.
     ev: float | None = None
+    #: With tractability, impact and estimated_cost: `ev` is their product by cost where it is not given.
     importance: float | None = None
+    #: How likely it is to succeed, in the producer's own measure.
     tractability: float | None = None
+    #: What success would bring downstream, in the producer's own measure.
     impact: float | None = None
+    #: What the EV is divided by; 0 leaves it unknown.
     estimated_cost: float | None = None
+    #: Part of the organisation it belongs to; for reports.
     layer: Word | None = None
+    #: Stream of work it comes from; policy may differ by lane.
     lane: Word | None = None
+    #: Role of the agent that will do it.
     agent_role: Word | None = None
+    #: Kind of work, such as `code` or `writing`.
     task_type: Word | None = None
+    #: Sets the lowest tier, the answer's length and the lease.
     complexity: Complexity | None = None
     output_length_target: Tokens | None = None
     has_revision_history: bool = False
     context_richness: Share | None = None
     requires_reasoning: bool = False
+    #: Tokens of the prompt.
     input_tokens: Tokens = 0
+    #: Tokens it will probably produce.
     output_tokens: Tokens | None = None
+    #: Who pays.
     tenant_id: Word | None = None
+    #: Routing may go to this model's tier or above, never below.
     floor_model: Word | None = None
     strategy: Strategy | None = None
     objective: Objective | None = None
     profile: Profile | None = None
+    #: Highest tier it may use.
     max_tier: Tier | None = None
+    #: If given, only these.
     allow_providers: Names = ()
+    #: Never these.
     deny_providers: Names = ()
+    #: Only models that run locally.
     local_only: bool = False
+    #: Past it a waiting task expires.
     deadline: Time | None = None
+    #: Held back until then; ageing counts from there.
     not_before: Time | None = None
+    #: Number of the first attempt; counts on from here.
     attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
+    #: Where it has context already.
     affinity: Affinity | None = None
+    #: After a reported failure: one tier higher, again, or never.
     on_failure: OnFailure = "retry"
 
 

@@ -71,14 +71,18 @@ DECISION_AUDIT: Final = "decision.audit"
 INPUT_TOPICS: Final = (TASK_PENDING, SLOT_FREED, FLEET_CONTROL)
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def to_millis(text: str) -> Millis:
     """Milliseconds of an RFC 3339 UTC time; finer digits are cut.
 
     Raises:
         ValueError: the text has the right form but names no real moment (month 13).
     """
-    moment = datetime.fromisoformat(text)
-    return Millis(int(moment.timestamp()) * 1000 + moment.microsecond // 1000)
+    # Whole numbers all the way: `timestamp()` is a float and rounds far from the epoch.
+    since = datetime.fromisoformat(text) - _EPOCH
+    return Millis(since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000)
 
 
 def from_millis(at_ms: int) -> str:

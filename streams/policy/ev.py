@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import OrderedDict
 from typing import Final, Protocol
@@ -30,27 +31,32 @@ def ingredients(task: TaskPending) -> float | None:
     return importance * tractability * impact / task.estimated_cost
 
 
+def _known(ev: float | None) -> float | None:
+    """An EV that overflowed, or a scorer's NaN, is no EV."""
+    return ev if ev is not None and math.isfinite(ev) else None
+
+
 class CachedScorer:
     """A scorer asked once per task in `keep_ms` of `now`; the task's own EV needs no scorer."""
 
     def __init__(self, scorer: EvScorer, keep_ms: int) -> None:
         self._scorer = scorer
         self._keep_ms = keep_ms
-        self._known: OrderedDict[tuple[str, str], tuple[Millis, TaskPending, float | None]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[Millis, TaskPending, float | None]] = OrderedDict()
 
     def ev(self, task: TaskPending, now_ms: Millis) -> float | None:
         """The task's EV, given or computed, or None: unknown."""
         if task.ev is not None:
             return task.ev
         key = (task.pool, task.task_id)
-        known = self._known.get(key)
+        known = self._kept.get(key)
         if known is not None and now_ms - known[0] < self._keep_ms and known[1] == task:
             return known[2]
-        ev = self._scorer(task)
-        self._known[key] = (now_ms, task, ev)
-        self._known.move_to_end(key)
-        while len(self._known) > _CACHE_MAX:
-            self._known.popitem(last=False)
+        ev = _known(self._scorer(task))
+        self._kept[key] = (now_ms, task, ev)
+        self._kept.move_to_end(key)
+        while len(self._kept) > _CACHE_MAX:
+            self._kept.popitem(last=False)
         return ev
 
 

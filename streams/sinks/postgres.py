@@ -19,6 +19,7 @@ from psycopg import errors
 
 from schemas.vocabulary import DECISION_AUDIT
 from streams.sinks import rows
+from streams.sinks.clock import SystemClock
 from streams.sinks.database import Timeouts, connect_async, parameters, sentence, where
 from streams.sinks.follow import YIELD_ROWS, Follower, Standing, Status, TakenError, TroubleError
 from streams.sinks.records import KafkaRecords
@@ -40,14 +41,6 @@ DAY_RETRY_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
-
-
-class SystemClock:
-    """The time of day of this machine."""
-
-    def now_ms(self) -> int:
-        """Give milliseconds since the epoch."""
-        return time.time_ns() // 1_000_000
 
 
 class PostgresStore:

@@ -1,0 +1,13 @@
+"""The clock of this machine, for those whose clock is an argument."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """The time of day of this machine."""
+
+    def now_ms(self) -> int:
+        """Give milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000

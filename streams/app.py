@@ -77,6 +77,8 @@ class App(faust.App):
         if self.failure is None:
             self.failure = error
             _log.critical("%s", error)
+            # What falls over from here on is a consequence, and would bury the sentence.
+            logging.disable(logging.ERROR)
             self.loop.create_task(self.crash(error))
 
 

@@ -406,6 +406,7 @@ class _Deciding:
         next_free = rulebook.models[pair.next_free_model] if pair.next_free_model is not None else None
         return Decision(
             **self._common(row, entry),
+            decision_id=id_,
             outcome="routed",
             reason_code="lifted" if entry.group.lifted else "cheapest_capable",
             reason=words.routed(entry, slot.slot_id, lineup.usual, rulebook, traded=pair.traded),
@@ -431,6 +432,7 @@ class _Deciding:
         reason: ReasonCode = outcome  # type: ignore[assignment]  # an ending's outcome is a reason code as well
         return Decision(
             **self._common(row, entry),
+            decision_id=decision_id(row.task.pool, self.draft.seq, row.task.task_id),
             outcome=outcome,
             reason_code=reason,
             reason=words.ended(outcome, ending.detail),
@@ -480,6 +482,7 @@ class _Deciding:
             prepared.row = fresh
         return Decision(
             **self._common(row, entry),
+            decision_id=decision_id(row.task.pool, draft.seq, row.task.task_id),
             outcome="waiting",
             reason_code=headline,
             reason=words.waits(entry, headline, lineup, free_mask),
@@ -515,7 +518,6 @@ class _Deciding:
         usual = self.lineup.usual
         topic, offset = self.draft.origins.get(task.task_id, self.last)
         return {
-            "decision_id": decision_id(task.pool, self.draft.seq, task.task_id),
             "task_id": task.task_id,
             "pool": task.pool,
             "decided_at_ms": self.now_ms,

@@ -48,21 +48,21 @@ class Round:
     def __init__(self, draft: PoolDraft, loose: Iterable[Entry], now_ms: Millis) -> None:
         self._lineup: LineUp = draft.lineup
         self._now_ms = now_ms
-        self._loose: dict[Group, list[tuple[int, float, int, str, Entry]]] = {}
-        ageing_ms = self._lineup.rulebook.ageing_ms
-        for entry in loose:
-            points = (now_ms - entry.birth_ms) // ageing_ms
-            item = (-points, entry.ev_key, entry.since_ms, entry.task_id, entry)
-            self._loose.setdefault(entry.group, []).append(item)
-        for waiting in self._loose.values():
-            heapify(waiting)
         #: Slots that this step freed, by model bit: (busy ms, slot id, free since).
         self._fresh: dict[int, list[tuple[int, str, Millis]]] = {}
-        self._counts: list[int] = []
-        self._count_free(draft)
+        self._counts: list[int] = self._lineup.free_counts.copy()
+        if draft.slots or draft.slots_gone:
+            self._count_changes(draft)
         #: Models with a free slot when the round began, and now.
-        self.free_before = sum(1 << i for i, count in enumerate(self._counts) if count)
+        self.free_before = 0
+        for bit, count in enumerate(self._counts):
+            if count:
+                self.free_before |= 1 << bit
         self.free_mask = self.free_before
+        #: Tasks beside those of the line-up: heaps in service order.
+        self._loose: dict[Group, list[tuple[int, float, int, str, Entry]]] = {}
+        if self.free_mask:
+            self._sort(loose)
 
     def pairs(self) -> list[Pair]:
         """Serve until nobody who waits may use what is free."""
@@ -74,13 +74,15 @@ class Round:
         ranks: list[tuple[int, int]] = []
         # Models of which a single slot is free: who may use just one of these is "only capable here".
         single = sum(1 << i for i, count in enumerate(self._counts) if count == 1)
+        cycle = self._now_ms // self._lineup.rulebook.ageing_ms
         for group in self._lineup.groups.values():
             admissible = group.mask & self.free_mask
             if not admissible or not (group.queue.live or group in self._loose):
                 continue
             only_here = admissible & single and not admissible & (admissible - 1)
             rank = (0 if group.lifted else 1, 0 if only_here else 1)
-            heads.append(((*rank, *self._bound(group), 0, ""), len(groups), None))
+            points, ev_key = self._bound(group, cycle)
+            heads.append(((*rank, points, ev_key, 0, ""), len(groups), None))
             groups.append(group)
             ranks.append(rank)
         heapify(heads)
@@ -105,9 +107,17 @@ class Round:
             _trade(pairs, self._lineup)
         return pairs
 
-    def _count_free(self, draft: PoolDraft) -> None:
+    def _sort(self, loose: Iterable[Entry]) -> None:
+        ageing_ms = self._lineup.rulebook.ageing_ms
+        for entry in loose:
+            points = (self._now_ms - entry.birth_ms) // ageing_ms
+            item = (-points, entry.ev_key, entry.since_ms, entry.task_id, entry)
+            self._loose.setdefault(entry.group, []).append(item)
+        for waiting in self._loose.values():
+            heapify(waiting)
+
+    def _count_changes(self, draft: PoolDraft) -> None:
         lineup = self._lineup
-        self._counts = lineup.free_counts.copy()
         for slot_id in (*draft.slots, *draft.slots_gone):
             old, new = lineup.pool.slots.get(slot_id), draft.slot(slot_id)
             if old is not None and old.state == "free" and not old.retired and old.model in lineup.bit:
@@ -122,10 +132,13 @@ class Round:
                 heappush(self._fresh.setdefault(bit, []), (busy_ms, slot_id, new.since_ms))
                 self._counts[bit] += 1
 
-    def _bound(self, group: Group) -> tuple[int, float]:
-        bounds = [group.queue.bound(self._now_ms)] if group.queue.live else []
-        bounds.extend(item[:2] for item in self._loose.get(group, ())[:1])
-        return min(bounds)
+    def _bound(self, group: Group, cycle: int) -> tuple[int, float]:
+        """(negated points, EV key) that no head of the group is better than."""
+        loose = self._loose.get(group) if self._loose else None
+        if not group.queue.live:
+            return loose[0][:2] if loose else (0, NO_EV)
+        bound = group.queue.bound(cycle)
+        return min(bound, loose[0][:2]) if loose else bound
 
     def _head(self, group: Group) -> tuple[tuple[int, float, int, str], Entry] | None:
         found = group.queue.head(self._now_ms) if group.queue.live else None

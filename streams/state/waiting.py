@@ -162,10 +162,10 @@ class AgeingQueue:
             return None
         return carried[3], cycle - carried_key - 1
 
-    def bound(self, now_ms: Millis) -> tuple[int, float]:
-        """(negated points, EV key) that no head can be better than; the queue must not be empty."""
+    def bound(self, cycle: int) -> tuple[int, float]:
+        """(negated points, EV key) that no head can be better than in that cycle; the queue must not be empty."""
         key = self._keys[0]
-        return key - now_ms // self.ageing_ms, self._bands[key].heap[0][0]
+        return key - cycle, self._bands[key].heap[0][0]
 
     def take(self, entry: Entry) -> None:
         """Hide the entry from this decision's further look-ups."""

@@ -7,14 +7,16 @@ them, so that `--help` is there at once.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import functools
 import inspect
 import os
+import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -46,6 +48,7 @@ CODES: Final = {
     "TopicsError": MISTAKE,
     "MigrationError": FAILED,
     "DatabaseError": FAILED,
+    "JournalError": FAILED,
     "EmbeddedError": UNREACHABLE,
     "SendError": UNREACHABLE,
     "PageError": UNREACHABLE,
@@ -216,16 +219,20 @@ def worker(settings: Settings, *, as_json: Json = False) -> None:
     """Route tasks: take partitions of the input topics and decide, until SIGTERM. Start as many as you like."""
     from streams.worker import run  # noqa: PLC0415 - brings Faust along
 
-    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
+    raise typer.Exit(run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json)))
 
 
 @app.command(epilog="Example: slotwise sink --database postgresql://slotwise@db/slotwise")
 @takes(*EVERYTHING)
 def sink(settings: Settings, *, as_json: Json = False) -> None:
     """Write the journal to Postgres, until SIGTERM. A second one takes over when the first ends."""
-    from streams.sinks.runner import run  # noqa: PLC0415 - brings the database driver along
+    from streams.sinks.postgres import run  # noqa: PLC0415 - brings the database driver along
+    from streams.topics import check_topics  # noqa: PLC0415
+    from streams.worker import configure_logging  # noqa: PLC0415
 
-    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
+    configure_logging(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
+    check_topics(settings)
+    asyncio.run(_until_signal(functools.partial(run, settings)))
 
 
 @app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")
@@ -240,21 +247,12 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Send the bundled sample to a broker and play the fleet that works it off, until Ctrl-C."""
-    import asyncio  # noqa: PLC0415 - only here
-    import signal  # noqa: PLC0415
-
     from streams.simulate.play import play  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
     check_topics(settings)
-
-    async def until_stopped() -> Any:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await play(settings, run=run, count=tasks, speed=speed, stop=stop, status=status)
-
-    progress = asyncio.run(until_stopped())
+    playing = functools.partial(play, settings, run=run, count=tasks, speed=speed, status=status)
+    progress = asyncio.run(_until_signal(lambda stop: playing(stop=stop)))
     if as_json:
         _print_json(progress)
     else:
@@ -458,6 +456,14 @@ class _Busy:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]]) -> Any:
+    """Run something that ends in good order when its event is set, and set that on Ctrl-C and SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return await run(stop)
 
 
 def _lines(file: str) -> Iterator[bytes]:

@@ -4,8 +4,8 @@ Owns the data directory and the processes; the parts know nothing of each other 
 watches and ends everything (Linux ties "die with me" to the thread that starts a part); `Watch` has its own.
 
 The broker of the installation keeps everything in memory. If it ends, its journal is gone while the audit is not, and
-a journal that starts at 0 again must never be written over the old audit. So a *life* of the journal has a database of
-its own, named after its birth: a new life, a new database. A durable broker keeps its life over restarts.
+steps that count from 0 again must never meet the old ones. So each *life* of the journal has a name of its own in the
+audit: its birth. A new life, a new name, the same database. A durable broker keeps its life over restarts.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ STEADY_S: Final = 60.0
 DRAIN_S_MAX: Final = 10.0
 #: Numbers that disagree and have not moved for so long will not agree any more.
 SETTLE_S: Final = 20.0
-#: Databases of earlier lives that are kept.
-LIVES_KEPT: Final = 10
+DATABASE: Final = "slotwise"
 #: The policy's clocks that must run as fast as the sample does.
 SAMPLE_CLOCKS: Final = ("recompute_s", "window_s", "ageing_s_per_point")
 
@@ -201,7 +200,6 @@ class Up:
         self._given = settings
         #: Settings of the parts: what was given, with the addresses of this run.
         self.settings = settings
-        self._life = ""
         self._claim: int | None = None
         self._parts: dict[str, Part] = {}
         self._deaths: dict[str, tuple[int, float]] = {}
@@ -214,6 +212,8 @@ class Up:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._claim = _claim(self.directory)
         up_file.remove(self.directory)
+        for log in self.logs.glob("*.log"):  # of the run before
+            log.unlink()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -241,9 +241,8 @@ class Up:
         settings = self.settings = self._settings()
         self._tell("Creating topics and schema.")
         create_topics(settings)
-        _create_database(self._database, self._life)
+        _create_database(self._database)
         migrate(settings.database)
-        _forget_old_lives(self._database)
         # Looks on before anything is written, so that it sees all of it.
         self.watch = Watch(settings, from_start=not self._broker.durable)
         self.watch.start()
@@ -306,6 +305,8 @@ class Up:
         watch = self.watch
         if watch is None or watch.sight is None:
             return [watch.trouble if watch and watch.trouble else "Topics and audit were not compared yet."]
+        if watch.trouble:
+            return [watch.trouble]
         with watch.lock:
             return list(compare(watch.tally, watch.sight, self.progress))
 
@@ -338,10 +339,10 @@ class Up:
 
     def _settings(self) -> Settings:
         broker = self._broker
-        self._life = _durable_life(broker.directory) if isinstance(broker, ApacheKafka) else _new_life()
         changes: dict[str, Any] = {
             "broker": broker.address,
-            "database": self._database.dsn_of(self._life),
+            "database": self._database.dsn_of(DATABASE),
+            "journal": _durable_life(broker.directory) if isinstance(broker, ApacheKafka) else _new_life(),
             "data_dir": str(self.directory),
             "catalog": str(Path(self._given.catalog).absolute()) if self._given.catalog else "",
             "policy": str(Path(self._given.policy).absolute()) if self._given.policy else "",
@@ -358,7 +359,7 @@ class Up:
 
     def _begin_anew(self) -> None:
         """A broker that forgets has ended: start a new life of the journal, with a database of its own."""
-        self._note("The broker ended, and its topics with it: everything starts anew; the old audit stays beside.")
+        self._note("The broker ended, and its topics with it: everything starts anew. The audit in Postgres stays.")
         self.restarts["broker"] += 1
         up_file.remove(self.directory)
         if self.watch is not None:
@@ -526,29 +527,21 @@ def _claim(directory: Path) -> int:
 
 
 def _new_life() -> str:
-    return f"slotwise_{datetime.now(UTC):%Y%m%d_%H%M%S}_{uuid.uuid4().hex[:6]}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
 def _durable_life(directory: Path) -> str:
     """Name the life of a durable journal: written down beside it, so that it goes when the journal goes."""
     path = directory / "life"
     if not path.exists():
-        path.write_text(_new_life().replace("slotwise_", "slotwise_kafka_"))
+        path.write_text(_new_life())
     return path.read_text()
 
 
-def _create_database(server: EmbeddedPostgres, name: str) -> None:
+def _create_database(server: EmbeddedPostgres) -> None:
     with psycopg.connect(server.dsn, autocommit=True) as admin:
-        if not admin.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchall():
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-
-
-def _forget_old_lives(server: EmbeddedPostgres) -> None:
-    """Drop the audits of journals long gone; those of a durable broker are named otherwise and stay."""
-    with psycopg.connect(server.dsn, autocommit=True) as admin:
-        rows = admin.execute("SELECT datname FROM pg_database WHERE datname ~ '^slotwise_[0-9]{8}_'").fetchall()
-        for name in sorted((row[0] for row in rows), reverse=True)[LIVES_KEPT:]:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        if not admin.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchall():
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
 
 
 def _sample_policy(path: Path, speed: float) -> Path:

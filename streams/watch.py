@@ -10,15 +10,15 @@ import contextlib
 import json
 import threading
 import time
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any, Final
 
 import psycopg
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 from msgspec import Struct
 
-from schemas.codec import StepError, decode_step
+from schemas.codec import decode_step
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.settings import Settings
 from streams.tally import Tally
@@ -56,10 +56,13 @@ class Watch:
         #: Why the watch sees nothing at the moment.
         self.trouble: str | None = None
         self._settings = settings
+        #: The journal's name in the audit, as the sink gives it.
+        self._journal = ":".join(filter(None, (settings.journal, settings.topic_prefix + DECISION_AUDIT)))
         self._from_start = from_start
         self._stop = threading.Event()
         self._began = threading.Event()
-        self._rate: list[tuple[float, int]] = []
+        #: Moments and decisions so far, of the last seconds; never empty.
+        self._rate: list[tuple[float, int]] = [(0.0, 0)]
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self, wait_s_max: float = 10.0) -> None:
@@ -74,17 +77,14 @@ class Watch:
 
     def rate_per_s(self) -> float:
         """Decisions a second, over the last seconds."""
-        with self.lock:
-            now_s, total = time.monotonic(), self.tally.decisions_total
-        self._rate = [point for point in self._rate if point[0] > now_s - RATE_OVER_S] + [(now_s, total)]
-        since_s, before = self._rate[0]
-        return (total - before) / (now_s - since_s) if now_s > since_s else 0.0
+        (since_s, before), (until_s, total) = self._rate[0], self._rate[-1]
+        return (total - before) / (until_s - since_s) if until_s > since_s else 0.0
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except (KafkaError, psycopg.Error, OSError, StepError) as error:
+            except Exception as error:  # noqa: BLE001 - who watches must outlive whatever happens to the watched
                 self.trouble = f"{type(error).__name__}: {error}".strip()
                 self._stop.wait(1.0)
 
@@ -92,23 +92,22 @@ class Watch:
         with contextlib.ExitStack() as stack:
             consumer = _consumer(self._settings)
             stack.callback(consumer.close)
-            journal = self._partitions(DECISION_AUDIT)
-            consumer.assign(journal)
             if not self._began.is_set():
                 self._starts = self._ends(consumer, begin=self._from_start)
-                self._next = {where: self._starts[where] for where in journal}
+                self._next = dict(self._starts)
                 self._began.set()
-            for where in journal:
-                consumer.seek(where, self._next[where])
+            # All topics are read, not only the journal: Tansu's answer to "where does it end" leaves out the last batch
+            # but its first record, so that the others can be counted only by reading them.
+            consumer.assign(list(self._next))
+            for where, offset in self._next.items():
+                consumer.seek(where, offset)
             compared_s = 0.0
             audit: psycopg.Connection[Any] | None = None
             while not self._stop.is_set():
-                for records in consumer.poll(timeout_ms=POLL_MS).values():
-                    for record in records:
-                        step = decode_step(record.value)
-                        with self.lock:
-                            self.tally.add(step)
-                        self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+                for where, records in consumer.poll(timeout_ms=POLL_MS).items():
+                    if where.topic == self._settings.topic_prefix + DECISION_AUDIT:
+                        self._count(record.value for record in records)
+                    self._next[where] = records[-1].offset + 1
                 if time.monotonic() - compared_s >= COMPARE_EVERY_S:
                     if audit is None:
                         audit = stack.enter_context(
@@ -118,9 +117,15 @@ class Watch:
                     self.trouble = None
                     compared_s = time.monotonic()
 
+    def _count(self, values: Iterable[bytes]) -> None:
+        for value in values:
+            step = decode_step(value)
+            with self.lock:
+                self.tally.add(step)
+
     def _compare(self, consumer: Any, audit: psycopg.Connection[Any]) -> None:
         """Look at the topics first: what they hold now, the journal and the audit must hold by then or later."""
-        ends = self._ends(consumer)
+        ends = {where: max(end, self._next[where]) for where, end in self._ends(consumer).items()}
         with self.lock:
             positions = dict(self.tally.positions)
             steps_from = {str(partition): str(seq) for partition, seq in self.tally.first_seq.items()}
@@ -129,8 +134,12 @@ class Watch:
             for where in self._partitions(topic):
                 handled = positions.get((topic, where.partition), self._starts[where] - 1) + 1
                 unhandled += max(0, ends[where] - handled)
-        row = audit.execute(_query(), {"steps_from": json.dumps(steps_from)}).fetchone()
+        named = {"journal": self._journal, "steps_from": json.dumps(steps_from)}
+        row = audit.execute(_query(), named).fetchone()
         steps, decisions = row or (0, 0)
+        now_s = time.monotonic()
+        recent = [point for point in self._rate if point[0] > now_s - RATE_OVER_S]
+        self._rate = [*recent, (now_s, self.tally.decisions_total)]
         self.sight = Sight(
             records={
                 topic: sum(ends[where] - self._starts[where] for where in self._partitions(topic))
@@ -143,10 +152,11 @@ class Watch:
         )
 
     def _ends(self, consumer: Any, *, begin: bool = False) -> dict[TopicPartition, int]:
-        everywhere = [where for topic in self._topics() for where in self._partitions(topic)]
-        found: dict[TopicPartition, int] = (
-            consumer.beginning_offsets(everywhere) if begin else consumer.end_offsets(everywhere)
-        )
+        ask = consumer.beginning_offsets if begin else consumer.end_offsets
+        found: dict[TopicPartition, int] = {}
+        for topic in self._topics():
+            # One topic at a time: asked for several, kafka-python 3.0 forgets those whose leader it does not know yet.
+            found.update(ask(self._partitions(topic)))
         return found
 
     def _topics(self) -> list[str]:

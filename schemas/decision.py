@@ -87,7 +87,9 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     #: The chosen slot's busy share over the last 5 min at the moment of choice, 0..1.
     utilisation: float | None = None
     estimated_cost_uusd: MicroUsd | None = None
+    #: Against the catalogue's first premium model for everything.
     saved_vs_premium_uusd: MicroUsd | None = None
+    #: Against the slot that had been free longest and whose model could do the work: first come, first served.
     saved_vs_next_free_uusd: MicroUsd | None = None
     #: Probability with which the policy would choose this slot again; 1 where nothing is random.
     propensity: float | None = None

@@ -35,6 +35,7 @@ from streams.state.slots import FreeSlots
 from streams.state.waiting import AgeingQueue, Entry
 
 _ORDER: Final[dict[str, int]] = {gate: i for i, gate in enumerate(GATES)}
+_UNABLE: Final = frozenset(("capability", "context", "boundary", "floor"))
 _HEADLINES: Final[dict[str, ReasonCode]] = {
     "capability": "no_capable_model",
     "context": "context",
@@ -72,7 +73,7 @@ class Shape:
 class Group:
     """Waiting tasks with the same verdicts and the same lift."""
 
-    __slots__ = ("_alternatives", "by_headline", "lifted", "mask", "premium_mask", "queue", "verdicts")
+    __slots__ = ("_alternatives", "able_mask", "by_headline", "lifted", "mask", "premium_mask", "queue", "verdicts")
 
     def __init__(self, verdicts: Verdicts, ageing_ms: int, *, lifted: bool) -> None:
         self.verdicts = verdicts
@@ -80,6 +81,8 @@ class Group:
         #: Bit i: the i-th model of the fleet is admissible; or refused by `premium` alone.
         self.mask = sum(1 << i for i, gate in enumerate(verdicts) if gate is None)
         self.premium_mask = sum(1 << i for i, gate in enumerate(verdicts) if gate == "premium")
+        #: The model could do the work, whether or not policy lets it.
+        self.able_mask = sum(1 << i for i, gate in enumerate(verdicts) if gate not in _UNABLE)
         self.queue = AgeingQueue(ageing_ms)
         #: Reason last announced -> those to whom it was announced, in the order of joining.
         self.by_headline: dict[ReasonCode | None, dict[str, Entry]] = {}
@@ -131,10 +134,10 @@ class LineUp:
         self.settled_mask: int | None = None
         self._hidden_tasks: list[Entry] = []
         self._hidden_in: dict[FreeSlots, None] = {}
-        #: Free slots in the order in which they became free: (since, slot id); stale ones go when they surface.
-        self._line: deque[tuple[Millis, str]] = deque()
+        #: By model: free slots in the order in which they became free; stale ones go when they surface.
+        self._lines: dict[str, deque[tuple[Millis, str]]] = {}
         self._hidden_slots: set[str] = set()
-        self._parked_line: list[tuple[Millis, str]] = []
+        self._parked_lines: list[tuple[deque[tuple[Millis, str]], tuple[Millis, str]]] = []
         self.due: list[Due] = []
         self.parked_due: list[Due] = []
         self._due_max = _DUE_MIN
@@ -322,7 +325,7 @@ class LineUp:
             self.in_service[row.model] = self.in_service.get(row.model, 0) + 1
             if row.state == "free":
                 self.free_slots(row.model).add(slot_id, row.since_ms)
-                self._line.append((row.since_ms, slot_id))
+                self._lines.setdefault(row.model, deque()).append((row.since_ms, slot_id))
                 if row.model in self.bit:
                     self.free_counts[self.bit[row.model]] += 1
         if row.state == "held" and row.lease_expires_at_ms is not None:
@@ -462,18 +465,18 @@ class LineUp:
         self._hidden_in[free] = None
         self._hidden_slots.add(slot_id)
 
-    def next_free(self) -> tuple[Millis, str, str] | None:
-        """(since, slot id, model) of the slot that has been free longest."""
-        line = self._line
+    def longest_free(self, model: str) -> tuple[Millis, str] | None:
+        """(since, slot id) of the model's slot that has been free longest."""
+        line = self._lines.get(model)
         while line:
             since_ms, slot_id = line[0]
             row = self._slot_rows.get(slot_id)
-            if row is None or row.state != "free" or row.since_ms != since_ms or row.retired:
+            if row is None or row.state != "free" or row.since_ms != since_ms or row.retired or row.model != model:
                 line.popleft()
             elif slot_id in self._hidden_slots:
-                self._parked_line.append(line.popleft())
+                self._parked_lines.append((line, line.popleft()))
             else:
-                return since_ms, slot_id, row.model
+                return since_ms, slot_id
         return None
 
     def release(self) -> None:
@@ -485,8 +488,9 @@ class LineUp:
             free.release()
         self._hidden_in.clear()
         self._hidden_slots.clear()
-        self._line.extendleft(reversed(self._parked_line))
-        self._parked_line.clear()
+        for line, place in reversed(self._parked_lines):
+            line.appendleft(place)
+        self._parked_lines.clear()
         for item in self.parked_due:
             heappush(self.due, item)
         self.parked_due.clear()

@@ -37,7 +37,7 @@ class Pair:
         self.slot_id = slot_id
         self.bit = bit
         self.busy_ms = busy_ms
-        #: Model of the slot that had been free longest: what "next free slot" would have used.
+        #: Model of the able slot that had been free longest: what "next free slot" would have used.
         self.next_free_model = next_free_model
         self.traded = False
 
@@ -161,8 +161,8 @@ class Round:
 
     def _take_slot(self, entry: Entry) -> Pair:
         lineup, now_ms = self._lineup, self._now_ms
-        next_free_model = self._next_free_model()
         group: Group = entry.group
+        next_free_model = self._next_free_model(group)
         part = next(tiers(lineup, group.mask & self.free_mask, lifted=group.lifted))
         best: tuple[int, float, str, int] | None = None
         while part:
@@ -193,13 +193,22 @@ class Round:
         assert known is not None  # noqa: S101 -- the count says that one is free
         return known
 
-    def _next_free_model(self) -> str | None:
-        known = self._lineup.next_free()
-        if known is not None:
-            return known[2]
-        # What this step freed has been free for a shorter time than anything known.
-        fresh = [(slots[0][2], slots[0][1], bit) for bit, slots in self._fresh.items() if slots]
-        return self._lineup.models[min(fresh)[2]] if fresh else None
+    def _next_free_model(self, group: Group) -> str | None:
+        """Model of the slot that has been free longest among those able to do the work: the status quo's choice."""
+        lineup = self._lineup
+        best: tuple[Millis, str, int] | None = None
+        mask = self.free_mask & group.able_mask
+        while mask:
+            bit = (mask & -mask).bit_length() - 1
+            mask &= mask - 1
+            known = lineup.longest_free(lineup.models[bit])
+            if known is None:
+                # What this step freed has been free for a shorter time than anything known.
+                fresh = self._fresh[bit][0]
+                known = (fresh[2], fresh[1])
+            if best is None or (*known, bit) < best:
+                best = (*known, bit)
+        return lineup.models[best[2]] if best is not None else None
 
 
 def _is_free(slot: SlotRow | None) -> bool:

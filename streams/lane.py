@@ -61,7 +61,7 @@ class LaneError(Exception):
     """The partition cannot go on; the worker ends and says why."""
 
 
-class _Halted(Exception):  # noqa: N818 - not an error: the way out of a wait
+class _Halted(Exception):
     """The lane was asked to stop while it waited."""
 
 
@@ -518,6 +518,8 @@ class Lane:
             _log.warning("partition %d: step %d was not acknowledged, reading back: %r",
                          self.partition, step.seq, error)  # fmt: skip
             return False
+        if 0 <= offset < self._end:
+            raise self._cut(0, offset + 1)
         if offset != self._end:
             _log.warning("partition %d: step %d landed at %d and not at %d: somebody else writes, reading back",
                          self.partition, step.seq, offset, self._end)  # fmt: skip
@@ -637,10 +639,7 @@ class Lane:
         first, end = await self._out.journal.bounds()
         end = max(end, at_least)
         if end < self._end or first > self._end:
-            raise JournalError(
-                f"The journal of partition {self.partition} holds offsets {first} to {end}, but was read up to "
-                f"{self._end} before: it was deleted or cut while we ran. Restore it before starting again."
-            )
+            raise self._cut(first, end)
         remaining = metrics.RECOVERY_REMAINING.labels(str(self.partition))
         async with aclosing(self._out.journal.read(self._end, end)) as runs:
             async for run in runs:
@@ -650,6 +649,12 @@ class Lane:
                 await asyncio.sleep(0)
         self._end = end
         remaining.set(0)
+
+    def _cut(self, first: int, end: int) -> JournalError:
+        return JournalError(
+            f"The journal of partition {self.partition} holds offsets {first} to {end}, but was read up to {self._end} "
+            "before: it was deleted or cut while we ran. Restore it before starting again."
+        )
 
     async def _accept(self, offset: int, value: bytes, *, feed: bool) -> None:
         try:

@@ -1,0 +1,503 @@
+"""A lane loses no input, handles none twice, and gives way to whoever wrote first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schemas.codec import decode_step, encode_step
+from schemas.decision import Step
+from schemas.events import ModelDrained, TaskPending
+from schemas.input import Input, Unreadable
+from schemas.vocabulary import Millis, from_millis
+from streams.journal import JournalError
+from streams.lane import INBOX_RECORDS_MAX, Fold, Lane, LaneError
+from streams.router import Router
+from tests.lanes import (
+    RULEBOOK,
+    FaultyJournal,
+    World,
+    lost,
+    taken_by,
+    until,
+    written_but_unknown,
+    written_twice,
+)
+
+if TYPE_CHECKING:
+    from streams.memory import MemoryRecord
+
+
+@asynccontextmanager
+async def at_work(world: World) -> AsyncIterator[Lane]:
+    """A lane that is halted at the end, whatever happened to it."""
+    lane = await world.started()
+    try:
+        yield lane
+    finally:
+        with suppress(JournalError, LaneError):  # the test asked for it
+            await lane.halt()
+
+
+def of_another_worker(world: World, inputs: int) -> Callable[[], bytes]:
+    """The step that a worker with the same state makes of the first inputs."""
+
+    def step() -> bytes:
+        router = Router(0, RULEBOOK)
+        for record in world.journal.log.records:
+            earlier = decode_step(record.value or b"")
+            if earlier.seq == router.seq:
+                router.apply(earlier)
+        records = world.inputs.logs[0].records[router.position(0) + 1 : inputs]
+        return encode_step(router.handle([_input(record) for record in records]))
+
+    return step
+
+
+def _input(record: MemoryRecord) -> Input:
+    return Input(0, record.offset, Millis(record.timestamp), Unreadable("by another worker"))
+
+
+# In the ordinary case ------------------------------------------------------------------------------------------
+
+
+async def test_a_task_is_routed_to_the_free_slot() -> None:
+    """One input a topic, one decision."""
+    world = World()
+    async with at_work(world) as lane:
+        world.slot("haiku-1")
+        world.deliver(lane, "slot.freed")
+        await world.handled(lane, "slot.freed", 0)
+        world.task("t-1")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 0)
+    found = world.audit()
+    assert found.problems == []
+    assert [(one["task_id"], one["chosen_slot_id"]) for one in found.decisions] == [("t-1", "haiku-1")]
+
+
+async def test_what_arrives_together_is_one_step() -> None:
+    """Group commit: a thousand inputs, one record."""
+    world = World()
+    async with at_work(world) as lane:
+        for number in range(1000):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 999)
+    assert world.audit().problems == []
+    assert len(world.journal.log.records) == 1
+
+
+async def test_a_step_holds_no_more_inputs_than_it_may() -> None:
+    """The rest is the next step."""
+    world = World(step_inputs_max=40)
+    async with at_work(world) as lane:
+        for number in range(100):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 99)
+    assert [len(step.inputs) for step in world.steps] == [40, 40, 20]
+
+
+async def test_a_step_that_is_too_large_becomes_two() -> None:
+    """Halves, until each fits."""
+    world = World(step_bytes_max=70_000)
+    async with at_work(world) as lane:
+        for number in range(40):
+            world.task(f"t-{number}", title="long " * 1000)
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 39)
+    assert world.audit().problems == []
+    assert len(world.steps) > 1
+    assert all(len(record.value or b"") <= 70_000 for record in world.journal.log.records)
+
+
+async def test_a_delivery_is_acked_when_it_is_journaled_and_not_before() -> None:
+    """The ack follows the journal."""
+    world = World()
+    acked: list[int] = []
+    async with at_work(world) as lane:
+        world.task("t-1")
+        lane.offer(0, world.inputs.logs[0].records, lambda: acked.append(len(world.journal.log.records)))
+        await until(lambda: bool(acked))
+    assert acked == [1]
+
+
+# Delivery goes wrong -------------------------------------------------------------------------------------------
+
+
+async def test_an_input_delivered_again_changes_nothing() -> None:
+    """Five times, at once and later."""
+    world = World()
+    async with at_work(world) as lane:
+        for number in range(10):
+            world.task(f"t-{number}")
+        for _ in range(3):
+            world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 9)
+        world.deliver(lane, "task.pending", 3, 4, 5)
+        world.task("t-10")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 10)
+    found = world.audit()
+    assert found.problems == []
+    assert found.handled["task.pending"] == list(range(11))
+
+
+async def test_a_gap_is_fetched() -> None:
+    """What the first delivery left out comes by the side reader, in its place."""
+    world = World()
+    async with at_work(world) as lane:
+        for number in range(100):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending", *range(5))
+        world.deliver(lane, "task.pending", *range(90, 100))
+        await world.handled(lane, "task.pending", 99)
+    found = world.audit()
+    assert found.problems == []
+    assert found.handled["task.pending"] == list(range(100))
+
+
+async def test_a_gap_in_the_topic_itself_is_no_gap() -> None:
+    """Transaction markers take offsets that no record has."""
+    world = World()
+    async with at_work(world) as lane:
+        world.task("t-0")
+        world.inputs.logs[0].skip(3)
+        world.task("t-4")
+        world.inputs.logs[0].cut(0)
+        world.deliver(lane, "task.pending", 4)
+        await world.handled(lane, "task.pending", 4)
+    found = world.audit()
+    assert found.problems == []
+    assert found.handled["task.pending"] == [0, 4]
+
+
+async def test_records_that_come_in_another_order_are_handled_in_theirs() -> None:
+    """The later half first: it is a gap, then a duplicate."""
+    world = World()
+    async with at_work(world) as lane:
+        for number in range(20):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending", *range(10, 20))
+        world.deliver(lane, "task.pending", *range(10))
+        await world.handled(lane, "task.pending", 19)
+    found = world.audit()
+    assert found.problems == []
+    assert found.handled["task.pending"] == list(range(20))
+
+
+async def test_what_never_comes_is_found_by_the_audit() -> None:
+    """Nothing reveals it but the end of the topic."""
+    world = World()
+    async with at_work(world) as lane:
+        for number in range(10):
+            world.task(f"t-{number}")
+        lane.audit(0, 10)
+        assert lane.position(0) == -1, "one quiet audit may be a delivery under way"
+        lane.audit(0, 10)
+        await world.handled(lane, "task.pending", 9)
+        world.inputs.logs[0].skip(2)
+        for _ in range(4):
+            lane.audit(0, 12)
+    assert world.audit().problems == []
+
+
+async def test_a_full_inbox_pauses_the_topic_until_half_is_done() -> None:
+    """Memory is bounded without holding up other partitions."""
+    world = World(step_inputs_max=100_000, step_bytes_max=64_000_000)
+    async with at_work(world) as lane:
+        for number in range(INBOX_RECORDS_MAX + 1):
+            world.inputs.logs[0].append(b"x", key=b"main", timestamp_ms=number)
+        world.deliver(lane, "task.pending")
+        assert world.pressed == [(0, True)]
+        await world.handled(lane, "task.pending", INBOX_RECORDS_MAX)
+    assert world.pressed == [(0, True), (0, False)]
+
+
+# The journal goes wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "want_records"),
+    [(lost, 1), (written_but_unknown, 1), (written_twice, 2)],
+    ids=["not written", "written, answer lost", "written twice"],
+)
+async def test_an_append_of_unknown_outcome_is_looked_up(
+    fault: Callable[[FaultyJournal, bytes], int], want_records: int
+) -> None:
+    """Each input counts once, whatever became of the record."""
+    world = World()
+    world.journal.faults.append(fault)
+    async with at_work(world) as lane:
+        for number in range(5):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 4)
+    found = world.audit()
+    assert found.problems == []
+    assert found.steps == 1
+    assert len(world.journal.log.records) == want_records
+    assert [step.seq for step in world.steps] == [0], "followers are told once"
+
+
+async def test_a_number_that_somebody_took_is_his() -> None:
+    """The other's step counts, ours is ignored and decided again for what is left."""
+    world = World()
+    for number in range(5):
+        world.task(f"t-{number}")
+    world.journal.faults.append(taken_by(of_another_worker(world, 3)))
+    async with at_work(world) as lane:
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 4)
+    found = world.audit()
+    assert found.problems == []
+    assert (found.steps, found.fenced) == (2, 1)
+    assert sorted(found.rejected) == [("task.pending", offset) for offset in range(3)], "he had rejected these"
+    assert [step.seq for step in world.steps] == [0, 1], "followers are told of his step, too"
+
+
+async def test_two_workers_at_once_still_write_one_history() -> None:
+    """Neither knows of the other; both are fed everything."""
+    world = World(step_inputs_max=7)
+    async with at_work(world) as one, at_work(world) as other:
+        for number in range(200):
+            world.task(f"t-{number}")
+        world.deliver(one, "task.pending")
+        world.deliver(other, "task.pending")
+        await world.handled(one, "task.pending", 199)
+        await world.handled(other, "task.pending", 199)
+    found = world.audit()
+    assert found.problems == []
+    assert found.handled["task.pending"] == list(range(200))
+
+
+async def test_a_journal_that_was_cut_while_we_ran_ends_the_lane() -> None:
+    """Going on would decide from a state that nobody else can know."""
+    world = World()
+    async with at_work(world) as lane:
+        world.task("t-0")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 0)
+        world.journal.log.__init__()  # type: ignore[misc]
+        world.task("t-1")
+        world.deliver(lane, "task.pending", 1)
+        with pytest.raises(JournalError, match="deleted or cut while we ran"):
+            await world.handled(lane, "task.pending", 1)
+
+
+# What is refused -----------------------------------------------------------------------------------------------
+
+
+async def test_a_refused_record_is_in_the_dead_letters_before_the_step_says_so() -> None:
+    """Raw bytes, with the reason."""
+    world = World()
+    world.inputs.logs[0].append(b'{"task_id":', key=b"main", timestamp_ms=1)
+    async with at_work(world) as lane:
+        world.journal.faults.append(lost)
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 0)
+    (letter,) = world.letters.letters
+    assert (letter.topic, letter.raw.offset, letter.raw.value) == (0, 0, b'{"task_id":')
+    assert world.audit().rejected == {("task.pending", 0): letter.reason}
+
+
+async def test_a_record_on_a_partition_that_is_not_its_keys_is_refused() -> None:
+    """It would give a pool two writers."""
+    world = World()
+    world.home = lambda key: 3 if key == b"elsewhere" else 0
+    async with at_work(world) as lane:
+        world.task("t-0", pool="elsewhere")
+        world.task("t-1")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 1)
+    found = world.audit()
+    assert list(found.rejected) == [("task.pending", 0)]
+    assert "partition 3" in found.rejected["task.pending", 0]
+
+
+async def test_a_control_without_a_key_is_for_every_partition() -> None:
+    """It names no pool."""
+    world = World()
+    async with at_work(world) as lane:
+        at = from_millis(world.clock.now_ms())
+        world.send("fleet.control", ModelDrained(control_id="c-1", at=at, by="ops", model="opus"))
+        world.deliver(lane, "fleet.control")
+        await world.handled(lane, "fleet.control", 0)
+    assert world.audit().rejected == {}
+
+
+class Allergic:
+    """A router that raises on one task, and is otherwise the real one."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._router, name)
+
+    def handle(self, inputs: Sequence[Input]) -> Step:
+        """Raise on the task called `poison`."""
+        if any(getattr(one.event, "task_id", "") == "poison" for one in inputs):
+            raise ZeroDivisionError("poison")
+        return self._router.handle(inputs)
+
+
+async def test_an_input_on_which_the_router_fails_is_refused_alone() -> None:
+    """Its neighbours are decided, the position moves on."""
+    world = World()
+    world.make = lambda _: Allergic(Router(0, RULEBOOK))  # type: ignore[assignment, return-value]
+    async with at_work(world) as lane:
+        for number in range(50):
+            world.task("poison" if number == 17 else f"t-{number}")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 49)
+    found = world.audit()
+    assert found.problems == []
+    assert list(found.rejected) == [("task.pending", 17)]
+    assert "ZeroDivisionError" in found.rejected["task.pending", 17]
+    assert len(found.tasks) == 49
+    assert [letter.raw.offset for letter in world.letters.letters] == [17]
+
+
+# Time ----------------------------------------------------------------------------------------------------------
+
+
+async def test_time_never_goes_back_and_never_runs_far_ahead() -> None:
+    """A producer's clock is not believed beyond the limit."""
+    world = World()
+    async with at_work(world) as lane:
+        now_ms = world.clock.now_ms()
+        for number, stamp_ms in enumerate((now_ms, now_ms - 60_000, now_ms + 3_600_000, -1)):
+            world.send("task.pending", _task(world, number), timestamp_ms=stamp_ms)
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 3)
+    (step,) = world.steps
+    assert [one.now_ms - now_ms for one in step.inputs] == [0, 0, 5000, 5000]
+
+
+def _task(world: World, number: int) -> TaskPending:
+    return TaskPending(task_id=f"t-{number}", pool="main", at=from_millis(world.clock.now_ms()))
+
+
+async def test_a_tick_is_sent_when_something_falls_due_and_nothing_comes() -> None:
+    """A task that was put off is decided on time; before that the lane is silent."""
+    world = World()
+    async with at_work(world) as lane:
+        world.slot("haiku-1")
+        world.deliver(lane, "slot.freed")
+        await world.handled(lane, "slot.freed", 0)
+        world.task("t-1", not_before=from_millis(world.clock.now_ms() + 60))
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 0)
+        assert world.inputs.logs[2].records == []
+        world.clock.advance(100)
+        await until(lambda: bool(world.inputs.logs[2].records))
+        world.deliver(lane, "fleet.control")
+        await world.handled(lane, "fleet.control", 0)
+    found = world.audit()
+    assert found.problems == []
+    assert [one["outcome"] for one in found.decisions][-1] == "routed"
+
+
+# Starting again ------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_lane_goes_on_where_the_journal_ends() -> None:
+    """Same state, same positions, next number."""
+    world = World(step_inputs_max=3)
+    async with at_work(world) as lane:
+        for number in range(10):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 9)
+    async with at_work(world) as again:
+        assert again.position(0) == 9
+        assert again.mark == lane.mark
+        world.slot("haiku-1")
+        world.deliver(again, "task.pending")
+        world.deliver(again, "slot.freed")
+        await world.handled(again, "slot.freed", 0)
+    found = world.audit()
+    assert found.problems == []
+    assert len(found.routed()) == 1
+
+
+async def test_a_checkpoint_saves_reading_the_journal() -> None:
+    """What is before it may even be gone."""
+    world = World(step_inputs_max=10, checkpoint_changes_min=50)
+    async with at_work(world) as lane:
+        for number in range(100):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 99)
+        await until(lambda: any(key.endswith("head") for key, _ in world.compacted.records))
+    checkpoint_offset = max(step.seq for step in world.steps) - 4
+    world.journal.log.cut(checkpoint_offset)
+    async with at_work(world) as again:
+        assert again.position(0) == 99
+        assert again.fold.rows == lane.fold.rows
+        world.task("t-100")
+        world.deliver(again, "task.pending", 100)
+        await world.handled(again, "task.pending", 100)
+
+
+async def test_a_journal_that_begins_late_without_a_checkpoint_stops_the_start() -> None:
+    """Routing from an empty state would lease what is leased."""
+    world = World(step_inputs_max=1)
+    async with at_work(world) as lane:
+        for number in range(5):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 4)
+    world.journal.log.cut(2)
+    with pytest.raises(JournalError, match="no checkpoint reaches it"):
+        await world.lane().recover()
+
+
+async def test_a_halted_lane_takes_up_again_what_another_did_meanwhile() -> None:
+    """A partition goes away and comes back."""
+    world = World()
+    async with at_work(world) as lane:
+        world.task("t-0")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 0)
+        await lane.halt()
+        async with at_work(world) as other:
+            world.task("t-1")
+            world.deliver(other, "task.pending")
+            await world.handled(other, "task.pending", 1)
+        await lane.recover()
+        await lane.start()
+        assert lane.position(0) == 1
+        world.task("t-2")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 2)
+    assert world.audit().problems == []
+
+
+async def test_a_lane_that_cannot_write_can_still_be_halted() -> None:
+    """A worker stops although its broker is away."""
+    world = World()
+    world.journal.faults.extend([lost] * 1000)
+    lane = await world.started()
+    world.task("t-0")
+    world.deliver(lane, "task.pending")
+    await until(lambda: len(world.journal.faults) < 1000)
+    await lane.halt()
+    assert world.journal.log.records == []
+    world.journal.faults.clear()
+    async with at_work(world) as again:
+        world.deliver(again, "task.pending")
+        await world.handled(again, "task.pending", 0)
+    assert world.audit().problems == []
+
+
+def test_the_fold_of_a_lane_is_the_router() -> None:
+    """What the lane asks of a fold, the router gives."""
+    fold: Fold = Router(0, RULEBOOK)
+    chunks: Iterable[bytes] = fold.snapshot()
+    assert (fold.seq, fold.position(0), fold.due_ms(), list(chunks) != []) == (0, -1, None, True)

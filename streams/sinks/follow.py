@@ -279,17 +279,19 @@ class Follower:
             )
             for partition, written in sorted(self._written.items())
         }
+        trouble_s = (now_ms - self._trouble_since_ms) / 1000 if self._trouble else 0.0
         return Status(
             partitions=partitions,
             lag_records=sum(one.lag_records for one in partitions.values()),
-            lag_s=max((one.lag_s for one in partitions.values()), default=0.0),
+            # A store that was away from the start has not said yet where it stands.
+            lag_s=max((one.lag_s for one in partitions.values()), default=trouble_s),
             steps=self._steps,
             decisions=self._decisions,
             duplicates=self._duplicates + sum(cursor.duplicates for cursor in self._cursors.values()),
             unreadable=self._unreadable + sum(cursor.unreadable for cursor in self._cursors.values()),
             troubles=self._troubles,
             trouble=self._trouble,
-            trouble_s=(now_ms - self._trouble_since_ms) / 1000 if self._trouble else 0.0,
+            trouble_s=trouble_s,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -1,0 +1,143 @@
+"""The audit only grows: who writes cannot read or change, who reads sees views, and nobody can remove a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from streams.sinks.migrations import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg.rows import TupleRow
+
+ROLES = ("slotwise_migrate", "slotwise_write", "slotwise_read")
+TABLES = ("model_routing_decisions", "model_routing_outcomes", "journal_steps")
+
+STEP = (
+    "INSERT INTO journal_steps (journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, "
+    "record_sha256, chain_sha256) VALUES ('j', 0, {seq}, 0, now(), 'live', 1, 0, 0, 0, '\\x00', '\\x00')"
+)
+
+ALLOWED_TO_THE_WRITER = {
+    "plain insert": STEP.format(seq=1),
+    "insert unless there": STEP.format(seq=2) + " ON CONFLICT DO NOTHING",
+}
+DENIED_TO_THE_WRITER = {
+    "insert with named conflict columns": STEP.format(seq=3) + " ON CONFLICT (journal, partition, seq) DO NOTHING",
+    "insert with a named constraint": STEP.format(seq=4) + " ON CONFLICT ON CONSTRAINT journal_steps_pkey DO NOTHING",
+    "insert returning": STEP.format(seq=5) + " RETURNING seq",
+    "upsert": STEP.format(seq=6) + " ON CONFLICT (journal, partition, seq) DO UPDATE SET mode = 'x'",
+}
+CHANGES = {
+    "update": "UPDATE {table} SET mode = 'x'",
+    "delete": "DELETE FROM {table}",
+    "truncate": "TRUNCATE {table}",
+}
+
+
+@pytest.fixture
+def audit(database: str) -> Iterator[psycopg.Connection[TupleRow]]:
+    """Give a connection to a migrated database with one step in it."""
+    migrate(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(STEP.format(seq=0))
+        yield connection
+
+
+def act_as(connection: psycopg.Connection[TupleRow], role: str) -> None:
+    """Go on with the rights of a role and no others."""
+    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+
+
+@pytest.mark.parametrize("statement", ALLOWED_TO_THE_WRITER.values(), ids=ALLOWED_TO_THE_WRITER.keys())
+def test_the_writer_may_insert(audit: psycopg.Connection[TupleRow], statement: str) -> None:
+    """What the sink needs works with INSERT alone."""
+    act_as(audit, "slotwise_write")
+    audit.execute(statement)
+
+
+def test_the_writer_may_copy_and_learn_where_it_stands(audit: psycopg.Connection[TupleRow]) -> None:
+    """COPY needs no more than INSERT; the place comes from a function."""
+    act_as(audit, "slotwise_write")
+    with audit.cursor().copy("COPY journal_steps FROM STDIN") as copy:
+        copy.write("j\t0\t1\t1\t2026-11-21T10:00:00Z\tlive\t1\t0\t0\t0\t\\\\x00\t\\\\x00\n")
+    assert audit.execute("SELECT partition, seq FROM journal_standing('j')").fetchall() == [(0, 1)]
+    assert audit.execute("SELECT audit_make_partition('2020-01-01')").fetchone() == (True,)
+    assert audit.execute("SELECT audit_make_partition('2020-01-01')").fetchone() == (False,)
+
+
+@pytest.mark.parametrize("statement", DENIED_TO_THE_WRITER.values(), ids=DENIED_TO_THE_WRITER.keys())
+def test_the_writer_may_do_nothing_that_reads(audit: psycopg.Connection[TupleRow], statement: str) -> None:
+    """Naming a conflict or returning a value would read the table."""
+    act_as(audit, "slotwise_write")
+    with pytest.raises(errors.InsufficientPrivilege):
+        audit.execute(statement)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("table", [*TABLES, "model_routing_decisions_default", "model_routing_outcomes_default"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_no_role_changes_or_removes_a_row(
+    audit: psycopg.Connection[TupleRow], role: str, table: str, change: str
+) -> None:
+    """Not even the owner of the tables."""
+    act_as(audit, role)
+    with pytest.raises(errors.InsufficientPrivilege):
+        audit.execute(change.format(table=table))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_changes_a_days_partition_directly(audit: psycopg.Connection[TupleRow], role: str) -> None:
+    """What holds for the whole table holds for its parts."""
+    row = audit.execute(
+        "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE relname ~ 'decisions_[0-9]+$' LIMIT 1"
+    ).fetchone()
+    assert row is not None
+    act_as(audit, role)
+    for change in CHANGES.values():
+        with pytest.raises(errors.InsufficientPrivilege):
+            audit.execute(change.format(table=row[0]))
+
+
+@pytest.mark.parametrize("role", ["slotwise_write", "slotwise_read"])
+@pytest.mark.parametrize("table", [*TABLES, "schema_migrations", "audit_dropped"])
+def test_tables_are_read_through_views_only(audit: psycopg.Connection[TupleRow], role: str, table: str) -> None:
+    """Neither the writer nor the reader selects from a table."""
+    act_as(audit, role)
+    with pytest.raises(errors.InsufficientPrivilege):
+        audit.execute(f"SELECT * FROM {table}")
+
+
+def test_the_reader_sees_every_view_and_does_nothing_else(audit: psycopg.Connection[TupleRow]) -> None:
+    """All names that begin with v_, no insert, no function of ours."""
+    views = [name for (name,) in audit.execute("SELECT viewname FROM pg_views WHERE schemaname = 'public'")]
+    assert "v_model_routing_decisions" in views
+    act_as(audit, "slotwise_read")
+    for view in views:
+        assert view.startswith("v_")
+        audit.execute(f"SELECT * FROM {view}").fetchall()
+    for statement in (
+        STEP.format(seq=9),
+        "SELECT * FROM journal_standing('j')",
+        "SELECT audit_make_partition('2020-01-01')",
+    ):
+        with pytest.raises(errors.InsufficientPrivilege):
+            audit.execute(statement)
+
+
+@pytest.mark.parametrize("role", ["slotwise_write", "slotwise_read"])
+def test_only_the_migrator_makes_and_drops(audit: psycopg.Connection[TupleRow], role: str) -> None:
+    """No table of one's own in the schema, no retention by who only writes or reads."""
+    act_as(audit, role)
+    for statement in (
+        "CREATE TABLE public.mine ()",
+        "DROP TABLE journal_steps",
+        "SELECT audit_drop_before('2020-01-01')",
+    ):
+        with pytest.raises(errors.InsufficientPrivilege):
+            audit.execute(statement)

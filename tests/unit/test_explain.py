@@ -1,0 +1,89 @@
+"""A decision is told in words, and no letter of a stranger acts on the terminal."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, get_args
+from uuid import UUID
+
+from rich.console import Console
+
+from schemas.vocabulary import Verdict
+from streams.sinks.explain import MEANINGS, render, tell
+
+
+def row(**named: Any) -> dict[str, Any]:
+    """Give a row as the query `explain` does: a routed decision without an outcome."""
+    nothing = dict.fromkeys(
+        ("complexity", "layer", "tenant_id", "ev", "ev_percentile", "estimated_cost_usd", "saved_vs_premium_usd")
+    )
+    work = dict.fromkeys(
+        f"work_{key}"
+        for key in ("status", "ended_at", "cost_usd", "latency_s", "quality", "accepted", "error_class", "fit")
+    )
+    return {
+        "decision_id": UUID(int=1), "journal": "decision.audit", "mode": "live", "pool": "main", "task_id": "t-1",
+        "attempt": 1, "outcome": "routed", "reason_code": "cheapest_capable", "reason": "Cheapest capable class.",
+        "chosen_slot_id": "haiku-1", "chosen_model": "haiku", "tier": 1, "priority": 40, "lifted": False,
+        "decided_at": datetime(2026, 11, 21, 10, tzinfo=UTC), "alternatives": {"haiku": {"gate": "chosen"}},
+        **nothing, **work, **named,
+    }  # fmt: skip
+
+
+def shown(*rows: dict[str, Any]) -> str:
+    """Give what a terminal would show."""
+    out = Console(width=140, no_color=True)
+    with out.capture() as capture:
+        out.print(render(tell(rows)))
+    return capture.get()
+
+
+def test_every_verdict_has_words() -> None:
+    """A verdict added to the vocabulary needs its meaning here."""
+    assert set(MEANINGS) == set(get_args(Verdict))
+
+
+def test_what_is_told_is_plain_json() -> None:
+    """Times end in Z, money is a number, ids are texts."""
+    told = tell([row(estimated_cost_usd=Decimal("0.0041"), work_status="success", work_accepted=True)])
+    assert json.loads(json.dumps(told)) == told
+    assert told[0]["decided_at"] == "2026-11-21T10:00:00.000Z"
+    assert told[0]["estimated_cost_usd"] == 0.0041
+    assert told[0]["work"]["accepted"] is True
+
+
+def test_alternatives_stand_in_the_order_of_how_far_they_came() -> None:
+    """The chosen one first, then who would have done, then who was refused late, then early."""
+    gates = {"a": "capability", "b": "premium", "c": "busy", "d": "ok", "e": "chosen"}
+    told = tell([row(alternatives={model: {"gate": gate} for model, gate in gates.items()})])
+    assert [one["model"] for one in told[0]["alternatives"]] == ["e", "d", "c", "b", "a"]
+
+
+def test_a_wait_is_told_with_its_reason_and_every_model() -> None:
+    """Somebody who sees it knows what the task waits for."""
+    text = shown(
+        row(
+            outcome="waiting",
+            reason_code="reserved_for_ev",
+            chosen_model=None,
+            chosen_slot_id=None,
+            ev=3.2,
+            reason="Opus is kept for tasks above P50 (41.0); this one has EV 3.2.",
+            ev_percentile=0.12,
+            alternatives={"opus": {"gate": "premium", "score": 0.5}, "haiku": {"gate": "capability"}},
+        )
+    )
+    assert "waiting (reserved_for_ev)" in text
+    assert "Opus is kept for tasks above P50 (41.0); this one has EV 3.2." in text
+    assert "opus is kept for tasks of higher expected value" in text
+    assert "haiku does not reach what the task requires" in text
+    assert "EV 3.2, above 12% of the last hour" in text
+
+
+def test_what_strangers_wrote_does_not_act_on_the_terminal() -> None:
+    """Escape sequences, line ends and marks of direction are spelled out; markup is not markup."""
+    text = shown(row(reason="a\x1b[2Jb\r\nc \u202e [bold]d[/bold]", layer="\x07docs"))
+    assert "a\\u001b[2Jb\\u000d\\u000ac \\u202e [bold]d[/bold]" in text
+    assert "layer \\u0007docs" in text

@@ -1,0 +1,70 @@
+"""The journal as JSON lines: whole lines only, gone on with where the file ends."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+from streams.sinks.follow import NOWHERE, Cursor, Follower, Journaled, Record
+from streams.sinks.jsonl import JsonLinesStore, open_lines
+from tests.builders import decision, journal, step
+from tests.journals import HandClock, MemoryRecords, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def taken(*seqs: int) -> list[Journaled]:
+    """Give steps as they come out of the journal."""
+    cursor = Cursor(0, NOWHERE)
+    records = journal(step(seq, decision(of=seq)) for seq in range(max(seqs) + 1))
+    all_of_them = [cursor.take(Record(0, offset, 0, value)) for offset, value in enumerate(records)]
+    return [one for one in all_of_them if one is not None and one.step.seq in seqs]
+
+
+async def test_a_file_is_gone_on_with_after_a_restart(tmp_path: Path) -> None:
+    """The second run reads where the first one ended, and appends."""
+    path = tmp_path / "journal.jsonl"
+    records = MemoryRecords(HandClock(), 2)
+    for seqs in ((0, 1), (2, 3)):
+        for partition in (0, 1):
+            values = journal(step(seq, decision(of=seq), partition=partition) for seq in seqs)
+            records.append(*values, partition=partition)
+        with open_lines(path) as out:
+            follower = Follower(records, JsonLinesStore(out, name=str(path)), records.clock, lambda: 1.0, rows_max=100)
+            await until(lambda: follower.status().steps == 4, follower)  # noqa: B023 - awaited before the next one
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    numbers = [(line["step"]["partition"], line["step"]["seq"]) for line in lines]
+    assert sorted(numbers) == [(partition, seq) for partition in (0, 1) for seq in range(4)]
+
+
+async def test_half_a_line_of_a_broken_write_is_cut_off(tmp_path: Path) -> None:
+    """Killed in mid-write: the step is written again, whole."""
+    path = tmp_path / "journal.jsonl"
+    with open_lines(path) as out:
+        await JsonLinesStore(out, name="lines").write(taken(0, 1))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with open_lines(path) as out:
+        store = JsonLinesStore(out, name="lines")
+        assert (await store.standing())[0].seq == 0
+        await store.write(taken(1))
+    assert path.read_bytes() == whole
+
+
+async def test_a_stream_that_is_only_written_gets_the_bytes_of_the_journal() -> None:
+    """Whoever reads can check the hash of each record."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    pipe = Pipe()
+    one = taken(0)[0]
+    await JsonLinesStore(pipe, name="standard output").write([one])
+    assert pipe.getvalue() == b'{"offset":0,"sha256":"%s","chain":"%s","step":%s}\n' % (
+        one.sha256.hex().encode(),
+        one.chain.hex().encode(),
+        one.raw,
+    )

@@ -86,39 +86,13 @@ class Router:
 
     def handle(self, inputs: Sequence[Input]) -> Step:
         """The step that these inputs bring about. The state stays as it is until `apply`."""
-        seq = self.state.seq
-        now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
-        drafts: dict[str, PoolDraft] = {}
-        rejected: list[Rejected] = []
-        controls: dict[str, Millis] = {}
-        counts: dict[str, int] = {}
-        for item in inputs:
-            # 1. Let time pass: what fell due before this input happens before it.
-            self._fall_due(drafts, seq, item.now_ms)
-            # 2. Remember the event.
-            refusal = self._remember(drafts, seq, item, controls, counts)
-            if refusal is not None:
-                rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
-        for pool in self._untold:
-            self._draft(drafts, pool, seq)
-        percentiles: list[Percentiles] = []
-        decisions: list[Decision] = []
-        last = (inputs[-1].topic, inputs[-1].offset) if inputs else (0, -1)
-        for draft in drafts.values():
-            # 3. Look at what is usual: the EV percentiles, when they are due.
-            usual = self._usual(draft, now_ms)
-            if usual is not draft.pool.percentiles and usual is not None:
-                percentiles.append(usual)
-            draft.lineup.align(draft.fleet(), usual)
-            # 4. Decide: a round over everything that waits and everything that is free.
-            decisions.extend(_Deciding(self, draft, now_ms, last).decisions())
-            draft.lineup.release()
-            for word, count in draft.counts.items():
-                counts[word] = counts.get(word, 0) + count
-        # 5. Write down what happened and what it leaves behind.
-        self._latest = self._step(
-            inputs, now_ms, list(drafts.values()), decisions, percentiles, rejected, controls, counts
-        )
+        try:
+            self._latest = self._decide(inputs)
+        except Exception:
+            # Whatever the indexes hid or moved is of no use to anybody; they are made again from the rows.
+            self._lineups.clear()
+            self._index()
+            raise
         return self._latest
 
     def apply(self, step: Step) -> None:
@@ -207,6 +181,43 @@ class Router:
         return router
 
     # The steps of `handle`.
+
+    def _decide(self, inputs: Sequence[Input]) -> Step:
+        seq = self.state.seq
+        now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
+        drafts: dict[str, PoolDraft] = {}
+        rejected: list[Rejected] = []
+        controls: dict[str, Millis] = {}
+        counts: dict[str, int] = {}
+        for item in inputs:
+            # 1. Let time pass: what fell due before this input happens before it.
+            self._fall_due(drafts, seq, item.now_ms)
+            # 2. Remember the event.
+            refusal = self._remember(drafts, seq, item, controls, counts)
+            if refusal is not None:
+                rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
+        for pool in self._untold:
+            self._draft(drafts, pool, seq)
+        percentiles: list[Percentiles] = []
+        decisions: list[Decision] = []
+        last = (inputs[-1].topic, inputs[-1].offset) if inputs else (0, -1)
+        for draft in drafts.values():
+            # 3. Look at what is usual: the EV percentiles, when they are due.
+            usual = self._usual(draft, now_ms)
+            if usual is not draft.pool.percentiles and usual is not None:
+                percentiles.append(usual)
+            draft.lineup.align(draft.fleet(), usual)
+            # 4. Decide: a round over everything that waits and everything that is free.
+            decisions.extend(_Deciding(self, draft, now_ms, last).decisions())
+            draft.lineup.release()
+            for word, count in draft.counts.items():
+                counts[word] = counts.get(word, 0) + count
+        # 5. Write down what happened and what it leaves behind.
+        return self._step(inputs, now_ms, list(drafts.values()), decisions, percentiles, rejected, controls, counts)
+
+    def _index(self) -> None:
+        for name in self.state.pools:
+            self._lineup(name)
 
     def _lineup(self, pool: str) -> LineUp:
         lineup = self._lineups.get(pool)

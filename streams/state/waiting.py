@@ -60,6 +60,10 @@ class Entry:
         self.alive = True
         self.taken = False
 
+    def __lt__(self, other: Entry) -> bool:
+        # A removed entry may still be on a heap beside a new one of the same task, with the same key.
+        return self.alive < other.alive
+
 
 _Item = tuple[float, int, str, Entry]
 

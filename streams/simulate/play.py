@@ -143,7 +143,12 @@ class _Player:
 async def _clients(settings: Settings) -> AsyncIterator[tuple[AIOKafkaProducer, AIOKafkaConsumer]]:
     """Connect a producer, and a consumer of all decisions from now on (no group: each player sees all)."""
     producer = AIOKafkaProducer(bootstrap_servers=settings.broker, acks="all", linger_ms=2)
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.broker, group_id=None, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.broker,
+        group_id=None,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=50,  # Tansu answers a waiting fetch late, the later the longer it may wait
+    )
     topic = settings.topic_prefix + TASK_ROUTED
     async with contextlib.AsyncExitStack() as stack:
         await producer.start()

@@ -1,0 +1,248 @@
+"""What a lane may expect of its outside: the twins in memory and Kafka are held to the same sentences."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from schemas.codec import read_event
+from schemas.events import Tick
+from schemas.vocabulary import Millis
+from streams.broker import Broker
+from streams.checkpoint import Compacted, KafkaCompacted, SlottedCheckpoints
+from streams.journal import (
+    DeadLetters,
+    Inputs,
+    Journal,
+    KafkaDeadLetters,
+    KafkaInputs,
+    KafkaJournal,
+    KafkaTicks,
+    Letter,
+    Mark,
+    Ticks,
+)
+from streams.memory import (
+    ManualClock,
+    MemoryCompacted,
+    MemoryDeadLetters,
+    MemoryInputs,
+    MemoryJournal,
+    MemoryRecord,
+    MemoryTicks,
+)
+from streams.publish import Progress, ProgressGroup
+from streams.settings import Settings
+from streams.topics import create_topics, names
+from tests.builders import START_MS
+
+if TYPE_CHECKING:
+    from streams.embedded import ApacheKafka, EmbeddedBroker
+
+PARTITION = 1
+
+
+class Outside:
+    """One implementation of everything, and a producer to the inputs."""
+
+    journal: Journal
+    inputs: Inputs
+    letters: DeadLetters
+    ticks: Ticks
+    compacted: Compacted
+    progress: Progress
+    send: Callable[[int, bytes], Any]
+    dead: Callable[[], Any]
+
+
+class MemoryProgress:
+    """How far a partition is published, in memory."""
+
+    def __init__(self) -> None:
+        self.mark: Mark | None = None
+
+    async def load(self) -> tuple[int, int | None] | None:
+        """Return what was saved."""
+        return None if self.mark is None else (self.mark.offset, self.mark.seq)
+
+    async def save(self, mark: Mark) -> None:
+        """Remember."""
+        self.mark = mark
+
+
+@pytest.fixture(params=["memory", "tansu_broker", pytest.param("apache_kafka_server", marks=pytest.mark.kafka)])
+async def outside(request: pytest.FixtureRequest) -> AsyncIterator[Outside]:
+    """Each implementation in turn; the broker's topics are new ones."""
+    given = Outside()
+    if request.param == "memory":
+        inputs, letters = MemoryInputs(), MemoryDeadLetters()
+        given.journal, given.inputs, given.letters = MemoryJournal(), inputs, letters
+        given.ticks, given.compacted = MemoryTicks(inputs.logs[2]), MemoryCompacted()
+        given.progress = MemoryProgress()
+
+        async def send(topic: int, value: bytes) -> None:
+            inputs.logs[topic].append(value, key=b"main", timestamp_ms=START_MS)
+
+        async def dead() -> list[tuple[bytes | None, bytes | None]]:
+            return [(letter.raw.key, letter.raw.value) for letter in letters.letters]
+
+        given.send, given.dead = send, dead
+        yield given
+        return
+    server: EmbeddedBroker | ApacheKafka = request.getfixturevalue(request.param)
+    server.start()
+    unique = uuid.uuid4().hex[:8]
+    settings = Settings(broker=server.address, group=unique, topic_prefix=f"{unique}.", partitions=2)
+    create_topics(settings)
+    known = names(settings)
+    broker = Broker(settings)
+    group = ProgressGroup(broker, known, f"{unique}-publisher", settings.partitions)
+    await broker.start()
+    await group.start()
+    given.journal, given.inputs = KafkaJournal(broker, known, PARTITION), KafkaInputs(broker, known, PARTITION)
+    given.letters, given.ticks = KafkaDeadLetters(broker, known, PARTITION), KafkaTicks(broker, known, PARTITION)
+    given.compacted, given.progress = KafkaCompacted(broker, known, PARTITION), group.of(PARTITION)
+
+    async def produce(topic: int, value: bytes) -> None:
+        await (await broker.send(known.inputs[topic], PARTITION, value, key=b"main", timestamp_ms=START_MS))
+
+    async def read_dead() -> list[tuple[bytes | None, bytes | None]]:
+        topic = known.dead("task.pending")
+        first, end = await broker.bounds(topic, PARTITION)
+        return [
+            (record.key, record.value)
+            async for records in broker.read(topic, PARTITION, first, end)
+            for record in records
+        ]
+
+    given.send, given.dead = produce, read_dead
+    try:
+        yield given
+    finally:
+        await group.stop()
+        await broker.stop()
+
+
+async def read(journal: Journal, start: int, end: int) -> list[tuple[int, bytes]]:
+    """All records of a range."""
+    async with aclosing(journal.read(start, end)) as runs:
+        return [(entry.offset, entry.value) async for run in runs for entry in run]
+
+
+async def test_an_append_returns_the_offset_at_which_the_record_is_read_back(outside: Outside) -> None:
+    """The lane compares it with the end it knows."""
+    journal = outside.journal
+    assert await journal.bounds() == (0, 0)
+    assert [await journal.append(value) for value in (b"a", b"b", b"c")] == [0, 1, 2]
+    assert await journal.bounds() == (0, 3)
+    assert await read(journal, 0, 3) == [(0, b"a"), (1, b"b"), (2, b"c")]
+
+
+async def test_a_range_holds_its_start_and_not_its_end(outside: Outside) -> None:
+    """A tail can be read without reading what came after it was asked for."""
+    for value in (b"a", b"b", b"c", b"d"):
+        await outside.journal.append(value)
+    assert await read(outside.journal, 1, 3) == [(1, b"b"), (2, b"c")]
+    assert await read(outside.journal, 4, 4) == []
+
+
+async def test_a_step_of_megabytes_is_one_record(outside: Outside) -> None:
+    """Topics and clients take what the settings allow."""
+    large = bytes(range(256)) * 4096 * 7
+    assert await outside.journal.append(large) == 0
+    assert await read(outside.journal, 0, 1) == [(0, large)]
+
+
+async def test_the_side_reader_gives_what_exists_of_a_range(outside: Outside) -> None:
+    """No more than the limit, nothing beyond the end."""
+    for number in range(10):
+        await outside.send(0, b"%d" % number)
+    found = await outside.inputs.read(0, 3, 7, 100)
+    assert [(record.offset, record.value, record.key) for record in found] == [
+        (number, b"%d" % number, b"main") for number in range(3, 7)
+    ]
+    assert [record.offset for record in await outside.inputs.read(0, 3, 100, 2)] == [3, 4]
+    assert [record.offset for record in await outside.inputs.read(0, 8, 100, 100)] == [8, 9]
+    assert list(await outside.inputs.read(1, 0, 5, 100)) == []
+
+
+async def test_a_dead_letter_is_readable_as_soon_as_the_write_returns(outside: Outside) -> None:
+    """Raw key and value."""
+    raw = MemoryRecord(offset=7, timestamp=START_MS, key=b"main", value=b"\x00broken")
+    await outside.letters.write([Letter(0, raw, "It is broken."), Letter(0, raw, "It is broken.")])
+    assert await outside.dead() == [(b"main", b"\x00broken")] * 2
+
+
+async def test_a_tick_arrives_as_an_event_of_its_partition(outside: Outside) -> None:
+    """With the time at which it was sent, and no key."""
+    tick = Tick(control_id="tick-1-0", at="2026-11-21T10:00:00.000Z", by="lane")
+    await outside.ticks.send(tick, Millis(START_MS))
+    (record,) = await outside.inputs.read(2, 0, 1, 10)
+    assert record.key is None
+    assert read_event("fleet.control", record.key, record.value, record.headers) == tick
+
+
+async def test_a_compacted_topic_keeps_the_last_value_of_a_key(outside: Outside) -> None:
+    """Offsets count every record."""
+    compacted = outside.compacted
+    assert [await compacted.put(key, value) for key, value in (("a", b"1"), ("b", b"2"), ("a", b"3"))] == [0, 1, 2]
+    assert await compacted.end() == 3
+    assert await compacted.latest() == {"a": b"3", "b": b"2"}
+
+
+async def test_progress_is_nothing_at_first_and_then_the_last_saved(outside: Outside) -> None:
+    """The step's number comes back where the broker keeps metadata; else it is looked up in the journal."""
+    assert await outside.progress.load() is None
+    await outside.progress.save(Mark(5, 4))
+    await outside.progress.save(Mark(9, 7))
+    loaded = await outside.progress.load()
+    assert loaded in {(9, 7), (9, None)}
+
+
+class TestCheckpoints:
+    """Two slots, written in turn, on any compacted topic."""
+
+    async def test_the_newest_complete_picture_comes_first(self, outside: Outside) -> None:
+        """And the one before it after it."""
+        checkpoints = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        assert await checkpoints.load() == []
+        for seq in (10, 20, 30):
+            await checkpoints.save(Mark(seq, seq), [b"one of %d" % seq, b"two of %d" % seq])
+        again = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        found = await again.load()
+        assert [one.mark for one in found] == [Mark(30, 30), Mark(20, 20)]
+        assert found[0].chunks == (b"one of 30", b"two of 30")
+
+    async def test_a_torn_picture_is_ignored(self, outside: Outside) -> None:
+        """The worker died between two chunks: the other slot is whole."""
+        checkpoints = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        await checkpoints.save(Mark(10, 10), [b"a", b"b"])
+        await checkpoints.save(Mark(20, 20), [b"c", b"d"])
+
+        def dying() -> Any:
+            yield b"e"
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await checkpoints.save(Mark(30, 30), dying())
+        found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
+        assert [one.mark.seq for one in found] == [20]
+
+    async def test_a_picture_overwritten_by_a_zombie_is_ignored(self, outside: Outside) -> None:
+        """A worker that was paused in the middle of a picture goes on with it into a newer one."""
+        zombie = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        await zombie.save(Mark(10, 10), [b"a"])
+        alive = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        await alive.load()
+        await alive.save(Mark(20, 20), [b"b", b"c"])
+        await outside.compacted.put(f"{PARTITION}/B/1", b"of the zombie")
+        found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
+        assert [one.mark.seq for one in found] == [10]
+        # The living one notices a foreign record and leaves the whole slot alone.
+        await alive.save(Mark(30, 30), [b"d"])
+        found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
+        assert [one.mark.seq for one in found] == [30, 10]

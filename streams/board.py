@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.simulate.play import Progress
+from streams.sinks.explain import shown
 from streams.tally import Tally
 from streams.watch import Sight
 
@@ -104,10 +105,10 @@ def _latest(tally: Tally) -> Table:
     table.add_column("why", ratio=5, no_wrap=True, overflow="ellipsis")
     for routed in list(tally.latest):
         table.add_row(
-            Text(routed.title or routed.task_id),
+            Text(shown(routed.title or routed.task_id)),
             Text(routed.slot_id, style=TIER_STYLE.get(routed.tier, "")),
             _seconds(routed.wait_ms),
-            Text(routed.reason, style="dim"),
+            Text(shown(routed.reason), style="dim"),
         )
     return table
 

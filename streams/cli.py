@@ -180,8 +180,8 @@ def up(
         typer.Option(help="embedded: in memory, at once. kafka: Apache Kafka, durable; needs Java and, once, Maven."),
     ] = BrokerChoice.embedded,
     sample: Annotated[bool, typer.Option("--sample", help="Feed the bundled sample of real agent work.")] = False,
-    tasks: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tasks of the sample.")] = 2_500,
-    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Seconds of the sample in one second.")] = 90.0,
+    tasks: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tasks of the sample.")] = 2_000,
+    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Seconds of the sample in one second.")] = 100.0,
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="End when all work is done; exit code 1 if the numbers disagree.")
     ] = False,
@@ -226,13 +226,11 @@ def worker(settings: Settings, *, as_json: Json = False) -> None:
 @takes(*EVERYTHING)
 def sink(settings: Settings, *, as_json: Json = False) -> None:
     """Write the journal to Postgres, until SIGTERM. A second one takes over when the first ends."""
-    from streams.sinks.postgres import run  # noqa: PLC0415 - brings the database driver along
+    from streams.sinks.runner import run  # noqa: PLC0415 - brings the database driver along
     from streams.topics import check_topics  # noqa: PLC0415
-    from streams.worker import configure_logging  # noqa: PLC0415
 
-    configure_logging(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
     check_topics(settings)
-    asyncio.run(_until_signal(functools.partial(run, settings)))
+    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
 
 
 @app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")
@@ -240,8 +238,8 @@ def sink(settings: Settings, *, as_json: Json = False) -> None:
 def sample(
     settings: Settings,
     *,
-    tasks: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tasks to send.")] = 2_500,
-    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Seconds of the sample in one second.")] = 90.0,
+    tasks: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tasks to send.")] = 2_000,
+    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Seconds of the sample in one second.")] = 100.0,
     run: Annotated[str, typer.Option(help="Goes into the task ids; the same run again is a repetition.")] = "sample",
     status: Annotated[Path | None, typer.Option(help="Write the progress to this file.")] = None,
     as_json: Json = False,
@@ -346,6 +344,34 @@ def send(
         if sent.refused > len(sent.refusals):
             err.print(f"... and {sent.refused - len(sent.refusals)} more lines.")
     if sent.refused:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: slotwise explain t-17")
+@takes("database", "database_connect_timeout_s", "database_statement_timeout_s", join=True)
+def explain(
+    settings: Settings,
+    *,
+    task_id: Annotated[str, typer.Argument(help="The task's id.", show_default=False)],
+    pool: Annotated[str | None, typer.Option(help="Its pool, where several have a task of that id.")] = None,
+    mode: Annotated[str, typer.Option(help="live, shadow, replay or all.")] = "live",
+    as_json: Json = False,
+) -> None:
+    """Tell why a task went where it went, or why it waits: every decision, and what each model's verdict was."""
+    from streams.sinks.database import Timeouts  # noqa: PLC0415 - brings the database driver along
+    from streams.sinks.explain import explain as ask  # noqa: PLC0415
+    from streams.sinks.explain import render  # noqa: PLC0415
+
+    told = ask(
+        settings.database, task_id, pool=pool, mode=None if mode == "all" else mode, timeouts=Timeouts.of(settings)
+    )
+    if as_json:
+        _print_json(told)
+    elif told:
+        out.print(render(told))
+    else:
+        err.print(Text(f"No decision about {task_id} stands in the audit: it was never sent, or not decided yet."))
+    if not told:
         raise typer.Exit(FAILED)
 
 

@@ -78,8 +78,8 @@ class Options(Struct, frozen=True, kw_only=True):
 
     broker: BrokerKind = "embedded"
     sample: bool = False
-    tasks: int = 2_500
-    speed: float = 90.0
+    tasks: int = 2_000
+    speed: float = 100.0
     until_idle: bool = False
     idle_s_max: float = 300.0
     #: Port of the worker's pages; None: any free one.

@@ -20,7 +20,7 @@ from streams.simulate.sample import SampleTask
 SLOTS: Final[Mapping[str, int]] = {
     "opus": 2,
     "gpt-5": 1,
-    "sonnet": 4,
+    "sonnet": 5,
     "codex": 3,
     "haiku": 3,
     "minimax": 2,

@@ -26,7 +26,7 @@ from msgspec.json import encode
 
 from schemas.decision import Percentiles, SlotRow, TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import GATES, Millis, ReasonCode, to_millis
+from schemas.vocabulary import GATES, Millis, ReasonCode, Tier, to_millis
 from streams.policy.catalog import PREMIUM_TIER
 from streams.policy.rulebook import Rulebook
 from streams.policy.rules import boundary, capability, context, floor
@@ -47,6 +47,8 @@ _HEADLINES: Final[dict[str, ReasonCode]] = {
     "premium": "reserved_for_ev",
     "credit": "credit",
 }
+#: Shapes remembered; more different ones than this come from nobody but a fuzzer.
+_SHAPES_MAX: Final = 4_096
 _DUE_MIN: Final = 4_096
 ShapeKey = tuple[object, ...]
 Verdicts = tuple[str | None, ...]
@@ -188,26 +190,33 @@ class LineUp:
 
     def _shape(self, row: TaskRow) -> Shape:
         task = row.task
-        rulebook = self.rulebook
-        max_tokens = rulebook.max_tokens(task.complexity, task.output_tokens)
-        tier_min = floor.tier_min(task, row.standing.tier_min, rulebook)
+        requires = task.requires
         key: ShapeKey = (
-            tuple(sorted(task.requires.items())) if len(task.requires) > 1 else tuple(task.requires.items()),
-            tier_min,
+            tuple(sorted(requires.items())) if len(requires) > 1 else tuple(requires.items()),
+            row.standing.tier_min,
+            task.complexity,
+            task.floor_model,
             task.max_tier,
             task.local_only,
             task.allow_providers,
             task.deny_providers,
-            tuple(context.refuses(task, max_tokens, rulebook.models[model]) for model in self.models)
-            if task.input_tokens + max_tokens > rulebook.context_window_min
-            else None,
+            # Whether it fits is part of its shape only where there is a model that it may not fit.
+            self._fits(task) if task.input_tokens > self.rulebook.input_tokens_safe else None,
         )
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes[key] = self._new_shape(task, max_tokens, tier_min)
+            if len(self._shapes) >= _SHAPES_MAX:
+                self._shapes.clear()
+            shape = self._shapes[key] = self._new_shape(task, row.standing.tier_min)
         return shape
 
-    def _new_shape(self, task: TaskPending, max_tokens: int, tier_min: int) -> Shape:
+    def _fits(self, task: TaskPending) -> tuple[bool, ...]:
+        max_tokens = self.rulebook.max_tokens(task.complexity, task.output_tokens)
+        return tuple(not context.refuses(task, max_tokens, self.rulebook.models[model]) for model in self.models)
+
+    def _new_shape(self, task: TaskPending, escalated: Tier) -> Shape:
+        tier_min = floor.tier_min(task, escalated, self.rulebook)
+        max_tokens = self.rulebook.max_tokens(task.complexity, task.output_tokens)
         models = [self.rulebook.models[model] for model in self.models]
         verdicts: list[str | None] = []
         for model in models:

@@ -93,8 +93,8 @@ class Rulebook:
         self.rank: dict[str, int] = {model.id: i for i, model in enumerate(catalog.model)}
         self.catalog_hash = _content_hash(catalog)
         self.policy_hash = _content_hash(policy)
-        #: What fits here fits every model.
-        self.context_window_min = min(model.context_window for model in catalog.model)
+        #: A prompt of so many tokens fits every model, whatever it may answer.
+        self.input_tokens_safe = min(model.context_window - model.output_tokens_max for model in catalog.model)
         #: What "always premium" would have used.
         self.premium = next((model for model in catalog.model if model.tier == PREMIUM_TIER), None)
         self.ageing_ms = max(1, round(policy.service.ageing_s_per_point * 1000))

@@ -26,7 +26,7 @@ EXIT_REFUSED: Final = 2
 #: A client that looks for its broker repeats itself: so many lines of one kind in so many seconds.
 FLOOD_LINES_MAX: Final = 3
 FLOOD_S: Final = 30.0
-CLIENT_LOGGERS: Final = ("aiokafka", "kafka")
+CLIENT_LOGGER: Final = "aiokafka"
 
 
 def run(settings: Settings) -> int:
@@ -78,8 +78,10 @@ def configure_logging(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     # Faust and its clients tell every step of a rebalance at this level.
-    for name in ("faust", "mode", *CLIENT_LOGGERS):
+    for name in ("faust", "mode", "aiokafka"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    # The admin client runs before the start only, and what went wrong is said in our own sentence.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -89,7 +91,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 class FloodFilter(logging.Filter):
-    """Lets the first few lines of a kind through, from the Kafka clients only: they log in a loop without a broker."""
+    """Lets the first few lines of a kind through, from the Kafka client only: it logs in a loop without a broker."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +99,7 @@ class FloodFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is shown."""
-        if not record.name.startswith(CLIENT_LOGGERS):
+        if not record.name.startswith(CLIENT_LOGGER):
             return True
         kind, now_s = (record.name, record.lineno), time.monotonic()
         since_s, lines = self._seen.get(kind, (now_s, 0))

@@ -1,0 +1,173 @@
+"""A worker that stops, dies, moves or is paused loses no input, handles none twice, and forgets nothing."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tests.workers import Installation, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streams.embedded import ApacheKafka, EmbeddedBroker
+
+
+@pytest.fixture
+async def installation(broker: ApacheKafka | EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Installation]:
+    """New topics on each kind of broker."""
+    async with Installation(broker.address, tmp_path) as made:
+        yield made
+
+
+async def test_tasks_are_routed_in_order_and_told_in_order(installation: Installation) -> None:
+    """Through Kafka, Faust and back: every decision is published once and where it belongs."""
+    worker = installation.worker()
+    await installation.slots(2, pools=3)
+    await installation.tasks(60, pools=3)
+    await installation.tasks(30, pools=3)  # the same ids again: duplicates
+    await worker.ready(2)
+    async with installation.fleet():
+        found = await installation.worked_off()
+        await installation.told(await installation.sound())
+    assert sum(len(one.routed()) for one in found) == 60
+    assert await worker.stop() == 0, worker.log()
+
+
+async def test_a_worker_goes_on_after_a_clean_stop_and_after_a_kill(installation: Installation) -> None:
+    """Same state, same positions; what came meanwhile is handled."""
+    worker = installation.worker(instance_id="one")
+    await installation.slots(1, pools=2)
+    await installation.tasks(20, pools=2)
+    await worker.ready(2)
+    await installation.sound()
+    assert await worker.stop() == 0, worker.log()
+    await installation.tasks(20, pools=2, first=20)
+    worker = installation.worker(instance_id="one")
+    async with installation.fleet():
+        await worker.ready(2)
+        for start in (40, 60):
+            await installation.tasks(20, pools=2, first=start)
+            await worker.kill()
+            worker = installation.worker(instance_id="one")
+            await installation.tasks(20, pools=2, first=start + 100)
+        found = await installation.worked_off()
+        await installation.told(await installation.sound())
+    assert sum(len(one.finished) for one in found) == 120
+
+
+async def test_offsets_committed_ahead_of_the_journal_lose_nothing(installation: Installation) -> None:
+    """The inputs before them are fetched, although no later one reveals that they are missing."""
+    await installation.tasks(40, pools=4)
+    await commit(installation, ahead=True)
+    worker = installation.worker()
+    await worker.ready(2)
+    found = await installation.sound()
+    assert sum(len(one.tasks) for one in found) == 40
+
+
+async def test_offsets_committed_behind_the_journal_double_nothing(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    """Tansu lets nobody but a member commit for a group that has been used."""
+    async with Installation(apache_kafka.address, tmp_path) as installation:
+        worker = installation.worker()
+        await installation.tasks(20, pools=4)
+        await worker.ready(2)
+        await installation.sound()
+        assert await worker.stop() == 0, worker.log()
+        await commit(installation, ahead=False)
+        worker = installation.worker()
+        await worker.ready(2)
+        await installation.tasks(4, pools=4, first=20)
+        found = await installation.sound()
+        assert sum(len(one.tasks) for one in found) == 24
+
+
+async def commit(installation: Installation, *, ahead: bool) -> None:
+    """Move the group's committed offsets of all inputs to the end or to the beginning."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=installation.settings.broker, group_id=installation.settings.group, enable_auto_commit=False
+    )
+    await consumer.start()
+    wanted = {}
+    for topic in installation.names.inputs:
+        for partition in range(installation.settings.partitions):
+            _, end = await installation._broker.bounds(topic, partition)
+            wanted[TopicPartition(topic, partition)] = end if ahead else 0
+    consumer.assign(list(wanted))
+    try:
+        await consumer.commit(wanted)
+    finally:
+        await consumer.stop()
+
+
+async def test_a_second_worker_joins_and_leaves(installation: Installation) -> None:
+    """Partitions move both ways while tasks come."""
+    first = installation.worker()
+    await installation.slots(1, pools=4)
+    await installation.tasks(20, pools=4)
+    await first.ready(2)
+    async with installation.fleet():
+        second = installation.worker()
+        await installation.tasks(40, pools=4, first=20)
+        await second.ready(1)
+        await first.ready(1)
+        await installation.tasks(40, pools=4, first=60)
+        assert await second.stop() == 0, second.log()
+        await installation.tasks(40, pools=4, first=100)
+        await first.ready(2)
+        found = await installation.worked_off()
+        await installation.told(await installation.sound())
+    assert sum(len(one.finished) for one in found) == 140
+
+
+async def test_a_paused_worker_that_comes_back_does_no_harm(installation: Installation) -> None:
+    """Its partitions have gone to another one; what it still writes is fenced off."""
+    zombie = installation.worker()
+    await installation.slots(1, pools=4)
+    await zombie.ready(2)
+    async with installation.fleet():
+        await installation.tasks(40, pools=4)
+        zombie.signal(signal.SIGSTOP)
+        other = installation.worker()
+        await installation.tasks(40, pools=4, first=40)
+        await other.ready(2)
+        await installation.tasks(40, pools=4, first=80)
+        zombie.signal(signal.SIGCONT)
+        await installation.tasks(40, pools=4, first=120)
+        found = await installation.worked_off()
+        await installation.told(await installation.sound())
+        await zombie.ready(1)
+        await other.ready(1)
+        await installation.tasks(40, pools=4, first=160)
+        found = await installation.worked_off()
+    assert sum(len(one.finished) for one in found) == 200
+
+
+async def test_the_tables_say_the_same_after_a_crash(installation: Installation) -> None:
+    """Rows come back from the changelog and go on from the journal, without counting anything twice."""
+    worker = installation.worker(instance_id="one")
+    await installation.slots(2, pools=2)
+    await worker.ready(2)
+    async with installation.fleet():
+        for n in range(40):
+            await installation.task(f"t-{n}", f"pool-{n % 2}", ev=float(n))
+        await installation.worked_off()
+
+        async def counted() -> bool:
+            rows = worker.get("/tables/ev_percentiles")["rows"]
+            return bool(sum(row["samples_1h"] for row in rows) == 40)
+
+        await until("the tables have caught up", counted)
+        before = worker.get("/tables/ev_percentiles")["rows"]
+        await worker.kill()
+        worker = installation.worker(instance_id="one")
+        await worker.ready(2)
+        await until("the tables have caught up again", counted)
+    assert worker.get("/tables/ev_percentiles")["rows"] == before
+    busy = worker.get("/tables/utilisation")["rows"]
+    assert {row["slot_id"] for row in busy} == {f"haiku-{pool}-{n}" for pool in range(2) for n in range(2)}
+    assert worker.get("/tables/nonsense")["error"].startswith("There is no table")

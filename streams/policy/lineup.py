@@ -75,7 +75,17 @@ class Shape:
 class Group:
     """Waiting tasks with the same verdicts and the same lift."""
 
-    __slots__ = ("_alternatives", "able_mask", "by_headline", "lifted", "mask", "premium_mask", "queue", "verdicts")
+    __slots__ = (
+        "_able",
+        "_alternatives",
+        "able_mask",
+        "by_headline",
+        "lifted",
+        "mask",
+        "premium_mask",
+        "queue",
+        "verdicts",
+    )
 
     def __init__(self, verdicts: Verdicts, ageing_ms: int, *, lifted: bool) -> None:
         self.verdicts = verdicts
@@ -89,6 +99,13 @@ class Group:
         #: Reason last announced -> those to whom it was announced, in the order of joining.
         self.by_headline: dict[ReasonCode | None, dict[str, Entry]] = {}
         self._alternatives: dict[tuple[int, int], Raw] = {}
+        self._able: str | None = None
+
+    def able(self, models: tuple[str, ...]) -> str:
+        """Admissible models by name."""
+        if self._able is None:
+            self._able = ", ".join(model for i, model in enumerate(models) if self.mask >> i & 1)
+        return self._able
 
     def headline(self, free_mask: int) -> ReasonCode:
         """Why these tasks wait, when the models in `free_mask` have a free slot."""
@@ -124,6 +141,8 @@ class LineUp:
         self.models: tuple[str, ...] = ()
         self.bit: dict[str, int] = {}
         self.tier_masks: dict[int, int] = {}
+        #: The masks of the tiers, lowest first.
+        self.tiers_up: tuple[int, ...] = ()
         self.usual: Percentiles | None = None
         self.groups: dict[tuple[Verdicts, bool], Group] = {}
         self.entries: dict[str, Entry] = {}
@@ -365,6 +384,7 @@ class LineUp:
         for i, model in enumerate(models):
             tier = self.rulebook.models[model].tier
             self.tier_masks[tier] = self.tier_masks.get(tier, 0) | 1 << i
+        self.tiers_up = tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
         self.free_counts = [len(self.free_slots(model)) for model in models]
         self.settled_mask = None
         self._shapes.clear()

@@ -20,7 +20,7 @@ from schemas.decision import SlotRow
 from schemas.vocabulary import Millis
 from streams.policy.draft import PoolDraft
 from streams.policy.lineup import Group, LineUp
-from streams.policy.ranking import model_share, tiers
+from streams.policy.ranking import model_share, tier_mask
 from streams.state.utilisation import SHORT_MS
 from streams.state.waiting import NO_EV, Entry
 
@@ -73,7 +73,10 @@ class Round:
         groups: list[Group] = []
         ranks: list[tuple[int, int]] = []
         # Models of which a single slot is free: who may use just one of these is "only capable here".
-        single = sum(1 << i for i, count in enumerate(self._counts) if count == 1)
+        single = 0
+        for bit, count in enumerate(self._counts):
+            if count == 1:
+                single |= 1 << bit
         cycle = self._now_ms // self._lineup.rulebook.ageing_ms
         for group in self._lineup.groups.values():
             admissible = group.mask & self.free_mask
@@ -81,8 +84,7 @@ class Round:
                 continue
             only_here = admissible & single and not admissible & (admissible - 1)
             rank = (0 if group.lifted else 1, 0 if only_here else 1)
-            points, ev_key = self._bound(group, cycle)
-            heads.append(((*rank, points, ev_key, 0, ""), len(groups), None))
+            heads.append(((*rank, *self._bound(group, cycle), 0, ""), len(groups), None))
             groups.append(group)
             ranks.append(rank)
         heapify(heads)
@@ -163,18 +165,18 @@ class Round:
         lineup, now_ms = self._lineup, self._now_ms
         group: Group = entry.group
         next_free_model = self._next_free_model(group)
-        part = next(tiers(lineup, group.mask & self.free_mask, lifted=group.lifted))
-        best: tuple[int, float, str, int] | None = None
-        while part:
-            bit = (part & -part).bit_length() - 1
-            part &= part - 1
-            busy_ms, slot_id = self._least_used(bit)
-            share = model_share(lineup, lineup.models[bit], now_ms) if part or best is not None else 0.0
-            candidate = (busy_ms, share, slot_id, bit)
-            if best is None or candidate < best:
-                best = candidate
-        assert best is not None  # noqa: S101 -- free_mask says that a slot of the part is free
-        busy_ms, _, slot_id, bit = best
+        part = tier_mask(lineup, group.mask & self.free_mask, lifted=group.lifted)
+        bit = part.bit_length() - 1
+        busy_ms, slot_id = self._least_used(bit)
+        if part & (part - 1):
+            # Several models of the tier have a free slot.
+            best = (busy_ms, model_share(lineup, lineup.models[bit], now_ms), slot_id, bit)
+            while part := part & ~(1 << bit):
+                bit = part.bit_length() - 1
+                busy_ms, slot_id = self._least_used(bit)
+                if busy_ms <= best[0]:
+                    best = min(best, (busy_ms, model_share(lineup, lineup.models[bit], now_ms), slot_id, bit))
+            busy_ms, _, slot_id, bit = best
         fresh = self._fresh.get(bit)
         if fresh and fresh[0][1] == slot_id:
             heappop(fresh)
@@ -186,8 +188,9 @@ class Round:
         return Pair(entry, slot_id, bit, busy_ms, next_free_model)
 
     def _least_used(self, bit: int) -> tuple[int, str]:
-        known = self._lineup.free_slots(self._lineup.models[bit]).least_used(self._now_ms)
         fresh = self._fresh.get(bit)
+        free = self._lineup.free_slots(self._lineup.models[bit])
+        known = free.least_used(self._now_ms) if free.since_ms else None
         if fresh and (known is None or fresh[0][:2] < known):
             return fresh[0][:2]
         assert known is not None  # noqa: S101 -- the count says that one is free
@@ -198,6 +201,8 @@ class Round:
         lineup = self._lineup
         best: tuple[Millis, str, int] | None = None
         mask = self.free_mask & group.able_mask
+        if not mask & (mask - 1):
+            return lineup.models[mask.bit_length() - 1]
         while mask:
             bit = (mask & -mask).bit_length() - 1
             mask &= mask - 1

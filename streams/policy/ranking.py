@@ -6,19 +6,17 @@ slot over 5 min, then of its model, then slot id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from schemas.vocabulary import Millis
 from streams.policy.lineup import LineUp
 from streams.state.utilisation import SHORT_MS
 
 
-def tiers(lineup: LineUp, mask: int, *, lifted: bool) -> Iterator[int]:
-    """The tiers of the models in `mask` as masks, in the order in which the strategy looks."""
-    for tier in sorted(lineup.tier_masks, reverse=lifted):
-        part = lineup.tier_masks[tier] & mask
-        if part:
-            yield part
+def tier_mask(lineup: LineUp, mask: int, *, lifted: bool) -> int:
+    """Those of the models in `mask` that are of its lowest tier; of its highest for a lifted task."""
+    for tier in reversed(lineup.tiers_up) if lifted else lineup.tiers_up:
+        if tier & mask:
+            return tier & mask
+    return 0
 
 
 def model_share(lineup: LineUp, model: str, now_ms: Millis) -> float:

@@ -38,8 +38,7 @@ def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) ->
                 return f"{model} is kept for tasks of higher expected value."
             return PremiumReserve.reason(model, row.ev, lineup.usual)
         case "capable_busy":
-            able = ", ".join(model for i, model in enumerate(models) if group.mask >> i & 1)
-            return f"Every slot that may do it is busy: {able}."
+            return f"Every slot that may do it is busy: {group.able(models)}."
         case "no_capable_model" if not models:
             return "The pool has no slot yet."
         case "no_capable_model":

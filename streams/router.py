@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -77,8 +77,6 @@ class Router:
         self.changes = 0
         self._scorer = CachedScorer(scorer, round(policy.ev.score_cache_s * 1000))
         self._lineups: dict[str, LineUp] = {}
-        #: Pools in which headlines changed for more tasks than one step announces.
-        self._untold: set[str] = set()
         #: The step computed last; one that is not ours may have told other headlines.
         self._latest: Step | None = None
 
@@ -120,7 +118,6 @@ class Router:
             lineup.prepared.clear()
             if step is not self._latest:
                 lineup.settled_mask = None
-        self._untold = {pool for pool in step.untold if pool in state.pools}
         self.changes += len(tasks) + len(slots)
 
     # What a lane and an operator ask.
@@ -147,7 +144,7 @@ class Router:
     def due_ms(self) -> Millis | None:
         """When the next thing falls due without any input."""
         due = [due_ms for lineup in self._lineups.values() if (due_ms := lineup.next_due_ms()) is not None]
-        if self._untold:
+        if self.state.untold:
             due.append(self.state.now_ms)
         return min(due, default=None)
 
@@ -196,7 +193,7 @@ class Router:
             refusal = self._remember(drafts, seq, item, controls, counts)
             if refusal is not None:
                 rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
-        for pool in self._untold:
+        for pool in self.state.untold:
             self._draft(drafts, pool, seq)
         percentiles: list[Percentiles] = []
         decisions: list[Decision] = []
@@ -232,11 +229,11 @@ class Router:
         return draft
 
     def _fall_due(self, drafts: dict[str, PoolDraft], seq: int, now_ms: Millis) -> None:
-        for pool, lineup in self._lineups.items():
-            if lineup.may_be_due(now_ms):
-                self._draft(drafts, pool, seq)
+        # In an order, and by a test, that do not depend on how the indexes came to be.
+        for pool in sorted(pool for pool, lineup in self._lineups.items() if lineup.is_due(now_ms)):
+            self._draft(drafts, pool, seq)
         for draft in drafts.values():
-            while draft.may_be_due(now_ms) and (due := draft.pop_due(now_ms)) is not None:
+            while (due := draft.pop_due(now_ms)) is not None:
                 lifecycle.fall_due(draft, due, self.rulebook)
 
     def _remember(
@@ -459,24 +456,18 @@ class _Deciding:
         telling_mask = free_mask & lineup.tier_masks.get(PREMIUM_TIER, 0)
         if lineup.settled_mask == telling_mask:
             return
-        settled = True
         left = self.rulebook.policy.service.announcements_max
+        stale: list[tuple[Millis, str, Entry]] = []
         for group in lineup.groups.values():
-            if not group.by_headline:
-                continue
             headline = group.headline(free_mask)
-            for told, entries in group.by_headline.items():
-                if told == headline:
-                    continue
-                settled = False
-                stale = (entry for entry in entries.values() if not entry.taken)
-                for entry in islice(stale, left):
-                    left -= 1
-                    yield self._waits(entry, free_mask, len(loose))
-                if left <= 0 and next(stale, None) is not None:
-                    draft.untold = True
-                    return
-        lineup.settled_mask = telling_mask if settled else None
+            if len(group.told) > (headline in group.told):
+                # One more than may be told, to know whether some are left over.
+                stale += group.stale(headline, left + 1)
+        stale.sort()
+        for _, _, entry in stale[:left]:
+            yield self._waits(entry, free_mask, len(loose))
+        draft.untold = len(stale) > left
+        lineup.settled_mask = None if stale else telling_mask
 
     def _waits(self, entry: Entry, free_mask: int, loose: int) -> Decision:
         draft, lineup = self.draft, self.lineup

@@ -124,15 +124,12 @@ class PoolDraft:
         """Something of this step falls due; it may be within this step."""
         heappush(self._due, item)
 
-    def may_be_due(self, now_ms: Millis) -> bool:
-        """Whether it is worth asking `pop_due`."""
-        return (bool(self._due) and self._due[0][0] <= now_ms) or self.lineup.may_be_due(now_ms)
-
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing due by `now_ms`, of this step or of before."""
-        known_ms = self.lineup.next_due_ms()
-        if self._due and self._due[0][0] <= now_ms and (known_ms is None or self._due[0][0] < known_ms):
-            return heappop(self._due)
+        if self._due and self._due[0][0] <= now_ms:
+            known_ms = self.lineup.next_due_ms()
+            if known_ms is None or self._due[0][0] < known_ms:
+                return heappop(self._due)
         return self.lineup.pop_due(now_ms)
 
     def fleet(self) -> AbstractSet[str]:

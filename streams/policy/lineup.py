@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 from itertools import islice
@@ -26,7 +25,7 @@ from msgspec.json import encode
 
 from schemas.decision import Percentiles, SlotRow, TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import GATES, Millis, ReasonCode, Tier, to_millis
+from schemas.vocabulary import GATES, Dimension, Millis, ReasonCode, Tier, to_millis
 from streams.policy.catalog import PREMIUM_TIER
 from streams.policy.rulebook import Rulebook
 from streams.policy.rules import boundary, capability, context, floor
@@ -59,12 +58,10 @@ Due = tuple[Millis, str, str, int]
 class Shape:
     """Everything about a task that its verdicts depend on, apart from its EV and priority."""
 
-    __slots__ = ("bars", "groups", "open", "reserved", "sample")
+    __slots__ = ("bars", "groups", "open", "reserved")
 
-    def __init__(self, sample: TaskPending, verdicts: Verdicts, reserved: Verdicts) -> None:
-        #: Any task of this shape, to explain a refusal by.
-        self.sample = sample
-        self.bars = capability.bars(sample.requires)
+    def __init__(self, requires: Mapping[Dimension, int], verdicts: Verdicts, reserved: Verdicts) -> None:
+        self.bars = capability.bars(requires)
         #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
         self.open = verdicts
         self.reserved = reserved
@@ -72,20 +69,36 @@ class Shape:
         self.groups: dict[tuple[bool, bool], Group] = {}
 
 
+class Told:
+    """Those who were told one headline, longest waiting first; entries of others surface and go."""
+
+    __slots__ = ("line", "live")
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.line: list[tuple[Millis, str, Entry]] = []
+
+    def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:
+        """The first `count` that still wait and are not hidden."""
+        found: list[tuple[Millis, str, Entry]] = []
+        hidden: list[tuple[Millis, str, Entry]] = []
+        while self.line and len(found) < count:
+            item = heappop(self.line)
+            entry = item[2]
+            if found and found[-1][2] is entry:
+                # Told this, then something else, then this again.
+                continue
+            if entry.alive and entry.group is group and entry.row.standing.headline == headline:
+                (hidden if entry.taken else found).append(item)
+        for item in (*found, *hidden):
+            heappush(self.line, item)
+        return found
+
+
 class Group:
     """Waiting tasks with the same verdicts and the same lift."""
 
-    __slots__ = (
-        "_able",
-        "_alternatives",
-        "able_mask",
-        "by_headline",
-        "lifted",
-        "mask",
-        "premium_mask",
-        "queue",
-        "verdicts",
-    )
+    __slots__ = ("_able", "_alternatives", "able_mask", "lifted", "mask", "premium_mask", "queue", "told", "verdicts")
 
     def __init__(self, verdicts: Verdicts, ageing_ms: int, *, lifted: bool) -> None:
         self.verdicts = verdicts
@@ -96,10 +109,34 @@ class Group:
         #: The model could do the work, whether or not policy lets it.
         self.able_mask = sum(1 << i for i, gate in enumerate(verdicts) if gate not in _UNABLE)
         self.queue = AgeingQueue(ageing_ms)
-        #: Reason last announced -> those to whom it was announced, in the order of joining.
-        self.by_headline: dict[ReasonCode | None, dict[str, Entry]] = {}
+        #: Reason last announced -> those to whom it was announced.
+        self.told: dict[ReasonCode | None, Told] = {}
         self._alternatives: dict[tuple[int, int], Raw] = {}
         self._able: str | None = None
+
+    def tell(self, entry: Entry) -> None:
+        """The task was told the headline that its row has."""
+        headline = entry.row.standing.headline
+        told = self.told.get(headline)
+        if told is None:
+            told = self.told[headline] = Told()
+        told.live += 1
+        heappush(told.line, (entry.since_ms, entry.task_id, entry))
+
+    def untell(self, headline: ReasonCode | None) -> None:
+        """One of those told this headline left, or was told another."""
+        told = self.told[headline]
+        told.live -= 1
+        if not told.live:
+            del self.told[headline]
+
+    def stale(self, headline: ReasonCode, count: int) -> list[tuple[Millis, str, Entry]]:
+        """Up to `count` of those who were told something else than this, longest waiting first."""
+        found: list[tuple[Millis, str, Entry]] = []
+        for other, told in self.told.items():
+            if other != headline:
+                found += told.first(self, other, count)
+        return sorted(found)[:count]
 
     def able(self, models: tuple[str, ...]) -> str:
         """Admissible models by name."""
@@ -155,10 +192,10 @@ class LineUp:
         self.settled_mask: int | None = None
         self._hidden_tasks: list[Entry] = []
         self._hidden_in: dict[FreeSlots, None] = {}
-        #: By model: free slots in the order in which they became free; stale ones go when they surface.
-        self._lines: dict[str, deque[tuple[Millis, str]]] = {}
+        #: By model: free slots, free longest first; stale ones go when they surface.
+        self._lines: dict[str, list[tuple[Millis, str]]] = {}
         self._hidden_slots: set[str] = set()
-        self._parked_lines: list[tuple[deque[tuple[Millis, str]], tuple[Millis, str]]] = []
+        self._parked_lines: list[tuple[list[tuple[Millis, str]], tuple[Millis, str]]] = []
         self.due: list[Due] = []
         self.parked_due: list[Due] = []
         self._due_max = _DUE_MIN
@@ -255,7 +292,7 @@ class LineUp:
             "premium" if gate is None and cheaper and model.tier >= PREMIUM_TIER else gate
             for model, gate in zip(models, verdicts, strict=True)
         )
-        return Shape(task, tuple(verdicts), reserved)
+        return Shape(task.requires, tuple(verdicts), reserved)
 
     # Keeping in line with the rows.
 
@@ -282,11 +319,9 @@ class LineUp:
         before, after = entry.row.standing.headline, row.standing.headline
         entry.row = row
         if before != after:
-            by_headline = entry.group.by_headline
-            del by_headline[before][entry.task_id]
-            if not by_headline[before]:
-                del by_headline[before]
-            by_headline.setdefault(after, {})[entry.task_id] = entry
+            group: Group = entry.group
+            group.untell(before)
+            group.tell(entry)
 
     def _expect(self, row: TaskRow) -> None:
         """What will fall due for this task."""
@@ -320,15 +355,12 @@ class LineUp:
     def _join(self, entry: Entry) -> None:
         group: Group = entry.group
         group.queue.push(entry)
-        group.by_headline.setdefault(entry.row.standing.headline, {})[entry.task_id] = entry
+        group.tell(entry)
 
     def _leave(self, entry: Entry) -> None:
         group: Group = entry.group
         group.queue.remove(entry)
-        headline = entry.row.standing.headline
-        del group.by_headline[headline][entry.task_id]
-        if not group.by_headline[headline]:
-            del group.by_headline[headline]
+        group.untell(entry.row.standing.headline)
 
     def sync_slot(self, slot_id: str) -> None:
         """The slot's row changed."""
@@ -353,7 +385,7 @@ class LineUp:
             self.in_service[row.model] = self.in_service.get(row.model, 0) + 1
             if row.state == "free":
                 self.free_slots(row.model).add(slot_id, row.since_ms)
-                self._lines.setdefault(row.model, deque()).append((row.since_ms, slot_id))
+                heappush(self._lines.setdefault(row.model, []), (row.since_ms, slot_id))
                 if row.model in self.bit:
                     self.free_counts[self.bit[row.model]] += 1
         if row.state == "held" and row.lease_expires_at_ms is not None:
@@ -442,9 +474,12 @@ class LineUp:
         i = bisect_left(self._bands, entry.band + 1)
         return sum(self._band_counts[:i])
 
-    def may_be_due(self, now_ms: Millis) -> bool:
-        """Whether it is worth asking `pop_due`."""
-        return bool(self.due) and self.due[0][0] <= now_ms
+    def is_due(self, now_ms: Millis) -> bool:
+        """Whether something fell due by `now_ms`."""
+        if not self.due or self.due[0][0] > now_ms:
+            return False
+        due_ms = self.next_due_ms()
+        return due_ms is not None and due_ms <= now_ms
 
     def next_due_ms(self) -> Millis | None:
         """When the next thing falls due."""
@@ -456,8 +491,7 @@ class LineUp:
 
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing that fell due by `now_ms`, hidden until `release`."""
-        due_ms = self.next_due_ms()
-        if due_ms is None or due_ms > now_ms:
+        if not self.is_due(now_ms):
             return None
         item = heappop(self.due)
         self.parked_due.append(item)
@@ -501,9 +535,9 @@ class LineUp:
             since_ms, slot_id = line[0]
             row = self._slot_rows.get(slot_id)
             if row is None or row.state != "free" or row.since_ms != since_ms or row.retired or row.model != model:
-                line.popleft()
+                heappop(line)
             elif slot_id in self._hidden_slots:
-                self._parked_lines.append((line, line.popleft()))
+                self._parked_lines.append((line, heappop(line)))
             else:
                 return since_ms, slot_id
         return None
@@ -517,8 +551,8 @@ class LineUp:
             free.release()
         self._hidden_in.clear()
         self._hidden_slots.clear()
-        for line, place in reversed(self._parked_lines):
-            line.appendleft(place)
+        for line, place in self._parked_lines:
+            heappush(line, place)
         self._parked_lines.clear()
         for item in self.parked_due:
             heappush(self.due, item)

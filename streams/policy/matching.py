@@ -209,8 +209,7 @@ class Round:
             known = lineup.longest_free(lineup.models[bit])
             if known is None:
                 # What this step freed has been free for a shorter time than anything known.
-                fresh = self._fresh[bit][0]
-                known = (fresh[2], fresh[1])
+                known = min((since_ms, slot_id) for _, slot_id, since_ms in self._fresh[bit])
             if best is None or (*known, bit) < best:
                 best = (*known, bit)
         return lineup.models[best[2]] if best is not None else None

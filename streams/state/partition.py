@@ -31,6 +31,7 @@ class _Head(Struct, frozen=True, kw_only=True, tag="head"):
     positions: tuple[int, ...]
     controls: dict[str, int]
     counts: dict[str, int]
+    untold: tuple[str, ...]
 
 
 class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
@@ -73,6 +74,8 @@ class Partition:
         #: Offset of the last input handled, by input topic; -1: none yet.
         self.positions = [-1] * len(INPUT_TOPICS)
         self.pools: dict[str, Pool] = {}
+        #: Pools in which headlines changed for more tasks than one step announces.
+        self.untold: tuple[str, ...] = ()
         #: Control ids seen: id -> when.
         self.controls: dict[str, Millis] = {}
         #: What was ignored or counted since the beginning, by word.
@@ -120,6 +123,7 @@ class Partition:
             pool.cancels.pop(finished.task_id, None)
         for pool_name, task_id, at_ms in step.cancels:
             self.pool(pool_name).cancels[task_id] = at_ms
+        self.untold = step.untold
         for control_id, at_ms in step.controls:
             self.controls[control_id] = at_ms
         for word, count in step.counts.items():
@@ -144,6 +148,7 @@ class Partition:
             positions=tuple(self.positions),
             controls=dict(self.controls),
             counts=dict(self.counts),
+            untold=self.untold,
         )
         pools = [
             (
@@ -187,6 +192,7 @@ class Partition:
                     self.positions = list(head.positions)
                     self.controls = {key: Millis(at) for key, at in head.controls.items()}
                     self.counts = dict(head.counts)
+                    self.untold = head.untold
                 case _PoolHead() as row:
                     pool = self.pool(row.name)
                     pool.percentiles = row.percentiles

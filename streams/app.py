@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import quote
 
 import faust
 from aiokafka.partitioner import murmur2
@@ -68,6 +70,8 @@ class App(faust.App):
             await connection.start()
         # One row a slot and minute: far more than Faust expects to be on its way at once.
         self.producer.buffer.max_messages = CHANGELOG_RECORDS_MAX
+        # From the very beginning: a worker that is never given a partition must not wait for ever.
+        self.add_future(audit_delivery(self, self.settings.delivery_audit_s, self.settings.recovery_timeout_s))
 
     def _create_directories(self) -> None:
         """Tables live in memory and in their changelogs: there is nothing to keep in a directory."""
@@ -136,6 +140,8 @@ def _faust_app(settings: Settings) -> App:
         consumer_max_fetch_size=FETCH_BYTES_MAX,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.instance_id or None,
+        # Faust compares it with what the group remembers of a static member; nobody is ever sent there.
+        canonical_url=f"http://slotwise/{quote(settings.instance_id or uuid.uuid4().hex, safe='')}",
         producer_acks=-1,
         stream_recovery_delay=0.0,
         topic_partitions=settings.partitions,
@@ -233,8 +239,3 @@ def _add_life(app: App, broker: Broker, progress: ProgressGroup) -> None:
     )
     for signal, handler in signals:
         signal.connect(handler, weak=False)
-
-    async def audit() -> None:
-        await audit_delivery(app, app.settings.delivery_audit_s, app.settings.recovery_timeout_s)
-
-    app.task(audit)

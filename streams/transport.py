@@ -225,6 +225,11 @@ async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
         names: Names = app.names
         lanes: Lanes = app.lanes
         metrics.OLDEST_UNJOURNALED.set(lanes.unjournaled_s_max())
+        if (ended := _membership_ended(app)) is not None:
+            app.failed(
+                LaneError(f"The worker's membership in the group {app.conf.id} ended: {ended!r}. Start it again.")
+            )
+            return
         if app.rebalancing or app.should_stop:
             laneless_since_s = None
             continue
@@ -253,6 +258,17 @@ async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
         except Exception as error:  # noqa: BLE001 - the broker is away; the journal's age tells that too
             _log.debug("the delivery audit got no answer: %r", error)
             await app.sleep(AUDIT_ERROR_PAUSE_S)
+
+
+def _membership_ended(app: Any) -> BaseException | None:
+    """What ended aiokafka's group coordination, which it only logs: without it no partition would ever come."""
+    thread = app.consumer._thread  # noqa: SLF001 - as far inside as the rest of this module
+    coordinator = getattr(thread._consumer, "_coordinator", None)  # noqa: SLF001
+    task = getattr(coordinator, "_coordination_task", None)
+    if task is None or app.should_stop or not task.done() or task.cancelled():
+        return None
+    error: BaseException | None = task.exception()
+    return error
 
 
 def topic_index(names: Names, topic: str) -> int:

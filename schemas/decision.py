@@ -245,7 +245,9 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     controls: tuple[tuple[str, Millis], ...] = ()
     #: Cancels of tasks not seen yet: (pool, task_id, now_ms).
     cancels: tuple[tuple[str, str, Millis], ...] = ()
-    #: Pools in which more headlines changed than one step announces; the next step goes on.
+    #: Pools in which more headlines changed than could be told; a later step goes on.
     untold: tuple[str, ...] = ()
+    #: Where the pools that were told changed headlines stand in their allowance: (pool, used up to).
+    told: tuple[tuple[str, Millis], ...] = ()
     #: What was ignored or counted, by word: duplicates, stale frees, ...
     counts: dict[str, int] = {}

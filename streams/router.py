@@ -44,6 +44,8 @@ from streams.state.waiting import Entry
 _NAMESPACE: Final = hashlib.sha1(bytes.fromhex("97124e7c66b456fe92c958bfcfba1e4e"), usedforsecurity=False)
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _POSITION_EXACT_MAX: Final = 32
+#: Where nothing else comes, those left over are told in portions of so much allowance.
+_TELL_AGAIN_MS: Final = 1_000
 
 
 def accept_time(record_ms: int, previous_now_ms: Millis, clock_ms: int, ahead_ms_max: int) -> Millis:
@@ -145,7 +147,7 @@ class Router:
         """When the next thing falls due without any input."""
         due = [due_ms for lineup in self._lineups.values() if (due_ms := lineup.next_due_ms()) is not None]
         if self.state.untold:
-            due.append(self.state.now_ms)
+            due.append(Millis(self.state.now_ms + _TELL_AGAIN_MS))
         return min(due, default=None)
 
     def story(self, task_id: str) -> tuple[Moment, ...]:
@@ -334,6 +336,7 @@ class Router:
                 [(draft.pool.name, task_id, at_ms) for draft in drafts for task_id, at_ms in draft.cancels.items()]
             ),
             untold=tuple([draft.pool.name for draft in drafts if draft.untold]),
+            told=tuple([(draft.pool.name, draft.told_ms) for draft in drafts if draft.told_ms is not None]),
             counts=counts,
         )
 
@@ -456,18 +459,27 @@ class _Deciding:
         telling_mask = free_mask & lineup.tier_masks.get(PREMIUM_TIER, 0)
         if lineup.settled_mask == telling_mask:
             return
-        left = self.rulebook.policy.service.announcements_max
-        stale: list[tuple[Millis, str, Entry]] = []
-        for group in lineup.groups.values():
-            headline = group.headline(free_mask)
-            if len(group.told) > (headline in group.told):
-                # One more than may be told, to know whether some are left over.
-                stale += group.stale(headline, left + 1)
-        stale.sort()
+        service = self.rulebook.policy.service
+        each_ms = self.rulebook.announcement_ms
+        # The allowance is a bucket that fills with time; `told_ms` is the moment at which it was empty.
+        empty_ms = max(draft.pool.told_ms, self.now_ms - service.announcements_max * each_ms)
+        left = (self.now_ms - empty_ms) // each_ms
+        behind = [
+            (group, headline)
+            for group in lineup.groups.values()
+            if len(group.told) > ((headline := group.headline(free_mask)) in group.told)
+        ]
+        if not behind:
+            lineup.settled_mask = telling_mask
+            return
+        # One more than may be told, to know whether some are left over.
+        stale = sorted(found for group, headline in behind for found in group.stale(headline, left + 1))
         for _, _, entry in stale[:left]:
             yield self._waits(entry, free_mask, len(loose))
+        if stale and left:
+            draft.told_ms = Millis(empty_ms + min(left, len(stale)) * each_ms)
         draft.untold = len(stale) > left
-        lineup.settled_mask = None if stale else telling_mask
+        lineup.settled_mask = None
 
     def _waits(self, entry: Entry, free_mask: int, loose: int) -> Decision:
         draft, lineup = self.draft, self.lineup

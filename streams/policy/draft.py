@@ -52,8 +52,9 @@ class PoolDraft:
         #: The record that brought a task in this step: task id -> (topic, offset).
         self.origins: dict[str, tuple[int, int]] = {}
         self.counts: dict[str, int] = {}
-        #: Headlines changed for more tasks than one step announces.
+        #: Headlines changed for more tasks than could be told, and what telling used of the allowance.
         self.untold = False
+        self.told_ms: Millis | None = None
         self._fleet_changes = False
         self._due: list[Due] = []
 

@@ -25,8 +25,10 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     #: A waiting task gains one point of priority in this time.
     ageing_s_per_point: Seconds = 60.0
-    #: Most waits announced again in one step when their headline changes; the rest follow in the next.
+    #: Waits announced again because their headline changed: at most so many at once in a pool,
     announcements_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    #: and so many a second for long; the rest follow as this allows.
+    announcements_per_s: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 100.0
 
 
 class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +101,7 @@ class Rulebook:
         self.premium = next((model for model in catalog.model if model.tier == PREMIUM_TIER), None)
         self.ageing_ms = max(1, round(policy.service.ageing_s_per_point * 1000))
         self.recompute_ms = round(policy.ev.recompute_s * 1000)
+        self.announcement_ms = max(1, round(1000 / policy.service.announcements_per_s))
         self.back_off_ms = round(policy.attempts.back_off_s * 1000)
 
     def lease_ms(self, complexity: Complexity | None) -> Millis:

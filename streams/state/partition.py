@@ -38,6 +38,7 @@ class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
     name: str
     percentiles: Percentiles | None
     cancels: dict[str, int]
+    told_ms: int
     minutes: tuple[tuple[int, bytes], ...]
     model_busy: dict[str, tuple[list[int], list[int], int]]
 
@@ -124,6 +125,8 @@ class Partition:
         for pool_name, task_id, at_ms in step.cancels:
             self.pool(pool_name).cancels[task_id] = at_ms
         self.untold = step.untold
+        for pool_name, told_ms in step.told:
+            self.pool(pool_name).told_ms = told_ms
         for control_id, at_ms in step.controls:
             self.controls[control_id] = at_ms
         for word, count in step.counts.items():
@@ -156,6 +159,7 @@ class Partition:
                     name=pool.name,
                     percentiles=pool.percentiles,
                     cancels=dict(pool.cancels),
+                    told_ms=pool.told_ms,
                     minutes=tuple(pool.evs.dump()),
                     model_busy={model: curve.dump() for model, curve in pool.model_busy.items()},
                 ),
@@ -197,6 +201,7 @@ class Partition:
                     pool = self.pool(row.name)
                     pool.percentiles = row.percentiles
                     pool.cancels = {key: Millis(at) for key, at in row.cancels.items()}
+                    pool.told_ms = Millis(row.told_ms)
                     pool.evs.load(row.minutes)
                     pool.model_busy = {model: BusyCurve(*dump) for model, dump in row.model_busy.items()}
                 case _Slots() as part:

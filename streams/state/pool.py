@@ -28,6 +28,7 @@ class Pool:
         "percentiles",
         "slots",
         "tasks",
+        "told_ms",
     )
 
     def __init__(self, name: str, ev_window_ms: int) -> None:
@@ -43,6 +44,8 @@ class Pool:
         self.cancels: dict[str, Millis] = {}
         self.evs = EvWindow(ev_window_ms)
         self.percentiles: Percentiles | None = None
+        #: The allowance of repeated announcements is used up to here; it grows with time.
+        self.told_ms = Millis(0)
         #: Busy time per slot and per model; `model_slots` counts the slots behind a model's curve.
         self.busy: dict[str, BusyCurve] = {}
         self.model_busy: dict[str, BusyCurve] = {}

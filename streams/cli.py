@@ -8,11 +8,11 @@ them, so that `--help` is there at once.
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import inspect
 import os
 import signal
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -52,11 +52,13 @@ CODES: Final = {
     "EmbeddedError": UNREACHABLE,
     "SendError": UNREACHABLE,
     "PageError": UNREACHABLE,
+    "PortError": UNREACHABLE,
     "KafkaError": UNREACHABLE,
     "OperationalError": UNREACHABLE,
 }
-#: Causes that make any of them a matter of reach.
-UNREACHABLE_CAUSES: Final = {"KafkaError", "KafkaConnectionError", "OperationalError", "OSError", "ConnectionTimeout"}
+#: Errors that say either "is wrong" or "does not answer", and what they were raised for in the second case.
+ABOUT_SERVERS: Final = {"TopicsError", "DatabaseError"}
+NO_ANSWER: Final = {"KafkaError", "OperationalError", "OSError"}
 
 app = typer.Typer(name="slotwise", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 topics_app = typer.Typer(help="Create, list and check the topics of an installation.")
@@ -66,14 +68,18 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(db_app, name="db")
 app.add_typer(tables_app, name="tables")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 class PageError(Exception):
     """A page of the worker does not answer; the message says which."""
+
+
+class PortError(Exception):
+    """Another program listens where we would; the message says where."""
 
 
 class BrokerChoice(StrEnum):
@@ -204,7 +210,9 @@ def up(
         idle_s_max=timeout_s,
         web_port=settings.web_port if settings.web_port != Settings().web_port else None,
     )
-    result = run(settings, options, screen=err if as_json else out, errors=err)
+    # Not our usual consoles, which never break a line: a board has to fit.
+    screen = Console(stderr=as_json, highlight=False)
+    result = run(settings, options, screen=screen, errors=err)
     if as_json:
         _print_json(result)
     elif result is not None:
@@ -217,8 +225,11 @@ def up(
 @takes(*EVERYTHING)
 def worker(settings: Settings, *, as_json: Json = False) -> None:
     """Route tasks: take partitions of the input topics and decide, until SIGTERM. Start as many as you like."""
+    from streams.topics import check_topics  # noqa: PLC0415 - brings the Kafka client along
     from streams.worker import run  # noqa: PLC0415 - brings Faust along
 
+    _require_port(settings)
+    check_topics(settings)
     raise typer.Exit(run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json)))
 
 
@@ -226,9 +237,12 @@ def worker(settings: Settings, *, as_json: Json = False) -> None:
 @takes(*EVERYTHING)
 def sink(settings: Settings, *, as_json: Json = False) -> None:
     """Write the journal to Postgres, until SIGTERM. A second one takes over when the first ends."""
-    from streams.sinks.runner import run  # noqa: PLC0415 - brings the database driver along
+    from streams.sinks.database import Timeouts, connect  # noqa: PLC0415 - brings the database driver along
+    from streams.sinks.runner import run  # noqa: PLC0415
     from streams.topics import check_topics  # noqa: PLC0415
 
+    # Later outages are waited out; one at the start is more likely a wrong address.
+    connect(settings.database, Timeouts.of(settings)).close()
     check_topics(settings)
     run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
 
@@ -331,6 +345,8 @@ def send(
     from streams.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
+    if file != "-":
+        Path(file).open("rb").close()  # before anything else: this is the likelier mistake
     check_topics(settings)
     what: Kind = kind.value
     with _busy(f"Sending {what}s", quiet=as_json) as progress:
@@ -511,6 +527,19 @@ def _page(settings: Settings, path: str) -> Any:
         ) from None
 
 
+def _require_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.web_host, settings.web_port))
+        except OSError as error:
+            where = f"{settings.web_host}:{settings.web_port}"
+            raise PortError(
+                f"The worker's pages cannot listen on {where} ({error.strerror}): end what listens there, or choose "
+                "another port with SLOTWISE_WEB_PORT (0: any free one)."
+            ) from error
+
+
 def _cell(value: Any) -> Text:
     return Text(f"{value:.3f}" if isinstance(value, float) else str(value))
 
@@ -528,19 +557,20 @@ def code_of(error: BaseException) -> int | None:
     """Find the exit code of an error that we know; None: a bug of ours, to be shown whole."""
     if hasattr(error, "format_message"):  # the command line itself is wrong
         return MISTAKE
-    known = next((CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in CODES), None)
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    known = next((CODES[kind] for kind in kinds if kind in CODES), None)
     if known is None:
         return MISTAKE if isinstance(error, OSError) else None
-    causes = {kind.__name__ for kind in type(error.__cause__).__mro__}
-    return UNREACHABLE if causes & UNREACHABLE_CAUSES else known
+    cause = {kind.__name__ for kind in type(error.__cause__ or error.__context__).__mro__}
+    return UNREACHABLE if ABOUT_SERVERS.intersection(kinds) and cause & NO_ANSWER else known
 
 
 def sentence_of(error: BaseException) -> str:
     """Say what an error means for the person who gave the command."""
     if hasattr(error, "format_message"):
         return str(error.format_message())
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"A port is in use ({error}): end the other program or choose another port."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be read or written: {error.strerror}."
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -560,7 +590,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "--json" in words:
             typer.echo(msgspec.json.encode({"error": sentence_of(error), "exit_code": code}).decode(), err=True)
         else:
-            err.print(Text(sentence_of(error)), soft_wrap=True)
+            err.print(Text(sentence_of(error)))
     sys.exit(code or 0)
 
 

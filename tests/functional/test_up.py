@@ -1,0 +1,137 @@
+"""`slotwise up`: one command starts everything, one key ends everything, and what dies in between comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.functional.commands import Up, runs, slotwise, until
+
+TASK = '{"task_id":"%s","pool":"main","title":"Fix typo in README","requires":{"coding":4}}'
+
+
+def decided(up: Up, task_id: str) -> list[dict[str, object]]:
+    """Ask the audit of an installation what was decided about a task."""
+    found: list[dict[str, object]] = json.loads(up.command("explain", task_id, "--json").stdout)
+    return found
+
+
+def send(up: Up, task_id: str) -> None:
+    """Send one task."""
+    sent = up.command("send", "task", "--now", "-", stdin=TASK % task_id)
+    assert sent.returncode == 0, sent.stderr
+
+
+def test_a_bounded_run_of_the_sample_ends_with_numbers_that_agree(data_dir: Path) -> None:
+    """Inputs, steps, decisions, audit rows, published records and dead letters tell the same story."""
+    ran = slotwise(
+        "up", "--sample", "--tasks", "200", "--until-idle", "--json", "--data-dir", str(data_dir), "--timeout-s", "80"
+    )
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert result["agree"], result["disagreements"]
+    assert result["inputs"]["task.pending"] == result["inputs_handled"]["task.pending"] == 200
+    assert result["audit_rows"] == result["decisions_total"] > 0
+    assert result["audit_steps"] == result["steps"] > 0
+    assert result["published"]["task.routed"] >= result["decisions"]["routed"] >= 200
+    assert result["dead_letters"]["topics"] >= result["dead_letters"]["journal"]
+    assert result["work"]["success"] + result["dead_letters"]["journal"] == 200
+    assert result["tasks"]["waiting"] == result["tasks"]["running"] == 0
+    assert set(result["tiers"]) == {"1", "2", "3"}
+    assert result["waits"]["p50_s"] <= result["waits"]["p95_s"] <= result["waits"]["max_s"]
+    assert not (data_dir / "up.json").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_every_process_in_good_order(data_dir: Path, how: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end all parts, remove up.json, and are no failure."""
+    with Up(data_dir) as up:
+        pids = up.at.pids
+        assert set(pids) == {"up", "broker", "database", "sink", "worker"}
+        assert all(map(runs, pids.values()))
+        up.process.send_signal(how)
+        assert up.process.wait(60) == 0, up.output.read_text()
+    assert not any(map(runs, pids.values()))
+    assert not (data_dir / "up.json").exists()
+
+
+def test_nothing_is_left_running_when_up_is_killed(data_dir: Path) -> None:
+    """Even `kill -9` of the one process that watches takes all parts along, and the directory can be used again."""
+    with Up(data_dir) as up:
+        pids = up.at.pids
+        up.process.kill()
+        up.process.wait()
+        until(lambda: not any(map(runs, pids.values())), "the end of all parts")
+    with Up(data_dir) as again:
+        assert again.at.pids["worker"] not in pids.values()
+
+
+def test_two_installations_do_not_see_each_other(installation: Up, data_dir: Path) -> None:
+    """Side by side, each has its own broker, database and pages; a task of one is unknown to the other."""
+    with Up(data_dir) as other:
+        assert not set(other.at.pids.values()) & set(installation.at.pids.values())
+        send(installation, "only-here")
+        send(other, "only-there")
+        until(lambda: decided(installation, "only-here") and decided(other, "only-there"), "both decisions")
+        assert not decided(installation, "only-there")
+        assert not decided(other, "only-here")
+
+
+@pytest.mark.parametrize("part", ["worker", "sink"])
+def test_a_part_that_is_killed_is_started_again(installation: Up, part: str) -> None:
+    """The part has a new process, up.json names it, and tasks are decided and recorded as before."""
+    before = installation.at.pids[part]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: (found := installation.file()) and found.pids.get(part, before) != before, f"a new {part}")
+    send(installation, f"after-{part}")
+    until(lambda: decided(installation, f"after-{part}"), "a decision")
+
+
+def test_a_broker_that_forgets_takes_its_life_along_and_the_audit_stays(data_dir: Path) -> None:
+    """When the in-memory broker is killed everything starts anew, and the audit of before is still there, untouched."""
+    with Up(data_dir) as up:
+        send(up, "before")
+        until(lambda: decided(up, "before"), "a decision")
+        before = up.at
+        os.kill(before.pids["broker"], signal.SIGKILL)
+        until(lambda: (found := up.file()) and found.pids["broker"] != before.pids["broker"], "a new life")
+        send(up, "after")
+        until(lambda: decided(up, "after"), "a decision in the new life")
+        assert decided(up, "before")
+        with psycopg.connect(up.at.database) as audit:
+            lives = audit.execute("SELECT count(DISTINCT journal) FROM v_journal_steps").fetchone()
+        assert lives == (2,)
+
+
+def test_a_directory_in_use_is_refused_in_one_sentence(installation: Up) -> None:
+    """A second `up` on one directory says so, and does not disturb the first."""
+    second = installation.command("up")
+    assert second.returncode == 2
+    assert second.stderr.count("\n") == 1
+    assert "is running on" in second.stderr
+    assert installation.at.pids
+
+
+def test_a_port_in_use_is_told_in_one_sentence_and_nothing_stays(installation: Up) -> None:
+    """A worker that cannot have its port ends the start, and what had been started before it."""
+    port = installation.at.web.rpartition(":")[2]
+    with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory:
+        refused = slotwise("up", "--data-dir", directory, "--web-port", port)
+        assert refused.returncode == 3
+        assert refused.stderr.splitlines()[-1].startswith(f"The worker cannot listen on port {port}")
+        assert not (Path(directory) / "up.json").exists()
+
+
+def test_the_password_of_the_database_is_for_its_owner(installation: Up) -> None:
+    """up.json is readable by its owner only, and no part shows the password on its command line."""
+    assert (installation.directory / "up.json").stat().st_mode & 0o077 == 0
+    password = installation.at.database.partition("postgres:")[2].partition("@")[0]
+    assert password
+    for pid in installation.at.pids.values():
+        assert password not in Path(f"/proc/{pid}/cmdline").read_text()

@@ -472,14 +472,17 @@ class _Deciding:
         if not behind:
             lineup.settled_mask = telling_mask
             return
+        lineup.settled_mask = None
+        if not left:
+            draft.untold = True
+            return
         # One more than may be told, to know whether some are left over.
         stale = sorted(found for group, headline in behind for found in group.stale(headline, left + 1))
         for _, _, entry in stale[:left]:
             yield self._waits(entry, free_mask, len(loose))
-        if stale and left:
+        if stale:
             draft.told_ms = Millis(empty_ms + min(left, len(stale)) * each_ms)
         draft.untold = len(stale) > left
-        lineup.settled_mask = None
 
     def _waits(self, entry: Entry, free_mask: int, loose: int) -> Decision:
         draft, lineup = self.draft, self.lineup

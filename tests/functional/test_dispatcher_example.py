@@ -1,0 +1,47 @@
+"""The dispatcher of the documentation does what its page says, on a running installation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.functional.commands import environment, until
+
+if TYPE_CHECKING:
+    from tests.functional.commands import Up
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "dispatcher.py"
+
+
+def test_the_example_works_off_what_is_routed_to_its_slot(installation: Up, tmp_path: Path) -> None:
+    """Three tasks, one slot: each is routed to it in turn, done once, and its end is in the audit."""
+    output = tmp_path / "dispatcher.log"
+    with output.open("wb") as log:
+        dispatcher = subprocess.Popen(
+            [sys.executable, str(EXAMPLE), installation.at.broker], stdout=log, stderr=log, env=environment()
+        )
+    try:
+        tasks = "\n".join(f'{{"task_id":"example-{n}","pool":"main","title":"Fix typo"}}' for n in range(3))
+        assert installation.command("send", "task", "--now", "-", stdin=tasks).returncode == 0
+
+        def done() -> list[str]:
+            told = [json.loads(installation.command("explain", f"example-{n}", "--json").stdout) for n in range(3)]
+            return [one[-1]["task_id"] for one in told if one and (one[-1]["work"] or {}).get("status") == "success"]
+
+        until(lambda: dispatcher.poll() is not None or len(done()) == 3, "the end of all three")
+        assert dispatcher.poll() is None, output.read_text()
+        lines = [line.partition(" ")[0] for line in output.read_text().splitlines()]
+        assert sorted(line for line in lines if line.startswith("example-")) == ["example-0", "example-1", "example-2"]
+    finally:
+        dispatcher.kill()
+        dispatcher.wait()
+
+
+def test_the_example_is_as_short_as_it_says() -> None:
+    """Twenty lines and the imports: what is longer is not read."""
+    lines = [line.strip() for line in EXAMPLE.read_text().splitlines()]
+    code = [line for line in lines if line and not line.startswith(("#", '"""', "import ", "from "))]
+    assert len(code) <= 20

@@ -1,0 +1,53 @@
+"""`slotwise explain` and `tables show`: what was decided is told from Postgres, what is known from the worker."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.functional.commands import until
+
+if TYPE_CHECKING:
+    from tests.functional.commands import Up
+
+
+def test_a_typo_fix_is_explained_with_every_model_of_the_fleet(installation: Up) -> None:
+    """The table names the slot, the reason, and why each other model did not get the task."""
+    slots = "\n".join(
+        f'{{"slot_id":"explain-{model}","pool":"explain","model":"{model}"}}' for model in ("opus", "haiku", "glm")
+    )
+    assert installation.command("send", "slot", "--now", "-", stdin=slots).returncode == 0
+    task = '{"task_id":"explain-1","pool":"explain","title":"Fix typo in README","requires":{"coding":4},"ev":3.2}'
+    assert installation.command("send", "task", "--now", "-", stdin=task).returncode == 0
+    until(lambda: installation.command("explain", "explain-1").returncode == 0, "the decision in Postgres")
+
+    shown = installation.command("explain", "explain-1").stdout
+    for part in ("explain-haiku", "routed", "opus", "glm", "capability", "chosen"):
+        assert part in shown
+
+    (told,) = json.loads(installation.command("explain", "explain-1", "--json").stdout)
+    assert (told["outcome"], told["chosen_slot_id"], told["tier"]) == ("routed", "explain-haiku", 1)
+    verdicts = {one["model"]: one["gate"] for one in told["alternatives"]}
+    assert verdicts["haiku"] == "chosen"
+    assert verdicts["glm"] == "capability"
+    assert set(verdicts) == {"opus", "haiku", "glm"}
+
+
+def test_a_task_that_nobody_sent_is_said_to_be_unknown(installation: Up) -> None:
+    """No decision is an answer too, and no success."""
+    found = installation.command("explain", "never-sent")
+    assert found.returncode == 1
+    assert found.stderr == "No decision about never-sent stands in the audit: it was never sent, or not decided yet.\n"
+    assert installation.command("explain", "never-sent", "--json").stdout.strip() == "[]"
+
+
+def test_the_worker_shows_what_its_tables_hold(installation: Up) -> None:
+    """The percentiles of a pool appear in its worker's table once there are samples."""
+    tasks = "\n".join(f'{{"task_id":"tables-{n}","pool":"tables","ev":{n}}}' for n in range(8))
+    assert installation.command("send", "task", "--now", "-", stdin=tasks).returncode == 0
+
+    def shown() -> bool:
+        return "tables" in installation.command("tables", "show", "ev_percentiles").stdout
+
+    until(shown, "the pool in the table")
+    assert json.loads(installation.command("tables", "show", "ev_percentiles", "--json").stdout)

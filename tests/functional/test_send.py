@@ -1,0 +1,94 @@
+"""`slotwise send`: lines become records under the right key and partition; bad lines are told, and not sent."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from aiokafka.partitioner import murmur2
+from kafka import KafkaConsumer, TopicPartition
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kafka.consumer.fetcher import ConsumerRecord
+
+    from tests.functional.commands import Up
+
+PARTITIONS = 8
+AT = "2026-11-21T10:00:00.000Z"
+
+
+def records(up: Up, topic: str, wanted: str) -> list[ConsumerRecord]:
+    """Read the records of a topic whose value has a text in it."""
+    consumer = KafkaConsumer(bootstrap_servers=up.at.broker, group_id=None, auto_offset_reset="earliest")
+    try:
+        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        found = []
+        while any(consumer.position(where) < end for where, end in ends.items()):
+            for batch in consumer.poll(timeout_ms=200).values():
+                found += [record for record in batch if wanted.encode() in record.value]
+        return found
+    finally:
+        consumer.close()
+
+
+def test_a_task_goes_where_the_default_partitioner_puts_its_pool(installation: Up, tmp_path: Path) -> None:
+    """Key, partition and CloudEvents headers are those of the wire contract; the value is the line as it was."""
+    file = tmp_path / "tasks.jsonl"
+    lines = [f'{{"task_id":"spread-{n}","pool":"pool-{n}","at":"{AT}","mine":[1, 2]}}' for n in range(20)]
+    file.write_text("\n".join([*lines, "", ""]))
+    sent = installation.command("send", "task", str(file), "--json")
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout) == {
+        "topic": "task.pending", "lines": 20, "sent": 20, "records": 20, "refused": 0, "refusals": []
+    }  # fmt: skip
+    found = records(installation, "task.pending", '"spread-')
+    assert sorted(record.value.decode() for record in found) == sorted(lines)
+    for record in found:
+        pool = json.loads(record.value)["pool"].encode()
+        assert record.key == pool
+        assert record.partition == (murmur2(pool) & 0x7FFFFFFF) % PARTITIONS
+        assert dict(record.headers)["ce_type"] == b"slotwise.task.pending.v1"
+
+
+def test_lines_that_would_be_refused_are_told_and_the_others_sent(installation: Up) -> None:
+    """Each bad line has its number and its reason, and the exit code says that not all is well."""
+    lines = ['{"task_id":"good-1","pool":"send-mixed"}', "rubbish", '{"task_id":"bad id","pool":"send-mixed"}', "[]"]
+    sent = installation.command("send", "task", "--now", "-", "--json", stdin="\n".join(lines))
+    assert sent.returncode == 1
+    told = json.loads(sent.stdout)
+    assert (told["sent"], told["refused"]) == (1, 3)
+    assert [refusal["line"] for refusal in told["refusals"]] == [2, 3, 4]
+    assert "task_id" in told["refusals"][1]["reason"]
+    assert len(records(installation, "task.pending", "send-mixed")) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "want_partitions"),
+    [
+        pytest.param(
+            '{"kind":"model.drained","control_id":"%s","at":"%s","by":"ops","model":"none-such"}', 8, id="all"
+        ),
+        pytest.param(
+            '{"kind":"slot.retired","control_id":"%s","at":"%s","by":"ops","pool":"send-one","slot_id":"s"}',
+            1,
+            id="one",
+        ),
+    ],
+)
+def test_an_operator_event_reaches_every_partition_that_it_concerns(
+    installation: Up, event: str, want_partitions: int
+) -> None:
+    """With a pool it is keyed by it; without, the same record stands on every partition, without a key."""
+    control_id = f"send-control-{want_partitions}"
+    sent = installation.command("send", "control", "-", "--json", stdin=event % (control_id, AT))
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["records"] == want_partitions
+    found = records(installation, "fleet.control", control_id)
+    assert len({record.partition for record in found}) == len(found) == want_partitions
+    assert {record.key for record in found} == ({None} if want_partitions == PARTITIONS else {b"send-one"})

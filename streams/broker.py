@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
 
     from aiokafka.structs import ConsumerRecord, RecordMetadata
 
+    from schemas.codec import Record
     from streams.settings import Settings
 
 #: A request that takes longer has failed; the caller tries again.
@@ -78,6 +79,22 @@ class Broker:
         sent: Awaitable[RecordMetadata] = await _started(self._outputs).send(
             topic, value, key=key, partition=partition, headers=list(headers), timestamp_ms=timestamp_ms
         )
+        return sent
+
+    async def send_all(self, topic: str, partition: int, records: Iterable[Record]) -> list[Awaitable[RecordMetadata]]:
+        """Hand over many records of one partition in order; a batch costs a fraction of its records sent alone."""
+        producer = _started(self._outputs)
+        sent: list[Awaitable[RecordMetadata]] = []
+        batch = producer.create_batch()
+        for record in records:
+            fields = {"timestamp": None, "key": record.key, "value": record.value, "headers": list(record.headers)}
+            if batch.append(**fields) is None:
+                sent.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                # The first record of a batch always fits.
+                batch.append(**fields)
+        if batch.record_count():
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
         return sent
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:

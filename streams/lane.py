@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
@@ -590,8 +590,9 @@ class Lane:
         metrics.EVENT_TO_DECISION_SECONDS.observe(max(0, self._out.clock.now_ms() - step.inputs[0].now_ms) / 1000)
         for one in step.rejected:
             metrics.DEAD_LETTERS.labels(INPUT_TOPICS[one.topic]).inc()
-        for decision in step.decisions:
-            metrics.DECISIONS.labels(decision.outcome, decision.reason_code, metrics.pool_label(decision.pool)).inc()
+        decided = Counter((one.outcome, one.reason_code, metrics.pool_label(one.pool)) for one in step.decisions)
+        for labels, count in decided.items():
+            metrics.DECISIONS.labels(*labels).inc(count)
         for what, count in step.counts.items():
             metrics.COUNTED.labels(what).inc(count)
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import Awaitable, Iterator
+from collections import Counter, deque
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
@@ -57,8 +58,8 @@ class Outgoing(NamedTuple):
 class Outputs(Protocol):
     """Where the records go."""
 
-    async def send(self, outgoing: Outgoing) -> Awaitable[object]:
-        """Hand over in order; what comes back is done when the record is durable."""
+    async def send(self, outgoing: Sequence[Outgoing]) -> Sequence[Awaitable[object]]:
+        """Hand over, in order within a topic; what comes back is done when all of them are durable."""
 
 
 class Progress(Protocol):
@@ -78,6 +79,13 @@ class _Told(Struct, frozen=True):
 
 
 _ALTERNATIVES = msgspec.json.Decoder(dict[str, _Told])
+#: Decisions of one step share their moments, and those of one shape their alternatives.
+_moment = lru_cache(maxsize=4096)(from_millis)
+
+
+@lru_cache(maxsize=1024)
+def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
+    return {model: told.gate for model, told in _ALTERNATIVES.decode(alternatives).items()}
 
 
 class _DeadTask(Struct, frozen=True):
@@ -180,43 +188,41 @@ class Publisher:
         async with aclosing(self._journal.read(mark.offset, until)) as runs:
             async for run in runs:
                 self._lag.set(until - run[0].offset)
-                sent: list[Awaitable[object]] = []
+                outgoing: list[Outgoing] = []
                 for entry in run:
                     step = decode_step(entry.value)
-                    if step.seq != seq:
-                        continue
-                    seq += 1
-                    await self._send(step, sent)
-                await self._settle(sent, Mark(run[-1].offset + 1, seq))
+                    if step.seq == seq:
+                        seq += 1
+                        outgoing.extend(records(step))
+                await self._send(outgoing, Mark(run[-1].offset + 1, seq))
                 await self._maybe_commit(at_once=False)
         if until > mark.offset:
             self._done = Mark(until, seq)
 
     async def _send_offered(self) -> None:
-        done = self._done
-        sent: list[Awaitable[object]] = []
-        while self._steps and len(sent) < SENT_MAX:
-            offset, step = self._steps[0]
-            await self._send(step, sent)
-            # Taken away only now: after a failure the journal is read up to what is still offered.
+        outgoing: list[Outgoing] = []
+        taken = 0
+        for _, step in self._steps:
+            if len(outgoing) >= SENT_MAX:
+                break
+            outgoing.extend(records(step))
+            taken += 1
+        offset, step = self._steps[taken - 1]
+        await self._send(outgoing, Mark(offset + 1, step.seq + 1))
+        # Taken away only now: after a failure the journal is read up to what is still offered.
+        for _ in range(taken):
             self._steps.popleft()
-            self._fed = offset + 1
-            done = Mark(offset + 1, step.seq + 1)
-            self._room.set()
+        self._fed = offset + 1
+        self._room.set()
         self._lag.set(len(self._steps))
-        if done is not None:
-            await self._settle(sent, done)
 
-    async def _send(self, step: Step, sent: list[Awaitable[object]]) -> None:
-        for outgoing in records(step):
-            sent.append(await self._outputs.send(outgoing))
-            metrics.PUBLISHED.labels(outgoing.topic).inc()
-
-    async def _settle(self, sent: list[Awaitable[object]], done: Mark) -> None:
-        """Wait for all acknowledgements; the first failure is raised after the last has come."""
-        for result in await asyncio.gather(*sent, return_exceptions=True):
+    async def _send(self, outgoing: Sequence[Outgoing], done: Mark) -> None:
+        """Send and wait for all acknowledgements; the first failure is raised after the last has come."""
+        for result in await asyncio.gather(*await self._outputs.send(outgoing), return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
+        for topic, count in Counter(one.topic for one in outgoing).items():
+            metrics.PUBLISHED.labels(topic).inc(count)
         self._done = done
 
     async def _maybe_commit(self, *, at_once: bool) -> None:
@@ -293,11 +299,11 @@ def _routed(decision: Decision, step: Step) -> TaskRouted:
         model=decision.chosen_model or "",
         tier=decision.tier or 1,
         lease=decision.lease or 0,
-        lease_expires_at=from_millis(Millis(0) if lease_expires_at_ms is None else lease_expires_at_ms),
+        lease_expires_at=_moment(Millis(0) if lease_expires_at_ms is None else lease_expires_at_ms),
         max_tokens=decision.max_tokens or 0,
         reason=decision.reason,
         attempt=decision.attempt,
-        decided_at=from_millis(decision.decided_at_ms),
+        decided_at=_moment(decision.decided_at_ms),
         mode=step.mode,
         policy=step.policy,
         catalog=step.catalog,
@@ -305,16 +311,15 @@ def _routed(decision: Decision, step: Step) -> TaskRouted:
 
 
 def _await_slot(decision: Decision, step: Step) -> TaskAwaitSlot:
-    told = _ALTERNATIVES.decode(decision.alternatives)
     return TaskAwaitSlot(
         decision_id=decision.decision_id,
         task_id=decision.task_id,
         pool=decision.pool,
         reason_code=decision.reason_code,
         reason=decision.reason,
-        verdicts={model: one.gate for model, one in told.items()},
-        waiting_since=from_millis(decision.waiting_since_ms),
-        decided_at=from_millis(decision.decided_at_ms),
+        verdicts=_verdicts(bytes(decision.alternatives)),
+        waiting_since=_moment(decision.waiting_since_ms),
+        decided_at=_moment(decision.decided_at_ms),
         mode=step.mode,
         position=decision.position,
     )
@@ -328,12 +333,15 @@ class KafkaOutputs:
         self._names = names
         self._partition = partition
 
-    async def send(self, outgoing: Outgoing) -> Awaitable[object]:
+    async def send(self, outgoing: Sequence[Outgoing]) -> Sequence[Awaitable[object]]:
         """Hand over to the producer, which keeps the order within a partition."""
-        record = outgoing.record
-        return await self._broker.send(
-            self._names.of(outgoing.topic), self._partition, record.value, key=record.key, headers=record.headers
-        )
+        by_topic: dict[str, list[Record]] = {}
+        for one in outgoing:
+            by_topic.setdefault(one.topic, []).append(one.record)
+        sent: list[Awaitable[object]] = []
+        for topic, those in by_topic.items():
+            sent += await self._broker.send_all(self._names.of(topic), self._partition, those)
+        return sent
 
 
 class ProgressGroup:

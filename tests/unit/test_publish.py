@@ -153,6 +153,7 @@ def test_a_task_given_up_is_a_dead_letter_with_its_story() -> None:
     """Beside the decision that says so."""
     row = TaskRow(
         task=TaskPending(task_id="t-1", pool="main", at="2026-11-21T10:00:00.000Z"),
+        at_ms=Millis(START_MS),
         standing=Standing(
             state="running",
             attempt=3,

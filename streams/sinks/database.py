@@ -67,6 +67,7 @@ def parameters(dsn: str, timeouts: Timeouts, application: str) -> dict[str, str]
         "keepalives_interval": "1",
         "keepalives_count": "3",
         "application_name": application,
+        "client_encoding": "utf8",
         **given,
     }
 

@@ -325,26 +325,34 @@ class Follower:
                 await self._records.idle(POLL_S)
                 return
 
-        # 2. Take what is there, the next number of each partition only, and write in batches of bounded size.
-        records = await self._records.fetch(POLL_S)
+        # 2. Take what is there, the next number of each partition only, and write in batches of bounded size; while
+        #    one batch is written, the next one is read.
         batch: list[Journaled] = []
         rows, yield_at = 0, YIELD_ROWS
-        for record in records:
-            journaled = self._take(record)
-            if journaled is None:
-                continue
-            batch.append(journaled)
-            rows += 1 + len(journaled.step.decisions) + len(journaled.step.work)
-            if rows >= self._rows_max:
+        writing: asyncio.Task[None] | None = None
+        try:
+            for record in await self._records.fetch(POLL_S):
+                journaled = self._take(record)
+                if journaled is None:
+                    continue
+                batch.append(journaled)
+                rows += 1 + len(journaled.step.decisions) + len(journaled.step.work)
+                if rows >= self._rows_max:
+                    if writing is not None:
+                        await writing
+                    if stop.is_set():
+                        return
+                    writing = asyncio.create_task(self._write(batch))
+                    batch, rows, yield_at = [], 0, YIELD_ROWS
+                elif rows >= yield_at:
+                    await asyncio.sleep(0)
+                    yield_at = rows + YIELD_ROWS
+            if writing is not None:
+                await writing
+            if batch:
                 await self._write(batch)
-                batch, rows, yield_at = [], 0, YIELD_ROWS
-                if stop.is_set():
-                    return
-            elif rows >= yield_at:
-                await asyncio.sleep(0)
-                yield_at = rows + YIELD_ROWS
-        if batch:
-            await self._write(batch)
+        finally:
+            await _end(writing)
 
         # 3. Say how far behind that leaves us.
         for partition, cursor in self._cursors.items():
@@ -475,3 +483,11 @@ class Follower:
         if self._trouble is not None:
             _log.warning("%s: back after %.1f s", self._name, (self._clock.now_ms() - self._trouble_since_ms) / 1000)
             self._trouble = None
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    """See a task to its end that nobody waits for any more; what it failed with was told, or is overtaken."""
+    if task is None or task.done():
+        return
+    task.cancel()
+    await asyncio.wait([task])

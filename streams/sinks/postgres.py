@@ -12,6 +12,8 @@ import asyncio
 import logging
 import random
 import time
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
@@ -84,7 +86,7 @@ class PostgresStore:
             _log.error(
                 "%s: an id stands twice in steps %s (%s); the first row of it is kept", self._name, _range(steps), error
             )
-            await self._guarded(lambda connection: self._insert(connection, steps))
+            await self._guarded(lambda connection: self._copy_singly(connection, steps))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -122,23 +124,30 @@ class PostgresStore:
     async def _copy(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
         await self._make_days(connection, steps)
         async with connection.transaction(), connection.cursor() as cursor:
-            await _copy(cursor, "copy_steps", (rows.step_row(self._journal, one) for one in steps))
+            await _copy(cursor, "copy_steps", (rows.step_line(self._journal, one) for one in steps))
             if any(one.step.decisions for one in steps):
                 await _copy(cursor, "copy_decisions", self._decisions(steps))
             if any(one.step.work for one in steps):
                 await _copy(cursor, "copy_outcomes", self._outcomes(steps))
 
-    async def _insert(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
+    async def _copy_singly(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
+        """Row by row, leaving out those that are there: slow, for a batch in which something is double."""
         async with connection.transaction(), connection.cursor() as cursor:
-            await _copy(cursor, "copy_steps", (rows.step_row(self._journal, one) for one in steps))
-            await cursor.executemany(QUERIES["insert_decision"], list(self._decisions(steps)))
-            await cursor.executemany(QUERIES["insert_outcome"], list(self._outcomes(steps)))
+            await _copy(cursor, "copy_steps", (rows.step_line(self._journal, one) for one in steps))
+            for query, lines in (
+                ("copy_decisions", self._decisions(steps)),
+                ("copy_outcomes", self._outcomes(steps)),
+            ):
+                for line in lines:
+                    with suppress(errors.UniqueViolation):
+                        async with connection.transaction():
+                            await _copy(cursor, query, [line])
 
-    def _decisions(self, steps: Iterable[Journaled]) -> Iterable[rows.Row]:
-        return (row for one in steps for row in rows.decision_rows(self._journal, one))
+    def _decisions(self, steps: Iterable[Journaled]) -> Iterable[str]:
+        return (line for one in steps for line in rows.decision_lines(self._journal, one))
 
-    def _outcomes(self, steps: Iterable[Journaled]) -> Iterable[rows.Row]:
-        return (row for one in steps for row in rows.outcome_rows(self._journal, one))
+    def _outcomes(self, steps: Iterable[Journaled]) -> Iterable[str]:
+        return (line for one in steps for line in rows.outcome_lines(self._journal, one))
 
     async def _make_days(self, connection: AsyncConnection[TupleRow], steps: Iterable[Journaled]) -> None:
         """Have partitions made for days that nobody prepared; without one the rows go to DEFAULT, which is no loss."""
@@ -215,12 +224,12 @@ class _DoubledError(Exception):
     """One id stands twice in a batch."""
 
 
-async def _copy(cursor: AsyncCursor[TupleRow], query: str, values: Iterable[rows.Row]) -> None:
+async def _copy(cursor: AsyncCursor[TupleRow], query: str, lines: Iterable[str]) -> None:
+    rest = iter(lines)
     async with cursor.copy(QUERIES[query]) as copy:
-        for number, row in enumerate(values):
-            await copy.write_row(row)
-            if number % YIELD_ROWS == YIELD_ROWS - 1:
-                await asyncio.sleep(0)
+        while block := "".join(islice(rest, YIELD_ROWS)):
+            await copy.write(block)
+            await asyncio.sleep(0)
 
 
 def _range(steps: Sequence[Journaled]) -> str:

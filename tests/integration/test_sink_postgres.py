@@ -303,7 +303,7 @@ async def test_days_that_nobody_prepared_get_their_partition(house: House) -> No
 
 
 async def test_old_days_are_dropped_whole_and_the_sink_goes_on(house: House) -> None:
-    """Retention takes decisions, outcomes and steps of old days; where the sink stands is kept, and the check agrees."""
+    """Retention takes decisions, outcomes and steps of old days; where the sink stands is kept, the check agrees."""
     old = [
         step(seq, decision(of=seq, task_id=f"t-{seq}", decided_at_ms=START_MS - 400 * DAY_MS + seq)) for seq in range(5)
     ]

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from msgspec import Raw
 
 from streams.sinks import rows
 from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record
@@ -20,15 +21,17 @@ def journaled(*decisions: object, **named: object) -> Journaled:
     return taken
 
 
-def named(query: str, row: rows.Row) -> dict[str, object]:
-    """Give a row with the names that the query's columns have."""
+def named(query: str, line: str) -> dict[str, str | None]:
+    """Give a row as Postgres would read it, by the names of the query's columns."""
+    assert line.endswith("\n")
+    row = [None if text == "\\N" else _plain(text) for text in line[:-1].split("\t")]
     columns = re.search(r"\(([^)]*)\)", QUERIES[query])
     assert columns is not None
     return dict(zip(re.split(r",\s*", columns.group(1).strip()), row, strict=True))
 
 
 CASES_OF_MONEY = {
-    "nothing known": (None, None),
+    "nothing known": (None, "\\N"),
     "free": (0, "0.000000"),
     "a millionth": (1, "0.000001"),
     "more than a million dollars": (1_234_567_890_123, "1234567.890123"),
@@ -38,7 +41,7 @@ CASES_OF_MONEY = {
 
 
 @pytest.mark.parametrize(("uusd", "want"), CASES_OF_MONEY.values(), ids=CASES_OF_MONEY.keys())
-def test_money_keeps_its_six_digits(uusd: int | None, want: str | None) -> None:
+def test_money_keeps_its_six_digits(uusd: int | None, want: str) -> None:
     """No float is on the way."""
     assert rows.usd(uusd) == want
 
@@ -46,10 +49,9 @@ def test_money_keeps_its_six_digits(uusd: int | None, want: str | None) -> None:
 def test_a_decision_names_its_step_its_input_and_its_journal() -> None:
     """A row can be found in the journal again."""
     one = journaled(decision(input_offset=41, saved_vs_premium_uusd=120_000, lifted=True))
-    row = named("copy_decisions", next(iter(rows.decision_rows("j", one))))
-    assert row["partition"] == row["input_partition"] == 0
-    assert row["seq"] == 0
-    assert row["input_offset"] == 41
+    row = named("copy_decisions", next(iter(rows.decision_lines("j", one))))
+    assert row["partition"] == row["input_partition"] == row["seq"] == "0"
+    assert row["input_offset"] == "41"
     assert row["journal"] == "j"
     assert row["decided_at"] == "2026-11-21T10:00:00.000Z"
     assert row["saved_vs_premium_usd"] == "0.120000"
@@ -57,22 +59,23 @@ def test_a_decision_names_its_step_its_input_and_its_journal() -> None:
     assert row["policy"] == "policy-1"
 
 
-def test_both_ways_to_write_have_the_same_columns() -> None:
-    """The insert for batches that COPY refuses takes the same rows."""
-    for copy, insert in (("copy_decisions", "insert_decision"), ("copy_outcomes", "insert_outcome")):
-        columns = [re.findall(r"[a-z0-9_]+", QUERIES[name].split("(")[1].split(")")[0]) for name in (copy, insert)]
-        assert columns[0] == columns[1]
-        assert QUERIES[insert].count("%s") == len(columns[0])
+def test_a_step_says_what_it_holds() -> None:
+    """Its numbers, its counts and its hashes."""
+    one = journaled(decision(), decision(task_id="t-2"))
+    row = named("copy_steps", rows.step_line("j", one))
+    assert (row["journal_offset"], row["inputs"], row["decisions"], row["work"]) == ("7", "2", "2", "0")
+    assert row["record_sha256"] == f"\\x{one.sha256.hex()}"
 
 
 def test_an_outcome_is_joined_to_its_decision() -> None:
     """Dollars told as a float are rounded to millionths once."""
     routed = decision()
     one = journaled(work=(work(routed, cost_usd=0.0410004, accepted=False, fit="good_fit"),))
-    row = named("copy_outcomes", next(iter(rows.outcome_rows("j", one))))
+    row = named("copy_outcomes", next(iter(rows.outcome_lines("j", one))))
     assert row["decision_id"] == routed.decision_id
     assert row["cost_usd"] == "0.041000"
-    assert row["accepted"] == "f"
+    assert row["accepted"] == "False"
+    assert row["quality"] is None
 
 
 def test_letters_that_postgres_refuses_are_replaced_and_nothing_else() -> None:
@@ -82,15 +85,29 @@ def test_letters_that_postgres_refuses_are_replaced_and_nothing_else() -> None:
             reason="a\x00b", layer="docs", alternatives={"bad\x00": {"gate": "ok"}, "fine\\u0000": {"gate": "busy"}}
         )
     )
-    row = named("copy_decisions", next(iter(rows.decision_rows("j", one))))
+    row = named("copy_decisions", next(iter(rows.decision_lines("j", one))))
     assert row["reason"] == "a\N{REPLACEMENT CHARACTER}b"
     assert row["layer"] == "docs"
     assert set(json.loads(str(row["alternatives"]))) == {"bad\N{REPLACEMENT CHARACTER}", "fine\\u0000"}
 
 
+def test_what_means_something_to_copy_is_escaped() -> None:
+    """A tab is no new column, a line end no new row, and a backslash with an N no missing value."""
+    texts = {"reason": "a\tb\nc\r", "layer": "\\N", "lane": 'say "no"', "tenant_id": "\\."}
+    row = named("copy_decisions", next(iter(rows.decision_lines("j", journaled(decision(**texts))))))
+    assert {name: row[name] for name in texts} == texts
+
+
+def test_alternatives_that_were_written_with_white_space_stay_one_row() -> None:
+    """Another program's JSON may have line ends between its texts."""
+    one = journaled(decision(alternatives=Raw(b'{\n\t"opus": {"gate": "busy"}\r\n}')))
+    row = named("copy_decisions", next(iter(rows.decision_lines("j", one))))
+    assert json.loads(str(row["alternatives"])) == {"opus": {"gate": "busy"}}
+
+
 def test_half_a_surrogate_pair_is_replaced() -> None:
     """No valid record holds one, but a text made in memory can."""
-    assert rows.storable(("a\ud800b", 3, None)) == ("a\N{REPLACEMENT CHARACTER}b", 3, None)
+    assert rows.escaped("a\ud800b") == "a\N{REPLACEMENT CHARACTER}b"
 
 
 def test_a_query_has_one_name() -> None:
@@ -103,3 +120,8 @@ def test_a_query_has_one_name() -> None:
         parse("-- one --\nSELECT 1\n-- one --\nSELECT 2")
     with pytest.raises(ValueError, match="SQL without a name"):
         parse("SELECT 1\n-- one --\nSELECT 2")
+
+
+def _plain(text: str) -> str:
+    """Undo what COPY's text format escapes."""
+    return re.sub(r"\\(.)", lambda found: {"t": "\t", "n": "\n", "r": "\r"}.get(found[1], found[1]), text)

@@ -15,45 +15,20 @@ COPY journal_steps (
 -- copy_decisions --
 -- Decisions of the steps just written; COPY needs no right but INSERT and is the fastest way in.
 COPY model_routing_decisions (
-    decision_id, partition, seq, pool, task_id, outcome, chosen_slot_id, chosen_model, tier, alternatives,
+    partition, seq, decision_id, pool, task_id, outcome, chosen_slot_id, chosen_model, tier, alternatives,
     reason_code, reason, decided_at, at, layer, lane, agent_role, task_type, tenant_id, complexity,
     strategy, objective, priority, ev, ev_percentile, p50, p90, lifted, utilisation,
     estimated_cost_usd, saved_vs_premium_usd, saved_vs_next_free_usd, propensity, attempt, lease, max_tokens,
-    mode, policy, catalog, input_topic, input_partition, input_offset, journal
+    input_topic, input_offset, mode, policy, catalog, input_partition, journal
 ) FROM STDIN
 
 -- copy_outcomes --
 -- How work ended, of the steps just written.
 COPY model_routing_outcomes (
-    decision_id, partition, seq, pool, task_id, slot_id, model, lease, settled_at, at,
-    status, input_tokens, output_tokens, cost_usd, latency_s, quality, accepted, error_class, fit, mode, journal
+    partition, seq, decision_id, pool, task_id, slot_id, model, lease, at,
+    status, input_tokens, output_tokens, cost_usd, latency_s, quality, accepted, error_class, fit,
+    settled_at, mode, journal
 ) FROM STDIN
-
--- insert_decision --
--- For a batch that COPY refused because one id stands in it twice: the first one stays.
-INSERT INTO model_routing_decisions (
-    decision_id, partition, seq, pool, task_id, outcome, chosen_slot_id, chosen_model, tier, alternatives,
-    reason_code, reason, decided_at, at, layer, lane, agent_role, task_type, tenant_id, complexity,
-    strategy, objective, priority, ev, ev_percentile, p50, p90, lifted, utilisation,
-    estimated_cost_usd, saved_vs_premium_usd, saved_vs_next_free_usd, propensity, attempt, lease, max_tokens,
-    mode, policy, catalog, input_topic, input_partition, input_offset, journal
-) VALUES (
-    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
-    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
-    %s, %s, %s, %s, %s, %s, %s, %s, %s,
-    %s, %s, %s, %s, %s, %s, %s,
-    %s, %s, %s, %s, %s, %s, %s
-) ON CONFLICT DO NOTHING
-
--- insert_outcome --
--- The same for outcomes.
-INSERT INTO model_routing_outcomes (
-    decision_id, partition, seq, pool, task_id, slot_id, model, lease, settled_at, at,
-    status, input_tokens, output_tokens, cost_usd, latency_s, quality, accepted, error_class, fit, mode, journal
-) VALUES (
-    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
-    %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s
-) ON CONFLICT DO NOTHING
 
 -- explain --
 -- Every decision about a task in order, each with the outcome of the work it started. Reads views only.

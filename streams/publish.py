@@ -43,8 +43,8 @@ STEPS_MAX: Final = 200
 SENT_MAX: Final = 5_000
 #: Progress is committed at most so often, and at the end.
 COMMIT_S: Final = 0.5
-#: What a stopping publisher may take to finish; the rest is published by whoever comes next.
-STOP_S_MAX: Final = 10.0
+#: What a stopping publisher may take to finish, less than a rebalance waits; the rest is for whoever comes next.
+STOP_S_MAX: Final = 2.5
 BACKOFF_S_MAX: Final = 5.0
 
 

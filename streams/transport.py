@@ -28,6 +28,8 @@ from streams.topics import Names
 
 _log = logging.getLogger(__name__)
 
+#: Longest wait for records while some partitions are left out because their lanes are full.
+REFILL_S: Final = 0.05
 #: While the broker does not answer an audit, the next one comes this much later.
 AUDIT_ERROR_PAUSE_S: Final = 2.0
 #: How long the broker may hold back its answer while it has nothing. Tansu looks again only after a good part of this
@@ -88,7 +90,8 @@ class Consumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
         """Yield one message for all records of a batched partition; changelogs record by record, as Faust does."""
-        records, active = await self._wait_next_records(timeout)
+        # A wait for the others would hold up a partition whose lane has room again.
+        records, active = await self._wait_next_records(REFILL_S if self._buffered_partitions else timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return

@@ -19,6 +19,8 @@ from streams.policy.rulebook import RulebookError
 from streams.settings import Settings, SettingsError, load
 from streams.topics import TopicsError, check_topics
 
+_log = logging.getLogger(__name__)
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_REFUSED: Final = 2
@@ -42,6 +44,7 @@ def run(settings: Settings) -> int:
         return EXIT_REFUSED
     worker = faust.Worker(app, quiet=True, loop=loop, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
+    _log.info("health, metrics and tables on http://%s:%d", app.settings.web_host, app.settings.web_port)
     code: Any = EXIT_OK
     try:
         worker.execute_from_commandline()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import signal
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from kafka import TopicPartition as KafkaTopicPartition
+from kafka.admin import KafkaAdminClient
 
 from tests.workers import Installation, until
 
@@ -171,3 +176,67 @@ async def test_the_tables_say_the_same_after_a_crash(installation: Installation)
     busy = worker.get("/tables/utilisation")["rows"]
     assert {row["slot_id"] for row in busy} == {f"haiku-{pool}-{n}" for pool in range(2) for n in range(2)}
     assert worker.get("/tables/nonsense")["error"].startswith("There is no table")
+
+
+async def test_a_worker_outlives_its_broker(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    """The broker is killed and started again: the same process goes on, with nothing lost or doubled."""
+    async with Installation(apache_kafka.address, tmp_path) as installation:
+        worker = installation.worker()
+        await installation.slots(1, pools=2)
+        await worker.ready(2)
+        async with installation.fleet():
+            await installation.tasks(40, pools=2)
+            await asyncio.to_thread(apache_kafka.kill)
+            await asyncio.to_thread(apache_kafka.start)
+            await installation.tasks(40, pools=2, first=40)
+            found = await installation.worked_off()
+            await installation.told(await installation.sound())
+        assert sum(len(one.finished) for one in found) == 80
+        assert await worker.stop() == 0, worker.log()
+
+
+async def test_a_checkpoint_carries_over_what_the_journal_has_forgotten(
+    apache_kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    """And without one, a worker refuses to route from an empty state."""
+    changes = {"checkpoint_changes_min": 50, "step_inputs_max": 10}
+    async with Installation(apache_kafka.address, tmp_path, partitions=1, **changes) as installation:
+        worker = installation.worker()
+        await installation.tasks(200, pools=1)
+        await worker.ready(1)
+        await installation.sound()
+
+        async def checkpointed() -> list[int]:
+            records = await installation.records(installation.names.checkpoint)
+            return [json.loads(record.value)["offset"] for record in records if record.key.endswith(b"head")]
+
+        reached = max(await until("there is a checkpoint", checkpointed))
+        assert await worker.stop() == 0, worker.log()
+        cut(installation, installation.names.journal, reached)
+        worker = installation.worker()
+        await worker.ready(1)
+        await installation.tasks(10, pools=1, first=200)
+        positions = [
+            offset
+            for record in await installation.records(installation.names.journal)
+            for _, offset, _ in json.loads(record.value)["inputs"]
+        ]
+
+        async def goes_on() -> bool:
+            journal = await installation.records(installation.names.journal)
+            return bool(json.loads(journal[-1].value)["inputs"][-1][1] == 209)
+
+        await until("the last task is handled", goes_on)
+        assert len(positions) == len(set(positions))
+        assert await worker.stop() == 0, worker.log()
+        for slot in (b"A", b"B"):
+            await (await installation._broker.send(installation.names.checkpoint, 0, b"torn", key=b"0/%b/head" % slot))
+        worker = installation.worker()
+        assert await asyncio.to_thread(worker.process.wait, 60) == 1
+        assert "no checkpoint reaches it" in worker.log_file.read_text().splitlines()[-1]
+
+
+def cut(installation: Installation, topic: str, offset: int) -> None:
+    """Delete the records of partition 0 before an offset, as retention does."""
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=installation.settings.broker)) as admin:
+        admin.delete_records({KafkaTopicPartition(topic, 0): offset})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from math import inf
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -30,7 +31,7 @@ from schemas.input import Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS, MicroUsd, Millis, Mode, ReasonCode
 from streams.policy import lifecycle, words
 from streams.policy.catalog import PREMIUM_TIER, Model
-from streams.policy.draft import Ending, PoolDraft
+from streams.policy.draft import Ending, PoolDraft, StepDraft
 from streams.policy.ev import CachedScorer, EvScorer, ingredients, percentile_of, quantile_grid
 from streams.policy.lineup import LineUp
 from streams.policy.matching import Pair, Round
@@ -182,37 +183,32 @@ class Router:
     # The steps of `handle`.
 
     def _decide(self, inputs: Sequence[Input]) -> Step:
-        seq = self.state.seq
         now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
-        drafts: dict[str, PoolDraft] = {}
-        rejected: list[Rejected] = []
-        controls: dict[str, Millis] = {}
-        counts: dict[str, int] = {}
+        draft = StepDraft(self.state.seq, min((lineup.due_from_ms() for lineup in self._lineups.values()), default=inf))
         for item in inputs:
             # 1. Let time pass: what fell due before this input happens before it.
-            self._fall_due(drafts, seq, item.now_ms)
+            if item.now_ms >= draft.due_ms:
+                self._fall_due(draft, item.now_ms)
             # 2. Remember the event.
-            refusal = self._remember(drafts, seq, item, controls, counts)
+            refusal = self._remember(draft, item)
             if refusal is not None:
-                rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
-        for pool in self.state.untold:
-            self._draft(drafts, pool, seq)
+                draft.rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
+        for name in self.state.untold:
+            self._pool(draft, name)
         percentiles: list[Percentiles] = []
         decisions: list[Decision] = []
         last = (inputs[-1].topic, inputs[-1].offset) if inputs else (0, -1)
-        for draft in drafts.values():
+        for pool in draft.pools.values():
             # 3. Look at what is usual: the EV percentiles, when they are due.
-            usual = self._usual(draft, now_ms)
-            if usual is not draft.pool.percentiles and usual is not None:
+            usual = self._usual(pool, now_ms)
+            if usual is not pool.pool.percentiles and usual is not None:
                 percentiles.append(usual)
-            draft.lineup.align(draft.fleet(), usual)
+            pool.lineup.align(pool.fleet(), usual)
             # 4. Decide: a round over everything that waits and everything that is free.
-            decisions.extend(_Deciding(self, draft, now_ms, last).decisions())
-            draft.lineup.release()
-            for word, count in draft.counts.items():
-                counts[word] = counts.get(word, 0) + count
+            decisions.extend(_Deciding(self, pool, now_ms, last).decisions())
+            pool.lineup.release()
         # 5. Write down what happened and what it leaves behind.
-        return self._step(inputs, now_ms, list(drafts.values()), decisions, percentiles, rejected, controls, counts)
+        return self._step(inputs, now_ms, draft, decisions, percentiles)
 
     def _index(self) -> None:
         for name in self.state.pools:
@@ -224,48 +220,44 @@ class Router:
             lineup = self._lineups[pool] = LineUp(self.state.pool(pool), self.rulebook)
         return lineup
 
-    def _draft(self, drafts: dict[str, PoolDraft], pool: str, seq: int) -> PoolDraft:
-        draft = drafts.get(pool)
-        if draft is None:
-            draft = drafts[pool] = PoolDraft(self.state.pool(pool), self._lineup(pool), seq)
-        return draft
+    def _pool(self, draft: StepDraft, name: str) -> PoolDraft:
+        pool = draft.pools.get(name)
+        if pool is None:
+            pool = draft.pools[name] = PoolDraft(self.state.pool(name), self._lineup(name), draft)
+        return pool
 
-    def _fall_due(self, drafts: dict[str, PoolDraft], seq: int, now_ms: Millis) -> None:
+    def _fall_due(self, draft: StepDraft, now_ms: Millis) -> None:
         # In an order, and by a test, that do not depend on how the indexes came to be.
-        for pool in sorted(pool for pool, lineup in self._lineups.items() if lineup.is_due(now_ms)):
-            self._draft(drafts, pool, seq)
-        for draft in drafts.values():
-            while (due := draft.pop_due(now_ms)) is not None:
-                lifecycle.fall_due(draft, due, self.rulebook)
+        for name in sorted(name for name, lineup in self._lineups.items() if lineup.is_due(now_ms)):
+            self._pool(draft, name)
+        for pool in draft.pools.values():
+            while (due := pool.pop_due(now_ms)) is not None:
+                lifecycle.fall_due(pool, due, self.rulebook)
+        pending = (pool.next_due_ms() for pool in draft.pools.values())
+        draft.due_ms = min(chain(pending, (lineup.due_from_ms() for lineup in self._lineups.values())), default=inf)
 
-    def _remember(
-        self,
-        drafts: dict[str, PoolDraft],
-        seq: int,
-        item: Input,
-        controls: dict[str, Millis],
-        counts: dict[str, int],
-    ) -> str | None:
+    def _remember(self, draft: StepDraft, item: Input) -> str | None:
+        """Write the event to the draft; return why, when it is refused."""
         event = item.event
         match event:
             case TaskPending():
-                return lifecycle.pend(self._draft(drafts, event.pool, seq), event, item, self.rulebook, self._scorer)
+                return lifecycle.pend(self._pool(draft, event.pool), event, item, self.rulebook, self._scorer)
             case SlotFreed():
-                return lifecycle.free(self._draft(drafts, event.pool, seq), event, item.now_ms, self.rulebook)
+                return lifecycle.free(self._pool(draft, event.pool), event, item.now_ms, self.rulebook)
             case Unreadable():
                 return event.reason
             case Tick():
                 return None
-            case _ if event.control_id in self.state.controls or event.control_id in controls:
-                counts["duplicate_control"] = counts.get("duplicate_control", 0) + 1
+            case _ if event.control_id in self.state.controls or event.control_id in draft.controls:
+                draft.count("duplicate_control")
                 return None
             case TaskCancelled():
-                lifecycle.cancel(self._draft(drafts, event.pool, seq), event, item.now_ms)
+                lifecycle.cancel(self._pool(draft, event.pool), event, item.now_ms)
             case SlotRetired():
-                lifecycle.retire(self._draft(drafts, event.pool, seq), event.slot_id)
+                lifecycle.retire(self._pool(draft, event.pool), event.slot_id)
             case _:
-                counts["unused_control"] = counts.get("unused_control", 0) + 1
-        controls[event.control_id] = item.now_ms
+                draft.count("unused_control")
+        draft.controls[event.control_id] = item.now_ms
         return None
 
     def _usual(self, draft: PoolDraft, now_ms: Millis) -> Percentiles | None:
@@ -296,48 +288,44 @@ class Router:
         self,
         inputs: Sequence[Input],
         now_ms: Millis,
-        drafts: list[PoolDraft],
+        draft: StepDraft,
         decisions: list[Decision],
         percentiles: list[Percentiles],
-        rejected: list[Rejected],
-        controls: dict[str, Millis],
-        counts: dict[str, int],
     ) -> Step:
         tasks: list[TaskRow] = []
         moved: list[Moved] = []
-        for draft in drafts:
-            known = draft.pool.tasks
-            for task_id, row in draft.tasks.items():
+        pools = draft.pools.values()
+        for pool in pools:
+            known = pool.pool.tasks
+            for task_id, row in pool.tasks.items():
                 if task_id in known:
-                    moved.append(Moved(pool=draft.pool.name, task_id=task_id, standing=row.standing))
+                    moved.append(Moved(pool=pool.pool.name, task_id=task_id, standing=row.standing))
                 else:
                     tasks.append(row)
         return Step(
             partition=self.state.number,
-            seq=self.state.seq,
+            seq=draft.seq,
             now_ms=now_ms,
             mode=self.mode,
             policy=self.rulebook.policy_hash,
             catalog=self.rulebook.catalog_hash,
             inputs=tuple([Accepted(item.topic, item.offset, item.now_ms) for item in inputs]),
-            rejected=tuple(rejected),
+            rejected=tuple(draft.rejected),
             decisions=tuple(decisions),
             tasks=tuple(tasks),
             moved=tuple(moved),
-            finished=tuple([row for draft in drafts for row in draft.finished.values()]),
-            dead=tuple([row for draft in drafts for row in draft.dead]),
-            slots=tuple([row for draft in drafts for row in draft.slots.values()]),
-            slots_gone=tuple([(draft.pool.name, slot_id) for draft in drafts for slot_id in draft.slots_gone]),
-            evs=tuple([sample for draft in drafts for sample in draft.evs]),
+            finished=tuple([row for pool in pools for row in pool.finished.values()]),
+            dead=tuple([row for pool in pools for row in pool.dead]),
+            slots=tuple([row for pool in pools for row in pool.slots.values()]),
+            slots_gone=tuple([(pool.pool.name, slot_id) for pool in pools for slot_id in pool.slots_gone]),
+            evs=tuple([sample for pool in pools for sample in pool.evs]),
             percentiles=tuple(percentiles),
-            work=tuple([row for draft in drafts for row in draft.work]),
-            controls=tuple(controls.items()),
-            cancels=tuple(
-                [(draft.pool.name, task_id, at_ms) for draft in drafts for task_id, at_ms in draft.cancels.items()]
-            ),
-            untold=tuple([draft.pool.name for draft in drafts if draft.untold]),
-            told=tuple([(draft.pool.name, draft.told_ms) for draft in drafts if draft.told_ms is not None]),
-            counts=counts,
+            work=tuple([row for pool in pools for row in pool.work]),
+            controls=tuple(draft.controls.items()),
+            cancels=tuple([(pool.pool.name, task_id, at) for pool in pools for task_id, at in pool.cancels.items()]),
+            untold=tuple([pool.pool.name for pool in pools if pool.untold]),
+            told=tuple([(pool.pool.name, pool.told_ms) for pool in pools if pool.told_ms is not None]),
+            counts=draft.counts,
         )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
+from math import inf
 
 from msgspec.structs import replace
 
-from schemas.decision import EvSample, Finished, SlotRow, Standing, TaskRow, WorkDone
+from schemas.decision import EvSample, Finished, Rejected, SlotRow, Standing, TaskRow, WorkDone
 from schemas.vocabulary import DecisionOutcome, Millis
 from streams.policy.lineup import Due, LineUp
 from streams.state.pool import Pool
@@ -29,13 +30,34 @@ class Ending:
         self.at_ms = at_ms
 
 
+class StepDraft:
+    """What one step would be, over all pools."""
+
+    __slots__ = ("controls", "counts", "due_ms", "pools", "rejected", "seq")
+
+    def __init__(self, seq: int, due_ms: float) -> None:
+        self.seq = seq
+        #: Nothing falls due before this; something may then.
+        self.due_ms = due_ms
+        self.pools: dict[str, PoolDraft] = {}
+        self.rejected: list[Rejected] = []
+        self.controls: dict[str, Millis] = {}
+        self.counts: dict[str, int] = {}
+
+    def count(self, word: str) -> None:
+        """One more of what is counted and not decided."""
+        self.counts[word] = self.counts.get(word, 0) + 1
+
+
 class PoolDraft:
     """What one pool would be."""
 
-    def __init__(self, pool: Pool, lineup: LineUp, seq: int) -> None:
+    def __init__(self, pool: Pool, lineup: LineUp, step: StepDraft) -> None:
         self.pool = pool
         self.lineup = lineup
-        self.seq = seq
+        self.seq = step.seq
+        self.count = step.count
+        self._step = step
         self.tasks: dict[str, TaskRow] = {}
         self.finished: dict[str, Finished] = {}
         self.slots: dict[str, SlotRow] = {}
@@ -51,16 +73,11 @@ class PoolDraft:
         self.cancels: dict[str, Millis] = {}
         #: The record that brought a task in this step: task id -> (topic, offset).
         self.origins: dict[str, tuple[int, int]] = {}
-        self.counts: dict[str, int] = {}
         #: Headlines changed for more tasks than could be told, and what telling used of the allowance.
         self.untold = False
         self.told_ms: Millis | None = None
         self._fleet_changes = False
         self._due: list[Due] = []
-
-    def count(self, word: str) -> None:
-        """One more of what is counted and not decided."""
-        self.counts[word] = self.counts.get(word, 0) + 1
 
     def task(self, task_id: str) -> TaskRow | None:
         """The unfinished task as it would be."""
@@ -86,7 +103,7 @@ class PoolDraft:
         else:
             self._leaves(task_id)
         if standing.state == "held" and standing.due_ms is not None:
-            heappush(self._due, (standing.due_ms, "due", task_id, standing.attempt))
+            self.expect((standing.due_ms, "due", task_id, standing.attempt))
 
     def restand(self, row: TaskRow, standing: Standing) -> TaskRow:
         """The task would stand elsewhere."""
@@ -124,6 +141,11 @@ class PoolDraft:
     def expect(self, item: Due) -> None:
         """Something of this step falls due; it may be within this step."""
         heappush(self._due, item)
+        self._step.due_ms = min(self._step.due_ms, item[0])
+
+    def next_due_ms(self) -> float:
+        """Nothing of this pool falls due before this."""
+        return min(self._due[0][0] if self._due else inf, self.lineup.due_from_ms())
 
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing due by `now_ms`, of this step or of before."""

@@ -474,6 +474,10 @@ class LineUp:
         i = bisect_left(self._bands, entry.band + 1)
         return sum(self._band_counts[:i])
 
+    def due_from_ms(self) -> float:
+        """Nothing falls due before this; whether something does then, `is_due` tells."""
+        return self.due[0][0] if self.due else math.inf
+
     def is_due(self, now_ms: Millis) -> bool:
         """Whether something fell due by `now_ms`."""
         if not self.due or self.due[0][0] > now_ms:

@@ -51,6 +51,10 @@ class Round:
         #: Slots that this step freed, by model bit: (busy ms, slot id, free since).
         self._fresh: dict[int, list[tuple[int, str, Millis]]] = {}
         self._counts: list[int] = self._lineup.free_counts.copy()
+        # Looked up once a round, and again after a slot of the model was taken.
+        self._least: dict[int, tuple[int, str]] = {}
+        self._longest: dict[int, tuple[Millis, str, int]] = {}
+        self._shares: dict[int, float] = {}
         if draft.slots or draft.slots_gone:
             self._count_changes(draft)
         #: Models with a free slot when the round began, and now.
@@ -162,7 +166,7 @@ class Round:
             self._lineup.hide(entry)
 
     def _take_slot(self, entry: Entry) -> Pair:
-        lineup, now_ms = self._lineup, self._now_ms
+        lineup = self._lineup
         group: Group = entry.group
         next_free_model = self._next_free_model(group)
         part = tier_mask(lineup, group.mask & self.free_mask, lifted=group.lifted)
@@ -170,48 +174,60 @@ class Round:
         busy_ms, slot_id = self._least_used(bit)
         if part & (part - 1):
             # Several models of the tier have a free slot.
-            best = (busy_ms, model_share(lineup, lineup.models[bit], now_ms), slot_id, bit)
+            best = (busy_ms, self._share(bit), slot_id, bit)
             while part := part & ~(1 << bit):
                 bit = part.bit_length() - 1
                 busy_ms, slot_id = self._least_used(bit)
                 if busy_ms <= best[0]:
-                    best = min(best, (busy_ms, model_share(lineup, lineup.models[bit], now_ms), slot_id, bit))
+                    best = min(best, (busy_ms, self._share(bit), slot_id, bit))
             busy_ms, _, slot_id, bit = best
         fresh = self._fresh.get(bit)
         if fresh and fresh[0][1] == slot_id:
             heappop(fresh)
         else:
             lineup.hide_slot(lineup.models[bit], slot_id)
+        self._least.pop(bit, None)
+        self._longest.pop(bit, None)
         self._counts[bit] -= 1
         if not self._counts[bit]:
             self.free_mask &= ~(1 << bit)
         return Pair(entry, slot_id, bit, busy_ms, next_free_model)
 
+    def _share(self, bit: int) -> float:
+        share = self._shares.get(bit)
+        if share is None:
+            share = self._shares[bit] = model_share(self._lineup, self._lineup.models[bit], self._now_ms)
+        return share
+
     def _least_used(self, bit: int) -> tuple[int, str]:
-        fresh = self._fresh.get(bit)
-        free = self._lineup.free_slots(self._lineup.models[bit])
-        known = free.least_used(self._now_ms) if free.since_ms else None
-        if fresh and (known is None or fresh[0][:2] < known):
-            return fresh[0][:2]
-        assert known is not None  # noqa: S101 -- the count says that one is free
+        known = self._least.get(bit)
+        if known is None:
+            fresh = self._fresh.get(bit)
+            free = self._lineup.free_slots(self._lineup.models[bit])
+            # The count says that there is one, here or there.
+            found = [slot for slot in (free.least_used(self._now_ms), fresh[0][:2] if fresh else None) if slot]
+            known = self._least[bit] = min(found)
         return known
 
     def _next_free_model(self, group: Group) -> str | None:
         """Model of the slot that has been free longest among those able to do the work: the status quo's choice."""
         lineup = self._lineup
-        best: tuple[Millis, str, int] | None = None
         mask = self.free_mask & group.able_mask
         if not mask & (mask - 1):
             return lineup.models[mask.bit_length() - 1]
+        best: tuple[Millis, str, int] | None = None
         while mask:
-            bit = (mask & -mask).bit_length() - 1
-            mask &= mask - 1
-            known = lineup.longest_free(lineup.models[bit])
+            bit = mask.bit_length() - 1
+            mask &= ~(1 << bit)
+            known = self._longest.get(bit)
             if known is None:
                 # What this step freed has been free for a shorter time than anything known.
-                known = min((since_ms, slot_id) for _, slot_id, since_ms in self._fresh[bit])
-            if best is None or (*known, bit) < best:
-                best = (*known, bit)
+                found = lineup.longest_free(lineup.models[bit]) or min(
+                    (since_ms, slot_id) for _, slot_id, since_ms in self._fresh[bit]
+                )
+                known = self._longest[bit] = (*found, bit)
+            if best is None or known < best:
+                best = known
         return lineup.models[best[2]] if best is not None else None
 
 

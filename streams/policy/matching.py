@@ -55,6 +55,8 @@ class Round:
         self._least: dict[int, tuple[int, str]] = {}
         self._longest: dict[int, tuple[Millis, str, int]] = {}
         self._shares: dict[int, float] = {}
+        self._lines: dict[int, list[tuple[Millis, str]]] = {}
+        self._taken: set[str] = set()
         if draft.slots or draft.slots_gone:
             self._count_changes(draft)
         #: Models with a free slot when the round began, and now.
@@ -184,6 +186,7 @@ class Round:
         fresh = self._fresh.get(bit)
         if fresh and fresh[0][1] == slot_id:
             heappop(fresh)
+            self._taken.add(slot_id)
         else:
             lineup.hide_slot(lineup.models[bit], slot_id)
         self._least.pop(bit, None)
@@ -209,6 +212,16 @@ class Round:
             known = self._least[bit] = min(found)
         return known
 
+    def _fresh_line(self, bit: int) -> list[tuple[Millis, str]]:
+        """What this step freed and is not taken, free longest first."""
+        line = self._lines.get(bit)
+        if line is None:
+            line = self._lines[bit] = [(since_ms, slot_id) for _, slot_id, since_ms in self._fresh[bit]]
+            heapify(line)
+        while line[0][1] in self._taken:
+            heappop(line)
+        return line
+
     def _next_free_model(self, group: Group) -> str | None:
         """Model of the slot that has been free longest among those able to do the work: the status quo's choice."""
         lineup = self._lineup
@@ -222,9 +235,7 @@ class Round:
             known = self._longest.get(bit)
             if known is None:
                 # What this step freed has been free for a shorter time than anything known.
-                found = lineup.longest_free(lineup.models[bit]) or min(
-                    (since_ms, slot_id) for _, slot_id, since_ms in self._fresh[bit]
-                )
+                found = lineup.longest_free(lineup.models[bit]) or self._fresh_line(bit)[0]
                 known = self._longest[bit] = (*found, bit)
             if best is None or known < best:
                 best = known

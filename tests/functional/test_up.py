@@ -11,7 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from streams.embedded import MissingPart, fetch_kafka_jars, find_java
 from tests.functional.commands import Up, runs, slotwise, until
+from tests.missing import go_without
 
 TASK = '{"task_id":"%s","pool":"main","title":"Fix typo in README","requires":{"coding":4}}'
 
@@ -107,6 +109,24 @@ def test_a_broker_that_forgets_takes_its_life_along_and_the_audit_stays(data_dir
         with psycopg.connect(up.at.database) as audit:
             lives = audit.execute("SELECT count(DISTINCT journal) FROM v_journal_steps").fetchone()
         assert lives == (2,)
+
+
+@pytest.mark.kafka
+def test_a_durable_broker_remembers_what_waits(data_dir: Path) -> None:
+    """With Apache Kafka a task that waited when everything was stopped is routed after the next start."""
+    try:
+        find_java()
+        fetch_kafka_jars()
+    except MissingPart as missing:
+        go_without("kafka", str(missing))
+    with Up(data_dir, "--broker", "kafka") as up:
+        send(up, "patient")
+        until(lambda: decided(up, "patient"), "the wait")
+    with Up(data_dir, "--broker", "kafka") as up:
+        slot = '{"slot_id":"late-1","pool":"main","model":"haiku"}'
+        assert up.command("send", "slot", "--now", "-", stdin=slot).returncode == 0
+        until(lambda: decided(up, "patient")[-1]["outcome"] == "routed", "the routing")
+        assert [one["outcome"] for one in decided(up, "patient")] == ["waiting", "routed"]
 
 
 def test_a_directory_in_use_is_refused_in_one_sentence(installation: Up) -> None:

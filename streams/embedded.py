@@ -65,7 +65,7 @@ class EmbeddedError(Exception):
     """A part of the embedded set-up did not start; the message says what to do about it."""
 
 
-class MissingPart(EmbeddedError):  # noqa: N818 - it names what is missing
+class MissingPart(EmbeddedError):
     """Something that a part needs is not on this machine; the message says what to install."""
 
 

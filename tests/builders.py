@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import tomllib
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from schemas.codec import encode_step
 from schemas.decision import Accepted, Decision, Step, WorkDone
-from schemas.events import Outcome
-from schemas.vocabulary import Millis
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from schemas.events import Event, Outcome, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
+from schemas.input import Input, Unreadable
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
+from streams.policy.catalog import Catalog
+from streams.policy.rulebook import Policy, Rulebook
+from streams.shipped import shipped
 
 #: 2026-11-21T10:00:00.000Z, when every story begins.
 START_MS = 1_795_255_200_000
+_control_numbers = itertools.count(1)
 
 
 def decision(**named: Any) -> Decision:
@@ -85,3 +91,70 @@ def step(seq: int = 0, *decisions: Decision, **named: Any) -> Step:
 def journal(steps: Iterable[Step]) -> list[bytes]:
     """Give steps as the values of journal records."""
     return [encode_step(one) for one in steps]
+
+
+def rulebook(*, without: Iterable[str] = (), **sections: dict[str, Any]) -> Rulebook:
+    """Give the shipped rules; `service={"announcements_max": 2}` changes a key, `without` drops models."""
+    catalog, policy = tomllib.loads(shipped("catalog.toml")), tomllib.loads(shipped("policy.toml"))
+    catalog["model"] = [model for model in catalog["model"] if model["id"] not in without]
+    for section, changed in sections.items():
+        policy[section] |= changed
+    return Rulebook(msgspec.convert(catalog, Catalog), msgspec.convert(policy, Policy))
+
+
+def _at(named: dict[str, Any]) -> dict[str, Any]:
+    """Times may be given in milliseconds, as `at_ms`."""
+    for name in ("at", "deadline", "not_before"):
+        if (at_ms := named.pop(f"{name}_ms", None)) is not None:
+            named[name] = from_millis(at_ms)
+    return {"pool": "main", "at": from_millis(START_MS), **named}
+
+
+def task(task_id: str = "t-1", **named: Any) -> TaskPending:
+    """Give a task that any model can do; times as `at_ms`, `deadline_ms`, `not_before_ms`."""
+    return TaskPending(task_id=task_id, **_at(named))
+
+
+def slot(slot_id: str = "haiku-1", model: str | None = None, **named: Any) -> SlotFreed:
+    """Give the announcement of a slot; `haiku-1` runs haiku unless another model is said."""
+    return SlotFreed(slot_id=slot_id, model=model or slot_id.rpartition("-")[0], **_at(named))
+
+
+def freed(slot_id: str, lease: int, task_id: str | None = None, status: str = "success", **named: Any) -> SlotFreed:
+    """Give a slot back under its lease, with the outcome of the task if one is named; keyword `outcome` adds to it."""
+    more = named.pop("outcome", {})
+    outcome = msgspec.convert({"task_id": task_id, "status": status, **more}, Outcome) if task_id is not None else None
+    return SlotFreed(slot_id=slot_id, lease=lease, outcome=outcome, **_at(named))
+
+
+def _control(named: dict[str, Any]) -> dict[str, Any]:
+    return {"control_id": f"c-{next(_control_numbers)}", "by": "ops", **_at(named)}
+
+
+def cancelled(task_id: str, **named: Any) -> TaskCancelled:
+    """Give the cancel of a task; a new control id unless one is said."""
+    return TaskCancelled(task_id=task_id, **_control(named))
+
+
+def retired(slot_id: str, **named: Any) -> SlotRetired:
+    """Give the retirement of a slot; a new control id unless one is said."""
+    return SlotRetired(slot_id=slot_id, **_control(named))
+
+
+def tick(**named: Any) -> Tick:
+    """Give a tick, which concerns no pool."""
+    return Tick(**(_control(named) | {"pool": None}))
+
+
+def topic_of(event: Event | Unreadable) -> int:
+    """The input topic that brings such an event, as its place in `INPUT_TOPICS`."""
+    name = {TaskPending: TASK_PENDING, SlotFreed: SLOT_FREED, Unreadable: TASK_PENDING}.get(type(event), FLEET_CONTROL)
+    return INPUT_TOPICS.index(name)
+
+
+def inputs(*events: Event | Unreadable, now_ms: int = START_MS, offset: int = 0) -> list[Input]:
+    """Give events as records handed over at one moment, with offsets that count on from `offset`."""
+    return [
+        Input(topic=topic_of(event), offset=offset + place, now_ms=Millis(now_ms), event=event)
+        for place, event in enumerate(events)
+    ]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from streams.records import install
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
 
@@ -39,6 +41,7 @@ class Broker:
     """Starts and stops as one; safe to share between the lanes of a worker, which live on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
+        install()
         self._settings = settings
         self._journal: AIOKafkaProducer | None = None
         self._outputs: AIOKafkaProducer | None = None

@@ -198,13 +198,19 @@ class KafkaDeadLetters:
         sent = []
         for letter in letters:
             topic = INPUT_TOPICS[letter.topic]
-            headers = dead_letter_headers(
-                topic, self._partition, letter.raw.offset, letter.reason, tuple(letter.raw.headers)
-            )
+            # A name may hold what no encoding has; see `records.py`.
+            own = [(name.encode(errors="backslashreplace").decode(), told) for name, told in letter.raw.headers or ()]
+            headers = dead_letter_headers(topic, self._partition, letter.raw.offset, letter.reason, own)
             value, more = dead_letter_value(letter.raw.value, DEAD_LETTER_BYTES_MAX)
+            if value is None and letter.raw.key is None:
+                value = b""  # the client sends no record without both
             sent.append(
                 await self._broker.send(
-                    self._names.dead(topic), self._partition, value, key=letter.raw.key, headers=(*headers, *more)
+                    self._names.dead(topic),
+                    self._partition,
+                    value,
+                    key=letter.raw.key,
+                    headers=(*headers, *more),
                 )
             )
         for acknowledged in sent:

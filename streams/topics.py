@@ -101,13 +101,15 @@ def topics(settings: Settings) -> tuple[TopicSpec, ...]:
     keep_longer = {"cleanup.policy": "delete", "retention.ms": str(JOURNAL_LIVES_LONGER * retention_ms)}
     # The broker's clock is one clock for all producers. A broker without LogAppendTime keeps the producer's.
     broker_time = {"message.timestamp.type": "LogAppendTime"}
+    # Producers may compress as they like; the broker keeps it as what every worker can read without more libraries.
+    readable = {"compression.type": "uncompressed"}
     compact = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
     step_bytes = {"max.message.bytes": str(settings.step_bytes_max + FRAME_BYTES)}
     known = names(settings)
 
     def rows() -> Iterator[tuple[str, dict[str, str]]]:
         for topic in (TASK_PENDING, SLOT_FREED, FLEET_CONTROL):
-            yield known.of(topic), keep | broker_time
+            yield known.of(topic), keep | broker_time | readable
             yield known.dead(topic), keep_longer | {"max.message.bytes": str(DEAD_LETTER_BYTES_MAX)}
         for topic in (TASK_ROUTED, TASK_AWAIT_SLOT):
             yield known.of(topic), keep

@@ -83,6 +83,8 @@ def configure_logging(settings: Settings) -> None:
     # Faust and its clients tell every step of a rebalance at this level.
     for name in ("faust", "mode", "aiokafka"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    # A timer that comes late says so each time; what matters is the age of the journal.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)
     # The admin client runs before the start only, and what went wrong is said in our own sentence.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     structlog.configure(

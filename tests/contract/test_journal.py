@@ -177,6 +177,13 @@ async def test_a_dead_letter_is_readable_as_soon_as_the_write_returns(outside: O
     assert await outside.dead() == [(b"main", b"\x00broken")] * 2
 
 
+async def test_the_strangest_record_can_be_a_dead_letter(outside: Outside) -> None:
+    """Neither key nor value, and a header whose name is no text: it must not hold up its partition."""
+    raw = MemoryRecord(offset=8, timestamp=START_MS, headers=(("\udcff", b"v"),))
+    await outside.letters.write([Letter(0, raw, "It is empty.")])
+    assert [value or None for _, value in await outside.dead()] == [None]
+
+
 async def test_a_tick_arrives_as_an_event_of_its_partition(outside: Outside) -> None:
     """With the time at which it was sent, and no key."""
     tick = Tick(control_id="tick-1-0", at="2026-11-21T10:00:00.000Z", by="lane")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
+from kafka import KafkaProducer
 from msgspec.structs import replace
 
 from streams.embedded import free_port
@@ -26,6 +29,7 @@ async def test_poison_goes_to_the_dead_letters_and_the_next_task_is_routed(
         await installation.slot("haiku-1", "main")
         for value in poison:
             await installation.send("task.pending", value, b"main")
+        await asyncio.to_thread(send_nameless_header, installation)
         wrong = 1 - installation.home(b"main")
         await installation.send("task.pending", b"{}", b"main", partition=wrong)
         await installation.task("t-1", "main")
@@ -35,7 +39,7 @@ async def test_poison_goes_to_the_dead_letters_and_the_next_task_is_routed(
         assert [one["task_id"] for one in found[1 - wrong].decisions if one["outcome"] == "routed"] == ["t-1"]
         letters = await installation.records(installation.names.dead("task.pending"))
     home = [letter for letter in letters if letter.partition != wrong]
-    assert [letter.value for letter in home] == poison
+    assert [letter.value for letter in home] == [*poison, b"nameless"]
     for offset, letter in enumerate(home):
         headers = dict(letter.headers)
         assert headers["__streams.errors.topic"] == b"task.pending"
@@ -43,6 +47,25 @@ async def test_poison_goes_to_the_dead_letters_and_the_next_task_is_routed(
         assert headers["__streams.errors.message"].decode() == found[1 - wrong].rejected["task.pending", offset]
     (stray,) = [letter for letter in letters if letter.partition == wrong]
     assert b"belongs to partition" in dict(stray.headers)["__streams.errors.message"]
+
+
+class Nameless(str):
+    """A header name that is no UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        """Bytes that no encoding gives."""
+        return b"\xff\xfe"
+
+
+def send_nameless_header(installation: Installation) -> None:
+    """Only some clients let one send it; every broker takes it."""
+    with contextlib.closing(KafkaProducer(bootstrap_servers=installation.settings.broker)) as producer:
+        topic = installation.names.of("task.pending")
+        producer.send(
+            topic, b"nameless", b"main", headers=[(Nameless("x"), b"v")], partition=installation.home(b"main")
+        ).get(10)
 
 
 async def refused(settings: Settings, folder: Path) -> str:

@@ -1,0 +1,168 @@
+"""(d) Rows a second that the sink brings from the journal into Postgres, against COPY of the same rows.
+
+The sink reads the journal from the broker, checks and decodes it, and writes in transactions of bounded size. The
+other side has the rows in memory already, as tuples, and sends them by psycopg's COPY into the same tables (partitions
+and indexes included) of another database, all in one transaction; beside it, without a goal, the same with the text
+that COPY takes made beforehand. The sink's clock runs from its first commit on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import psycopg
+from msgspec import Struct
+from msgspec.structs import replace
+from psycopg import sql
+
+from schemas.codec import encode_step
+from streams.policy.rulebook import load_rulebook
+from streams.router import Router
+from streams.settings import Settings
+from streams.shipped import catalog_text, policy_text
+from streams.sinks.migrations import migrate
+from streams.topics import names
+from tests.bench.report import Finding
+from tests.bench.sides.copy import Copied
+from tests.bench.sides.sink import Sunk
+from tests.bench.stage import PARTITIONS, now_ms, producer, run_program
+from tests.bench.workload import Churn, in_steps, pools_at_home
+
+if TYPE_CHECKING:
+    from streams.embedded import EmbeddedPostgres
+    from tests.bench.bench import Bench
+
+SLOTS: Final = 100
+STEP_INPUTS: Final = 64
+#: Enough for several transactions of the sink.
+EVENTS_MIN: Final = 16_000
+
+
+class Journal(Struct, frozen=True):
+    """Steps as they stand in a journal, by partition; how many rows they make."""
+
+    partitions: tuple[tuple[bytes, ...], ...]
+    steps: int
+    decisions: int
+    rows: int
+
+
+def measure(bench: Bench) -> list[Finding]:
+    """Measure both, in turn, each time on databases that are new."""
+    journal = make_journal(max(EVENTS_MIN, bench.options.events // 2))
+    file = bench.stage.directory / "journal.msgpack"
+    file.write_bytes(msgspec.msgpack.encode(journal.partitions))
+    server = bench.stage.postgres()
+    sunk: list[Sunk] = []
+    copied: list[Copied] = []
+    sent: list[Copied] = []
+    for number in range(bench.options.repeat):
+        bench.stage.clear()
+        sides = ("sink", "rows", "text")
+        for side in sides if number % 2 == 0 else reversed(sides):
+            database = _new_database(server)
+            if side == "sink":
+                sunk.append(_sink(bench, journal, database))
+                bench.tell(f"sink: {sunk[-1].rows_per_s:,.0f} rows/s")
+                continue
+            found = msgspec.json.decode(run_program("copy", str(file), database, side), type=Copied)
+            (copied if side == "rows" else sent).append(found)
+            bench.tell(
+                f"COPY of {side}: {found.rows_per_s:,.0f} rows/s; decoding alone {found.decode_us_per_row:.1f} us "
+                f"a row, making the text {found.lines_us_per_row:.1f} us"
+            )
+    server.stop()
+    ratios = [a.rows_per_s / b.rows_per_s for a, b in zip(sunk, copied, strict=True)]
+    return [
+        Finding(
+            key="d",
+            title="Journal to Postgres, against COPY of the same rows",
+            value=round(median(ratios), 3),
+            unit="x",
+            ours=f"{median(one.rows_per_s for one in sunk):,.0f} rows/s",
+            theirs=f"{median(one.rows_per_s for one in copied):,.0f} rows/s",
+            spread=(round(min(ratios), 3), round(max(ratios), 3)),
+            details={
+                "steps": journal.steps,
+                "decisions": journal.decisions,
+                "rows": journal.rows,
+                "ratios": ratios,
+                "ours": msgspec.to_builtins(sunk),
+                "theirs": msgspec.to_builtins(copied),
+            },
+        ),
+        Finding(
+            key="d.text",
+            title="The same, against COPY of finished text (no goal)",
+            value=round(median(a.rows_per_s / b.rows_per_s for a, b in zip(sunk, sent, strict=True)), 3),
+            unit="x",
+            ours=f"{median(one.rows_per_s for one in sunk):,.0f} rows/s",
+            theirs=f"{median(one.rows_per_s for one in sent):,.0f} rows/s",
+            details={"theirs": msgspec.to_builtins(sent)},
+        ),
+        Finding.of(
+            "d.decode_us",
+            "us to decode a row's share of the journal, alone (no goal)",
+            median(one.decode_us_per_row for one in copied),
+            "us",
+        ),
+    ]
+
+
+def make_journal(events: int) -> Journal:
+    """What a router makes of so many events, in steps as group commit makes them."""
+    settings = Settings()
+    rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+    partitions = []
+    steps = decisions = work = 0
+    for partition, pool in enumerate(pools_at_home(PARTITIONS)):
+        router = Router(partition, rulebook)
+        churn = Churn(pool, now_ms() - events, seed=partition)
+        taken: list[bytes] = []
+        inputs = churn.announce(SLOTS) + churn.arrive(1000)
+        while inputs:
+            for some in in_steps(inputs, STEP_INPUTS):
+                step = router.handle(some)
+                taken.append(encode_step(step))
+                router.apply(step)
+                churn.see(step)
+                decisions += len(step.decisions)
+                work += len(step.work)
+            inputs = churn.turn(STEP_INPUTS // 2) if churn.sent < events // PARTITIONS else []
+        steps += len(taken)
+        partitions.append(tuple(taken))
+    return Journal(tuple(partitions), steps, decisions, steps + decisions + work)
+
+
+def _sink(bench: Bench, journal: Journal, database: str) -> Sunk:
+    settings = replace(bench.stage.settings("sink"), database=database)
+    asyncio.run(_write(settings, journal))
+    variables = {"SLOTWISE_BROKER": settings.broker, "SLOTWISE_DATABASE": database}
+    variables |= {"SLOTWISE_GROUP": settings.group, "SLOTWISE_TOPIC_PREFIX": settings.topic_prefix}
+    profile = bench.profile_file("d_sink")
+    arguments = [str(journal.steps), str(journal.rows)] + ([str(profile)] if profile else [])
+    return msgspec.json.decode(run_program("sink", *arguments, environment=variables), type=Sunk)
+
+
+async def _write(settings: Settings, journal: Journal) -> None:
+    topic = names(settings).journal
+    async with producer(settings, linger_ms=20, max_request_size=settings.step_bytes_max) as client:
+        sent = [
+            await client.send(topic, value, partition=partition)
+            for partition, values in enumerate(journal.partitions)
+            for value in values
+        ]
+        await asyncio.gather(*sent)
+
+
+def _new_database(server: EmbeddedPostgres) -> str:
+    name = f"bench_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    dsn = server.dsn_of(name)
+    migrate(dsn)
+    return dsn

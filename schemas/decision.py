@@ -184,6 +184,15 @@ class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     retired: bool = False
 
 
+class SlotGone(Struct, frozen=True, array_like=True, gc=False):
+    """A slot that is no longer of its pool: `[pool, slot_id, lease, at_ms]`; its lease number is remembered."""
+
+    pool: str
+    slot_id: str
+    lease: int
+    at_ms: Millis
+
+
 class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was the usual EV of a pool at the moment of computing; without quantiles: too few samples."""
 
@@ -237,7 +246,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Tasks given up after their last attempt, with their story; they also stand in `finished`.
     dead: tuple[TaskRow, ...] = ()
     slots: tuple[SlotRow, ...] = ()
-    slots_gone: tuple[tuple[str, str], ...] = ()
+    slots_gone: tuple[SlotGone, ...] = ()
     evs: tuple[EvSample, ...] = ()
     percentiles: tuple[Percentiles, ...] = ()
     work: tuple[WorkDone, ...] = ()

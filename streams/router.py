@@ -74,7 +74,7 @@ class Router:
         self.state = Partition(
             partition,
             ev_window_ms=round(policy.ev.window_s * 1000),
-            finished_memory_ms=round(policy.attempts.finished_memory_s * 1000),
+            finished_memory_ms=rulebook.memory_ms,
         )
         #: Row changes applied so far; the checkpoint's cadence.
         self.changes = 0
@@ -112,7 +112,7 @@ class Router:
         for finished in step.finished:
             tasks[finished.pool, finished.task_id] = None
         slots = [(slot.pool, slot.slot_id) for slot in step.slots]
-        slots += step.slots_gone
+        slots += [(gone.pool, gone.slot_id) for gone in step.slots_gone]
         for pool, task_id in tasks:
             self._lineup(pool).sync_task(task_id)
         for pool, slot_id in slots:
@@ -252,9 +252,9 @@ class Router:
                 draft.count("duplicate_control")
                 return None
             case TaskCancelled():
-                lifecycle.cancel(self._pool(draft, event.pool), event, item.now_ms)
+                lifecycle.cancel(self._pool(draft, event.pool), event, item.now_ms, self.rulebook)
             case SlotRetired():
-                lifecycle.retire(self._pool(draft, event.pool), event.slot_id)
+                lifecycle.retire(self._pool(draft, event.pool), event.slot_id, item.now_ms)
             case _:
                 draft.count("unused_control")
         draft.controls[event.control_id] = item.now_ms
@@ -317,7 +317,7 @@ class Router:
             finished=tuple([row for pool in pools for row in pool.finished.values()]),
             dead=tuple([row for pool in pools for row in pool.dead]),
             slots=tuple([row for pool in pools for row in pool.slots.values()]),
-            slots_gone=tuple([(pool.pool.name, slot_id) for pool in pools for slot_id in pool.slots_gone]),
+            slots_gone=tuple([gone for pool in pools for gone in pool.slots_gone.values()]),
             evs=tuple([sample for pool in pools for sample in pool.evs]),
             percentiles=tuple(percentiles),
             work=tuple([row for pool in pools for row in pool.work]),

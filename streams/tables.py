@@ -20,7 +20,7 @@ import msgspec
 from fastdigest import TDigest
 from msgspec import Struct
 
-from schemas.decision import EvSample, Percentiles, SlotRow
+from schemas.decision import EvSample, Percentiles, SlotGone, SlotRow
 from streams.journal import Entry, Journal, Raw
 from streams.topics import TABLES
 
@@ -42,7 +42,7 @@ class _Glance(Struct, frozen=True, kw_only=True, gc=False):
     seq: int
     now_ms: int
     slots: tuple[SlotRow, ...] = ()
-    slots_gone: tuple[tuple[str, str], ...] = ()
+    slots_gone: tuple[SlotGone, ...] = ()
     evs: tuple[EvSample, ...] = ()
     percentiles: tuple[Percentiles, ...] = ()
 
@@ -174,8 +174,8 @@ class _Utilisation:
     def add(self, step: _Glance) -> None:
         for slot in step.slots:
             self._stands(slot, step.seq)
-        for pool, slot_id in step.slots_gone:
-            key = ("open", self._partition, pool, slot_id)
+        for gone in step.slots_gone:
+            key = ("open", self._partition, gone.pool, gone.slot_id)
             self._close(key, step.now_ms, step.seq)
             self._open[key] = None
 

@@ -170,7 +170,7 @@ class Tally:
         for slot in step.slots:
             self.slots[slot.pool, slot.slot_id] = slot
         for gone in step.slots_gone:
-            self.slots.pop(gone, None)
+            self.slots.pop((gone.pool, gone.slot_id), None)
 
     def _stand(self, pool: str, task_id: str, standing: Standing | None) -> None:
         """Note where a task stands now; None: it is over."""

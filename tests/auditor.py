@@ -99,7 +99,7 @@ def _fold(found: Audit, step: dict[str, Any]) -> None:
         if was is not None and row.get("lease", 0) < was.get("lease", 0) and row["model"] == was["model"]:
             found.problems.append(f"step {step['seq']}: the lease number of {slot} goes back")
         found.slots[slot] = row
-    for pool, slot_id in step.get("slots_gone", ()):
+    for pool, slot_id, *_ in step.get("slots_gone", ()):
         found.slots.pop((pool, slot_id), None)
 
 

@@ -12,8 +12,8 @@ from math import inf
 
 from msgspec.structs import replace
 
-from schemas.decision import EvSample, Finished, Rejected, SlotRow, Standing, TaskRow, WorkDone
-from schemas.vocabulary import DecisionOutcome, Millis
+from schemas.decision import EvSample, Finished, Rejected, SlotGone, SlotRow, Standing, TaskRow, WorkDone
+from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.policy.lineup import Due, LineUp
 from streams.state.pool import Pool
 
@@ -61,7 +61,7 @@ class PoolDraft:
         self.tasks: dict[str, TaskRow] = {}
         self.finished: dict[str, Finished] = {}
         self.slots: dict[str, SlotRow] = {}
-        self.slots_gone: dict[str, None] = {}
+        self.slots_gone: dict[str, SlotGone] = {}
         #: Tasks that the round must look at beside those of the line-up.
         self.loose: dict[str, TaskRow] = {}
         #: Task ids whose entry in the line-up no longer waits.
@@ -93,11 +93,18 @@ class PoolDraft:
         row = self.slots.get(slot_id)
         return row if row is not None else self.pool.slots.get(slot_id)
 
+    def last_lease(self, slot_id: str) -> int | None:
+        """Last lease number of a slot that left and is remembered."""
+        gone = self.slots_gone.get(slot_id) or self.pool.gone.get(slot_id)
+        return gone.lease if gone is not None else None
+
     def put_task(self, row: TaskRow) -> None:
         """The task would stand like this; a waiting one is looked at by the round."""
         task_id = row.task.task_id
         self.tasks[task_id] = row
         standing = row.standing
+        if row.task.deadline is not None and standing.state != "running":
+            self.expect((to_millis(row.task.deadline), "deadline", task_id, standing.attempt))
         if standing.state == "waiting":
             self.loose[task_id] = row
         else:
@@ -119,12 +126,11 @@ class PoolDraft:
             self._fleet_changes = True
         self.slots[row.slot_id] = row
 
-    def drop_slot(self, slot_id: str) -> None:
-        """The slot would be gone."""
-        self.slots.pop(slot_id, None)
+    def drop_slot(self, slot: SlotRow, at_ms: Millis) -> None:
+        """The slot would be gone, and its lease number remembered."""
+        self.slots.pop(slot.slot_id, None)
         self._fleet_changes = True
-        if slot_id in self.pool.slots:
-            self.slots_gone[slot_id] = None
+        self.slots_gone[slot.slot_id] = SlotGone(self.pool.name, slot.slot_id, slot.lease, at_ms)
 
     def finish(self, row: TaskRow, what: str, at_ms: Millis) -> None:
         """The task would be over."""
@@ -149,10 +155,8 @@ class PoolDraft:
 
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing due by `now_ms`, of this step or of before."""
-        if self._due and self._due[0][0] <= now_ms:
-            known_ms = self.lineup.next_due_ms()
-            if known_ms is None or self._due[0][0] < known_ms:
-                return heappop(self._due)
+        if self._due and self._due[0][0] <= now_ms and self._due[0][0] < self.lineup.first_due_ms():
+            return heappop(self._due)
         return self.lineup.pop_due(now_ms)
 
     def fleet(self) -> AbstractSet[str]:

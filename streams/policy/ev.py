@@ -52,7 +52,10 @@ class CachedScorer:
         known = self._kept.get(key)
         if known is not None and now_ms - known[0] < self._keep_ms and known[1] == task:
             return known[2]
-        ev = _known(self._scorer(task))
+        try:
+            ev = _known(self._scorer(task))
+        except Exception:  # noqa: BLE001 -- whatever a plug-in raises, the task is routed as one of unknown EV
+            ev = None
         self._kept[key] = (now_ms, task, ev)
         self._kept.move_to_end(key)
         while len(self._kept) > _CACHE_MAX:

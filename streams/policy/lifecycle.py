@@ -29,7 +29,7 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     if known is not None:
         draft.count("duplicate_task" if known.task == task else "conflicting_task")
         return None
-    if task_id in draft.finished or task_id in draft.pool.finished:
+    if _is_over(draft, task_id, now_ms, rulebook):
         draft.count("duplicate_task")
         return None
     refusal = _unusable(task, rulebook)
@@ -59,16 +59,22 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     draft.origins[task_id] = (item.topic, item.offset)
     if ev is not None:
         draft.evs.append(EvSample(draft.pool.name, now_ms, ev))
-    if task_id in draft.pool.cancels or task_id in draft.cancels:
+    cancelled_ms = draft.cancels.get(task_id, draft.pool.cancels.get(task_id))
+    if cancelled_ms is not None and cancelled_ms >= now_ms - rulebook.memory_ms:
         draft.cancels.pop(task_id, None)
         draft.end(row, "cancelled", "a cancel that came before it", now_ms)
     elif task.deadline is not None and to_millis(task.deadline) <= now_ms:
         draft.end(row, "expired", task.deadline, now_ms)
     else:
         draft.put_task(row)
-        if task.deadline is not None:
-            draft.expect((to_millis(task.deadline), "deadline", task_id, standing.attempt))
     return None
+
+
+def _is_over(draft: PoolDraft, task_id: str, now_ms: Millis, rulebook: Rulebook) -> bool:
+    if task_id in draft.finished:
+        return True
+    finished = draft.pool.finished.get(task_id)
+    return finished is not None and finished.at_ms >= now_ms - rulebook.memory_ms
 
 
 def _unusable(task: TaskPending, rulebook: Rulebook) -> str | None:
@@ -85,11 +91,11 @@ def _unusable(task: TaskPending, rulebook: Rulebook) -> str | None:
     return None
 
 
-def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis) -> None:
+def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rulebook) -> None:
     """The producer no longer wants the task done; a running one keeps its slot until that is freed."""
     row = draft.task(event.task_id)
     if row is None:
-        if event.task_id in draft.finished or event.task_id in draft.pool.finished:
+        if _is_over(draft, event.task_id, now_ms, rulebook):
             draft.count("late_cancel")
         else:
             draft.cancels[event.task_id] = now_ms
@@ -106,10 +112,14 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
         return f"model {event.model} is not in the catalogue.{nearest(event.model, rulebook.models)}"
     slot = draft.slot(event.slot_id)
     if slot is None:
-        if event.model is None:
-            return f"slot {event.slot_id} is not known yet, so its model must be said."
+        last_lease = draft.last_lease(event.slot_id)
         if event.lease is not None:
             draft.count("stale_free")
+            if last_lease is not None:
+                # It left; only an announcement brings it back.
+                return None
+        if event.model is None:
+            return f"slot {event.slot_id} is not known yet, so its model must be said."
         draft.put_slot(
             SlotRow(
                 slot_id=event.slot_id,
@@ -117,6 +127,7 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
                 model=event.model,
                 account=event.account,
                 state="free",
+                lease=last_lease or 0,
                 since_ms=now_ms,
             )
         )
@@ -137,7 +148,7 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
             draft.put_slot(replace(slot, account=event.account))
         return None
     if slot.retired and event.lease is not None:
-        draft.drop_slot(slot.slot_id)
+        draft.drop_slot(slot, now_ms)
         return None
     draft.put_slot(
         SlotRow(
@@ -153,7 +164,7 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
     return None
 
 
-def retire(draft: PoolDraft, slot_id: str) -> None:
+def retire(draft: PoolDraft, slot_id: str, now_ms: Millis) -> None:
     """The slot finishes what it holds and gets nothing new."""
     slot = draft.slot(slot_id)
     if slot is None:
@@ -161,7 +172,7 @@ def retire(draft: PoolDraft, slot_id: str) -> None:
     elif slot.state == "held":
         draft.put_slot(replace(slot, retired=True))
     else:
-        draft.drop_slot(slot_id)
+        draft.drop_slot(slot, now_ms)
 
 
 def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
@@ -173,7 +184,7 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
             return
         _again(draft, slot, due_ms, rulebook, "lease ran out")
         if slot.retired:
-            draft.drop_slot(id_)
+            draft.drop_slot(slot, due_ms)
         else:
             draft.put_slot(replace(slot, state="lost", since_ms=due_ms, task_id=None, lease_expires_at_ms=None))
         draft.count("lost_slot")
@@ -218,7 +229,9 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
         ran_tier = rulebook.models[slot.model].tier
         highest = row.task.max_tier or PREMIUM_TIER
         if ran_tier >= highest:
-            _give_up(draft, row, f"a failure on {slot.model}, from where it cannot escalate", now_ms)
+            told = _told(standing, now_ms, draft.seq, "failed", slot.slot_id)
+            why = f"a failure on {slot.model}, from where it cannot escalate"
+            _give_up(draft, replace(row, standing=told), why, now_ms)
         else:
             _again(draft, slot, now_ms, rulebook, "failed", tier_min=3 if ran_tier == 2 else 2)  # noqa: PLR2004 -- tiers
     else:
@@ -240,6 +253,9 @@ def _again(
     told = _told(standing, now_ms, draft.seq, why, slot.slot_id)
     if failures >= rulebook.policy.attempts.failures_max:
         _give_up(draft, replace(row, standing=told), f"{failures} failed attempts, the last: {why}", now_ms)
+        return
+    if row.task.deadline is not None and to_millis(row.task.deadline) <= now_ms:
+        draft.end(replace(row, standing=told), "expired", row.task.deadline, now_ms)
         return
     due_ms = Millis(now_ms + rulebook.back_off_ms)
     held = due_ms > now_ms

@@ -476,26 +476,39 @@ class LineUp:
 
     def due_from_ms(self) -> float:
         """Nothing falls due before this; whether something does then, `is_due` tells."""
-        return self.due[0][0] if self.due else math.inf
+        return min(self.due[0][0] if self.due else math.inf, self._stale_from_ms())
 
     def is_due(self, now_ms: Millis) -> bool:
         """Whether something fell due by `now_ms`."""
-        if not self.due or self.due[0][0] > now_ms:
+        if self.due_from_ms() > now_ms:
             return False
         due_ms = self.next_due_ms()
         return due_ms is not None and due_ms <= now_ms
 
     def next_due_ms(self) -> Millis | None:
-        """When the next thing falls due."""
+        """When the next thing falls due: a row's, or new percentiles where somebody waits because of the old."""
+        due_ms = self.first_due_ms()
+        stale_ms = self._stale_from_ms()
+        if stale_ms < due_ms and any("reserved_for_ev" in group.told for group in self.groups.values()):
+            due_ms = stale_ms
+        return None if due_ms == math.inf else Millis(int(due_ms))
+
+    def _stale_from_ms(self) -> float:
+        """When the percentiles of the state may be recomputed."""
+        usual = self.pool.percentiles
+        return math.inf if usual is None or usual.p50 is None else usual.at_ms + self.rulebook.recompute_ms
+
+    def first_due_ms(self) -> float:
+        """When the next row falls due."""
         while self.due:
             if self._is_current(self.due[0]):
                 return self.due[0][0]
             heappop(self.due)
-        return None
+        return math.inf
 
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing that fell due by `now_ms`, hidden until `release`."""
-        if not self.is_due(now_ms):
+        if self.first_due_ms() > now_ms:
             return None
         item = heappop(self.due)
         self.parked_due.append(item)

@@ -249,8 +249,8 @@ def _is_free(slot: SlotRow | None) -> bool:
 def _trade(pairs: list[Pair], lineup: LineUp) -> None:
     """Within the round's pairs, let the higher EV have the better tier where the gates allow.
 
-    Highest EV first, each pair takes the best tier it can get by a chain of trades among the pairs after it;
-    a chain leaves everybody with a slot that their gates admit. Unknown EVs are last and only give.
+    Highest EV first, each pair takes the best tier it can get by a chain of trades; a chain leaves everybody with a
+    slot that their gates admit, and those before with a slot of the tier they have. Unknown EVs are last and only give.
     """
     tier = [lineup.rulebook.models[model].tier for model in lineup.models]
     if len({tier[pair.bit] for pair in pairs}) == 1:
@@ -258,13 +258,15 @@ def _trade(pairs: list[Pair], lineup: LineUp) -> None:
     line = sorted(pairs, key=lambda pair: pair.entry.ev_key)
     holders = _Holders(line)
     for place, mine in enumerate(line):
-        holders.remove(place)
         if mine.entry.ev_key == NO_EV:
             return
+        holders.remove(place)
         better = mine.entry.group.mask & sum(1 << bit for bit in range(len(tier)) if tier[bit] > tier[mine.bit])
         if better and (reachable := better & holders.sources(mine.bit)):
             bits = [bit for bit in range(len(tier)) if reachable >> bit & 1]
             holders.shift([place, *holders.chain(max(bits, key=lambda bit: (tier[bit], -bit)), mine.bit)])
+        # From here on it may move within its tier only.
+        holders.add(place, mine.entry.group.mask & lineup.tier_masks[tier[mine.bit]])
 
 
 class _Holders:
@@ -272,10 +274,24 @@ class _Holders:
 
     def __init__(self, line: list[Pair]) -> None:
         self._line = line
-        #: model bit -> mask of admissible models -> places, lowest EV last.
+        self._masks = [pair.entry.group.mask for pair in line]
+        #: model bit -> mask of models to which they may move -> places, lowest EV last.
         self._places: dict[int, dict[int, list[int]]] = {}
-        for place in range(len(line)):
-            self._add(place)
+        for place, mask in enumerate(self._masks):
+            self.add(place, mask)
+
+    def add(self, place: int, mask: int) -> None:
+        """The pair at `place` holds what it holds, and may move to the models in `mask`."""
+        self._masks[place] = mask
+        insort(self._places.setdefault(self._line[place].bit, {}).setdefault(mask, []), place)
+
+    def remove(self, place: int) -> None:
+        """The pair at `place` takes no part."""
+        by_mask = self._places[self._line[place].bit]
+        places = by_mask[self._masks[place]]
+        places.remove(place)
+        if not places:
+            del by_mask[self._masks[place]]
 
     def sources(self, goal: int) -> int:
         """Models from whose holders a chain leads to a slot of `goal`."""
@@ -287,19 +303,6 @@ class _Holders:
                 if mask & found:
                     found |= 1 << bit
         return sum(1 << bit for bit, mask in onward.items() if mask & found)
-
-    def _add(self, place: int) -> None:
-        pair = self._line[place]
-        insort(self._places.setdefault(pair.bit, {}).setdefault(pair.entry.group.mask, []), place)
-
-    def remove(self, place: int) -> None:
-        """The pair at `place` keeps what it has."""
-        pair = self._line[place]
-        by_mask = self._places[pair.bit]
-        places = by_mask[pair.entry.group.mask]
-        places.remove(place)
-        if not places:
-            del by_mask[pair.entry.group.mask]
 
     def chain(self, start: int, goal: int) -> list[int]:
         """Places of pairs that each move to the next one's model, from a holder of `start` to one who may use `goal`.
@@ -327,7 +330,7 @@ class _Holders:
         return chain[::-1]
 
     def shift(self, chain: list[int]) -> None:
-        """Each pair of the chain takes the slot of the next, the last takes the first one's; the first is settled."""
+        """Each pair of the chain takes the slot of the next, the last the first one's; the first is not added again."""
         for place in chain[1:]:
             self.remove(place)
         slots = [(self._line[place].slot_id, self._line[place].bit, self._line[place].busy_ms) for place in chain]
@@ -336,4 +339,4 @@ class _Holders:
             pair.slot_id, pair.bit, pair.busy_ms = slots[(i + 1) % len(slots)]
             pair.traded = True
             if i:
-                self._add(place)
+                self.add(place, self._masks[place])

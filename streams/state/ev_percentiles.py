@@ -1,8 +1,10 @@
 """What the usual EV is: P50 and P90 of what became pending in the last hour.
 
-Per-minute sub-windows, each a t-digest of at most 512 centroids, merged when asked: exact up to some hundred
-samples, and above that within the digest's error (a fraction of a percent of rank in the middle, less at the
-ends). The digests are deterministic: the same samples in the same order give the same bytes anywhere.
+Per-minute sub-windows, each a t-digest of at most 512 centroids and the samples since it was last compressed,
+merged when asked: exact up to some hundred samples, and above that within the digest's error (a fraction of a
+percent of rank in the middle, less at the ends). A digest compresses whenever it is looked at, so it is never
+looked at: what is kept is its bytes, remade after every 256th sample, and the same samples in the same order
+give the same bytes whoever asked for percentiles or a snapshot in between.
 """
 
 from __future__ import annotations
@@ -17,6 +19,25 @@ from schemas.vocabulary import Millis
 MINUTE_MS: Final = 60_000
 _CENTROIDS_MINUTE: Final = 512
 _CENTROIDS_HOUR: Final = 1_024
+_FRESH_MAX: Final = 256
+
+
+class _Minute:
+    """One sub-window."""
+
+    __slots__ = ("digest", "fresh")
+
+    def __init__(self, digest: bytes = b"", fresh: Iterable[float] = ()) -> None:
+        self.digest = digest
+        self.fresh = list(fresh)
+
+    def add(self, ev: float) -> None:
+        self.fresh.append(ev)
+        if len(self.fresh) == _FRESH_MAX:
+            whole = TDigest.from_bytes(self.digest) if self.digest else TDigest(_CENTROIDS_MINUTE)
+            whole.batch_update(self.fresh)
+            self.digest = whole.to_bytes()
+            self.fresh = []
 
 
 class EvWindow:
@@ -26,18 +47,18 @@ class EvWindow:
 
     def __init__(self, window_ms: int) -> None:
         self.window_ms = window_ms
-        self._minutes: dict[int, TDigest] = {}
+        self._minutes: dict[int, _Minute] = {}
 
     def add(self, at_ms: Millis, ev: float) -> None:
         """One more sample; samples come in the order of time."""
-        minute = at_ms // MINUTE_MS
-        digest = self._minutes.get(minute)
-        if digest is None:
-            digest = self._minutes[minute] = TDigest(_CENTROIDS_MINUTE)
+        key = at_ms // MINUTE_MS
+        minute = self._minutes.get(key)
+        if minute is None:
+            minute = self._minutes[key] = _Minute()
             oldest = (at_ms - self.window_ms) // MINUTE_MS
             for old in [m for m in self._minutes if m < oldest]:
                 del self._minutes[old]
-        digest.update(ev)
+        minute.add(ev)
 
     def merged(self, now_ms: Millis, more: Iterable[tuple[Millis, float]] = ()) -> TDigest:
         """All samples of the window that ends at `now_ms` as one digest, `more` included.
@@ -46,19 +67,23 @@ class EvWindow:
         """
         oldest = (now_ms - self.window_ms) // MINUTE_MS
         whole = TDigest(_CENTROIDS_HOUR)
-        for minute in sorted(self._minutes):
-            if minute >= oldest:
-                whole.merge_inplace(self._minutes[minute])
-        recent = [ev for at_ms, ev in more if at_ms // MINUTE_MS >= oldest]
-        if recent:
-            whole.batch_update(recent)
+        fresh: list[float] = []
+        for key in sorted(self._minutes):
+            if key >= oldest:
+                minute = self._minutes[key]
+                if minute.digest:
+                    whole.merge_inplace(TDigest.from_bytes(minute.digest))
+                fresh += minute.fresh
+        fresh += [ev for at_ms, ev in more if at_ms // MINUTE_MS >= oldest]
+        if fresh:
+            whole.batch_update(fresh)
         return whole
 
-    def dump(self) -> Iterator[tuple[int, bytes]]:
-        """(minute, digest bytes), for a snapshot."""
-        for minute in sorted(self._minutes):
-            yield minute, self._minutes[minute].to_bytes()
+    def dump(self) -> Iterator[tuple[int, bytes, tuple[float, ...]]]:
+        """(minute, digest bytes, samples since), for a snapshot."""
+        for key in sorted(self._minutes):
+            yield key, self._minutes[key].digest, tuple(self._minutes[key].fresh)
 
-    def load(self, minutes: Iterable[tuple[int, bytes]]) -> None:
+    def load(self, minutes: Iterable[tuple[int, bytes, tuple[float, ...]]]) -> None:
         """What `dump` gave."""
-        self._minutes = {minute: TDigest.from_bytes(raw) for minute, raw in minutes}
+        self._minutes = {key: _Minute(digest, fresh) for key, digest, fresh in minutes}

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.decision import Finished, Percentiles, SlotRow, Step, TaskRow
+from schemas.decision import Finished, Percentiles, SlotGone, SlotRow, Step, TaskRow
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.state.pool import Pool
 from streams.state.utilisation import BusyCurve
@@ -39,7 +39,8 @@ class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
     percentiles: Percentiles | None
     cancels: dict[str, int]
     told_ms: int
-    minutes: tuple[tuple[int, bytes], ...]
+    gone: tuple[SlotGone, ...]
+    minutes: tuple[tuple[int, bytes, tuple[float, ...]], ...]
     model_busy: dict[str, tuple[list[int], list[int], int]]
 
 
@@ -111,8 +112,8 @@ class Partition:
             self.pool(row.pool).percentiles = row
         for slot in step.slots:
             self.pool(slot.pool).put_slot(slot, now_ms)
-        for pool_name, slot_id in step.slots_gone:
-            self.pool(pool_name).drop_slot(slot_id, now_ms)
+        for gone in step.slots_gone:
+            self.pool(gone.pool).put_gone(gone, now_ms)
         for task in step.tasks:
             self.pool(task.task.pool).tasks[task.task.task_id] = task
         for moved in step.moved:
@@ -131,12 +132,12 @@ class Partition:
             self.controls[control_id] = at_ms
         for word, count in step.counts.items():
             self.counts[word] = self.counts.get(word, 0) + count
-        self._forget(now_ms, {finished.pool for finished in step.finished})
+        self._forget(now_ms)
 
-    def _forget(self, now_ms: Millis, pools: Iterable[str]) -> None:
+    def _forget(self, now_ms: Millis) -> None:
         before_ms = Millis(now_ms - self.finished_memory_ms)
-        for name in pools:
-            self.pools[name].forget(before_ms)
+        for pool in self.pools.values():
+            pool.forget(before_ms)
         while self.controls:
             control_id, at_ms = next(iter(self.controls.items()))
             if at_ms >= now_ms - _CONTROL_MEMORY_MS:
@@ -160,6 +161,7 @@ class Partition:
                     percentiles=pool.percentiles,
                     cancels=dict(pool.cancels),
                     told_ms=pool.told_ms,
+                    gone=tuple(pool.gone.values()),
                     minutes=tuple(pool.evs.dump()),
                     model_busy={model: curve.dump() for model, curve in pool.model_busy.items()},
                 ),
@@ -170,7 +172,7 @@ class Partition:
                 ],
                 tuple(pool.finished.values()),
             )
-            for pool in self.pools.values()
+            for _, pool in sorted(self.pools.items())
             if not pool.is_empty()
         ]
         return self._chunks(head, pools)
@@ -202,6 +204,7 @@ class Partition:
                     pool.percentiles = row.percentiles
                     pool.cancels = {key: Millis(at) for key, at in row.cancels.items()}
                     pool.told_ms = Millis(row.told_ms)
+                    pool.gone = {gone.slot_id: gone for gone in row.gone}
                     pool.evs.load(row.minutes)
                     pool.model_busy = {model: BusyCurve(*dump) for model, dump in row.model_busy.items()}
                 case _Slots() as part:

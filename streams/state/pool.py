@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from schemas.decision import Finished, Percentiles, SlotRow, TaskRow
+from schemas.decision import Finished, Percentiles, SlotGone, SlotRow, TaskRow
 from schemas.vocabulary import Millis
 from streams.state.ev_percentiles import EvWindow
 from streams.state.utilisation import BusyCurve
@@ -22,6 +22,7 @@ class Pool:
         "cancels",
         "evs",
         "finished",
+        "gone",
         "model_busy",
         "model_slots",
         "name",
@@ -40,6 +41,8 @@ class Pool:
         #: task id -> how it ended, for as long as a redelivery must be recognised.
         self.finished: dict[str, Finished] = {}
         self._finished_order: deque[Finished] = deque()
+        #: Slots that left, by id, with their last lease number: it goes on where they come back.
+        self.gone: dict[str, SlotGone] = {}
         #: Cancels of tasks not seen yet: task id -> when.
         self.cancels: dict[str, Millis] = {}
         self.evs = EvWindow(ev_window_ms)
@@ -66,6 +69,14 @@ class Pool:
             self.busy.setdefault(row.slot_id, BusyCurve()).change(row.since_ms, by)
             self.model_busy.setdefault(row.model, BusyCurve()).change(row.since_ms, by)
         self.slots[row.slot_id] = row
+        self.gone.pop(row.slot_id, None)
+
+    def put_gone(self, gone: SlotGone, now_ms: Millis) -> None:
+        """The slot left, and is remembered."""
+        if gone.slot_id in self.slots:
+            self.drop_slot(gone.slot_id, now_ms)
+        self.gone.pop(gone.slot_id, None)
+        self.gone[gone.slot_id] = gone
 
     def drop_slot(self, slot_id: str, now_ms: Millis) -> None:
         """The slot is no longer of this pool."""
@@ -96,7 +107,14 @@ class Pool:
             if at_ms >= before_ms:
                 break
             del self.cancels[task_id]
+        while self.gone:
+            gone = next(iter(self.gone.values()))
+            if gone.at_ms >= before_ms:
+                break
+            del self.gone[gone.slot_id]
 
     def is_empty(self) -> bool:
         """Whether nothing is remembered of it: it was only named, by an event that was refused or ignored."""
-        return not (self.tasks or self.slots or self.finished or self.cancels or self.percentiles)
+        return not (
+            self.tasks or self.slots or self.finished or self.cancels or self.gone or self.percentiles or self.told_ms
+        )

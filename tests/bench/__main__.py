@@ -7,6 +7,7 @@ measurement failed.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +75,8 @@ def read_options(arguments: list[str] | None = None) -> Options:
 def main() -> int:
     """Measure what was asked for."""
     options = read_options()
+    # Topics that are a moment old have no leader yet; the clients find out and try again.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)

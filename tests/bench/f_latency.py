@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from tests.bench.bench import Bench
     from tests.bench.stage import Stage
 
-SLOTS: Final = 250
+SLOTS: Final = 1000
+#: Shares of (b)'s rate at which it is measured; the goal is about half.
+SHARES: Final = (0.1, 0.5)
 WARM_S: Final = 5.0
 MEASURED_S: Final = 20.0
 QUICK_S: Final = 4.0
@@ -49,7 +51,7 @@ class Latency(Struct, frozen=True, kw_only=True):
 
     inputs_per_s: float
     tasks: int
-    #: Tasks that were told to wait, and count no further.
+    #: Tasks that were told to wait, and do not count, unless all were.
     waited: int
     #: Tasks of which nothing was heard until the end.
     lost: int
@@ -73,13 +75,25 @@ def measure(bench: Bench) -> list[Finding]:
         rate = journaling("worker, with outputs", "worker", pages=True, outputs=True)(
             bench.stage, bench.load()
         ).events_per_s
+    tenth, half = [_at_rate(bench, share * rate) for share in SHARES]
+    return [
+        Finding.of("f.p99_ms", f"Input to task.routed at {half.inputs_per_s:,.0f} inputs/s, half load: p99",
+                   half.p99_ms, "ms", msgspec.to_builtins(half)),
+        Finding.of("f.p50_ms", "The same, p50 (no goal)", half.p50_ms, "ms"),
+        Finding.of("f.tenth_p99_ms", f"The same at {tenth.inputs_per_s:,.0f} inputs/s, a tenth: p99 (no goal)",
+                   tenth.p99_ms, "ms", msgspec.to_builtins(tenth)),
+        Finding.of("f.tenth_p50_ms", "The same, p50 (no goal)", tenth.p50_ms, "ms"),
+    ]  # fmt: skip
+
+
+def _at_rate(bench: Bench, inputs_per_s: float) -> Latency:
     bench.stage.clear()
     seconds = QUICK_S if bench.options.quick else MEASURED_S
     settings = bench.stage.settings("latency")
     side = Side(settings, bench.stage.directory, "worker", pages=True)
     side.start()
     try:
-        found = asyncio.run(Play(bench.stage, settings, side, rate / 2, seconds).run())
+        found = asyncio.run(Play(bench.stage, settings, side, inputs_per_s, seconds).run())
     finally:
         side.stop()
     bench.tell(
@@ -90,12 +104,7 @@ def measure(bench: Bench) -> list[Finding]:
     )
     if found.lost:
         raise BenchError(f"Of {found.tasks} tasks {found.lost} were neither routed nor told to wait.")
-    details = msgspec.to_builtins(found)
-    return [
-        Finding.of("f.p99_ms", f"Input to task.routed at {found.inputs_per_s:,.0f} inputs/s, p99",
-                   found.p99_ms, "ms", details),
-        Finding.of("f.p50_ms", "The same, p50 (no goal)", found.p50_ms, "ms"),
-    ]  # fmt: skip
+    return found
 
 
 class Play:
@@ -229,8 +238,10 @@ class Play:
 
     def _found(self, cpu_s: Sequence[float]) -> Latency:
         good = sorted(s for task_id, s in self._latency_s.items() if task_id not in self._waited)
+        # A worker that does not keep up has no slot free for anybody: then what waited is all there is to count.
+        good = good or sorted(self._latency_s.values())
         if not good:
-            raise BenchError("No task found a free slot.")
+            raise BenchError("No task was routed.")
         worker_us, broker_us, bench_us = (round(one / (2 * len(self._sent)) * 1e6, 1) for one in cpu_s)
         return Latency(
             inputs_per_s=2 * self._tasks_per_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streams.lanes import Lanes
-from streams.tables import Tables
+from streams.tables import FLUSH_S, Tables
 from streams.topics import Names
 from streams.transport import Batches, topic_index
 
@@ -26,6 +26,11 @@ def add_agents(app: Any, names: Names, lanes: Lanes, tables: Tables) -> None:
 
     @app.agent(journal, name="projections")  # type: ignore[untyped-decorator]
     async def projections(batches: Any) -> None:
-        """Bring the tables to where the journal is."""
+        """Take what the tables are to learn from the journal."""
         async for event in batches.events():
-            await tables.project(event.message.partition, event.value)
+            await tables.gather(event.message.partition, event.value)
+
+    @app.timer(interval=FLUSH_S)  # type: ignore[untyped-decorator]
+    async def flush() -> None:
+        """Bring the tables to where the journal is."""
+        await tables.flush()

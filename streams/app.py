@@ -86,6 +86,15 @@ class App(faust.App):
             self.loop.create_task(self.crash(error))
 
 
+class _Projection(faust.Table[Any, Any]):
+    """A table whose keys say their partition, so that it can be written between two events."""
+
+    def partition_for_key(self, key: Any) -> int:
+        """The partition whose journal the row is made of."""
+        partition: int = key[1]
+        return partition
+
+
 def home_of(partitions: int) -> Callable[[bytes], int]:
     """The partition a key belongs to: Kafka's default partitioner."""
     return lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions
@@ -124,6 +133,7 @@ def build_app(settings: Settings) -> App:
 def _faust_app(settings: Settings) -> App:
     app = App(
         settings.group,
+        Table=_Projection,
         broker=[URL(f"kafka://{address}") for address in settings.broker.split(",")],
         store="memory://",
         origin=None,
@@ -229,6 +239,7 @@ def _add_life(app: App, broker: Broker, progress: ProgressGroup) -> None:
 
     async def stopping(_app: Any, *_: Any, **__: Any) -> None:
         await app.lanes.halt()
+        await app.projections.flush()
         await progress.stop()
         await broker.stop()
 

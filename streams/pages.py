@@ -34,6 +34,7 @@ def add_pages(app: Any) -> None:
     @app.page("/tables/{table}")  # type: ignore[untyped-decorator]
     async def tables(web: Any, _request: Any, table: str) -> Any:
         """The rows of this worker's partitions."""
+        await app.projections.flush()
         try:
             rows = app.projections.ask(table, time.time_ns() // 1_000_000)
         except KeyError:

@@ -10,6 +10,7 @@ rows changes nothing. Of a run of steps each row is written once: sums first, th
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, Sequence
@@ -30,6 +31,9 @@ MINUTE_MS: Final = 60_000
 SHORT_MS: Final = 5 * MINUTE_MS
 LONG_MS: Final = 60 * MINUTE_MS
 _CENTROIDS: Final = 512
+#: How often rows are written; a changelog record each is the larger part of what a table costs.
+FLUSH_S: Final = 1.0
+GATHERED_MAX: Final = 5_000
 
 Key = tuple[Any, ...]
 Row = dict[str, Any]
@@ -66,6 +70,9 @@ class Tables:
         #: Takes a row out of the local table without telling the changelog.
         self._forget = forget
         self._partitions: set[int] = set()
+        #: Delivered and not projected yet, by partition.
+        self._gathered: dict[int, list[Raw]] = {}
+        self._projecting = asyncio.Lock()
         #: The minute in which a partition's old rows were last looked for, by table.
         self._pruned: dict[tuple[str, int], int] = {}
 
@@ -73,6 +80,8 @@ class Tables:
         """Keep the rows of these partitions only; return the journal offset at which each goes on."""
         self._partitions = set(partitions)
         self._pruned.clear()
+        # Not projected, so it is delivered again, or read from the journal.
+        self._gathered.clear()
         for rows in self._tables.values():
             for key in [key for key in rows if key[1] not in self._partitions]:
                 self._forget(rows, key)
@@ -82,6 +91,20 @@ class Tables:
         """Journal offset at which the partition goes on; None: nothing projected yet."""
         found = [rows.get(("progress", partition)) for rows in self._tables.values()]
         return None if any(row is None for row in found) else min(row["offset"] for row in found if row is not None)
+
+    async def gather(self, partition: int, records: Sequence[Raw]) -> None:
+        """Take records to be projected at the next `flush`: rows are absolute, so only the last of a second counts."""
+        gathered = self._gathered.setdefault(partition, [])
+        gathered.extend(records)
+        if len(gathered) >= GATHERED_MAX:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Project what was gathered."""
+        async with self._projecting:
+            while self._gathered:
+                partition, records = self._gathered.popitem()
+                await self.project(partition, records)
 
     async def project(self, partition: int, records: Sequence[Raw]) -> None:
         """Bring the tables to the end of these records; fetch what is missing before them."""

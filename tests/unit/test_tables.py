@@ -157,6 +157,21 @@ async def test_few_rows_are_written_for_many_steps() -> None:
     assert [key for key in keys if key[1][0] == "progress"] == [(0, ("progress", 0)), (1, ("progress", 0))]
 
 
+async def test_what_is_gathered_is_written_once_and_what_a_move_forgets_comes_again() -> None:
+    """Record by record makes no more rows than all at once; what was gathered before a move is delivered again."""
+    world = World(STEPS)
+    at_once: list[tuple[int, Key, Row | None]] = []
+    await world.tables(at_once).project(0, world.log.records)
+    gathered: list[tuple[int, Key, Row | None]] = []
+    tables = world.tables(gathered)
+    await tables.gather(0, world.log.records[:2])
+    for record in world.log.records[tables.settle({0})[0] :]:
+        await tables.gather(0, [record])
+    assert gathered == []
+    await tables.flush()
+    assert gathered == at_once
+
+
 async def test_rows_older_than_an_hour_are_deleted() -> None:
     """The table stays small."""
     world = World([*STEPS, at(5, 70 * MINUTE_MS, slots=(slot("b", "free", 70 * MINUTE_MS, 1),))])

@@ -7,6 +7,7 @@ two generations. A delivery of another generation, or without a lane, is dropped
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
@@ -93,6 +94,9 @@ class Lanes:
             except Exception as error:
                 self._failed(error)
                 raise
+            # What was recovered lives long: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             for lane in self._lanes.values():
                 await lane.start()
                 self._keep(asyncio.create_task(self._watch(lane)))

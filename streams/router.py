@@ -45,7 +45,7 @@ from streams.state.waiting import Entry
 _NAMESPACE: Final = hashlib.sha1(bytes.fromhex("97124e7c66b456fe92c958bfcfba1e4e"), usedforsecurity=False)
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _POSITION_EXACT_MAX: Final = 32
-#: Where nothing else comes, those left over are told in portions of so much allowance.
+#: Where nothing else comes, those left over are told this much later.
 _TELL_AGAIN_MS: Final = 1_000
 
 
@@ -461,7 +461,7 @@ class _Deciding:
             lineup.settled_mask = telling_mask
             return
         lineup.settled_mask = None
-        if not left:
+        if left < self.rulebook.announcements_min:
             draft.untold = True
             return
         # One more than may be told, to know whether some are left over.

@@ -102,6 +102,8 @@ class Rulebook:
         self.ageing_ms = max(1, round(policy.service.ageing_s_per_point * 1000))
         self.recompute_ms = round(policy.ev.recompute_s * 1000)
         self.announcement_ms = max(1, round(1000 / policy.service.announcements_per_s))
+        #: Finding whom to tell costs as much as telling: it is done for a second's worth at least.
+        self.announcements_min = max(1, min(policy.service.announcements_max, 1000 // self.announcement_ms))
         self.memory_ms = round(policy.attempts.finished_memory_s * 1000)
         self.back_off_ms = round(policy.attempts.back_off_s * 1000)
 

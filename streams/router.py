@@ -346,13 +346,16 @@ class _Deciding:
             lineup.hide(lineup.entries[task_id])
         loose = {task_id: lineup.classify(row) for task_id, row in draft.loose.items()}
         lineup.prepared.update(loose)
-        turn = Round(draft, loose.values(), self.now_ms)
-        for pair in turn.pairs():
-            loose.pop(pair.entry.task_id, None)
-            yield self._routed(pair, turn.free_before)
+        free_mask = 0
+        if draft.slots or any(lineup.free_counts):
+            turn = Round(draft, loose.values(), self.now_ms)
+            for pair in turn.pairs():
+                loose.pop(pair.entry.task_id, None)
+                yield self._routed(pair, turn.free_before)
+            free_mask = turn.free_mask
         for ending in draft.endings:
             yield self._ended(ending)
-        yield from self._waiting(loose, turn.free_mask)
+        yield from self._waiting(loose, free_mask)
 
     def _routed(self, pair: Pair, free_mask: int) -> Decision:
         draft, lineup, rulebook, now_ms = self.draft, self.lineup, self.rulebook, self.now_ms

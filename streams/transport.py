@@ -50,12 +50,37 @@ class Batches(faust.Schema[Any, Any]):
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer, with a shorter wait: its own 1500 ms are not to be set."""
+    """Fetches in a thread of its own: with short waits, and without moving a position while the flow is stopped."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        """Wait less than Faust's 1500 ms, which are not to be set."""
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - read when it starts, and no argument is passed on
         return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - of the parent
+        max_records: int | None = None,
+    ) -> Any:
+        """Fetch from the partitions that are active now.
+
+        The set changes while a fetch waits, and aiokafka takes an empty one for all partitions. So a fetch from before
+        a rebalance could swallow the changelog records that the recovery after it waits for: it asks for a copy, and
+        what it got during a stop is put back at once, in the one thread that moves positions.
+        """
+        if not active_partitions:
+            return {}
+        records = await super()._fetch_records(consumer, set(active_partitions), timeout, max_records)
+        if self.consumer.flow_active:
+            return records
+        assigned = consumer.assignment()
+        for tp, run in records.items():
+            if run and tp in assigned:
+                consumer.seek(tp, run[0].offset)
+        return {}
 
 
 class Consumer(driver.Consumer):
@@ -96,11 +121,7 @@ class Consumer(driver.Consumer):
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            # Fetched before the flow stopped and lost by returning: fetch them again.
-            try:
-                await self.perform_seek()
-            except Exception as error:  # noqa: BLE001 - as the parent does; the next rebalance seeks again
-                _log.warning("seeking while the flow was stopped failed: %r", error)
+            # A rebalance, which ends with a seek: what is dropped here is fetched again.
             return
         batched = {*self._names.inputs, self._names.journal}
         single = {}
@@ -221,7 +242,7 @@ async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
 
     A commit ahead of the journal, or a seek that came too late, leaves inputs that no later one would reveal.
     """
-    laneless_since_s: float | None = None
+    idle_since_s: float | None = None
     loop = asyncio.get_running_loop()
     while not app.should_stop:
         await app.sleep(every_s)
@@ -233,22 +254,20 @@ async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
                 LaneError(f"The worker's membership in the group {app.conf.id} ended: {ended!r}. Start it again.")
             )
             return
-        if app.rebalancing or app.should_stop:
-            laneless_since_s = None
-            continue
+        if app.should_stop:
+            return
         try:
             assigned = {tp for tp in app.consumer.assignment() if tp.topic in names.inputs}
-            working = {
-                p for p, lane in lanes.all.items() if lane.working and lanes.generation == app.consumer_generation_id
-            }
-            if all(tp.partition in working for tp in assigned):
-                laneless_since_s = None
-            elif laneless_since_s is None:
-                laneless_since_s = loop.time()
-            elif loop.time() - laneless_since_s > recovery_s_max:
+            current = not app.rebalancing and lanes.generation == app.consumer_generation_id
+            working = {partition for partition, lane in lanes.all.items() if current and lane.working}
+            if not app.rebalancing and all(tp.partition in working for tp in assigned):
+                idle_since_s = None
+            elif idle_since_s is None:
+                idle_since_s = loop.time()
+            elif loop.time() - idle_since_s > recovery_s_max:
                 app.failed(LaneError(
-                    f"Partitions were assigned {recovery_s_max:.0f} s ago and are still not worked on: "
-                    "the worker ends so that another one can have them."
+                    f"A rebalance or a recovery has not ended for {recovery_s_max:.0f} s: the worker ends, so that it "
+                    "can start afresh and another one can have its partitions."
                 ))  # fmt: skip
                 return
             known = [tp for tp in assigned if tp.partition in working]

@@ -40,6 +40,9 @@ COMMIT_INTERVAL_S: Final = 1.0
 #: Faust's own time-out of a request to the broker, which also ends its patience with a recovery that goes on.
 REQUEST_TIMEOUT_S_MIN: Final = 40.0
 FETCH_BYTES_MAX: Final = 4_194_304
+#: How long changelog records gather to one request, and how large it may be.
+CHANGELOG_LINGER_S: Final = 0.05
+CHANGELOG_BATCH_BYTES: Final = 256_000
 #: Table rows on their way to the changelogs before Faust holds the streams back.
 CHANGELOG_RECORDS_MAX: Final = 100_000
 
@@ -153,6 +156,9 @@ def _faust_app(settings: Settings) -> App:
         # Faust compares it with what the group remembers of a static member; nobody is ever sent there.
         canonical_url=f"http://slotwise/{quote(settings.instance_id or uuid.uuid4().hex, safe='')}",
         producer_acks=-1,
+        # Faust's producer carries the tables' changelogs, which nobody waits for; journal and outputs have their own.
+        producer_linger=CHANGELOG_LINGER_S,
+        producer_max_batch_size=CHANGELOG_BATCH_BYTES,
         stream_recovery_delay=0.0,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,

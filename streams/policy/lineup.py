@@ -199,6 +199,8 @@ class LineUp:
         self.due: list[Due] = []
         self.parked_due: list[Due] = []
         self._due_max = _DUE_MIN
+        #: How many were told that they wait because of the percentiles.
+        self._reserved = 0
         #: Classified while deciding; used again when the decision becomes part of the state.
         self.prepared: dict[str, Entry] = {}
         self._shapes: dict[ShapeKey, Shape] = {}
@@ -319,9 +321,8 @@ class LineUp:
         before, after = entry.row.standing.headline, row.standing.headline
         entry.row = row
         if before != after:
-            group: Group = entry.group
-            group.untell(before)
-            group.tell(entry)
+            self._untell(entry, before)
+            self._tell(entry)
 
     def _expect(self, row: TaskRow) -> None:
         """What will fall due for this task."""
@@ -355,12 +356,20 @@ class LineUp:
     def _join(self, entry: Entry) -> None:
         group: Group = entry.group
         group.queue.push(entry)
-        group.tell(entry)
+        self._tell(entry)
 
     def _leave(self, entry: Entry) -> None:
         group: Group = entry.group
         group.queue.remove(entry)
-        group.untell(entry.row.standing.headline)
+        self._untell(entry, entry.row.standing.headline)
+
+    def _tell(self, entry: Entry) -> None:
+        entry.group.tell(entry)
+        self._reserved += entry.row.standing.headline == "reserved_for_ev"
+
+    def _untell(self, entry: Entry, headline: ReasonCode | None) -> None:
+        entry.group.untell(headline)
+        self._reserved -= headline == "reserved_for_ev"
 
     def sync_slot(self, slot_id: str) -> None:
         """The slot's row changed."""
@@ -422,6 +431,7 @@ class LineUp:
         self._shapes.clear()
         self.groups.clear()
         self.prepared.clear()
+        self._reserved = 0
         for entry in self.entries.values():
             fresh = self.classify(entry.row)
             entry.group, entry.shape = fresh.group, fresh.shape
@@ -480,23 +490,19 @@ class LineUp:
 
     def is_due(self, now_ms: Millis) -> bool:
         """Whether something fell due by `now_ms`."""
-        if self.due_from_ms() > now_ms:
-            return False
-        due_ms = self.next_due_ms()
-        return due_ms is not None and due_ms <= now_ms
+        return self.due_from_ms() <= now_ms and min(self.first_due_ms(), self._stale_from_ms()) <= now_ms
 
     def next_due_ms(self) -> Millis | None:
         """When the next thing falls due: a row's, or new percentiles where somebody waits because of the old."""
-        due_ms = self.first_due_ms()
-        stale_ms = self._stale_from_ms()
-        if stale_ms < due_ms and any("reserved_for_ev" in group.told for group in self.groups.values()):
-            due_ms = stale_ms
+        due_ms = min(self.first_due_ms(), self._stale_from_ms())
         return None if due_ms == math.inf else Millis(int(due_ms))
 
     def _stale_from_ms(self) -> float:
-        """When the percentiles of the state may be recomputed."""
+        """When percentiles may be recomputed, where somebody waits because of them."""
         usual = self.pool.percentiles
-        return math.inf if usual is None or usual.p50 is None else usual.at_ms + self.rulebook.recompute_ms
+        if not self._reserved or usual is None or usual.p50 is None:
+            return math.inf
+        return usual.at_ms + self.rulebook.recompute_ms
 
     def first_due_ms(self) -> float:
         """When the next row falls due."""

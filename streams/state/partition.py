@@ -110,16 +110,21 @@ class Partition:
             self.pool(sample.pool).evs.add(sample.at_ms, sample.ev)
         for row in step.percentiles:
             self.pool(row.pool).percentiles = row
+        # Pools that a step leaves alone keep what they remember until it touches them; who asks looks at its age.
+        touched: dict[str, None] = {}
         for slot in step.slots:
+            touched[slot.pool] = None
             self.pool(slot.pool).put_slot(slot, now_ms)
         for gone in step.slots_gone:
             self.pool(gone.pool).put_gone(gone, now_ms)
         for task in step.tasks:
+            touched[task.task.pool] = None
             self.pool(task.task.pool).tasks[task.task.task_id] = task
         for moved in step.moved:
             tasks = self.pool(moved.pool).tasks
             tasks[moved.task_id] = msgspec.structs.replace(tasks[moved.task_id], standing=moved.standing)
         for finished in step.finished:
+            touched[finished.pool] = None
             pool = self.pool(finished.pool)
             pool.put_finished(finished)
             pool.cancels.pop(finished.task_id, None)
@@ -132,12 +137,12 @@ class Partition:
             self.controls[control_id] = at_ms
         for word, count in step.counts.items():
             self.counts[word] = self.counts.get(word, 0) + count
-        self._forget(now_ms)
+        self._forget(now_ms, touched)
 
-    def _forget(self, now_ms: Millis) -> None:
+    def _forget(self, now_ms: Millis, touched: Iterable[str]) -> None:
         before_ms = Millis(now_ms - self.finished_memory_ms)
-        for pool in self.pools.values():
-            pool.forget(before_ms)
+        for name in touched:
+            self.pools[name].forget(before_ms)
         while self.controls:
             control_id, at_ms = next(iter(self.controls.items()))
             if at_ms >= now_ms - _CONTROL_MEMORY_MS:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Iterable, MutableMapping
 
     from streams.settings import Settings
 
@@ -17,12 +19,17 @@ CHARS_MAX: Final = 2_000
 
 #: Letters that would end the line, act on a terminal or turn the reading direction.
 _ACTING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-#: These tell every retry of every connection; the parts that use them tell the outage once.
-_TALKATIVE: Final = ("aiokafka", "kafka")
+#: A client that looks for its broker repeats itself: so many lines of one kind in so many seconds.
+FLOOD_LINES_MAX: Final = 3
+FLOOD_S: Final = 30.0
+CLIENT_LOGGER: Final = "aiokafka"
 
 
-def configure(settings: Settings) -> None:
-    """Send all log lines of this process to standard error, in the form that the settings ask for."""
+def configure(settings: Settings, *, silent: Iterable[str]) -> None:
+    """Send all log lines of this process to standard error, in the form that the settings ask for.
+
+    `silent` names the loggers of which only debugging wants to hear: parts that tell an outage once, in a sentence.
+    """
     before: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -30,18 +37,34 @@ def configure(settings: Settings) -> None:
         structlog.processors.format_exc_info,
         _calm,
     ]
-    last = structlog.processors.JSONRenderer() if settings.log_json else structlog.dev.ConsoleRenderer(colors=False)
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
         )
     )
+    handler.addFilter(FloodFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.CRITICAL if settings.log_level != "debug" else logging.DEBUG)
+    # Faust and its clients tell every step of a rebalance at `info`.
+    for name in ("faust", "mode", "aiokafka"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    # A timer that comes late says so each time; what matters is the age of the journal.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)
+    for name in silent:
+        logging.getLogger(name).setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
+    structlog.configure(
+        processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
 
 
 def _calm(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -49,3 +72,22 @@ def _calm(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping
         if isinstance(value, str) and not key.startswith("_"):
             event[key] = _ACTING.sub(lambda found: f"\\u{ord(found.group()):04x}", value[:CHARS_MAX])
     return event
+
+
+class FloodFilter(logging.Filter):
+    """Lets the first few lines of a kind through, from the Kafka client only: it logs in a loop without a broker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is shown."""
+        if not record.name.startswith(CLIENT_LOGGER):
+            return True
+        kind, now_s = (record.name, record.lineno), time.monotonic()
+        since_s, lines = self._seen.get(kind, (now_s, 0))
+        if now_s - since_s > FLOOD_S:
+            since_s, lines = now_s, 0
+        self._seen[kind] = (since_s, lines + 1)
+        return lines < FLOOD_LINES_MAX

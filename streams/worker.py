@@ -7,13 +7,12 @@ import logging
 import os
 import socket
 import sys
-import time
 from typing import Any, Final
 
 import faust
-import structlog
 from msgspec.structs import replace
 
+from streams import logs
 from streams.app import build_app
 from streams.policy.rulebook import RulebookError
 from streams.settings import Settings, SettingsError, load
@@ -25,15 +24,11 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_REFUSED: Final = 2
 
-#: A client that looks for its broker repeats itself: so many lines of one kind in so many seconds.
-FLOOD_LINES_MAX: Final = 3
-FLOOD_S: Final = 30.0
-CLIENT_LOGGER: Final = "aiokafka"
-
 
 def run(settings: Settings) -> int:
     """Run until a signal or a failure; return the exit code."""
-    configure_logging(settings)
+    # The admin client runs before the start only, and what went wrong is said in our own sentence.
+    logs.configure(settings, silent=("kafka",))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -54,64 +49,6 @@ def run(settings: Settings) -> int:
         sys.stderr.write(f"{app.failure}\n")
         return EXIT_FAILED
     return EXIT_FAILED if code else EXIT_OK
-
-
-def configure_logging(settings: Settings) -> None:
-    """One line an event, for people or as JSON; what libraries log takes the same way."""
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.log_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
-    handler.addFilter(FloodFilter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
-    # Faust and its clients tell every step of a rebalance at this level.
-    for name in ("faust", "mode", "aiokafka"):
-        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
-    # A timer that comes late says so each time; what matters is the age of the journal.
-    logging.getLogger("mode.timers").setLevel(logging.ERROR)
-    # The admin client runs before the start only, and what went wrong is said in our own sentence.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-
-
-class FloodFilter(logging.Filter):
-    """Lets the first few lines of a kind through, from the Kafka client only: it logs in a loop without a broker."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is shown."""
-        if not record.name.startswith(CLIENT_LOGGER):
-            return True
-        kind, now_s = (record.name, record.lineno), time.monotonic()
-        since_s, lines = self._seen.get(kind, (now_s, 0))
-        if now_s - since_s > FLOOD_S:
-            since_s, lines = now_s, 0
-        self._seen[kind] = (since_s, lines + 1)
-        return lines < FLOOD_LINES_MAX
 
 
 def _free_port(host: str) -> int:

@@ -20,7 +20,8 @@ def run(settings: Settings, *, accept_loss: bool = False) -> None:
         JournalError: the audit and the journal contradict each other.
         DatabaseError: the database setting is no DSN.
     """
-    configure(settings)
+    # The sink tells an outage of the broker once, in a sentence.
+    configure(settings, silent=("aiokafka", "kafka"))
     asyncio.run(_run(settings, accept_loss=accept_loss))
 
 

@@ -1,10 +1,10 @@
-"""What a worker logs stays readable while its broker is away."""
+"""What a process logs stays readable while its broker is away."""
 
 from __future__ import annotations
 
 import logging
 
-from streams.worker import FLOOD_LINES_MAX, FloodFilter
+from streams.logs import FLOOD_LINES_MAX, FloodFilter
 
 
 def line(name: str, number: int) -> logging.LogRecord:

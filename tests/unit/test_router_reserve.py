@@ -1,0 +1,209 @@
+"""Premium slots are kept for what is worth it, and what is worth most may claim more than it needs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from schemas.events import TaskPending
+from streams.router import Router
+from tests.builders import START_MS, inputs, retired, rulebook, task
+from tests.desk import Desk, outcomes
+from tests.usual import usual
+
+FIVES = (5.0,) * 5
+
+
+class Case(NamedTuple):
+    """A task that arrives, and what comes of it."""
+
+    task: TaskPending
+    want: str
+    want_lifted: bool = False
+
+
+RESERVE = {
+    "EV below P50": Case(task(ev=4.99), "reserved_for_ev"),
+    "EV exactly P50": Case(task(ev=5.0), "opus-1"),
+    "EV above P50": Case(task(ev=5.01), "opus-1", want_lifted=True),
+    "a negative EV": Case(task(ev=-1.0), "reserved_for_ev"),
+    "an unknown EV": Case(task(), "reserved_for_ev"),
+    "ingredients that make a low EV": Case(
+        task(importance=1.0, tractability=1.0, impact=1.0, estimated_cost=1.0), "reserved_for_ev"
+    ),
+    "ingredients with a cost of 0": Case(
+        task(importance=9.0, tractability=9.0, impact=9.0, estimated_cost=0.0), "reserved_for_ev"
+    ),
+    "priority 89": Case(task(ev=1.0, priority=89), "reserved_for_ev"),
+    "priority 90": Case(task(ev=1.0, priority=90), "opus-1"),
+    "priority 90 and an unknown EV": Case(task(priority=90), "opus-1"),
+    "priority 89 that aged": Case(task(ev=1.0, priority=89, at_ms=0), "reserved_for_ev"),
+    "quest priority 95 opens no gate": Case(task(quest_priority=95), "reserved_for_ev", want_lifted=True),
+    "nothing cheaper is good enough": Case(task(ev=1.0, requires={"coding": 10}), "opus-1"),
+    "nothing cheaper is allowed": Case(task(ev=1.0, floor_model="opus"), "opus-1"),
+    "something cheaper is good enough and busy": Case(task(ev=1.0, requires={"safety": 7}), "reserved_for_ev"),
+}
+
+
+@pytest.mark.parametrize("case", RESERVE.values(), ids=RESERVE.keys())
+def test_opus_is_kept_for_tasks_of_value_while_haiku_is_busy(case: Case) -> None:
+    """P50 and P90 are 5; opus is free, haiku is not."""
+    desk = Desk("opus-1", "haiku-1")
+    desk.hand_in(task("in-the-way"))
+    usual(desk, *FIVES)
+    step = desk.hand_in(case.task)
+    assert outcomes(step) == {"t-1": case.want}
+    assert step.decisions[0].lifted == case.want_lifted
+
+
+LIFT = {
+    "EV exactly P90": Case(task(ev=5.0), "haiku-1"),
+    "EV above P90": Case(task(ev=5.01), "opus-1", want_lifted=True),
+    "an unknown EV": Case(task(), "haiku-1"),
+    "quest priority 94": Case(task(quest_priority=94), "haiku-1"),
+    "quest priority 95, reserve closed": Case(task(quest_priority=95), "sonnet-1", want_lifted=True),
+    "quest priority 95, reserve open": Case(task(quest_priority=95, priority=90), "opus-1", want_lifted=True),
+    "EV above P90, no premium wanted": Case(task(ev=9.0, max_tier=2), "sonnet-1", want_lifted=True),
+    "priority 100 lifts nobody": Case(task(priority=100), "haiku-1"),
+}
+
+
+@pytest.mark.parametrize("case", LIFT.values(), ids=LIFT.keys())
+def test_a_lifted_task_looks_from_the_highest_tier_down(case: Case) -> None:
+    """P50 and P90 are 5; one slot of every tier is free."""
+    desk = Desk("opus-1", "sonnet-1", "haiku-1")
+    usual(desk, *FIVES)
+    step = desk.hand_in(case.task)
+    assert outcomes(step) == {"t-1": case.want}
+    assert step.decisions[0].lifted == case.want_lifted
+    assert step.decisions[0].reason_code == ("lifted" if case.want_lifted else "cheapest_capable")
+
+
+def test_a_lost_sonnet_still_counts_as_something_cheaper() -> None:
+    """The exception asks what is capable at all, not what is free or well."""
+    desk = Desk("opus-1", "sonnet-1")
+    desk.hand_in(task("in-the-way", max_tier=2))
+    desk.wait(1_800)
+    usual(desk, *FIVES)
+    step = desk.hand_in(task("low", ev=1.0, requires={"coding": 8}))
+    assert outcomes(step) == {"low": "reserved_for_ev"}
+
+
+def test_the_reserve_ends_where_the_last_cheaper_model_leaves_the_fleet() -> None:
+    """Who waited for EV has opus in the same step."""
+    desk = Desk("opus-1", "haiku-1")
+    desk.hand_in(task("in-the-way"))
+    usual(desk, *FIVES)
+    desk.hand_in(task("low", ev=1.0))
+    desk.hand_in(retired("haiku-1"))
+    assert desk.runs_on("low") == "opus-1"
+
+
+def test_with_four_samples_there_is_neither_reserve_nor_lift() -> None:
+    """The fifth makes both."""
+    desk = Desk("opus-1", "haiku-1")
+    assert usual(desk, 5.0, 5.0, 5.0) is None
+    assert outcomes(desk.hand_in(task("high", ev=100.0))) == {"high": "haiku-1"}
+    assert outcomes(desk.hand_in(task("unknown"))) == {"unknown": "opus-1"}
+
+
+def test_the_fifth_sample_is_the_task_that_is_decided() -> None:
+    """A task's own EV counts, and none yet is not kept: no two minutes pass."""
+    desk = Desk("opus-1", "haiku-1")
+    desk.hand_in(task("in-the-way"))
+    usual(desk, 5.0, 5.0, 5.0, 5.0)
+    assert outcomes(desk.hand_in(task("low", ev=4.0))) == {"low": "reserved_for_ev"}
+    assert desk.steps[-1].percentiles[0].samples == 5
+
+
+def test_percentiles_hold_for_two_minutes() -> None:
+    """What arrives meanwhile counts when they are recomputed."""
+    desk = Desk("opus-1", "haiku-1")
+    known = usual(desk, *FIVES)
+    desk.now_ms += 119_999
+    assert usual(desk, *(1.0,) * 20) == known
+    assert desk.steps[-1].percentiles == ()
+    desk.now_ms += 1
+    fresh = usual(desk, 1.0)
+    assert fresh is not None
+    assert (fresh.samples, fresh.p50) == (26, 1.0)
+
+
+def test_samples_older_than_an_hour_leave_and_take_the_reserve_along() -> None:
+    """The window slides by whole minutes; with fewer than five samples left there are no percentiles."""
+    desk = Desk("opus-1", "haiku-1")
+    usual(desk, *FIVES)
+    desk.wait(3_659)
+    desk.hand_in(task("in-the-way"))
+    assert outcomes(desk.hand_in(task("low", ev=1.0))) == {"low": "reserved_for_ev"}
+    assert outcomes(desk.wait(120)) == {"low": "opus-1"}
+    assert desk.steps[-1].decisions[0].p50 is None
+
+
+def test_an_ev_is_sampled_once_for_a_task_id() -> None:
+    """Redelivered, failed and routed again, cancelled: one sample."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("a", ev=7.0))
+    desk.hand_in(task("a", ev=7.0))
+    desk.ends("a", "failure")
+    desk.ends("a")
+    desk.hand_in(task("a", ev=7.0))
+    assert [sample.ev for step in desk.steps for sample in step.evs] == [7.0]
+
+
+def test_a_held_task_counts_from_its_arrival() -> None:
+    """`not_before` keeps it from the slots, not from the window."""
+    desk = Desk("haiku-1")
+    step = desk.hand_in(task("later", ev=7.0, not_before_ms=desk.now_ms + 60_000))
+    assert [sample.ev for sample in step.evs] == [7.0]
+
+
+def test_a_scorer_is_asked_where_no_ev_is_given_and_may_fail() -> None:
+    """What it raises or calls infinite is an unknown EV; a given EV needs no scorer."""
+
+    def scorer(task: TaskPending) -> float | None:
+        if task.task_id == "broken":
+            raise ZeroDivisionError
+        return float("inf") if task.task_id == "endless" else 3.5
+
+    desk = Desk("haiku-1", scorer=scorer)
+    step = desk.hand_in(task("broken"), task("endless"), task("scored"), task("given", ev=8.0))
+    assert {one.task_id: one.ev for one in step.decisions} == {
+        "broken": None,
+        "endless": None,
+        "scored": 3.5,
+        "given": 8.0,
+    }
+
+
+def test_a_score_is_kept_for_a_minute() -> None:
+    """Computing a step again asks the scorer again only after that."""
+    asked = []
+
+    def scorer(task: TaskPending) -> float | None:
+        asked.append(task.task_id)
+        return 1.0
+
+    router = Router(0, rulebook(), scorer=scorer)
+    for after_ms, want_asked in ((0, 1), (59_999, 1), (60_000, 2)):
+        router.handle(inputs(task("a"), now_ms=START_MS + after_ms))
+        assert len(asked) == want_asked
+
+
+def test_pools_have_percentiles_of_their_own() -> None:
+    """What is usual in one pool reserves nothing in another."""
+    desk = Desk("opus-1", "haiku-1")
+    usual(desk, *FIVES)
+    side = [task(f"s-{i}", pool="side", ev=1.0) for i in range(2)]
+    step = desk.hand_in(*side)
+    assert {one.p50 for one in step.decisions} == {None}
+
+
+def test_a_decision_says_where_its_ev_stands() -> None:
+    """Share of the samples below: 0 for the least, 1 above the most, none for an unknown one."""
+    desk = Desk("haiku-1")
+    usual(desk, *map(float, range(1, 12)))
+    step = desk.hand_in(task("low", ev=0.0), task("middle", ev=6.0), task("high", ev=99.0), task("unknown"))
+    said = {one.task_id: one.ev_percentile for one in step.decisions}
+    assert said == {"low": 0.0, "middle": 0.5, "high": 1.0, "unknown": None}

@@ -70,7 +70,8 @@ class BusyCurve:
             if i + 1 < len(times) and times[i + 1] < now_ms - LONG_MS:
                 continue
             apart_ms = _KEEP_APART_MS if at_ms < now_ms - SHORT_MS - _KEEP_APART_MS else crowded_ms
-            if kept_times and at_ms - kept_times[-1] < apart_ms and i + 1 < len(times):
+            # Dropped only where the neighbours that stay are close, so that no long gap is interpolated.
+            if kept_times and i + 1 < len(times) and times[i + 1] - kept_times[-1] <= apart_ms:
                 continue
             kept_times.append(at_ms)
             kept_totals.append(totals[i])

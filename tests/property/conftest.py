@@ -1,0 +1,16 @@
+"""How hard properties are tried: long in CI, some seconds here; never against a clock, machines are shared."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_SLOW_MACHINES = (HealthCheck.too_slow, HealthCheck.data_too_large)
+settings.register_profile(
+    "ci", max_examples=500, stateful_step_count=50, deadline=None, suppress_health_check=_SLOW_MACHINES
+)
+settings.register_profile(
+    "here", max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=_SLOW_MACHINES
+)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")

@@ -1,0 +1,283 @@
+"""Steps: computed without a trace, applied in order, named for ever, and a state that can be checked and kept."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from schemas.codec import encode_step
+from schemas.events import BudgetCredited
+from schemas.input import Unreadable
+from schemas.vocabulary import Millis
+from streams.policy import lifecycle
+from streams.router import Router, accept_time, decision_id
+from streams.state.invariants import InvariantBroken
+from streams.state.partition import StepOutOfOrder
+from tests.builders import START_MS, cancelled, inputs, rulebook, slot, task, tick
+from tests.desk import Desk, outcomes, picture
+from tests.usual import usual
+
+
+def busy_desk() -> Desk:
+    """Give a desk at which something of everything goes on."""
+    desk = Desk("opus-1", "haiku-1", "haiku-2")
+    usual(desk, 1.0, 2.0, 3.0, 4.0, 5.0)
+    desk.hand_in(task("a"), task("b"), cancelled("unseen"))
+    desk.hand_in(task("low", ev=1.0), task("later", not_before_ms=START_MS + 90_000), after_s=1)
+    desk.ends("a", "failure", after_s=1)
+    desk.hand_in(task("hopeless", requires={"coding": 10}, max_tier=1, deadline_ms=START_MS + 60_000))
+    return desk
+
+
+# Handle and apply.
+
+
+def test_handling_changes_nothing() -> None:
+    """Not the state, not what is due, not the next answer; only applying does."""
+    desk = busy_desk()
+    router = desk.router
+    before = (picture(router), router.due_ms(), router.seq, router.now_ms, router.changes)
+    batch = inputs(task("new"), tick(), slot("sonnet-1"), now_ms=desk.now_ms + 3_600_000, offset=100)
+    first = encode_step(router.handle(batch))
+    router.handle(inputs(task("another"), cancelled("low"), now_ms=desk.now_ms, offset=100))
+    assert (picture(router), router.due_ms(), router.seq, router.now_ms, router.changes) == before
+    assert encode_step(router.handle(batch)) == first
+
+
+def test_a_step_that_was_never_applied_leaves_no_trace() -> None:
+    """The journal may have taken another one."""
+    desk = busy_desk()
+    desk.router.handle(inputs(slot("haiku-3"), now_ms=desk.now_ms, offset=100))
+    step = desk.hand_in(task("new", max_tier=1))
+    assert outcomes(step) == {"new": "capable_busy"}
+
+
+@pytest.mark.parametrize("offset", [-1, 1, 7])
+def test_a_step_out_of_order_is_refused(offset: int) -> None:
+    """Nothing is changed, and the right one still fits."""
+    desk = busy_desk()
+    step = desk.router.handle(inputs(task("new"), now_ms=desk.now_ms, offset=100))
+    before = picture(desk.router)
+    with pytest.raises(StepOutOfOrder, match=f"at step {step.seq} and was given step {step.seq + offset}"):
+        desk.router.apply(replace(step, seq=step.seq + offset))
+    assert picture(desk.router) == before
+    desk.router.apply(step)
+    assert desk.router.seq == step.seq + 1
+
+
+def test_positions_and_time_follow_the_inputs() -> None:
+    """Per input topic the last offset; before the first, -1."""
+    router = Router(3, rulebook())
+    assert ([router.position(topic) for topic in range(3)], router.seq, router.rows) == ([-1, -1, -1], 0, 0)
+    step = router.handle(inputs(task("a"), slot(), task("b"), offset=40))
+    router.apply(step)
+    assert (step.partition, step.seq, step.now_ms) == (3, 0, START_MS)
+    assert [router.position(topic) for topic in range(3)] == [42, 41, -1]
+    assert (router.seq, router.now_ms, router.rows) == (1, START_MS, 3)
+
+
+def test_no_inputs_make_an_empty_step() -> None:
+    """It has a number like any other."""
+    desk = busy_desk()
+    step = desk.take([])
+    assert (step.decisions, step.inputs, step.now_ms) == ((), (), desk.now_ms)
+
+
+def test_a_step_carries_both_hashes_and_the_mode() -> None:
+    """Every decision can be told by which rules it was made."""
+    desk = Desk("haiku-1", mode="shadow")
+    step = desk.steps[-1]
+    assert (step.policy, step.catalog, step.mode) == (desk.book.policy_hash, desk.book.catalog_hash, "shadow")
+
+
+# Inputs that nobody can use.
+
+
+def test_an_unreadable_input_is_rejected_and_the_rest_is_handled() -> None:
+    """It stands in the step with its place and its reason."""
+    desk = Desk("haiku-1", "haiku-2")
+    step = desk.hand_in(task("a"), Unreadable("no JSON"), task("floorless", floor_model="x"), task("b"))
+    assert outcomes(step) == {"a": "haiku-1", "b": "haiku-2"}
+    assert [(one.topic, one.offset, one.reason[:11]) for one in step.rejected] == [
+        (0, 1, "no JSON"),
+        (0, 2, "floor_model"),
+    ]
+    assert len(step.inputs) == 4
+
+
+def test_an_operator_event_that_nothing_reads_is_counted() -> None:
+    """It is remembered by its id and decides nothing."""
+    desk = Desk("haiku-1")
+    event = BudgetCredited(control_id="credit-1", at=desk.at, by="ops", pool="main", tenant_id="acme", amount_usd=5.0)
+    assert desk.hand_in(event).counts == {"unused_control": 1}
+    assert desk.hand_in(event).counts == {"duplicate_control": 1}
+
+
+def test_a_router_that_raised_decides_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in one step leaves neither state nor index behind."""
+    desk = busy_desk()
+    before = picture(desk.router)
+    batch = inputs(task("new", priority=99), slot("haiku-3"), tick(), now_ms=desk.now_ms + 120_000, offset=100)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "free", broken)
+        with pytest.raises(RuntimeError, match="a bug"):
+            desk.router.handle(batch)
+    assert picture(desk.router) == before
+    step = desk.router.handle(batch)
+    assert encode_step(step) == encode_step(desk.follower.handle(batch))
+    assert outcomes(step) == {"a": "haiku-3", "new": "opus-1", "hopeless": "expired", "later": "capable_busy"}
+    desk.router.apply(step)
+    desk.router.validate()
+
+
+# Names and times.
+
+
+def test_decision_ids_are_uuid_5_and_stable() -> None:
+    """Of pool, step and task, in slotwise's own namespace; the same for ever, on every machine."""
+    namespace = uuid.uuid5(uuid.NAMESPACE_URL, "slotwise:decision")
+    for pool, seq, task_id in (("main", 0, "t-1"), ("side", 41, "a:b/c"), ("main", 2**40, "ü")):
+        assert decision_id(pool, seq, task_id) == str(uuid.uuid5(namespace, f"{pool}/{seq}/{task_id}"))
+    assert uuid.UUID(decision_id("main", 0, "t-1")).version == 5
+    assert decision_id("main", 0, "t-1") == "d8f0c6b5-f6bc-51d7-8d6a-c2a15e7ae8de"
+
+
+def test_no_two_decisions_share_an_id() -> None:
+    """Told again or tried again, each has its own."""
+    ids = [one.decision_id for one in busy_desk().decisions()]
+    assert len(ids) > 8
+    assert len(set(ids)) == len(ids)
+
+
+ACCEPTED = {
+    "in order": (2_000, 1_000, 2_000, 2_000),
+    "behind the one before": (500, 1_000, 2_000, 1_000),
+    "a little ahead of the clock": (2_400, 1_000, 2_000, 2_400),
+    "far ahead of the clock": (99_000, 1_000, 2_000, 2_500),
+    "the clock went back": (1_500, 9_000, 2_000, 9_000),
+}
+
+
+@pytest.mark.parametrize(("record_ms", "before_ms", "clock_ms", "want_ms"), ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_the_time_of_a_record_never_goes_back_and_never_far_ahead(
+    record_ms: int, before_ms: int, clock_ms: int, want_ms: int
+) -> None:
+    """Half a second ahead of the clock is let through here."""
+    assert accept_time(record_ms, Millis(before_ms), clock_ms, 500) == want_ms
+
+
+# Looking at it.
+
+
+def test_a_story_tells_what_happened_so_far() -> None:
+    """In order, with the step and what it was about; of a finished task nothing is left."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("first"))
+    desk.hand_in(task("a"), after_s=1)
+    desk.ends("first", after_s=1)
+    desk.ends("a", "failure", after_s=1)
+    told = [(moment.at_ms - START_MS, moment.seq, moment.what, moment.detail) for moment in desk.router.story("a")]
+    assert told == [
+        (1_000, 2, "accepted", ""),
+        (1_000, 2, "waits", "capable_busy"),
+        (2_000, 3, "routed", "haiku-1"),
+        (3_000, 4, "failed", "haiku-1"),
+        (3_000, 4, "routed", "haiku-1"),
+    ]
+    desk.ends("a")
+    assert desk.router.story("a") == ()
+
+
+def _task(router: Router, task_id: str, **standing: Any) -> None:
+    tasks = router.state.pool("main").tasks
+    tasks[task_id] = replace(tasks[task_id], standing=replace(tasks[task_id].standing, **standing))
+
+
+def _slot(router: Router, slot_id: str, **fields: Any) -> None:
+    slots = router.state.pool("main").slots
+    slots[slot_id] = replace(slots[slot_id], **fields)
+
+
+CONTRADICTIONS: dict[str, tuple[Callable[[Router], object], str]] = {
+    "a held slot without a task": (lambda r: _slot(r, "haiku-1", task_id=None), "I1: slot haiku-1 is held"),
+    "a free slot with a task": (lambda r: _slot(r, "opus-1", task_id="low"), "I1: slot opus-1 is free with task low"),
+    "two slots with one task": (
+        lambda r: _slot(r, "haiku-2", task_id=r.state.pool("main").slots["haiku-1"].task_id),
+        "I1: two slots of pool main hold the same task",
+    ),
+    "a slot that holds what is not there": (lambda r: r.state.pool("main").tasks.pop("b"), "which is not there"),
+    "a waiting task on a slot": (lambda r: _task(r, "b", state="waiting"), "I1: task b is waiting, held by haiku"),
+    "a running task on no slot": (lambda r: _task(r, "a", state="running"), "I1: task a is running, held by None"),
+    "two leases for one hold": (lambda r: _task(r, "b", lease=77), "disagree on the lease"),
+    "a hold without end": (lambda r: _slot(r, "haiku-1", lease_expires_at_ms=None), "I8: slot haiku-1 holds"),
+    "a lease number of 0": (lambda r: _slot(r, "haiku-1", lease=0), "I8: slot haiku-1 holds"),
+    "a wait without a reason": (lambda r: _task(r, "hopeless", headline=None), "task hopeless waits without a reason"),
+    "a slot in another pool": (lambda r: _slot(r, "opus-1", pool="side"), "slot opus-1 of pool side stands in pool"),
+    "finished and not": (
+        lambda r: r.state.pool("main").finished.update(a=next(iter(r.state.pool("main").finished.values()))),
+        "I2: task a is finished and waiting",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "want"), CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
+def test_a_state_that_contradicts_itself_is_found(spoil: Callable[[Router], object], want: str) -> None:
+    """The message names the rows."""
+    router = busy_desk().router
+    router.validate()
+    spoil(router)
+    with pytest.raises(InvariantBroken, match=want):
+        router.validate()
+
+
+# Keeping it.
+
+
+def test_a_restored_router_goes_on_as_if_nothing_had_happened() -> None:
+    """The same state, the same dues, and the same steps from there on."""
+    desk = busy_desk()
+    twin = Router.restore(0, desk.book, picture(desk.router))
+    assert picture(twin) == picture(desk.router)
+    assert (twin.seq, twin.now_ms, twin.due_ms(), twin.rows) == (
+        desk.router.seq,
+        desk.router.now_ms,
+        desk.router.due_ms(),
+        desk.router.rows,
+    )
+    assert [twin.position(topic) for topic in range(3)] == [desk.router.position(topic) for topic in range(3)]
+    known = len(desk.batches)
+    desk.ends("b", after_s=5)
+    desk.hand_in(task("new", ev=9.0), slot("sonnet-1"), task("unseen"), task("low", ev=1.0), after_s=60)
+    desk.wait(60)
+    desk.wait(1_800)
+    desk.hand_in(slot("haiku-1"), slot("haiku-2"), slot("opus-1"))
+    for batch, step in zip(desk.batches[known:], desk.steps[known:], strict=True):
+        again = twin.handle(batch)
+        assert encode_step(again) == encode_step(step)
+        twin.apply(again)
+    assert picture(twin) == picture(desk.router)
+
+
+def test_a_snapshot_is_a_picture_of_its_moment() -> None:
+    """Though it is read while steps go on."""
+    desk = busy_desk()
+    whole = picture(desk.router)
+    reading = desk.router.snapshot()
+    first = next(reading)
+    desk.hand_in(task("new"), slot("sonnet-1"), cancelled("low"))
+    assert [first, *reading] == whole
+
+
+def test_a_fresh_router_has_a_snapshot_too() -> None:
+    """Of nothing."""
+    router = Router(0, rulebook())
+    twin = Router.restore(0, router.rulebook, router.snapshot(), mode="shadow")
+    assert (twin.seq, twin.rows, twin.due_ms(), twin.mode) == (0, 0, None, "shadow")

@@ -6,6 +6,7 @@ import random
 from itertools import pairwise
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,22 @@ def test_busy_time_with_thinning_is_off_by_half_a_minute_for_each_busy_at_once(
         for window_ms in (SHORT_MS, LONG_MS):
             off_ms = abs(watched.curve.busy_ms(Millis(watched.now_ms), window_ms) - watched.busy_ms(window_ms))
             assert off_ms <= THINNED_MS * watched.level_max
+
+
+@pytest.mark.parametrize("after_ms", [5_000, 29_000, 31_000, 59_000])
+def test_what_a_thinned_out_breakpoint_costs_is_less_than_the_distance_of_those_kept(after_ms: int) -> None:
+    """Bursts, each with a long lease that begins soon after: none of those is off by more than the stated bound."""
+    watched, worst_ms = Watched(), 0
+    for _ in range(5):
+        for _ in range(300):
+            watched.change(Change(1, 1))
+            watched.change(Change(1, -1))
+        for window_ms in (SHORT_MS, LONG_MS):
+            off_ms = abs(watched.curve.busy_ms(Millis(watched.now_ms), window_ms) - watched.busy_ms(window_ms))
+            worst_ms = max(worst_ms, off_ms)
+        watched.change(Change(after_ms, 1))
+        watched.change(Change(SHORT_MS + 62_000, -1))
+    assert worst_ms <= THINNED_MS
 
 
 @given(st.lists(st.integers(1, SHORT_MS), min_size=1, max_size=40))

@@ -12,9 +12,9 @@ from schemas.vocabulary import Millis
 from streams.state.waiting import AgeingQueue, Entry
 from tests.builders import task
 
-AGEINGS_MS = st.sampled_from([1, 7, 60, 1_000])
+AGEINGS_MS = st.sampled_from([1, 7, 60, 1_000, 1_000])
 PASSED_MS = st.one_of(st.sampled_from([0, 0, 1, 5, 60, 3_000]), st.integers(0, 300))
-EVS = st.sampled_from([None, None, -1.0, 1.0, 2.0, 2.0, 3.0])
+EVS = st.sampled_from([None, -1.0, *map(float, range(10))])
 
 
 class Coming(NamedTuple):
@@ -35,7 +35,8 @@ class Moment(NamedTuple):
     served: bool
 
 
-COMING = st.builds(Coming, st.sampled_from([0, 0, 3, 50]), st.sampled_from([0, 1, 2, 3, 100]), EVS)
+#: Many of the same age in points, at all phases of it.
+COMING = st.builds(Coming, st.integers(0, 2_000), st.sampled_from([0, 0, 0, 1, 2, 100]), EVS)
 MOMENTS = st.lists(
     st.builds(
         Moment,
@@ -45,7 +46,7 @@ MOMENTS = st.lists(
         st.integers(0, 6),
         st.booleans(),
     ),
-    max_size=25,
+    max_size=40,
 )
 
 
@@ -105,6 +106,24 @@ def test_the_head_of_a_queue_is_the_first_of_all_who_wait(ageing_ms: int, start_
                 queue.remove(one)
                 waiting.remove(one)
         queue.release()
+
+
+def test_a_task_hidden_while_the_ripe_ones_are_sorted_out_is_among_them_afterwards() -> None:
+    """A decision that served nobody: beside one more of higher EV but a point less, the first is first again."""
+    now_ms, ageing_ms = 10_100, 1_000
+    queue = AgeingQueue(ageing_ms)
+    ripe, unripe, best = (
+        entry(number, since_ms, Coming(0, 0, ev), ageing_ms)
+        for number, (since_ms, ev) in enumerate([(8_050, 5.0), (8_500, 4.0), (8_600, 9.0)])
+    )
+    queue.push(ripe)
+    queue.push(unripe)
+    assert queue.head(Millis(now_ms)) == (ripe, 2)
+    queue.take(ripe)
+    assert queue.head(Millis(now_ms)) == (unripe, 1)
+    queue.release()
+    queue.push(best)
+    assert queue.head(Millis(now_ms)) == (ripe, 2)
 
 
 @given(AGEINGS_MS, st.lists(st.tuples(st.integers(0, 200), COMING), min_size=1, max_size=30), st.lists(PASSED_MS))

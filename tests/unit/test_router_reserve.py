@@ -139,6 +139,9 @@ def test_samples_older_than_an_hour_leave_and_take_the_reserve_along() -> None:
     assert outcomes(desk.hand_in(task("low", ev=1.0))) == {"low": "reserved_for_ev"}
     assert outcomes(desk.wait(120)) == {"low": "opus-1"}
     assert desk.steps[-1].decisions[0].p50 is None
+    again = usual(desk, *FIVES)
+    assert again is not None
+    assert again.p50 == 5.0
 
 
 def test_an_ev_is_sampled_once_for_a_task_id() -> None:

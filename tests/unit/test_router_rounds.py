@@ -103,6 +103,7 @@ ROUNDS = {
     ),
     "among equals the least id": Case([task("a")], ("haiku-2", "haiku-1"), {"a": "haiku-1"}),
     "among models of a tier the least slot id": Case([task("a")], ("minimax-1", "glm-1", "haiku-1"), {"a": "glm-1"}),
+    "wherever its model stands in the catalogue": Case([task("a")], ("minimax-1", "haiku-1"), {"a": "haiku-1"}),
     "everybody has something": Case(
         [task(f"t-{i}") for i in range(3)],
         ("opus-1", "sonnet-1", "haiku-1"),
@@ -154,12 +155,12 @@ ROUNDS = {
     ),
     "a trade through one that keeps its tier": Case(
         [
-            task("first", ev=10.0, quest_priority=99),
+            task("first", ev=10.0, quest_priority=99, priority=60),
             task("quest", ev=1.0, quest_priority=99),
             task("anthropic", ev=9.0, allow_providers=("anthropic",)),
         ],
-        ("opus-1", "gpt-5-1", "sonnet-1"),
-        {"first": "gpt-5-1", "anthropic": "opus-1", "quest": "sonnet-1"},
+        ("opus-1", "z-1", "sonnet-1"),
+        {"first": "z-1", "anthropic": "opus-1", "quest": "sonnet-1"},
     ),
     "acceptance in small": Case(
         [*(task(f"t-{i}", ev=float(i), priority=90 - i) for i in range(4)), task("late", priority=0)],
@@ -172,7 +173,7 @@ ROUNDS = {
 @pytest.mark.parametrize("case", ROUNDS.values(), ids=ROUNDS.keys())
 def test_what_waits_and_what_is_free_are_decided_together(case: Case) -> None:
     """In one step, whatever the order of the events in it."""
-    slots = [slot(name) for name in case.slots]
+    slots = [slot(name, "gpt-5" if name == "z-1" else None) for name in case.slots]
     orders: list[list[SlotFreed | TaskPending]] = [[*case.tasks, *slots], [*slots, *case.tasks]]
     for events in (*orders, orders[0][::-1]):
         step = Desk().hand_in(*events)

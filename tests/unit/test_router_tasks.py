@@ -194,6 +194,15 @@ def test_a_deadline_holds_for_a_later_attempt() -> None:
     assert outcomes(desk.ends("after", "failure", after_s=10)) == {"after": "expired"}
 
 
+def test_a_deadline_holds_within_a_step() -> None:
+    """Failed before it and a slot after it, in one batch: what fell due between the two happens between them."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("a", deadline_ms=START_MS + 10_000))
+    end = desk.end_of("a", "failure")
+    step = desk.hand_in_timed([(0, retired("haiku-1")), (5_000, end), (20_000, slot())])
+    assert outcomes(step) == {"a": "expired"}
+
+
 def test_a_held_task_sends_no_event_until_it_is_due() -> None:
     """Then it is decided; ageing counts from there, and so does its wait."""
     desk = Desk()

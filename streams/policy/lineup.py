@@ -29,6 +29,7 @@ from schemas.vocabulary import GATES, Dimension, Millis, ReasonCode, Tier, to_mi
 from streams.policy.catalog import PREMIUM_TIER
 from streams.policy.rulebook import Rulebook
 from streams.policy.rules import boundary, capability, context, floor
+from streams.policy.rules.premium import PERCENTILE_ERROR
 from streams.state.pool import Pool
 from streams.state.slots import FreeSlots
 from streams.state.waiting import AgeingQueue, Entry
@@ -236,7 +237,9 @@ class LineUp:
         if row.task.quest_priority >= self.rulebook.policy.lift.quest_priority_min:
             return True
         usual = self.usual
-        return usual is not None and usual.p90 is not None and row.ev is not None and row.ev > usual.p90
+        if usual is None or usual.p90 is None or row.ev is None:
+            return False
+        return row.ev > usual.p90 + abs(usual.p90) * PERCENTILE_ERROR
 
     def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
         verdicts = shape.reserved if low else shape.open

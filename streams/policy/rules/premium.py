@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from schemas.decision import Percentiles
+
+#: A percentile is a computed number: where many EVs are equal it may miss them by its last digits.
+PERCENTILE_ERROR: Final = 1e-9
 
 
 class PremiumReserve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,7 +24,7 @@ class PremiumReserve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether the reserve is closed to this task, were there something cheaper that can do it."""
         if usual is None or usual.p50 is None or priority >= self.priority_min:
             return False
-        return ev is None or ev < usual.p50
+        return ev is None or ev < usual.p50 - abs(usual.p50) * PERCENTILE_ERROR
 
     @staticmethod
     def reason(model: str, ev: float | None, usual: Percentiles) -> str:

@@ -210,3 +210,13 @@ def test_a_decision_says_where_its_ev_stands() -> None:
     step = desk.hand_in(task("low", ev=0.0), task("middle", ev=6.0), task("high", ev=99.0), task("unknown"))
     said = {one.task_id: one.ev_percentile for one in step.decisions}
     assert said == {"low": 0.0, "middle": 0.5, "high": 1.0, "unknown": None}
+
+
+def test_where_all_evs_are_equal_nobody_is_lifted_and_nobody_is_low() -> None:
+    """A percentile of 300 times 7.3 may be 7.299999999999999, and that is 7.3."""
+    desk = Desk("opus-1", "haiku-1")
+    usual(desk, *((7.3,) * 300))
+    desk.hand_in(task("in-the-way", ev=7.3))
+    step = desk.hand_in(task(ev=7.3))
+    assert outcomes(step) == {"t-1": "opus-1"}
+    assert not step.decisions[0].lifted

@@ -75,6 +75,10 @@ def measure(bench: Bench) -> list[Finding]:
                 f"COPY of {side}: {found.rows_per_s:,.0f} rows/s; decoding alone {found.decode_us_per_row:.1f} us "
                 f"a row, making the text {found.lines_us_per_row:.1f} us"
             )
+    if profile := bench.profile_file("d_sink"):
+        bench.stage.clear()
+        _sink(bench, journal, _new_database(server), str(profile))
+        bench.tell(f"profile of the sink: {profile}")
     server.stop()
     ratios = [a.rows_per_s / b.rows_per_s for a, b in zip(sunk, copied, strict=True)]
     return [
@@ -138,13 +142,12 @@ def make_journal(events: int) -> Journal:
     return Journal(tuple(partitions), steps, decisions, steps + decisions + work)
 
 
-def _sink(bench: Bench, journal: Journal, database: str) -> Sunk:
+def _sink(bench: Bench, journal: Journal, database: str, *profile: str) -> Sunk:
     settings = replace(bench.stage.settings("sink"), database=database)
     asyncio.run(_write(settings, journal))
     variables = {"SLOTWISE_BROKER": settings.broker, "SLOTWISE_DATABASE": database}
     variables |= {"SLOTWISE_GROUP": settings.group, "SLOTWISE_TOPIC_PREFIX": settings.topic_prefix}
-    profile = bench.profile_file("d_sink")
-    arguments = [str(journal.steps), str(journal.rows)] + ([str(profile)] if profile else [])
+    arguments = [str(journal.steps), str(journal.rows), *profile]
     return msgspec.json.decode(run_program("sink", *arguments, environment=variables), type=Sunk)
 
 

@@ -31,9 +31,9 @@ MINUTE_MS: Final = 60_000
 SHORT_MS: Final = 5 * MINUTE_MS
 LONG_MS: Final = 60 * MINUTE_MS
 _CENTROIDS: Final = 512
-#: How often rows are written; a changelog record each is the larger part of what a table costs.
-FLUSH_S: Final = 1.0
-GATHERED_MAX: Final = 5_000
+#: How often rows are written, unless somebody asks: a changelog record each is the larger part of what a table costs.
+FLUSH_S: Final = 5.0
+GATHERED_BYTES_MAX: Final = 32_000_000
 
 Key = tuple[Any, ...]
 Row = dict[str, Any]
@@ -72,6 +72,7 @@ class Tables:
         self._partitions: set[int] = set()
         #: Delivered and not projected yet, by partition.
         self._gathered: dict[int, list[Raw]] = {}
+        self._gathered_bytes = 0
         self._projecting = asyncio.Lock()
         #: The minute in which a partition's old rows were last looked for, by table.
         self._pruned: dict[tuple[str, int], int] = {}
@@ -82,6 +83,7 @@ class Tables:
         self._pruned.clear()
         # Not projected, so it is delivered again, or read from the journal.
         self._gathered.clear()
+        self._gathered_bytes = 0
         for rows in self._tables.values():
             for key in [key for key in rows if key[1] not in self._partitions]:
                 self._forget(rows, key)
@@ -93,15 +95,16 @@ class Tables:
         return None if any(row is None for row in found) else min(row["offset"] for row in found if row is not None)
 
     async def gather(self, partition: int, records: Sequence[Raw]) -> None:
-        """Take records to be projected at the next `flush`: rows are absolute, so only the last of a second counts."""
-        gathered = self._gathered.setdefault(partition, [])
-        gathered.extend(records)
-        if len(gathered) >= GATHERED_MAX:
+        """Take records to be projected at the next `flush`: rows are absolute, so only the last of them count."""
+        self._gathered.setdefault(partition, []).extend(records)
+        self._gathered_bytes += sum(len(record.value or b"") for record in records)
+        if self._gathered_bytes >= GATHERED_BYTES_MAX:
             await self.flush()
 
     async def flush(self) -> None:
         """Project what was gathered."""
         async with self._projecting:
+            self._gathered_bytes = 0
             while self._gathered:
                 partition, records = self._gathered.popitem()
                 await self.project(partition, records)

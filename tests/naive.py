@@ -22,6 +22,8 @@ DEPLOY = Path(__file__).parent.parent / "deploy"
 GATES = ("capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit")
 HEADLINES = {"capability": "no_capable_model", "premium": "reserved_for_ev"}
 WINDOW_MS = 5 * 60_000
+#: A percentile is known to so many parts of itself: an EV that equals it is neither below nor above.
+EXACT = 1e-9
 
 
 class Task:
@@ -181,6 +183,8 @@ class NaivePool:
             self._end(task, "dead_lettered", now_ms)
         elif task.deadline_ms is not None and task.deadline_ms <= now_ms:
             self._end(task, "expired", now_ms)
+        elif pause_ms := round(self.policy["attempts"]["back_off_s"] * 1000):
+            task.state, task.due_ms, task.since_ms = "held", now_ms + pause_ms, now_ms + pause_ms
 
     def cancel(self, task_id: str, now_ms: int) -> None:
         """The producer no longer wants it."""
@@ -232,7 +236,7 @@ class NaivePool:
         fleet = {slot.model for slot in self.slots.values() if not slot.retired}
         models = [model for model in self.models if model["id"] in fleet]
         said = {model["id"]: self._able(task, model) for model in models}
-        low = self.usual is not None and (task.ev is None or task.ev < self.usual[1])
+        low = self.usual is not None and (task.ev is None or task.ev < self.usual[1] - abs(self.usual[1]) * EXACT)
         cheaper = any(gate is None and self.tier[model] < 3 for model, gate in said.items())
         if low and cheaper and task.event.priority < self.policy["premium"]["priority_min"]:
             said = {
@@ -263,7 +267,7 @@ class NaivePool:
 
     def lifted(self, task: Task) -> bool:
         """Whether it may claim a higher tier than it needs."""
-        above = self.usual is not None and task.ev is not None and task.ev > self.usual[2]
+        above = self.usual is not None and task.ev is not None and task.ev > self.usual[2] + abs(self.usual[2]) * EXACT
         return above or task.event.quest_priority >= self.policy["lift"]["quest_priority_min"]
 
     def headline(self, task: Task) -> str:
@@ -310,6 +314,11 @@ class NaivePool:
         )
         ev = float("inf") if task.ev is None else -task.ev
         return not self.lifted(task), open_to != 1, -aged, ev, task.since_ms, task.id
+
+    def position(self, task: Task, now_ms: int) -> int:
+        """Its place in service order, now that nothing is free that it may use."""
+        waiting = [self._service(one, 0, now_ms) for one in self.tasks.values() if one.state == "waiting"]
+        return sorted(waiting).index(self._service(task, 0, now_ms)) + 1
 
     def best_tiers(self, pairs: list[tuple[Task, Slot]]) -> list[int]:
         """Tiers of the pairs by falling EV (unknown EVs left out), as high as the gates allow from the first on."""

@@ -19,7 +19,7 @@ from schemas.input import Unreadable
 from schemas.vocabulary import GATES, Millis
 from streams.router import Router
 from streams.state.utilisation import SHORT_MS
-from tests.builders import START_MS, cancelled, freed, retired, rulebook, slot, task, tick
+from tests.builders import START_MS, cancelled, freed, inputs, retired, rulebook, slot, task, tick
 from tests.desk import Desk, picture
 from tests.naive import Naive, NaivePool
 
@@ -152,7 +152,18 @@ MUST_BE_SEEN = (
         "context",
         "floor",
     ),
-    *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored", "chosen by use"),
+    *(
+        "done",
+        "cancelled",
+        "expired",
+        "dead_lettered",
+        "dropped",
+        "untold",
+        "escalated",
+        "restored",
+        "chosen by use",
+        "thrown away",
+    ),
     *("stale_free", "duplicate_free", "lost_slot", "duplicate_task", "conflicting_task", "foreign_outcome"),
     *("late_cancel", "cancelled_while_running", "duplicate_control", "unknown_slot"),
 )
@@ -167,13 +178,15 @@ class Routing(RuleBasedStateMachine):
 
     @initialize(
         told_max=st.sampled_from([1_000, 2]),
+        back_off_s=st.sampled_from([0.0, 0.0, 30.0]),
+        thrown_away_ms=st.sampled_from([0, 0, 3_000, 70_000]),
         fleet=st.sets(st.sampled_from(FLEET), min_size=3).map(sorted) | st.just([]),
     )
-    def begin(self, told_max: int, fleet: list[str]) -> None:
+    def begin(self, told_max: int, back_off_s: float, thrown_away_ms: int, fleet: list[str]) -> None:
         """A pool with some slots, or none yet."""
         sections: dict[str, dict[str, Any]] = {
             "service": {"announcements_max": told_max, "announcements_per_s": 10.0},
-            "attempts": {"failures_max": 3},
+            "attempts": {"failures_max": 3, "back_off_s": back_off_s},
         }
         self.told_max = told_max
         self.desk = Desk(book=rulebook(**sections))
@@ -181,6 +194,7 @@ class Routing(RuleBasedStateMachine):
         self.leases: Counter[tuple[str, str]] = Counter()
         self.accepted: set[tuple[str, str]] = set()
         self.names = 0
+        self.thrown_away_ms = thrown_away_ms
         if fleet:
             self._step([(0, slot(name)) for name in fleet])
 
@@ -267,6 +281,7 @@ class Routing(RuleBasedStateMachine):
         }
         untold = desk.router.state.untold
         # How busy models were is a tie-break of ties; test_utilisation holds the curves to account.
+        self.crowd = sum(len(pool.tasks) for pool in desk.router.state.pools.values()) + len(batch)
         now_ms = Millis(desk.now_ms + sum(pause_ms for pause_ms, _ in batch))
         self.shares = {
             pool.name: {
@@ -275,6 +290,10 @@ class Routing(RuleBasedStateMachine):
             }
             for pool in desk.router.state.pools.values()
         }
+        if self.thrown_away_ms:
+            # The journal took another's step: what was computed for it never was.
+            desk.router.handle(inputs(tick(), now_ms=now_ms + self.thrown_away_ms))
+            self.seen["thrown away"] += 1
         step = desk.hand_in_timed(batch)
         self._fits_the_naive_model(step, self.naive.remember(desk.batches[-1], untold))
         self._keeps_its_word(step, told)
@@ -377,6 +396,9 @@ class Routing(RuleBasedStateMachine):
             gates = {model: said["gate"] for model, said in json.loads(bytes(one.alternatives)).items()}
             if one.outcome == "waiting":
                 assert one.reason_code == pool.headline(pool.tasks[one.task_id])
+                # Among many it is an estimate.
+                position = pool.position(pool.tasks[one.task_id], one.decided_at_ms)
+                assert one.position == position or self.crowd > 32
             if one.outcome in ("waiting", "routed"):
                 said = pool.verdicts(pool.tasks[one.task_id])
                 assert {model: gate if gate in GATES else None for model, gate in gates.items()} == said

@@ -82,6 +82,8 @@ class Router:
         self._lineups: dict[str, LineUp] = {}
         #: The step computed last; one that is not ours may have told other headlines.
         self._latest: Step | None = None
+        #: The `now` at which the indexes were last looked at.
+        self._looked_ms = Millis(0)
 
     # One door in.
 
@@ -184,6 +186,11 @@ class Router:
 
     def _decide(self, inputs: Sequence[Input]) -> Step:
         now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
+        if now_ms < self._looked_ms:
+            # A step computed for later was thrown away; what the indexes learned then does not hold now.
+            self._lineups.clear()
+            self._index()
+        self._looked_ms = now_ms
         draft = StepDraft(self.state.seq, min((lineup.due_from_ms() for lineup in self._lineups.values()), default=inf))
         for item in inputs:
             # 1. Let time pass: what fell due before this input happens before it.

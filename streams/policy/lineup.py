@@ -49,6 +49,8 @@ _HEADLINES: Final[dict[str, ReasonCode]] = {
 }
 #: Shapes remembered; more different ones than this come from nobody but a fuzzer.
 _SHAPES_MAX: Final = 4_096
+#: So many more entries than tasks are borne before a list is looked through.
+_TOLD_SPARE: Final = 64
 _DUE_MIN: Final = 4_096
 ShapeKey = tuple[object, ...]
 Verdicts = tuple[str | None, ...]
@@ -78,6 +80,16 @@ class Told:
     def __init__(self) -> None:
         self.live = 0
         self.line: list[tuple[Millis, str, Entry]] = []
+
+    def compact(self, group: Group, headline: ReasonCode | None) -> None:
+        """Drop the entries of those who left; a headline that is told all the time is never asked for its first."""
+        kept = {
+            item[1]: item
+            for item in self.line
+            if item[2].alive and item[2].group is group and item[2].row.standing.headline == headline
+        }
+        self.line = list(kept.values())
+        heapify(self.line)
 
     def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:
         """The first `count` that still wait and are not hidden."""
@@ -123,6 +135,8 @@ class Group:
             told = self.told[headline] = Told()
         told.live += 1
         heappush(told.line, (entry.since_ms, entry.task_id, entry))
+        if len(told.line) > 2 * told.live + _TOLD_SPARE:
+            told.compact(self, headline)
 
     def untell(self, headline: ReasonCode | None) -> None:
         """One of those told this headline left, or was told another."""
@@ -450,7 +464,10 @@ class LineUp:
                 movers = self.entries
                 break
             if old is not None and new is not None and old != new:
-                for bucket in self._ev_buckets(min(old, new), max(old, new)):
+                # An EV that equals a line up to its last digits may stand in the bucket beside it.
+                low, high = min(old, new), max(old, new)
+                margin = 2 * PERCENTILE_ERROR
+                for bucket in self._ev_buckets(low - abs(low) * margin, high + abs(high) * margin):
                     movers.update(bucket)
         for entry in list(movers.values()):
             fresh = self.classify(entry.row)
@@ -483,9 +500,12 @@ class LineUp:
     # For the decision being computed.
 
     def ahead(self, entry: Entry) -> int:
-        """How many stand in the same or an earlier band of aged priority: an upper bound of who is served before."""
-        i = bisect_left(self._bands, entry.band + 1)
-        return sum(self._band_counts[:i])
+        """An upper bound of who is served up to it: lifted ones, and the bands that may have as many points."""
+        lifted = sum(group.queue.live for group in self.groups.values() if group.lifted)
+        i = bisect_left(self._bands, entry.band + 2)
+        as_old = sum(self._band_counts[:i])
+        group: Group = entry.group
+        return min(lifted, as_old) if group.lifted else min(len(self.entries), lifted + as_old)
 
     def due_from_ms(self) -> float:
         """Nothing falls due before this; whether something does then, `is_due` tells."""

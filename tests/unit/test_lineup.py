@@ -1,0 +1,40 @@
+"""The line-up of a pool keeps no more than who waits, and nobody on the wrong side of a percentile."""
+
+from __future__ import annotations
+
+from schemas.decision import Percentiles
+from schemas.vocabulary import Millis
+from tests.builders import START_MS, task
+from tests.desk import Desk
+
+
+def test_those_who_left_do_not_stay_on_the_lists() -> None:
+    """Ten wait all the time while four hundred pass through one slot."""
+    desk = Desk("haiku-1")
+    desk.hand_in(*(task(f"first-{n}") for n in range(11)))
+    for n in range(400):
+        desk.hand_in(task(f"next-{n}"))
+        slot = desk.row("haiku-1")
+        assert slot is not None
+        assert slot.task_id is not None
+        desk.ends(slot.task_id)
+    lineup = desk.router._lineups["main"]
+    assert len(lineup.entries) == 10
+    listed = sum(len(told.line) for group in lineup.groups.values() for told in group.told.values())
+    assert listed <= 2 * len(lineup.entries) + 65
+
+
+def test_a_percentile_that_passes_by_takes_along_who_stood_at_it() -> None:
+    """An EV of 5 is not above a P90 of 4.999999999999999, and it is above one of 3."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("in-the-way"))
+    desk.hand_in(task("waits", ev=5.0))
+    lineup = desk.router._lineups["main"]
+
+    def usual(p90: float) -> Percentiles:
+        return Percentiles(pool="main", at_ms=Millis(START_MS), samples=9, p50=1.0, p90=p90)
+
+    lineup.align(set(lineup.models), usual(4.999999999999999))
+    assert not lineup.entries["waits"].group.lifted
+    lineup.align(set(lineup.models), usual(3.0))
+    assert lineup.entries["waits"].group.lifted

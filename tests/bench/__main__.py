@@ -50,7 +50,9 @@ def read_options(arguments: list[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure slotwise against its budget.")
     parser.add_argument("--only", default="", metavar="a,b", help=f"measure these of {', '.join(MEASURES)} only")
     parser.add_argument("--json", default="", metavar="FILE", help=f"where to keep the numbers (default: {DIRECTORY}/)")
-    parser.add_argument("--events", type=int, default=80_000, metavar="N", help="events of (a) and (b); of (c) half")
+    parser.add_argument(
+        "--events", type=int, default=80_000, metavar="N", help="events of (a), (b) and (d); (c) takes half"
+    )
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="pairs of runs; the median ratio counts")
     parser.add_argument("--broker", choices=["tansu", "kafka"], default="tansu", help="kafka needs Java")
     parser.add_argument("--quick", action="store_true", help="small and once: to see that it works, not how fast")

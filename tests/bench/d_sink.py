@@ -53,7 +53,7 @@ class Journal(Struct, frozen=True):
 
 def measure(bench: Bench) -> list[Finding]:
     """Measure both, in turn, each time on databases that are new."""
-    journal = make_journal(max(EVENTS_MIN, bench.options.events // 2))
+    journal = make_journal(max(EVENTS_MIN, bench.options.events))
     file = bench.stage.directory / "journal.msgpack"
     file.write_bytes(msgspec.msgpack.encode(journal.partitions))
     server = bench.stage.postgres()

@@ -1,6 +1,7 @@
 """The plain Faust app that a user would write first: agents event by event, tables of free and held slots, first come.
 
-Default settings, apart from the group's time-outs, which decide only how long it takes to start. It is spared what
+Default settings, apart from the group's time-outs, which decide only how long it takes to start; so Faust's worker
+has the root logger make a record of every debug line, and drop it, as it does for everybody. It is spared what
 would cost it most: it has no requirements, prices, quotas or leases, gives no reasons, writes no journal, and tasks
 without a slot wait in memory and are lost with it.
 

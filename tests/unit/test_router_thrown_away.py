@@ -1,0 +1,28 @@
+"""A step that a rival's took the place of may have looked ahead in time; the steps after it do not know."""
+
+from __future__ import annotations
+
+from tests.builders import START_MS, inputs, slot, task
+from tests.desk import Desk, outcomes
+
+
+def test_a_look_ahead_does_not_make_a_busy_slot_fresh() -> None:
+    """Ten minutes ahead both slots were idle long enough; now one was busy for longer than the other."""
+    desk = Desk("haiku-1", "haiku-2")
+    desk.hand_in(task("long"), task("short"))
+    assert desk.runs_on("long") == "haiku-1"
+    desk.ends("short", after_s=5)
+    desk.ends("long", after_s=5)
+    desk.router.handle(inputs(task("never-taken"), now_ms=desk.now_ms + 600_000))
+    assert outcomes(desk.hand_in(task("next"), after_s=1)) == {"next": "haiku-2"}
+
+
+def test_a_look_ahead_does_not_age_anybody() -> None:
+    """At 1:45 the second has its point as well, and the higher EV; at 1:20 only the first has one."""
+    desk = Desk()
+    desk.hand_in(task("first", ev=1.0, at_ms=START_MS + 10_000), after_s=10)
+    desk.hand_in(task("second", ev=2.0, at_ms=START_MS + 40_000), after_s=30)
+    desk.hand_in(task("third", ev=3.0, at_ms=START_MS + 50_000), after_s=10)
+    ahead = desk.router.handle(inputs(slot("haiku-1"), now_ms=START_MS + 105_000))
+    assert outcomes(ahead)["second"] == "haiku-1"
+    assert outcomes(desk.hand_in(slot("haiku-1"), after_s=30))["first"] == "haiku-1"

@@ -35,6 +35,7 @@ Making = Callable[["Routing"], Event | Unreadable]
 
 EVS = st.sampled_from([None, -3.0, 0.0, 1.0, 2.0, 2.5, 5.0, 7.0, 8.0, 9.0, 40.0]) | st.floats(-10, 100)
 PROVIDERS = st.sampled_from([("anthropic",), ("openai",), ("google", "anthropic")])
+ON_FAILURE = st.sampled_from(["retry", "escalate", "escalate", "drop"])
 #: What a task may say beside its EV and priority: a few of these.
 QUIRKS: dict[str, st.SearchStrategy[Any]] = {
     "requires": st.sampled_from(
@@ -53,7 +54,7 @@ QUIRKS: dict[str, st.SearchStrategy[Any]] = {
     "local_only": st.just(True),
     "input_tokens": st.sampled_from([250_000, 271_000, 915_000, 995_000, 2_000_000]),
     "output_tokens": st.sampled_from([0, 100, 5_000, 100_000, 900_000]),
-    "on_failure": st.sampled_from(["escalate", "escalate", "escalate", "drop"]),
+    "on_failure": ON_FAILURE,
     "attempt": st.just(4),
     "deadline_ms": st.sampled_from([-5_000, 0, 1, 60_000, 500_000, 500_000, 4_000_000, 4_000_000]),
     "not_before_ms": st.sampled_from([-5_000, 0, 1, 60_000, 500_000]),
@@ -211,10 +212,12 @@ class Routing(RuleBasedStateMachine):
     @rule(
         evs=st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, 50.0]), min_size=5, max_size=8),
         priority=st.sampled_from([50, 90]),
+        on_failure=ON_FAILURE,
     )
-    def ordinary_work_comes(self, evs: list[float], priority: int) -> None:
+    def ordinary_work_comes(self, evs: list[float], priority: int, on_failure: str) -> None:
         """Tasks that any model can do, mostly of low EV."""
-        self._step([(0, pending(0, {"ev": ev, "priority": priority}, "main")(self)) for ev in evs])
+        said = {"priority": priority, "on_failure": on_failure}
+        self._step([(0, pending(0, said | {"ev": ev}, "main")(self)) for ev in evs])
 
     @rule(status=STATUS, after_ms=PAUSES_MS)
     def all_work_ends(self, status: str | None, after_ms: int) -> None:

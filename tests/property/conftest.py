@@ -8,7 +8,13 @@ from hypothesis import HealthCheck, settings
 
 _SLOW_MACHINES = (HealthCheck.too_slow, HealthCheck.data_too_large)
 settings.register_profile(
-    "ci", max_examples=500, stateful_step_count=50, deadline=None, suppress_health_check=_SLOW_MACHINES
+    "ci",
+    max_examples=500,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=_SLOW_MACHINES,
+    # The same examples for the same code: a change is judged by what it did, not by luck.
+    derandomize=True,
 )
 settings.register_profile(
     "here", max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=_SLOW_MACHINES

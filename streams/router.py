@@ -32,7 +32,7 @@ from schemas.vocabulary import INPUT_TOPICS, MicroUsd, Millis, Mode, ReasonCode
 from streams.policy import lifecycle, words
 from streams.policy.catalog import PREMIUM_TIER, Model
 from streams.policy.draft import Ending, PoolDraft, StepDraft
-from streams.policy.ev import CachedScorer, EvScorer, ingredients, percentile_of, quantile_grid
+from streams.policy.ev import QUANTILE_GRID, CachedScorer, EvScorer, ingredients, percentile_of
 from streams.policy.lineup import LineUp
 from streams.policy.matching import Pair, Round
 from streams.policy.rulebook import Rulebook
@@ -288,7 +288,7 @@ class Router:
             samples=samples,
             p50=digest.quantile(policy.premium.ev_percentile),
             p90=digest.quantile(policy.lift.ev_percentile),
-            quantiles=tuple(digest.quantile_vec(quantile_grid())),
+            quantiles=tuple(digest.quantile_vec(QUANTILE_GRID)),
         )
 
     def _step(

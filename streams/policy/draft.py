@@ -21,13 +21,12 @@ from streams.state.pool import Pool
 class Ending:
     """A task's way ended without a slot, in this step; becomes a decision of its own."""
 
-    __slots__ = ("at_ms", "detail", "outcome", "row")
+    __slots__ = ("detail", "outcome", "row")
 
-    def __init__(self, row: TaskRow, outcome: DecisionOutcome, detail: str, at_ms: Millis) -> None:
+    def __init__(self, row: TaskRow, outcome: DecisionOutcome, detail: str) -> None:
         self.row = row
         self.outcome: DecisionOutcome = outcome
         self.detail = detail
-        self.at_ms = at_ms
 
 
 class StepDraft:
@@ -112,11 +111,9 @@ class PoolDraft:
         if standing.state == "held" and standing.due_ms is not None:
             self.expect((standing.due_ms, "due", task_id, standing.attempt))
 
-    def restand(self, row: TaskRow, standing: Standing) -> TaskRow:
+    def restand(self, row: TaskRow, standing: Standing) -> None:
         """The task would stand elsewhere."""
-        fresh = replace(row, standing=standing)
-        self.put_task(fresh)
-        return fresh
+        self.put_task(replace(row, standing=standing))
 
     def put_slot(self, row: SlotRow) -> None:
         """The slot would stand like this."""
@@ -141,7 +138,7 @@ class PoolDraft:
 
     def end(self, row: TaskRow, outcome: DecisionOutcome, detail: str, at_ms: Millis) -> None:
         """The task would be over without a slot, with a decision that says so."""
-        self.endings.append(Ending(row, outcome, detail, at_ms))
+        self.endings.append(Ending(row, outcome, detail))
         self.finish(row, outcome, at_ms)
 
     def expect(self, item: Due) -> None:

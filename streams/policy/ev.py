@@ -12,7 +12,8 @@ from schemas.events import TaskPending
 from schemas.vocabulary import Millis
 
 _CACHE_MAX: Final = 100_000
-_GRID: Final = [i / 100 for i in range(101)]
+#: The shares whose quantiles are kept with P50 and P90.
+QUANTILE_GRID: Final = [i / 100 for i in range(101)]
 
 
 class EvScorer(Protocol):
@@ -75,8 +76,3 @@ def percentile_of(ev: float | None, usual: Percentiles | None) -> float | None:
         return 1.0
     low, high = quantiles[i - 1], quantiles[i]
     return round((i - 1 + (ev - low) / (high - low)) / 100, 4)
-
-
-def quantile_grid() -> list[float]:
-    """The shares whose quantiles are kept: 0, 0.01, ... 1."""
-    return _GRID

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from schemas.vocabulary import DIMENSIONS, Complexity, Millis
 from streams.policy.catalog import PREMIUM_TIER, Catalog, Model
-from streams.policy.document import RulebookError, nearest, read
+from streams.policy.document import RulebookError, read
 from streams.policy.rules.premium import PremiumReserve
 
 Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
@@ -169,4 +169,4 @@ def _content_hash(document: Any) -> str:
     return hashlib.sha256(canonical).hexdigest()[:16]
 
 
-__all__ = ["Policy", "Rulebook", "RulebookError", "load_rulebook", "nearest"]
+__all__ = ["Policy", "Rulebook", "RulebookError", "load_rulebook"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Millis
-from streams.policy.ev import quantile_grid
+from streams.policy.ev import QUANTILE_GRID
 from streams.state.ev_percentiles import MINUTE_MS, EvWindow
 from tests.builders import START_MS
 
@@ -47,7 +47,7 @@ def test_percentiles_of_up_to_five_hundred_samples_are_exact(evs: list[float], t
     digest = window.merged(Millis(now_ms))
     assert digest.n_values == len(samples)
     expected = [min(samples), *quantiles(samples, n=100, method="inclusive"), max(samples)]
-    assert digest.quantile_vec(quantile_grid()) == pytest.approx(expected, rel=ROUNDED, abs=1e-6)
+    assert digest.quantile_vec(QUANTILE_GRID) == pytest.approx(expected, rel=ROUNDED, abs=1e-6)
 
 
 @settings(max_examples=max(5, settings().max_examples // 12))
@@ -63,7 +63,7 @@ def test_percentiles_of_many_samples_are_off_by_a_hundredth_of_the_rank_at_most(
     digest = window.merged(Millis(START_MS + within_ms))
     assert digest.n_values == count
     samples.sort()
-    for rank, value in zip(quantile_grid(), digest.quantile_vec(quantile_grid()), strict=True):
+    for rank, value in zip(QUANTILE_GRID, digest.quantile_vec(QUANTILE_GRID), strict=True):
         # Of equal samples any rank is right; a mean of many of them is off by some last digits.
         near = ROUNDED * max(1.0, abs(value))
         low, high = bisect_left(samples, value - near) / count, bisect_right(samples, value + near) / count

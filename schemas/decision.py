@@ -20,8 +20,8 @@ from schemas.vocabulary import (
     Mode,
     Objective,
     ReasonCode,
-    Strategy,
     Tier,
+    Word,
 )
 
 STEP_VERSION = 1
@@ -64,7 +64,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     at_ms: Millis
     attempt: int
     priority: int
-    strategy: Strategy
+    #: One of the shipped strategies, or the name of a plug-in's.
+    strategy: Word
     waiting_since_ms: Millis
     input_topic: str
     input_offset: int
@@ -98,6 +99,10 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     max_tokens: int | None = None
     #: Place in service order, from 1, of a waiting task.
     position: int | None = None
+    #: Worth an operator's look: `watching` (usage is high), `unknown_price`, `plugin_failed`.
+    flags: tuple[str, ...] = ()
+    #: Date of the price behind the estimate.
+    priced_at: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
 
@@ -134,7 +139,23 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     decision_id: str | None = None
     #: A running task that was cancelled: its slot stays held until freed, its end is no retry.
     cancelled: bool = False
+    #: What its tenant's budget holds back for it while it runs; None: no budget is concerned.
+    reserved_uusd: MicroUsd | None = None
     story: tuple[Moment, ...] = ()
+
+
+class Advice(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What plug-ins said of a task when it arrived. In the journal, so that replaying needs no plug-in."""
+
+    #: A scorer's expected value, for a task that brought none.
+    ev: float | None = None
+    #: Models in the order in which a plugged-in strategy would try them, and its name.
+    strategy: str | None = None
+    ranking: tuple[str, ...] = ()
+    #: Models that a rule refuses, with its sentence.
+    refused: dict[str, str] = {}
+    #: Plug-ins that raised, answered nonsense or were too slow; what they would have said is unknown.
+    failed: tuple[str, ...] = ()
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -147,6 +168,8 @@ class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     standing: Standing
     traceparent: str | None = None
     tracestate: str | None = None
+    #: What plug-ins said of it when it arrived.
+    advice: Advice | None = None
 
 
 class Moved(Struct, frozen=True, kw_only=True, gc=False):
@@ -223,6 +246,89 @@ class WorkDone(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     lease: int
     at_ms: Millis
     outcome: Outcome
+    #: What it cost: as reported, else of the tokens reported, else as estimated; None where no price is known.
+    cost_uusd: MicroUsd | None = None
+
+
+class ExhaustedMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A product is used up until a moment, for one account or (None) for all; `pool` None: in the whole partition."""
+
+    pool: str | None = None
+    product: str
+    account: str | None = None
+    #: None: the mark ends now; without an account, those of all accounts end.
+    until_ms: Millis | None = None
+
+
+class DrainMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """An operator took a model out of service; `pool` None: in the whole partition."""
+
+    pool: str | None = None
+    model: str
+    #: False: it is in service again.
+    drained: bool
+    #: None: for good.
+    until_ms: Millis | None = None
+
+
+class QuotaRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Usage of one window of a product, as last reported; `pool` None: in the whole partition."""
+
+    pool: str | None = None
+    product: str
+    account: str | None = None
+    window: str
+    #: 0..1.
+    utilisation: float
+    #: Falls to 0 then; None: stands until the next report.
+    resets_at_ms: Millis | None = None
+    status: str | None = None
+
+
+class LedgerRow(Struct, frozen=True, kw_only=True, gc=False):
+    """A tenant's money in one pool: available + reserved + consumed = credited, always."""
+
+    pool: str
+    tenant_id: str
+    credited_uusd: MicroUsd
+    available_uusd: MicroUsd
+    reserved_uusd: MicroUsd
+    consumed_uusd: MicroUsd
+
+
+class MoneyMoved(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One movement in a ledger, for whoever checks the sums."""
+
+    pool: str
+    tenant_id: str
+    kind: Literal["credit", "reserve", "settle", "release"]
+    #: Credited, reserved, consumed or given back; a settlement may differ from what was reserved.
+    amount_uusd: MicroUsd
+    at_ms: Millis
+    #: The decision that reserved, or the control that credited.
+    decision_id: str | None = None
+    control_id: str | None = None
+
+
+class ControlTaken(Struct, frozen=True, kw_only=True, gc=False):
+    """An operator's event that this step took; its id is remembered, so that a redelivery is ignored."""
+
+    control_id: str
+    at_ms: Millis
+    kind: str
+    #: The event as JSON; without the texts of a policy, which stand in `Activated`.
+    event: Raw
+
+
+class Activated(Struct, frozen=True, kw_only=True, gc=False):
+    """From this step on the partition decides by these texts, whatever the worker's files say."""
+
+    policy: str
+    catalog: str
+    policy_text: str
+    catalog_text: str
+    ev_window_ms: int
+    finished_memory_ms: int
 
 
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -250,8 +356,15 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     evs: tuple[EvSample, ...] = ()
     percentiles: tuple[Percentiles, ...] = ()
     work: tuple[WorkDone, ...] = ()
-    #: Control ids remembered by this step, so that a redelivery is ignored: (control_id, now_ms).
-    controls: tuple[tuple[str, Millis], ...] = ()
+    controls: tuple[ControlTaken, ...] = ()
+    exhausted: tuple[ExhaustedMark, ...] = ()
+    drains: tuple[DrainMark, ...] = ()
+    quotas: tuple[QuotaRow, ...] = ()
+    ledgers: tuple[LedgerRow, ...] = ()
+    money: tuple[MoneyMoved, ...] = ()
+    activated: Activated | None = None
+    #: What plug-ins said of this step's inputs: (index into `inputs`, advice).
+    advice: tuple[tuple[int, Advice], ...] = ()
     #: Cancels of tasks not seen yet: (pool, task_id, now_ms).
     cancels: tuple[tuple[str, str, Millis], ...] = ()
     #: Pools in which more headlines changed than could be told; a later step goes on.

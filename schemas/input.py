@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from schemas.decision import Advice
 from schemas.events import Event
 from schemas.vocabulary import Millis
 
@@ -24,3 +25,4 @@ class Input(Struct, frozen=True, gc=False):
     event: Event | Unreadable
     traceparent: str | None = None
     tracestate: str | None = None
+    advice: Advice | None = None

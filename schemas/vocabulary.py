@@ -55,7 +55,7 @@ Verdict = Literal[
 DecisionOutcome = Literal["routed", "waiting", "cancelled", "expired", "dead_lettered", "dropped"]
 #: Why: a waiting task's headline, the strategy that routed it, or the end it met.
 ReasonCode = Literal[
-    "cheapest_capable", "lifted", "router_error",
+    "cheapest_capable", "lifted", "objective", "preference", "router_error",
     "no_capable_model", "capable_busy", "reserved_for_ev", "exhausted", "quota", "credit", "drained", "boundary",
     "context", "floor",
     "cancelled", "expired", "dead_lettered", "dropped",

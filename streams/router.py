@@ -10,12 +10,15 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from msgspec import Raw
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from schemas.decision import (
     Accepted,
+    ControlTaken,
     Decision,
     Moment,
     Moved,
@@ -26,7 +29,7 @@ from schemas.decision import (
     Step,
     TaskRow,
 )
-from schemas.events import SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
+from schemas.events import FleetControl, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS, MicroUsd, Millis, Mode, ReasonCode
 from streams.policy import lifecycle, words
@@ -45,6 +48,7 @@ from streams.state.waiting import Entry
 _NAMESPACE: Final = hashlib.sha1(bytes.fromhex("97124e7c66b456fe92c958bfcfba1e4e"), usedforsecurity=False)
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _POSITION_EXACT_MAX: Final = 32
+_KINDS: Final[dict[type, str]] = {kind: str(kind.__struct_config__.tag) for kind in get_args(FleetControl)}
 #: Where nothing else comes, those left over are told this much later.
 _TELL_AGAIN_MS: Final = 1_000
 
@@ -264,7 +268,9 @@ class Router:
                 lifecycle.retire(self._pool(draft, event.pool), event.slot_id, item.now_ms)
             case _:
                 draft.count("unused_control")
-        draft.controls[event.control_id] = item.now_ms
+        draft.controls[event.control_id] = ControlTaken(
+            control_id=event.control_id, at_ms=item.now_ms, kind=_KINDS[type(event)], event=Raw(encode(event))
+        )
         return None
 
     def _usual(self, draft: PoolDraft, now_ms: Millis) -> Percentiles | None:
@@ -328,7 +334,7 @@ class Router:
             evs=tuple([sample for pool in pools for sample in pool.evs]),
             percentiles=tuple(percentiles),
             work=tuple([row for pool in pools for row in pool.work]),
-            controls=tuple(draft.controls.items()),
+            controls=tuple(draft.controls.values()),
             cancels=tuple([(pool.pool.name, task_id, at) for pool in pools for task_id, at in pool.cancels.items()]),
             untold=tuple([pool.pool.name for pool in pools if pool.untold]),
             told=tuple([(pool.pool.name, pool.told_ms) for pool in pools if pool.told_ms is not None]),

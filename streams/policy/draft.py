@@ -12,7 +12,7 @@ from math import inf
 
 from msgspec.structs import replace
 
-from schemas.decision import EvSample, Finished, Rejected, SlotGone, SlotRow, Standing, TaskRow, WorkDone
+from schemas.decision import ControlTaken, EvSample, Finished, Rejected, SlotGone, SlotRow, Standing, TaskRow, WorkDone
 from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.policy.lineup import Due, LineUp
 from streams.state.pool import Pool
@@ -40,7 +40,7 @@ class StepDraft:
         self.due_ms = due_ms
         self.pools: dict[str, PoolDraft] = {}
         self.rejected: list[Rejected] = []
-        self.controls: dict[str, Millis] = {}
+        self.controls: dict[str, ControlTaken] = {}
         self.counts: dict[str, int] = {}
 
     def count(self, word: str) -> None:

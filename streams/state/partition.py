@@ -133,8 +133,8 @@ class Partition:
         self.untold = step.untold
         for pool_name, told_ms in step.told:
             self.pool(pool_name).told_ms = told_ms
-        for control_id, at_ms in step.controls:
-            self.controls[control_id] = at_ms
+        for taken in step.controls:
+            self.controls[taken.control_id] = taken.at_ms
         for word, count in step.counts.items():
             self.counts[word] = self.counts.get(word, 0) + count
         self._forget(now_ms, touched)

@@ -11,11 +11,12 @@ import jsonschema
 import msgspec
 import pytest
 import yaml
+from msgspec import Raw
 
 from schemas import decision, events, vocabulary
 from schemas.codec import VALUE_BYTES_MAX, dead_letter_headers, dead_letter_value, encode_step, read_event, write_event
 from schemas.contracts import DEAD_LETTERS, DECISION_SHADOW, TOPICS, asyncapi, json_schema, main
-from schemas.decision import Accepted, Step
+from schemas.decision import Accepted, ControlTaken, Step
 from schemas.events import TaskPending
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
@@ -140,7 +141,7 @@ def test_a_step_is_valid_and_carries_its_version() -> None:
         policy="p",
         catalog="c",
         inputs=(Accepted(topic=0, offset=0, now_ms=now_ms),),
-        controls=(("c-1", now_ms),),
+        controls=(ControlTaken(control_id="c-1", at_ms=now_ms, kind="tick", event=Raw(b"{}")),),
     )
     record = json.loads(encode_step(step))
     validator(DECISION_AUDIT).validate(record)

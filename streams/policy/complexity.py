@@ -1,0 +1,100 @@
+"""How hard a task is, when its producer did not say: points by what it tells about itself, and a class by their sum.
+
+The table is data of the policy file; no model is asked. A task that tells neither a class nor a role has none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, Final, get_args
+
+from msgspec import Meta, Struct
+
+from schemas.events import TaskPending
+from schemas.vocabulary import Complexity, Share, Tokens, Word
+
+#: Below 0 for what makes a task easier.
+Points = Annotated[int, Meta(ge=-1_000, le=1_000)]
+
+#: Easiest first.
+_CLASSES: Final[tuple[Complexity, ...]] = get_args(Complexity)
+
+
+class LengthPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Points for an answer that is to be at least this long."""
+
+    from_tokens: Tokens
+    points: Points
+
+
+class RichnessPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Points for a context that is at least this rich."""
+
+    from_share: Share
+    points: Points
+
+
+class ClassPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sum from which a task is of a class; below all of them it is trivial."""
+
+    simple: Points = 2
+    standard: Points = 4
+    complex: Points = 7
+    expert: Points = 10
+
+
+class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table by which a task with a role gets its class."""
+
+    #: By `agent_role`, letter for letter.
+    by_role: dict[Word, Points] = {}
+    #: A role that is not listed.
+    other_role: Points = 4
+    requires_reasoning: Points = 2
+    #: By `output_length_target`, ascending: the last row that it reaches counts.
+    by_output_length: tuple[LengthPoints, ...] = ()
+    #: By `context_richness`, likewise.
+    by_context_richness: tuple[RichnessPoints, ...] = ()
+    from_points: ClassPoints = ClassPoints()
+
+    def classify(self, task: TaskPending) -> Complexity | None:
+        """The task's class: its own, else by its points where it has a role, else none.
+
+        Work that was sent back is one class harder than it looks; a class that the producer named already says so.
+        """
+        if task.complexity is not None:
+            return task.complexity
+        if task.agent_role is None:
+            return None
+        place = bisect_right(self._thresholds(), self.points(task, task.agent_role))
+        if task.has_revision_history:
+            place = min(place + 1, len(_CLASSES) - 1)
+        return _CLASSES[place]
+
+    def points(self, task: TaskPending, role: str) -> int:
+        """What this role, and all that the task tells, add up to."""
+        points = self.by_role.get(role, self.other_role)
+        if task.requires_reasoning:
+            points += self.requires_reasoning
+        if (tokens := task.output_length_target) is not None:
+            points += next((row.points for row in reversed(self.by_output_length) if row.from_tokens <= tokens), 0)
+        if (share := task.context_richness) is not None:
+            points += next((row.points for row in reversed(self.by_context_richness) if row.from_share <= share), 0)
+        return points
+
+    def mistakes(self) -> Iterator[str]:
+        """What is out of order: key and sentence."""
+        columns: dict[str, list[float]] = {
+            "by_output_length: from_tokens": [row.from_tokens for row in self.by_output_length],
+            "by_context_richness: from_share": [row.from_share for row in self.by_context_richness],
+            "from_points: simple, standard, complex, expert": list(self._thresholds()),
+        }
+        for key, column in columns.items():
+            if any(low >= high for low, high in pairwise(column)):
+                yield f"{key} must ascend, and here they are {', '.join(map(str, column))}."
+
+    def _thresholds(self) -> tuple[int, int, int, int]:
+        least = self.from_points
+        return least.simple, least.standard, least.complex, least.expert

@@ -7,15 +7,21 @@ tells all the mistakes of both documents at once.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.vocabulary import DIMENSIONS, Complexity, Millis
+from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Word
 from streams.policy.catalog import PREMIUM_TIER, Catalog, Model
-from streams.policy.document import RulebookError, read
+from streams.policy.complexity import ComplexityPolicy
+from streams.policy.document import RulebookError, nearest, read
+from streams.policy.lanes import LanePolicy
+from streams.policy.objective import ObjectivePolicy
+from streams.policy.preference import StrategyPolicy
 from streams.policy.rules.premium import PremiumReserve
+from streams.policy.score import ScorePolicy
 
 Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
 
@@ -82,6 +88,26 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attempts: Attempts = Attempts()
     #: Lowest tier for a task of that class.
     complexity_tier_min: dict[Complexity, Annotated[int, Meta(ge=1, le=3)]] = {}
+    complexity: ComplexityPolicy = ComplexityPolicy()
+    objective: ObjectivePolicy = ObjectivePolicy()
+    score: ScorePolicy = ScorePolicy()
+    strategy: StrategyPolicy = StrategyPolicy()
+    #: By name of the lane; one that is not listed has nothing of its own.
+    lane: dict[Word, LanePolicy] = {}
+
+    def mistakes(self) -> Iterator[str]:
+        """What each value alone cannot show: key and sentence."""
+        for section in ("complexity", "score"):
+            yield from (f"{section}.{mistake}" for mistake in getattr(self, section).mistakes())
+
+    def models_named(self) -> Iterator[tuple[str, str]]:
+        """Every place that names a model of the catalogue: key and model id."""
+        yield from (("score.bias", model) for model in self.score.bias)
+        for kind, models in self.strategy.preference.items():
+            yield from ((f"strategy.preference.{kind}", model) for model in models)
+        for name, lane in self.lane.items():
+            yield from ((f"lane.{name}.allow_models", model) for model in lane.allow_models)
+            yield from ((f"lane.{name}.exclude_models", model) for model in lane.exclude_models)
 
 
 class Rulebook:
@@ -140,6 +166,7 @@ def load_rulebook(
         problems += error.problems
     try:
         policy = read(policy_text, Policy, policy_file)
+        problems += _check_policy(policy, catalog, policy_file)
     except RulebookError as error:
         problems += error.problems
     if problems or catalog is None or policy is None:
@@ -159,6 +186,18 @@ def _check_catalog(catalog: Catalog, file: str) -> list[str]:
             f"{where}.ratings: {dimension} is missing; every model is rated on all six."
             for dimension in DIMENSIONS
             if dimension not in model.ratings
+        )
+    return problems
+
+
+def _check_policy(policy: Policy, catalog: Catalog | None, file: str) -> list[str]:
+    problems = [f"{file}: {mistake}" for mistake in policy.mistakes()]
+    if catalog is not None:
+        known = dict.fromkeys(model.id for model in catalog.model)
+        problems.extend(
+            f"{file}: {key}: {model} is no model of the catalogue.{nearest(model, known)}"
+            for key, model in policy.models_named()
+            if model not in known
         )
     return problems
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from streams.cli import app, markdown_table
+from streams.cli import app
+from streams.commands.settings import markdown_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -1,0 +1,40 @@
+"""Where commands speak: the two consoles, JSON for programs, and a sign of life while long work goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def busy(what: str, *, quiet: bool) -> Any:
+    """Show that long work goes on, on a terminal; gives what to call with the count so far."""
+    return _Busy(what, quiet=quiet)
+
+
+class _Busy:
+    def __init__(self, what: str, *, quiet: bool) -> None:
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description} {task.completed:.0f}"), console=err, transient=True,
+            disable=quiet or not err.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task(what, total=None)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._progress.start()
+        return lambda done: self._progress.update(self._task, completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

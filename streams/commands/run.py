@@ -1,0 +1,162 @@
+"""What runs until it is told to stop: everything on one machine, a worker, the sink, the sample."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from streams.commands.codes import FAILED
+from streams.commands.console import err, out, print_json
+from streams.commands.options import EVERYTHING, Json, takes
+from streams.settings import Settings
+
+app = typer.Typer()
+
+
+class PortError(Exception):
+    """Another program listens where we would; the message says where."""
+
+
+class BrokerChoice(StrEnum):
+    """Which broker `up` starts."""
+
+    embedded = "embedded"
+    kafka = "kafka"
+
+
+@app.command(
+    epilog="Example: slotwise up --sample --until-idle --json",
+)
+@takes(*(name for name in EVERYTHING if name not in ("broker", "database", "instance_id", "web_host")))
+def up(
+    settings: Settings,
+    *,
+    broker: Annotated[
+        BrokerChoice,
+        typer.Option(help="embedded: in memory, at once. kafka: Apache Kafka, durable; needs Java and, once, Maven."),
+    ] = BrokerChoice.embedded,
+    sample: Annotated[bool, typer.Option("--sample", help="Feed the bundled sample of real agent work.")] = False,
+    tasks: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tasks of the sample.")] = 2_000,
+    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Seconds of the sample in one second.")] = 100.0,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="End when all work is done; exit code 1 if the numbers disagree.")
+    ] = False,
+    timeout_s: Annotated[float, typer.Option(min=1, help="With --until-idle: longest run.")] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Start broker, database, worker and sink on this machine, with a board, until Ctrl-C.
+
+    While it runs, up.json in the data directory says where each part is reached, and the other commands
+    (send, explain, topics, tables) find it there by themselves.
+    """
+    from streams.up import Options, run  # noqa: PLC0415 - starts slowly
+
+    options = Options(
+        broker=broker.value,
+        sample=sample,
+        tasks=tasks,
+        speed=speed,
+        until_idle=until_idle,
+        idle_s_max=timeout_s,
+        web_port=settings.web_port if settings.web_port != Settings().web_port else None,
+    )
+    # Not our usual consoles, which never break a line: a board has to fit.
+    screen = Console(stderr=as_json, highlight=False)
+    result = run(settings, options, screen=screen, errors=err)
+    if as_json:
+        print_json(result)
+    elif result is not None:
+        _print_result(result)
+    if until_idle and (result is None or not result.agree):
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: SLOTWISE_BROKER=kafka-1:9092 slotwise worker")
+@takes(*EVERYTHING)
+def worker(settings: Settings, *, as_json: Json = False) -> None:
+    """Route tasks: take partitions of the input topics and decide, until SIGTERM. Start as many as you like."""
+    from streams.topics import check_topics  # noqa: PLC0415 - brings the Kafka client along
+    from streams.worker import run  # noqa: PLC0415 - brings Faust along
+
+    _require_port(settings)
+    check_topics(settings)
+    raise typer.Exit(run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json)))
+
+
+@app.command(epilog="Example: slotwise sink --database postgresql://slotwise@db/slotwise")
+@takes(*EVERYTHING)
+def sink(settings: Settings, *, as_json: Json = False) -> None:
+    """Write the journal to Postgres, until SIGTERM. A second one takes over when the first ends."""
+    from streams.sinks.database import Timeouts, connect  # noqa: PLC0415 - brings the database driver along
+    from streams.sinks.runner import run  # noqa: PLC0415
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    # Later outages are waited out; one at the start is more likely a wrong address.
+    connect(settings.database, Timeouts.of(settings)).close()
+    check_topics(settings)
+    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
+
+
+@app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")
+@takes("broker", "topic_prefix", "partitions", "catalog", join=True)
+def sample(
+    settings: Settings,
+    *,
+    tasks: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tasks to send.")] = 2_000,
+    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Seconds of the sample in one second.")] = 100.0,
+    run: Annotated[str, typer.Option(help="Goes into the task ids; the same run again is a repetition.")] = "sample",
+    status: Annotated[Path | None, typer.Option(help="Write the progress to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send the bundled sample to a broker and play the fleet that works it off, until Ctrl-C."""
+    from streams.simulate.play import play  # noqa: PLC0415 - brings the Kafka client along
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    check_topics(settings)
+    playing = functools.partial(play, settings, run=run, count=tasks, speed=speed, status=status)
+    progress = asyncio.run(_until_signal(lambda stop: playing(stop=stop)))
+    if as_json:
+        print_json(progress)
+    else:
+        out.print(f"{progress.sent} tasks sent, {progress.succeeded} done, {progress.failed} failed attempts.")
+
+
+def _print_result(result: Any) -> None:
+    out.print(
+        f"{result.decisions_total} decisions in {result.steps} steps, {result.audit_rows} audit rows, "
+        f"{result.dead_letters['journal']} dead letters, {result.rates.decisions_per_s}/s, "
+        f"${result.money.saved_vs_premium_usd:.2f} saved against always-premium."
+    )
+    for disagreement in result.disagreements:
+        out.print(disagreement, markup=False)
+
+
+async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]]) -> Any:
+    """Run something that ends in good order when its event is set, and set that on Ctrl-C and SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return await run(stop)
+
+
+def _require_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.web_host, settings.web_port))
+        except OSError as error:
+            where = f"{settings.web_host}:{settings.web_port}"
+            raise PortError(
+                f"The worker's pages cannot listen on {where} ({error.strerror}): end what listens there, or choose "
+                "another port with SLOTWISE_WEB_PORT (0: any free one)."
+            ) from error

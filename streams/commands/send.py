@@ -1,0 +1,72 @@
+"""`slotwise send`: events from JSON lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.commands.codes import FAILED
+from streams.commands.console import busy, err, out, print_json
+from streams.commands.options import Json, takes
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.send import Kind
+
+app = typer.Typer()
+
+
+class EventKind(StrEnum):
+    """What a line to send is."""
+
+    task = "task"
+    slot = "slot"
+    control = "control"
+
+
+@app.command(epilog='Example: echo \'{"task_id":"t-1","pool":"main"}\' | slotwise send task --now -')
+@takes("broker", "topic_prefix", "group", "partitions", "step_bytes_max", join=True)
+def send(
+    settings: Settings,
+    *,
+    kind: Annotated[EventKind, typer.Argument(help="What the lines are.", show_default=False)],
+    file: Annotated[str, typer.Argument(help="File of JSON lines, one event each; - is standard input.")],
+    now: Annotated[bool, typer.Option("--now", help="Fill in `at` with the present where a line has none.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send events: keyed by pool, each line checked first as the router will check it.
+
+    Lines that the router would refuse are not sent but told; the exit code is 1 then.
+    """
+    from streams.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    if file != "-":
+        Path(file).open("rb").close()  # before anything else: this is the likelier mistake
+    check_topics(settings)
+    what: Kind = kind.value
+    with busy(f"Sending {what}s", quiet=as_json) as progress:
+        sent = send_lines(settings, what, _lines(file), stamp=now, progress=progress)
+    if as_json:
+        print_json(sent)
+    else:
+        out.print(f"{sent.sent} of {sent.lines} lines sent to {sent.topic} ({sent.records} records).")
+        for refusal in sent.refusals:
+            err.print(f"line {refusal.line}: {refusal.reason}", markup=False)
+        if sent.refused > len(sent.refusals):
+            err.print(f"... and {sent.refused - len(sent.refusals)} more lines.")
+    if sent.refused:
+        raise typer.Exit(FAILED)
+
+
+def _lines(file: str) -> Iterator[bytes]:
+    if file == "-":
+        yield from sys.stdin.buffer
+        return
+    with Path(file).open("rb") as lines:
+        yield from lines

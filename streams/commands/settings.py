@@ -1,0 +1,72 @@
+"""`slotwise settings` and `slotwise version`: what this slotwise is and runs with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from streams.commands.console import out, print_json
+from streams.commands.options import EVERYTHING, Json, takes
+from streams.settings import Settings, table
+
+app = typer.Typer()
+
+
+@app.command("settings", epilog="Example: slotwise settings --json")
+@takes(*EVERYTHING)
+def show_settings(
+    settings: Settings,
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as the README has it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List every setting with its value here, its default and what it is for."""
+    if as_json:
+        print_json(
+            [
+                {"name": row.name, "env": row.env, "value": getattr(settings, row.name), "default": row.default,
+                 "unit": row.unit, "help": row.help}
+                for row in table()
+            ]
+        )  # fmt: skip
+        return
+    if markdown:
+        typer.echo("\n".join(markdown_table()))
+        return
+    grid = Table("variable", "value", "unit", "what it is for", box=None)
+    for row in table():
+        value = _without_password(str(getattr(settings, row.name)))
+        style = "" if getattr(settings, row.name) == row.default else "bold"
+        grid.add_row(row.env, Text(value, style=style), row.unit, row.help)
+    out.print(grid)
+
+
+@app.command(epilog="Example: slotwise version --json")
+def version(*, as_json: Json = False) -> None:
+    """Say which slotwise this is."""
+    number = installed_version("slotwise")
+    if as_json:
+        print_json({"slotwise": number, "python": sys.version.split()[0]})
+    else:
+        out.print(f"slotwise {number}")
+
+
+def markdown_table() -> Iterator[str]:
+    """Give the lines of the settings table as the README has it."""
+    yield "| variable | default | unit | what it is for |"
+    yield "|---|---|---|---|"
+    for row in table():
+        default = f"`{row.default}`" if row.default != "" else "(empty)"
+        yield f"| `{row.env}` | {default} | {row.unit} | {row.help} |"
+
+
+def _without_password(text: str) -> str:
+    head, at, tail = text.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    return f"{scheme}://{user.partition(':')[0]}:***@{tail}" if at and slashes and ":" in user else text

@@ -11,7 +11,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import faust
-from aiokafka.partitioner import murmur2
 from faust.types import TP
 from yarl import URL
 
@@ -30,7 +29,7 @@ from streams.router import Router
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 from streams.tables import Tables
-from streams.topics import TABLES, Names, names
+from streams.topics import TABLES, Names, home_of, names
 from streams.transport import Transport, audit_delivery
 
 _log = logging.getLogger(__name__)
@@ -96,11 +95,6 @@ class _Projection(faust.Table[Any, Any]):
         """The partition whose journal the row is made of."""
         partition: int = key[1]
         return partition
-
-
-def home_of(partitions: int) -> Callable[[bytes], int]:
-    """The partition a key belongs to: Kafka's default partitioner."""
-    return lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def build_app(settings: Settings) -> App:

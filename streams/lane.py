@@ -599,8 +599,10 @@ class Lane:
     # The journal ----------------------------------------------------------------------------------------------
 
     async def _load(self) -> None:
+        # In this order: a checkpoint that is written while somebody else looks on is never beyond the end that is seen.
+        checkpoints = await self._out.checkpoints.load()
         first, end = await self._out.journal.bounds()
-        for checkpoint in await self._out.checkpoints.load():
+        for checkpoint in checkpoints:
             mark = checkpoint.mark
             if mark.offset > end:
                 raise JournalError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
+from aiokafka.partitioner import murmur2
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from msgspec import Struct
@@ -25,7 +26,7 @@ from schemas.vocabulary import (
 from streams.broker import FRAME_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streams.settings import Settings
 
@@ -87,6 +88,11 @@ class TopicSpec(Struct, frozen=True):
     partitions: int
     replication: int
     configs: dict[str, str]
+
+
+def home_of(partitions: int) -> Callable[[bytes], int]:
+    """The partition a key belongs to: Kafka's default partitioner."""
+    return lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def names(settings: Settings) -> Names:

@@ -22,11 +22,10 @@ from msgspec.structs import asdict, replace
 from schemas.codec import write_event
 from schemas.events import Outcome, SlotFreed, TaskPending
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
-from streams.app import home_of
 from streams.broker import Broker
 from streams.embedded import free_port
 from streams.settings import ENV_PREFIX, Settings
-from streams.topics import create_topics, names
+from streams.topics import create_topics, home_of, names
 from tests.auditor import Audit, audit
 
 if TYPE_CHECKING:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schemas.vocabulary import Objective, Profile, Strategy, Word
+from schemas.vocabulary import Objective, Profile, Word
 
 
 class LanePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One lane's own settings; a task's own word still wins over strategy, objective and profile."""
 
-    strategy: Strategy | None = None
+    #: A shipped strategy, or the name of a plug-in's.
+    strategy: Word | None = None
     objective: Objective | None = None
     profile: Profile | None = None
     #: If given, only these models, by id.

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Word
+from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Strategy, Word
 from streams.policy.catalog import PREMIUM_TIER, Catalog, Model
 from streams.policy.complexity import ComplexityPolicy
 from streams.policy.document import RulebookError, nearest, read
 from streams.policy.lanes import LanePolicy
 from streams.policy.objective import ObjectivePolicy
+from streams.policy.plugins import PluginPolicy
 from streams.policy.preference import StrategyPolicy
 from streams.policy.rules.premium import PremiumReserve
 from streams.policy.score import ScorePolicy
@@ -94,11 +95,19 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strategy: StrategyPolicy = StrategyPolicy()
     #: By name of the lane; one that is not listed has nothing of its own.
     lane: dict[Word, LanePolicy] = {}
+    plugins: PluginPolicy = PluginPolicy()
 
     def mistakes(self) -> Iterator[str]:
         """What each value alone cannot show: key and sentence."""
-        for section in ("complexity", "score"):
+        for section in ("complexity", "score", "plugins"):
             yield from (f"{section}.{mistake}" for mistake in getattr(self, section).mistakes())
+        strategies = (*get_args(Strategy), *self.plugins.strategies)
+        named = [("strategy.default", self.strategy.default)]
+        named += [(f"lane.{name}.strategy", lane.strategy) for name, lane in self.lane.items() if lane.strategy]
+        for key, strategy in named:
+            if strategy not in strategies:
+                near = nearest(strategy, strategies)
+                yield f"{key}: {strategy} is no shipped strategy, and no plug-in of plugins.strategies.{near}"
 
     def models_named(self) -> Iterator[tuple[str, str]]:
         """Every place that names a model of the catalogue: key and model id."""

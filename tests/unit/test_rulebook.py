@@ -76,6 +76,47 @@ MISTAKES = {
 }
 
 
+STRATEGY_MISTAKES = {
+    "a misspelt strategy": (
+        'default = "cheapest_capabel"',
+        "policy.toml: strategy.default: cheapest_capabel is no shipped strategy, and no plug-in of plugins.strategies."
+        " Did you mean cheapest_capable?",
+    ),
+    "a plug-in that is not listed": (
+        'default = "roundrobin"',
+        "policy.toml: strategy.default: roundrobin is no shipped strategy, and no plug-in of plugins.strategies.",
+    ),
+    "a lane's plug-in that is not listed": (
+        '[lane.code]\nstrategy = "objektive"',
+        "policy.toml: lane.code.strategy: objektive is no shipped strategy, and no plug-in of plugins.strategies."
+        " Did you mean objective?",
+    ),
+    "a plug-in with the name of a shipped strategy": (
+        '[plugins]\nstrategies = ["objective"]',
+        "policy.toml: plugins.strategies: objective is a shipped strategy; a plug-in needs a name of its own.",
+    ),
+    "a rule named twice": (
+        '[plugins]\nrules = ["mine", "mine"]',
+        "policy.toml: plugins.rules: mine stands there twice.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "want"), STRATEGY_MISTAKES.values(), ids=STRATEGY_MISTAKES.keys())
+def test_a_strategy_is_a_shipped_one_or_a_plug_in_that_the_policy_lists(text: str, want: str) -> None:
+    """So that a typing error does not wait for its first task."""
+    assert problems(policy=text if text.startswith("[") else f"[strategy]\n{text}") == [want]
+
+
+def test_a_listed_plug_in_may_be_the_strategy_of_everything_or_of_a_lane() -> None:
+    """Whether it is installed is the worker's business, not the policy's."""
+    policy = load_rulebook(
+        CATALOG,
+        '[strategy]\ndefault = "mine"\n[lane.code]\nstrategy = "yours"\n[plugins]\nstrategies = ["mine", "yours"]',
+    ).policy
+    assert (policy.strategy.default, policy.lane["code"].strategy) == ("mine", "yours")
+
+
 @pytest.mark.parametrize(("right", "wrong", "want"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_in_the_policy_names_file_and_key(right: str, wrong: str, want: str) -> None:
     """And the nearest known key, where there is one."""

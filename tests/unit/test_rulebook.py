@@ -79,8 +79,10 @@ MISTAKES = {
 STRATEGY_MISTAKES = {
     "a misspelt strategy": (
         'default = "cheapest_capabel"',
-        "policy.toml: strategy.default: cheapest_capabel is no shipped strategy, and no plug-in of plugins.strategies."
-        " Did you mean cheapest_capable?",
+        (
+            "policy.toml: strategy.default: cheapest_capabel is no shipped strategy, and no plug-in of plugins.strategies."
+            " Did you mean cheapest_capable?"
+        ),
     ),
     "a plug-in that is not listed": (
         'default = "roundrobin"',
@@ -88,8 +90,10 @@ STRATEGY_MISTAKES = {
     ),
     "a lane's plug-in that is not listed": (
         '[lane.code]\nstrategy = "objektive"',
-        "policy.toml: lane.code.strategy: objektive is no shipped strategy, and no plug-in of plugins.strategies."
-        " Did you mean objective?",
+        (
+            "policy.toml: lane.code.strategy: objektive is no shipped strategy, and no plug-in of plugins.strategies."
+            " Did you mean objective?"
+        ),
     ),
     "a plug-in with the name of a shipped strategy": (
         '[plugins]\nstrategies = ["objective"]',

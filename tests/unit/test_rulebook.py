@@ -78,10 +78,10 @@ MISTAKES = {
 
 STRATEGY_MISTAKES = {
     "a misspelt strategy": (
-        'default = "cheapest_capabel"',
+        'default = "objektive"',
         (
-            "policy.toml: strategy.default: cheapest_capabel is no shipped strategy, and no plug-in of plugins.strategies."
-            " Did you mean cheapest_capable?"
+            "policy.toml: strategy.default: objektive is no shipped strategy, and no plug-in of plugins.strategies."
+            " Did you mean objective?"
         ),
     ),
     "a plug-in that is not listed": (

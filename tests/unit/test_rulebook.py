@@ -177,7 +177,7 @@ def test_all_mistakes_of_both_files_are_told_at_once() -> None:
     """Nobody starts five times to find five mistakes."""
     said = problems(
         CATALOG.replace("tier = 3", "teir = 3", 1).replace("coding = 8", "coding = 80", 1),
-        POLICY.replace("window_s", "windows_s").replace("failures_max = 5", "failures_max = 0"),
+        POLICY.replace("window_s", "windows_s").replace("failures_max = 5", "failures_max = 0", 1),
     )
     assert [one.split(" ")[0] for one in said] == ["catalog.toml:"] * 3 + ["policy.toml:"] * 2
     assert any("Did you mean tier?" in one for one in said)

@@ -52,38 +52,50 @@ def _walk(value: Any, info: msgspec.inspect.Type, file: str, path: str, problems
     where = f"{file}: {path or 'the document'}"
     if isinstance(info, msgspec.inspect.Metadata):
         info = info.type
-    if isinstance(info, msgspec.inspect.StructType):
-        if not isinstance(value, dict):
+    match info:
+        case msgspec.inspect.StructType() | msgspec.inspect.DictType() if not isinstance(value, dict):
             problems.append(f"{where}: a table is expected.")
-            return
-        fields = {field.encode_name: field for field in info.fields}
-        for key, inner in value.items():
-            if key not in fields:
-                problems.append(f"{where}: {key} is no known key.{nearest(key, fields)}")
-            else:
-                _walk(inner, fields[key].type, file, f"{path}.{key}" if path else key, problems)
-        problems.extend(f"{where}: {key} is missing." for key, f in fields.items() if f.required and key not in value)
-        return
-    if isinstance(info, msgspec.inspect.VarTupleType) and isinstance(value, list):
-        for i, inner in enumerate(value):
-            name = inner.get("id", i + 1) if isinstance(inner, dict) else i + 1
-            _walk(inner, info.item_type, file, f"{path}[{name}]", problems)
-        return
-    if isinstance(info, msgspec.inspect.DictType) and isinstance(value, dict):
-        for key, inner in value.items():
-            if isinstance(info.key_type, msgspec.inspect.LiteralType) and key not in info.key_type.values:
-                problems.append(f"{where}: {key} is no known key.{nearest(key, info.key_type.values)}")
-            else:
-                _walk(inner, info.value_type, file, f"{path}.{key}", problems)
-        return
-    _leaf(value, info, where, problems)
+        case msgspec.inspect.StructType():
+            _walk_fields(value, info, file, path, problems)
+        case msgspec.inspect.DictType():
+            for key, inner in value.items():
+                if isinstance(info.key_type, msgspec.inspect.LiteralType) and key not in info.key_type.values:
+                    problems.append(f"{where}: {key} is no known key.{nearest(key, info.key_type.values)}")
+                else:
+                    _leaf(key, info.key_type, f"{where}: the key", problems)
+                    _walk(inner, info.value_type, file, f"{path}.{key}", problems)
+        case msgspec.inspect.VarTupleType() if not isinstance(value, list):
+            problems.append(f"{where}: a list is expected.")
+        case msgspec.inspect.VarTupleType():
+            if len(value) < (info.min_length or 0):
+                problems.append(f"{where}: at least {info.min_length} must stand there.")
+            if info.max_length is not None and len(value) > info.max_length:
+                problems.append(f"{where}: {len(value)} stand there, and {info.max_length} may.")
+            for i, inner in enumerate(value):
+                name = inner.get("id", i + 1) if isinstance(inner, dict) else i + 1
+                _walk(inner, info.item_type, file, f"{path}[{name}]", problems)
+        case _:
+            _leaf(value, info, where, problems)
+
+
+def _walk_fields(
+    table: dict[str, Any], info: msgspec.inspect.StructType, file: str, path: str, problems: list[str]
+) -> None:
+    where = f"{file}: {path or 'the document'}"
+    fields = {field.encode_name: field for field in info.fields}
+    for key, inner in table.items():
+        if key not in fields:
+            problems.append(f"{where}: {key} is no known key.{nearest(key, fields)}")
+        else:
+            _walk(inner, fields[key].type, file, f"{path}.{key}" if path else key, problems)
+    problems.extend(f"{where}: {key} is missing." for key, f in fields.items() if f.required and key not in table)
 
 
 def _leaf(value: Any, info: msgspec.inspect.Type, where: str, problems: list[str]) -> None:
     try:
         msgspec.convert(value, _python_type(info), strict=True)
     except msgspec.ValidationError as error:
-        known = info.values if isinstance(info, msgspec.inspect.LiteralType) else ()
+        known = [word for kind in getattr(info, "types", (info,)) for word in getattr(kind, "values", ())]
         problems.append(f"{where}: {value!r} cannot be used: {error}.{nearest(str(value), known)}")
 
 

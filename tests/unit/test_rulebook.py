@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+
+import msgspec
 import pytest
 
-from streams.policy.rulebook import RulebookError, load_rulebook
+from streams.policy.rulebook import Policy, RulebookError, load_rulebook
 from streams.shipped import shipped
 from tests.builders import rulebook
 
@@ -215,3 +218,104 @@ def test_comments_and_order_do_not_change_a_hash() -> None:
     )
     assert other.catalog_hash != book.catalog_hash
     assert other.policy_hash != book.policy_hash
+
+
+#: What stands in the policy, and all that is said of it, without the name of the file.
+SECTIONS = {
+    "a preferred model that is not in the catalogue": (
+        '[strategy.preference]\ncode = ["codex", "sonet"]',
+        ["strategy.preference.code: sonet is no model of the catalogue. Did you mean sonnet?"],
+    ),
+    "a bias for a model that is not in the catalogue": (
+        "[score.bias]\nhiaku = 0.1\nopus = 0.1",
+        ["score.bias: hiaku is no model of the catalogue. Did you mean haiku?"],
+    ),
+    "a lane's models that are not in the catalogue": (
+        '[lane.night]\nallow_models = ["gemini"]\nexclude_models = ["opsu", "zzz"]',
+        [
+            "lane.night.allow_models: gemini is no model of the catalogue. Did you mean gemini-flash?",
+            "lane.night.exclude_models: opsu is no model of the catalogue. Did you mean opus?",
+            "lane.night.exclude_models: zzz is no model of the catalogue.",
+        ],
+    ),
+    "classes that do not ascend": (
+        "[complexity.from_points]\nsimple = 4",
+        ["complexity.from_points: simple, standard, complex, expert must ascend, and here they are 4, 4, 7, 10."],
+    ),
+    "rows that do not ascend": (
+        "[complexity]\nby_context_richness = [{ from_share = 0.5, points = 1 }, { from_share = 0.5, points = 2 }]",
+        ["complexity.by_context_richness: from_share must ascend, and here they are 0.5, 0.5."],
+    ),
+    "a misspelt key in a row of a list": (
+        "[complexity]\nby_output_length = [{ from_tokns = 5, points = 1 }]",
+        [
+            "complexity.by_output_length[1]: from_tokns is no known key. Did you mean from_tokens?",
+            "complexity.by_output_length[1]: from_tokens is missing.",
+        ],
+    ),
+    "a misspelt word that may also be left out": (
+        '[lane.night]\nobjective = "qualty"',
+        ["lane.night.objective: 'qualty' cannot be used: Invalid enum value 'qualty'. Did you mean quality?"],
+    ),
+    "weights that weigh nothing": (
+        "[score.weights]\nbalanced = { cost = 0, speed = 0, quality = 0 }",
+        ["score.weights.balanced: one of cost, speed and quality must be above 0."],
+    ),
+    "weights with one left out": (
+        "[score.weights]\nbalanced = { cost = 1, speed = 1 }",
+        ["score.weights.balanced: quality is missing."],
+    ),
+    "a number for a table": ("lane = 3", ["lane: a table is expected."]),
+    "a word for a list": ('[lane.night]\nallow_models = "opus"', ["lane.night.allow_models: a list is expected."]),
+    "a key without a letter": (
+        '[complexity.by_role]\n"" = 3',
+        ["complexity.by_role: the key: '' cannot be used: Expected `str` of length >= 1."],
+    ),
+    "all at once": (
+        '[score.bias]\nhiaku = 0.1\n[complexity.from_points]\nexpert = 5\n[strategy]\ndefault = "objektive"',
+        [
+            "complexity.from_points: simple, standard, complex, expert must ascend, and here they are 2, 4, 7, 5.",
+            (
+                "strategy.default: objektive is no shipped strategy, and no plug-in of plugins.strategies."
+                " Did you mean objective?"
+            ),
+            "score.bias: hiaku is no model of the catalogue. Did you mean haiku?",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "want"), SECTIONS.values(), ids=SECTIONS.keys())
+def test_what_cannot_be_meant_is_told_with_its_key(text: str, want: list[str]) -> None:
+    """Names that the catalogue does not have, rows that could never count, and forms that do not fit."""
+    assert problems(policy=text) == [f"policy.toml: {sentence}" for sentence in want]
+
+
+def test_the_policy_is_held_against_a_catalogue_with_mistakes_of_its_own() -> None:
+    """As long as its rows can be read at all."""
+    said = problems(CATALOG.replace("{ coding = 10, ", "{ ", 1), "[score.bias]\nhiaku = 0.1")
+    assert said == [
+        "catalog.toml: model[opus].ratings: coding is missing; every model is rated on all six.",
+        "policy.toml: score.bias: hiaku is no model of the catalogue. Did you mean haiku?",
+    ]
+
+
+LISTS = {
+    "no rows": ("model = []", "catalog.toml: model: at least 1 must stand there."),
+    "too many rows": (f"model = [{', '.join(['{}'] * 1001)}]", "catalog.toml: model: 1001 stand there, and 1000 may."),
+    "a number for the rows": ("model = 3", "catalog.toml: model: a list is expected."),
+    "a number for a row": ("model = [3]", "catalog.toml: model[1]: a table is expected."),
+}
+
+
+@pytest.mark.parametrize(("text", "want"), LISTS.values(), ids=LISTS.keys())
+def test_a_catalogue_has_between_one_and_a_thousand_rows(text: str, want: str) -> None:
+    """Whatever else stands in their place is told as what it is."""
+    assert problems(catalog=text)[0] == want
+
+
+def test_every_section_of_the_policy_stands_in_the_shipped_file() -> None:
+    """So that a copy of it shows all there is to change."""
+    spelled = tomllib.loads(POLICY)
+    sections = {field.encode_name for field in msgspec.structs.fields(Policy)}
+    assert sections - spelled.keys() == {"lane"}, "lane stands there as an example"

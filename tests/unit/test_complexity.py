@@ -1,0 +1,176 @@
+"""A task that tells its role gets a class by points; the table is data, and every threshold is a lower bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.vocabulary import Complexity
+from streams.policy.complexity import ClassPoints, ComplexityPolicy, LengthPoints, RichnessPoints
+from tests.builders import rulebook, task
+
+SHIPPED = rulebook().policy.complexity
+
+
+def table(**named: Any) -> ComplexityPolicy:
+    """Give a table in which each thing has points of its own, told apart by their digits."""
+    return ComplexityPolicy(
+        **{
+            "by_role": {"writer": 1, "coder": 2},
+            "other_role": 3,
+            "requires_reasoning": 10,
+            "by_output_length": (
+                LengthPoints(from_tokens=1_000, points=100),
+                LengthPoints(from_tokens=8_000, points=200),
+            ),
+            "by_context_richness": (
+                RichnessPoints(from_share=0.25, points=1_000),
+                RichnessPoints(from_share=0.75, points=900),
+            ),
+            **named,
+        }
+    )
+
+
+POINTS: dict[str, tuple[dict[str, Any], int]] = {
+    "a role": ({"agent_role": "writer"}, 1),
+    "another role": ({"agent_role": "coder"}, 2),
+    "a role that is not listed": ({"agent_role": "poet"}, 3),
+    "a role in other letters is another role": ({"agent_role": "Writer"}, 3),
+    "reasoning": ({"agent_role": "writer", "requires_reasoning": True}, 11),
+    "length just under the first row": ({"agent_role": "writer", "output_length_target": 999}, 1),
+    "length at the first row": ({"agent_role": "writer", "output_length_target": 1_000}, 101),
+    "length just under the second row": ({"agent_role": "writer", "output_length_target": 7_999}, 101),
+    "length at the second row": ({"agent_role": "writer", "output_length_target": 8_000}, 201),
+    "no length at all": ({"agent_role": "writer", "output_length_target": 0}, 1),
+    "richness just under the first row": ({"agent_role": "writer", "context_richness": 0.2499}, 1),
+    "richness at the first row": ({"agent_role": "writer", "context_richness": 0.25}, 1_001),
+    "richness just under the second row": ({"agent_role": "writer", "context_richness": 0.7499}, 1_001),
+    "richness at the second row": ({"agent_role": "writer", "context_richness": 0.75}, 901),
+    "all of them": (
+        {"agent_role": "coder", "requires_reasoning": True, "output_length_target": 9_000, "context_richness": 1.0},
+        1_112,
+    ),
+    "a revision adds no points": ({"agent_role": "writer", "has_revision_history": True}, 1),
+}
+
+
+@pytest.mark.parametrize(("told", "want"), POINTS.values(), ids=POINTS.keys())
+def test_each_thing_a_task_tells_has_its_points(told: dict[str, Any], want: int) -> None:
+    """Of rows that ascend, the last one reached counts alone."""
+    one = task(**told)
+    assert one.agent_role is not None
+    assert table().points(one, one.agent_role) == want
+
+
+CLASSES: dict[int, Complexity] = {
+    -5: "trivial", 0: "trivial", 1: "trivial",
+    2: "simple", 3: "simple",
+    4: "standard", 6: "standard",
+    7: "complex", 9: "complex",
+    10: "expert", 99: "expert",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("points", "want"), CLASSES.items())
+def test_the_sum_has_a_class_from_its_threshold_on(points: int, want: Complexity) -> None:
+    """Below the lowest a task is trivial."""
+    by = ComplexityPolicy(by_role={"writer": points})
+    assert by.classify(task(agent_role="writer")) == want
+
+
+HARDER: dict[Complexity, Complexity] = {
+    "trivial": "simple", "simple": "standard", "standard": "complex", "complex": "expert", "expert": "expert",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "want"), HARDER.items())
+def test_work_that_was_sent_back_is_one_class_harder(before: Complexity, want: Complexity) -> None:
+    """By one class always, and nothing is harder than expert."""
+    points = {"trivial": 0, "simple": 2, "standard": 4, "complex": 7, "expert": 10}[before]
+    by = ComplexityPolicy(by_role={"writer": points})
+    assert by.classify(task(agent_role="writer")) == before
+    assert by.classify(task(agent_role="writer", has_revision_history=True)) == want
+
+
+@pytest.mark.parametrize("given", HARDER)
+def test_a_class_that_is_given_stays(given: Complexity) -> None:
+    """Whatever else the task tells, a revision included."""
+    told = task(complexity=given, agent_role="architect", requires_reasoning=True, has_revision_history=True)
+    assert SHIPPED.classify(told) == given
+
+
+def test_without_a_class_and_a_role_there_is_none() -> None:
+    """However much the task tells otherwise."""
+    told = task(requires_reasoning=True, output_length_target=50_000, context_richness=1.0, has_revision_history=True)
+    assert SHIPPED.classify(told) is None
+
+
+SHIPPED_CASES: dict[str, tuple[dict[str, Any], Complexity]] = {
+    "an editor": ({"agent_role": "editor"}, "trivial"),
+    "an editor of some pages": ({"agent_role": "editor", "output_length_target": 1_000}, "simple"),
+    "a translator": ({"agent_role": "translator"}, "trivial"),
+    "a writer": ({"agent_role": "writer"}, "simple"),
+    "a writer of a long text": ({"agent_role": "writer", "output_length_target": 4_000}, "standard"),
+    "a tester": ({"agent_role": "tester"}, "simple"),
+    "a tester who must think": ({"agent_role": "tester", "requires_reasoning": True}, "standard"),
+    "a coder": ({"agent_role": "coder"}, "standard"),
+    "a coder whose work was sent back": ({"agent_role": "coder", "has_revision_history": True}, "complex"),
+    "a coder who must think, in a rich context": (
+        {"agent_role": "coder", "requires_reasoning": True, "context_richness": 0.5},
+        "complex",
+    ),
+    "a reviewer": ({"agent_role": "reviewer"}, "standard"),
+    "a role that nobody listed": ({"agent_role": "poet"}, "standard"),
+    "a researcher": ({"agent_role": "researcher"}, "standard"),
+    "a researcher who must think": ({"agent_role": "researcher", "requires_reasoning": True}, "complex"),
+    "an orchestrator": ({"agent_role": "orchestrator"}, "standard"),
+    "an architect": ({"agent_role": "architect"}, "complex"),
+    "an architect who must think at length": (
+        {"agent_role": "architect", "requires_reasoning": True, "output_length_target": 1_000},
+        "expert",
+    ),
+    "security that must think, in a rich context": (
+        {"agent_role": "security", "requires_reasoning": True, "context_richness": 0.8},
+        "expert",
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "want"), SHIPPED_CASES.values(), ids=SHIPPED_CASES.keys())
+def test_the_shipped_table_classifies_as_one_expects(told: dict[str, Any], want: Complexity) -> None:
+    """Typing is easy, deciding is hard."""
+    assert SHIPPED.classify(task(**told)) == want
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "classes that do not ascend": (
+        {"from_points": ClassPoints(standard=8)},
+        "from_points: simple, standard, complex, expert must ascend, and here they are 2, 8, 7, 10.",
+    ),
+    "two classes from the same sum": (
+        {"from_points": ClassPoints(simple=4)},
+        "from_points: simple, standard, complex, expert must ascend, and here they are 4, 4, 7, 10.",
+    ),
+    "lengths that do not ascend": (
+        {"by_output_length": (LengthPoints(from_tokens=2, points=1), LengthPoints(from_tokens=2, points=2))},
+        "by_output_length: from_tokens must ascend, and here they are 2, 2.",
+    ),
+    "shares that do not ascend": (
+        {"by_context_richness": (RichnessPoints(from_share=0.5, points=1), RichnessPoints(from_share=0.4, points=2))},
+        "by_context_richness: from_share must ascend, and here they are 0.5, 0.4.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changed", "want"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_rows_and_classes_must_ascend(changed: dict[str, Any], want: str) -> None:
+    """A row that can never count is a slip of the pen."""
+    assert list(msgspec.structs.replace(SHIPPED, **changed).mistakes()) == [want]
+
+
+def test_the_shipped_table_has_no_mistakes() -> None:
+    """Nor has the one that an empty policy means."""
+    assert list(SHIPPED.mistakes()) == list(ComplexityPolicy().mistakes()) == []

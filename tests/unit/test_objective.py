@@ -1,0 +1,57 @@
+"""A task's objective: its own word, else its lane's, else by the kind of work, else by its class, else the default."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.vocabulary import Complexity, Objective
+from streams.policy.objective import ObjectivePolicy
+from tests.builders import rulebook, task
+
+SHIPPED = rulebook().policy.objective
+
+
+def test_the_nearest_word_wins() -> None:
+    """Each step of the way decides where the ones before it say nothing."""
+    by = ObjectivePolicy(default="cost_speed", by_task_type={"docs": "quality"}, by_complexity={"expert": "balanced"})
+    assert by.resolve(task(task_type="docs", objective="cost_speed"), "expert", "balanced") == "cost_speed"
+    assert by.resolve(task(task_type="docs"), "expert", "balanced") == "balanced"
+    assert by.resolve(task(task_type="docs"), "expert", None) == "quality"
+    assert by.resolve(task(task_type="poem"), "expert", None) == "balanced"
+    assert by.resolve(task(task_type="poem"), "simple", None) == "cost_speed"
+    assert by.resolve(task(), "expert", None) == "balanced"
+    assert by.resolve(task(), None, None) == "cost_speed"
+
+
+KINDS: dict[str, Objective] = {
+    "docs": "cost_speed", "tests": "cost_speed", "lint": "cost_speed", "format": "cost_speed",
+    "architecture": "quality", "security": "quality", "migration": "quality",
+    "refactor": "balanced", "code": "balanced", "writing": "balanced",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "want"), KINDS.items())
+def test_the_shipped_kinds_of_work(kind: str, want: Objective) -> None:
+    """What is checked by a machine may be cheap; what is hard to undo must be good."""
+    assert SHIPPED.resolve(task(task_type=kind), None, None) == want
+
+
+CLASSES: dict[Complexity, Objective] = {
+    "trivial": "balanced", "simple": "balanced", "standard": "balanced", "complex": "quality", "expert": "quality",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("complexity", "want"), CLASSES.items())
+def test_a_refactor_with_weight_wants_quality(complexity: Complexity, want: Objective) -> None:
+    """Its class decides, since its kind has no objective of its own."""
+    assert SHIPPED.resolve(task(task_type="refactor"), complexity, None) == want
+
+
+def test_the_kind_of_work_counts_before_the_class() -> None:
+    """Expert documentation is still documentation."""
+    assert SHIPPED.resolve(task(task_type="docs"), "expert", None) == "cost_speed"
+
+
+def test_an_empty_policy_is_balanced() -> None:
+    """Nothing is favoured where nothing is said."""
+    assert ObjectivePolicy().resolve(task(task_type="docs"), "expert", None) == "balanced"

@@ -77,7 +77,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of those pages; 0 picks a free one")] = 6066
     journal: Annotated[str, _help("Name of the journal in the audit; one that was made anew needs a new name")] = ""
     sink_rows_max: Annotated[
-        int, Meta(ge=1, le=1_000_000), _help("Most decision rows the sink writes in one transaction", "rows")
+        int, Meta(ge=1, le=1_000_000), _help("Most rows the sink writes in one transaction", "rows")
     ] = 5_000
     database_connect_timeout_s: Annotated[int, Meta(ge=1, le=600), _help("Giving up on a connection attempt", "s")] = 5
     database_statement_timeout_s: Annotated[float, Meta(gt=0, le=3600), _help("Giving up on a statement", "s")] = 30.0

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from schemas.codec import StepError, decode_step
-from schemas.decision import Step
+from schemas.codec import StepError
+from streams.sinks.kept import Kept, read_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,7 +66,7 @@ NOWHERE: Final = Standing(seq=-1, offset=-1, sha256=b"", chain=bytes(32))
 class Journaled(Struct, frozen=True):
     """A step that counts, with the record it came in and its link in the chain of hashes."""
 
-    step: Step
+    step: Kept
     offset: int
     at_ms: int
     raw: bytes
@@ -208,7 +208,7 @@ class Cursor:
             return None
         self.seen = record.offset
         try:
-            step = decode_step(raw)
+            step = read_kept(raw)
             if step.partition != record.partition:
                 raise StepError(f"It says it is of partition {step.partition}.")  # noqa: TRY301 - one way to be odd
         except StepError as error:
@@ -336,7 +336,7 @@ class Follower:
                 if journaled is None:
                     continue
                 batch.append(journaled)
-                rows += 1 + len(journaled.step.decisions) + len(journaled.step.work)
+                rows += journaled.step.rows
                 if rows >= self._rows_max:
                     if writing is not None:
                         await writing

@@ -1,9 +1,10 @@
 """Keep every decision in Postgres exactly once: the audit sink.
 
 One transaction holds a batch of whole steps: their numbers in `journal_steps` first, which is the fence, then their
-decisions and outcomes. So a number stands there with all its rows or not at all, a second sink that still believes it
-owns a partition fails on the first number that is taken, and COPY needs no way to deal with duplicates: there are none.
-The role needs INSERT on three tables and nothing else; where the audit stands, a function tells it.
+decisions, outcomes, operators' events and movements of money. So a number stands there with all its rows or not at all,
+a second sink that still believes it owns a partition fails on the first number that is taken, and COPY needs no way to
+deal with duplicates: there are none. The role needs INSERT on five tables and nothing else; where the audit stands, a
+function tells it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import logging
 import random
 import time
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
@@ -28,17 +30,26 @@ from streams.sinks.records import KafkaRecords
 from streams.sinks.sql import QUERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 
     from psycopg import AsyncConnection, AsyncCursor
     from psycopg.rows import TupleRow
 
     from streams.settings import Settings
     from streams.sinks.follow import Journaled
+    from streams.sinks.kept import Kept
 
 DAY_MS: Final = 86_400_000
 #: When a day's partition could not be made, its rows go to DEFAULT, and this long nobody is made to wait for it again.
 DAY_RETRY_S: Final = 60.0
+
+#: The tables behind the fence: which rows of a step go there, and how they are written.
+_TABLES: Final[tuple[tuple[str, Callable[[Kept], Sized], Callable[[str, Journaled], Iterable[str]]], ...]] = (
+    ("copy_decisions", attrgetter("decisions"), rows.decision_lines),
+    ("copy_outcomes", attrgetter("work"), rows.outcome_lines),
+    ("copy_controls", attrgetter("controls"), rows.control_lines),
+    ("copy_money", attrgetter("money"), rows.money_lines),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +83,8 @@ class PostgresStore:
         async def ask(connection: AsyncConnection[TupleRow]) -> dict[int, Standing]:
             found: dict[int, Standing] = {}
             cursor = await connection.execute(QUERIES["standing"], {"journal": self._journal})
-            async for partition, seq, offset, sha256, chain in cursor:
-                found[partition] = Standing(seq=seq, offset=offset, sha256=sha256, chain=chain)
+            async for partition, seq, offset, sha256, link in cursor:
+                found[partition] = Standing(seq=seq, offset=offset, sha256=sha256, chain=link)
             return found
 
         return await self._guarded(ask)
@@ -125,34 +136,37 @@ class PostgresStore:
         await self._make_days(connection, steps)
         async with connection.transaction(), connection.cursor() as cursor:
             await _copy(cursor, "copy_steps", (rows.step_line(self._journal, one) for one in steps))
-            if any(one.step.decisions for one in steps):
-                await _copy(cursor, "copy_decisions", self._decisions(steps))
-            if any(one.step.work for one in steps):
-                await _copy(cursor, "copy_outcomes", self._outcomes(steps))
+            for query, lines in self._tables(steps):
+                await _copy(cursor, query, lines)
 
     async def _copy_singly(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
         """Row by row, leaving out those that are there: slow, for a batch in which something is double."""
         async with connection.transaction(), connection.cursor() as cursor:
             await _copy(cursor, "copy_steps", (rows.step_line(self._journal, one) for one in steps))
-            for query, lines in (
-                ("copy_decisions", self._decisions(steps)),
-                ("copy_outcomes", self._outcomes(steps)),
-            ):
+            for query, lines in self._tables(steps):
                 for line in lines:
                     with suppress(errors.UniqueViolation):
                         async with connection.transaction():
                             await _copy(cursor, query, [line])
 
-    def _decisions(self, steps: Iterable[Journaled]) -> Iterable[str]:
-        return (line for one in steps for line in rows.decision_lines(self._journal, one))
-
-    def _outcomes(self, steps: Iterable[Journaled]) -> Iterable[str]:
-        return (line for one in steps for line in rows.outcome_lines(self._journal, one))
+    def _tables(self, steps: Sequence[Journaled]) -> Iterator[tuple[str, Iterable[str]]]:
+        """What goes where, behind the steps' own rows; tables that get nothing are left out."""
+        for query, has_rows, lines_of in _TABLES:
+            if any(has_rows(one.step) for one in steps):
+                yield query, chain.from_iterable(lines_of(self._journal, one) for one in steps)
 
     async def _make_days(self, connection: AsyncConnection[TupleRow], steps: Iterable[Journaled]) -> None:
         """Have partitions made for days that nobody prepared; without one the rows go to DEFAULT, which is no loss."""
-        days = {decision.decided_at_ms // DAY_MS for one in steps for decision in one.step.decisions}
-        days |= {one.step.now_ms // DAY_MS for one in steps if one.step.work}
+        days = {
+            at_ms // DAY_MS
+            for step in (one.step for one in steps)
+            for at_ms in (
+                *(decision.decided_at_ms for decision in step.decisions),
+                *(control.at_ms for control in step.controls),
+                *(moved.at_ms for moved in step.money),
+                *((step.now_ms,) if step.work else ()),
+            )
+        }
         for day in sorted(days - self._days):
             if time.monotonic() - self._days_asked_s.get(day, -DAY_RETRY_S) < DAY_RETRY_S:
                 continue

@@ -1,4 +1,4 @@
-"""A step as rows of the audit, in the text that COPY takes: one of `journal_steps`, one a decision, one an outcome.
+"""A step as rows of the audit, in the text that COPY takes: its own, then those of its decisions, outcomes and so on.
 
 Pure. The order of values is the order of columns in `sql/queries.sql`. Times are written from milliseconds, money from
 micro-dollars: exact, and the same on any machine. Formatting is most of what the sink does, so a row is one f-string,
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
 from msgspec.structs import asdict, replace
 
 from schemas.vocabulary import from_millis
@@ -19,8 +20,9 @@ from schemas.vocabulary import from_millis
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from schemas.decision import Decision, WorkDone
+    from schemas.decision import Decision, MoneyMoved, WorkDone
     from streams.sinks.follow import Journaled
+    from streams.sinks.kept import AskedBy
 
 _NULL: Final = r"\N"
 
@@ -34,6 +36,20 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _CAUSES: Final = (b"\\", b"\t", b"\n", b"\r")
 #: What means something to COPY.
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+_Row = TypeVar("_Row", bound=Struct)
+
+
+class _Said(Struct, frozen=True):
+    """What every operator's event says."""
+
+    by: str
+    at: str
+    pool: str | None = None
+
+
+_SAID: Final = msgspec.json.Decoder(_Said)
 
 
 def step_line(journal: str, journaled: Journaled) -> str:
@@ -42,6 +58,7 @@ def step_line(journal: str, journaled: Journaled) -> str:
     return (
         f"{escaped(journal)}\t{step.partition}\t{step.seq}\t{journaled.offset}\t{_time(step.now_ms)}\t{step.mode}\t"
         f"{len(step.inputs)}\t{len(step.rejected)}\t{len(step.decisions)}\t{len(step.work)}\t"
+        f"{len(step.controls)}\t{len(step.money)}\t"
         f"\\\\x{journaled.sha256.hex()}\t\\\\x{journaled.chain.hex()}\n"
     )
 
@@ -49,13 +66,21 @@ def step_line(journal: str, journaled: Journaled) -> str:
 def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
     """Give a row for each decision of the step."""
     step = journaled.step
+    if not step.decisions:
+        return
     decisions: Iterable[Decision] = step.decisions
-    if any(letter in journaled.raw for letter in _CAUSES):
-        decisions = map(_with_plain_texts, decisions)
+    if odd := _is_odd(journaled):
+        decisions = map(_with_plain_alternatives, map(_with_plain_texts, decisions))
+    asked_by: dict[tuple[str, str], AskedBy] = {(one.task.pool, one.task.task_id): one.task for one in step.tasks}
     null = _NULL
     start = f"{step.partition}\t{step.seq}\t"
     end = f"\t{step.mode}\t{escaped(step.policy)}\t{escaped(step.catalog)}\t{step.partition}\t{escaped(journal)}\n"
     for one in decisions:
+        asked = null
+        if asked_by and (task := asked_by.pop((one.pool, one.task_id), None)) is not None:
+            asked = str(_ENCODE(task.alone()), "utf-8")
+            if odd:
+                asked = escaped_json(asked)
         # Words and ids are never empty, tiers never 0: `or` is enough for them.
         yield (
             f"{start}{one.decision_id}\t{one.pool}\t{one.task_id}\t{one.outcome}\t{one.chosen_slot_id or null}\t"
@@ -69,16 +94,64 @@ def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
             f"{usd(one.saved_vs_premium_uusd)}\t{usd(one.saved_vs_next_free_uusd)}\t"
             f"{null if one.propensity is None else one.propensity}\t{one.attempt}\t"
             f"{null if one.lease is None else one.lease}\t{null if one.max_tokens is None else one.max_tokens}\t"
-            f"{one.input_topic}\t{one.input_offset}{end}"
+            f"{one.input_topic}\t{one.input_offset}\t{_texts(one.flags) if one.flags else '{}'}\t"
+            f"{one.priced_at or null}\t{asked}{end}"
         )
 
 
 def outcome_lines(journal: str, journaled: Journaled) -> Iterator[str]:
     """Give a row for each outcome that the step joined to a decision."""
     step = journaled.step
-    for work in step.work:
-        values = (step.partition, step.seq, *_outcome(work), _time(step.now_ms), step.mode, journal)
-        yield "\t".join(map(_plain, values)) + "\n"
+    if not step.work:
+        return
+    outcomes: Iterable[WorkDone] = step.work
+    if _is_odd(journaled):
+        outcomes = (replace(_with_plain_texts(one), outcome=_with_plain_texts(one.outcome)) for one in outcomes)
+    null = _NULL
+    start = f"{step.partition}\t{step.seq}\t"
+    end = f"\t{_time(step.now_ms)}\t{step.mode}\t{escaped(journal)}\n"
+    for one in outcomes:
+        told = one.outcome
+        yield (
+            f"{start}{one.decision_id}\t{one.pool}\t{told.task_id}\t{one.slot_id}\t{one.model}\t{one.lease}\t"
+            f"{_time(one.at_ms)}\t{told.status}\t{null if told.input_tokens is None else told.input_tokens}\t"
+            f"{null if told.output_tokens is None else told.output_tokens}\t"
+            f"{null if told.cost_usd is None else usd(round(told.cost_usd * 1_000_000))}\t"
+            f"{null if told.latency_s is None else told.latency_s}\t"
+            f"{null if told.quality is None else told.quality}\t"
+            f"{null if told.accepted is None else told.accepted}\t{told.error_class or null}\t{told.fit or null}\t"
+            f"{usd(one.cost_uusd)}{end}"
+        )
+
+
+def control_lines(journal: str, journaled: Journaled) -> Iterator[str]:
+    """Give a row for each operator's event that the step took; they are rare, so their texts are always looked at."""
+    step = journaled.step
+    for one in step.controls:
+        said = _SAID.decode(one.event)
+        yield (
+            f"{step.partition}\t{step.seq}\t{escaped(one.control_id)}\t{escaped(one.kind)}\t{escaped(said.by)}\t"
+            f"{_NULL if said.pool is None else escaped(said.pool)}\t{escaped(said.at)}\t{_time(one.at_ms)}\t"
+            f"{escaped_json(str(one.event, 'utf-8'))}\t{step.mode}\t{escaped(journal)}\n"
+        )
+
+
+def money_lines(journal: str, journaled: Journaled) -> Iterator[str]:
+    """Give a row for each movement in a budget."""
+    step = journaled.step
+    if not step.money:
+        return
+    movements: Iterable[MoneyMoved] = step.money
+    if _is_odd(journaled):
+        movements = map(_with_plain_texts, movements)
+    null = _NULL
+    start = f"{step.partition}\t{step.seq}\t"
+    end = f"\t{step.mode}\t{escaped(journal)}\n"
+    for place, one in enumerate(movements):
+        yield (
+            f"{start}{place}\t{one.pool}\t{one.tenant_id}\t{one.kind}\t{usd(one.amount_uusd)}\t"
+            f"{one.decision_id or null}\t{one.control_id or null}\t{_time(one.at_ms)}{end}"
+        )
 
 
 def day(at_ms: int) -> str:
@@ -105,24 +178,23 @@ def escaped_json(text: str) -> str:
     return escaped(_ESCAPED_NUL.sub(rf"\1{_REPLACEMENT}", text))
 
 
-def _with_plain_texts(decision: Decision) -> Decision:
-    texts = {name: escaped(value) for name, value in asdict(decision).items() if isinstance(value, str)}
-    alternatives = Raw(escaped_json(str(decision.alternatives, "utf-8")).encode())
-    return replace(decision, alternatives=alternatives, **texts)
+def _is_odd(journaled: Journaled) -> bool:
+    return any(letter in journaled.raw for letter in _CAUSES)
 
 
-def _outcome(work: WorkDone) -> tuple[object, ...]:
-    told = work.outcome
-    return (
-        work.decision_id, work.pool, told.task_id, work.slot_id, work.model, work.lease, _time(work.at_ms),
-        told.status, told.input_tokens, told.output_tokens,
-        None if told.cost_usd is None else usd(round(told.cost_usd * 1_000_000)),
-        told.latency_s, told.quality, told.accepted, told.error_class, told.fit,
-    )  # fmt: skip
+def _with_plain_texts(row: _Row) -> _Row:
+    return replace(row, **{name: escaped(value) for name, value in asdict(row).items() if isinstance(value, str)})
 
 
-def _plain(value: object) -> str:
-    return _NULL if value is None else escaped(value) if isinstance(value, str) else str(value)
+def _with_plain_alternatives(decision: Decision) -> Decision:
+    return replace(decision, alternatives=Raw(escaped_json(str(decision.alternatives, "utf-8")).encode()))
+
+
+@lru_cache(maxsize=256)
+def _texts(texts: tuple[str, ...]) -> str:
+    """Write a list of texts as an array: each in quotes, what means something between them escaped, then for COPY."""
+    quoted = ('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts)
+    return escaped("{" + ",".join(quoted) + "}")
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
 ROLES = ("slotwise_migrate", "slotwise_write", "slotwise_read")
-TABLES = ("model_routing_decisions", "model_routing_outcomes", "journal_steps")
+TABLES = (
+    "model_routing_decisions",
+    "model_routing_outcomes",
+    "fleet_controls_taken",
+    "budget_movements",
+    "journal_steps",
+)
+PARTITIONED = TABLES[:-1]
 
 STEP = (
     "INSERT INTO journal_steps (journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, "
@@ -65,7 +72,7 @@ def test_the_writer_may_copy_and_learn_where_it_stands(audit: psycopg.Connection
     """COPY needs no more than INSERT; the place comes from a function."""
     act_as(audit, "slotwise_write")
     with audit.cursor().copy("COPY journal_steps FROM STDIN") as copy:
-        copy.write("j\t0\t1\t1\t2026-11-21T10:00:00Z\tlive\t1\t0\t0\t0\t\\\\x00\t\\\\x00\n")
+        copy.write("j\t0\t1\t1\t2026-11-21T10:00:00Z\tlive\t1\t0\t0\t0\t\\\\x00\t\\\\x00\t0\t0\n")
     assert audit.execute("SELECT partition, seq FROM journal_standing('j')").fetchall() == [(0, 1)]
     assert audit.execute("SELECT audit_make_partition('2020-01-01')").fetchone() == (True,)
     assert audit.execute("SELECT audit_make_partition('2020-01-01')").fetchone() == (False,)
@@ -80,7 +87,7 @@ def test_the_writer_may_do_nothing_that_reads(audit: psycopg.Connection[TupleRow
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("table", [*TABLES, "model_routing_decisions_default", "model_routing_outcomes_default"])
+@pytest.mark.parametrize("table", [*TABLES, *(f"{name}_default" for name in PARTITIONED), "budget_carried"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_no_role_changes_or_removes_a_row(
     audit: psycopg.Connection[TupleRow], role: str, table: str, change: str
@@ -105,7 +112,7 @@ def test_no_role_changes_a_days_partition_directly(audit: psycopg.Connection[Tup
 
 
 @pytest.mark.parametrize("role", ["slotwise_write", "slotwise_read"])
-@pytest.mark.parametrize("table", [*TABLES, "schema_migrations", "audit_dropped"])
+@pytest.mark.parametrize("table", [*TABLES, "schema_migrations", "audit_dropped", "budget_carried"])
 def test_tables_are_read_through_views_only(audit: psycopg.Connection[TupleRow], role: str, table: str) -> None:
     """Neither the writer nor the reader selects from a table."""
     act_as(audit, role)

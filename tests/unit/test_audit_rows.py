@@ -8,10 +8,12 @@ import re
 import pytest
 from msgspec import Raw
 
+from schemas.decision import ControlTaken, MoneyMoved, Standing, TaskRow
+from schemas.vocabulary import MicroUsd, Millis
 from streams.sinks import rows
 from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record
 from streams.sinks.sql import QUERIES, parse
-from tests.builders import decision, journal, step, work
+from tests.builders import decision, journal, step, task, work
 
 
 def journaled(*decisions: object, **named: object) -> Journaled:
@@ -74,8 +76,58 @@ def test_an_outcome_is_joined_to_its_decision() -> None:
     row = named("copy_outcomes", next(iter(rows.outcome_lines("j", one))))
     assert row["decision_id"] == routed.decision_id
     assert row["cost_usd"] == "0.041000"
+    assert row["actual_cost_usd"] is None
     assert row["accepted"] == "False"
     assert row["quality"] is None
+
+
+def test_a_first_decision_tells_what_the_task_asked_for() -> None:
+    """What the gates looked at, defaults left out; a later decision about the task does not repeat it."""
+    pending = task(
+        "t-1", requires={"coding": 8}, input_tokens=1800, title="Fix typo", lane="docs", deny_providers=("x",)
+    )
+    accepted = TaskRow(
+        task=pending,
+        at_ms=Millis(0),
+        standing=Standing(state="waiting", attempt=1, since_ms=Millis(0), accepted_ms=Millis(0)),
+    )
+    one = journaled(decision(), decision(task_id="t-2"), tasks=(accepted,))
+    first, second = (named("copy_decisions", line) for line in rows.decision_lines("j", one))
+    assert json.loads(str(first["asked"])) == {"requires": {"coding": 8}, "input_tokens": 1800, "deny_providers": ["x"]}
+    assert second["asked"] is None
+
+
+def test_flags_are_an_array_of_texts() -> None:
+    """Words as they are; what means something to an array or to COPY is escaped."""
+    one = journaled(decision(flags=("watching", 'say "\\"'), priced_at="2026-11-21"))
+    row = named("copy_decisions", next(iter(rows.decision_lines("j", one))))
+    assert row["flags"] == r'{"watching","say \"\\\""}'
+    assert row["priced_at"] == "2026-11-21"
+    assert named("copy_decisions", next(iter(rows.decision_lines("j", journaled(decision())))))["flags"] == "{}"
+
+
+def test_an_operators_event_is_told_with_who_said_it_and_when() -> None:
+    """What is not said is no value; the event stands beside it whole, as JSON that Postgres takes."""
+    event = (
+        b'{"kind":"model.drained","control_id":"c-1","at":"2026-11-21T10:00:00.000Z","by":"o\\u0000ps","model":"opus"}'
+    )
+    one = journaled(controls=(ControlTaken(control_id="c-1", at_ms=Millis(1), kind="model.drained", event=Raw(event)),))
+    row = named("copy_controls", next(iter(rows.control_lines("j", one))))
+    assert (row["by"], row["pool"], row["at"]) == ("o\N{REPLACEMENT CHARACTER}ps", None, "2026-11-21T10:00:00.000Z")
+    assert row["taken_at"] == "1970-01-01T00:00:00.001Z"
+    assert json.loads(str(row["event"]))["model"] == "opus"
+
+
+def test_movements_of_money_are_numbered_within_their_step() -> None:
+    """Two of one step differ by their place."""
+    credit = MoneyMoved(
+        pool="main", tenant_id="acme\t", kind="credit", amount_uusd=MicroUsd(-5), at_ms=Millis(1), control_id="c-1"
+    )
+    lines = [named("copy_money", line) for line in rows.money_lines("j", journaled(money=(credit, credit)))]
+    assert [line["place"] for line in lines] == ["0", "1"]
+    assert lines[0]["tenant_id"] == "acme\t"
+    assert lines[0]["amount_usd"] == "-0.000005"
+    assert lines[0]["decision_id"] is None
 
 
 def test_letters_that_postgres_refuses_are_replaced_and_nothing_else() -> None:

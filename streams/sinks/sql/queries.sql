@@ -9,7 +9,8 @@ SELECT audit_make_partition(%(day)s::date)
 -- copy_steps --
 -- The fence: these numbers are ours, or another sink was faster and nothing of this transaction stands.
 COPY journal_steps (
-    journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, record_sha256, chain_sha256
+    journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, controls, money,
+    record_sha256, chain_sha256
 ) FROM STDIN
 
 -- copy_decisions --
@@ -19,7 +20,7 @@ COPY model_routing_decisions (
     reason_code, reason, decided_at, at, layer, lane, agent_role, task_type, tenant_id, complexity,
     strategy, objective, priority, ev, ev_percentile, p50, p90, lifted, utilisation,
     estimated_cost_usd, saved_vs_premium_usd, saved_vs_next_free_usd, propensity, attempt, lease, max_tokens,
-    input_topic, input_offset, mode, policy, catalog, input_partition, journal
+    input_topic, input_offset, flags, priced_at, asked, mode, policy, catalog, input_partition, journal
 ) FROM STDIN
 
 -- copy_outcomes --
@@ -27,7 +28,19 @@ COPY model_routing_decisions (
 COPY model_routing_outcomes (
     partition, seq, decision_id, pool, task_id, slot_id, model, lease, at,
     status, input_tokens, output_tokens, cost_usd, latency_s, quality, accepted, error_class, fit,
-    settled_at, mode, journal
+    actual_cost_usd, settled_at, mode, journal
+) FROM STDIN
+
+-- copy_controls --
+-- Operators' events that the steps just written took.
+COPY fleet_controls_taken (
+    partition, seq, control_id, kind, by, pool, at, taken_at, event, mode, journal
+) FROM STDIN
+
+-- copy_money --
+-- What moved in budgets, of the steps just written.
+COPY budget_movements (
+    partition, seq, place, pool, tenant_id, kind, amount_usd, decision_id, control_id, at, mode, journal
 ) FROM STDIN
 
 -- explain --

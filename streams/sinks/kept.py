@@ -1,0 +1,92 @@
+"""The part of a step that the audit keeps; the rest of the record is skipped while decoding, and hashed all the same.
+
+Decoding is half of what a row costs the sink, and half of a step are rows of the router's own memory.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from schemas.codec import decode_step_by
+from schemas.decision import ControlTaken, Decision, MoneyMoved, WorkDone
+from schemas.vocabulary import Millis, Mode
+
+
+class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What the gates look at of a task, as its event says it."""
+
+    requires: dict[str, int] = {}
+    input_tokens: int = 0
+    output_tokens: int | None = None
+    quest_priority: int = 0
+    floor_model: str | None = None
+    max_tier: int | None = None
+    allow_providers: tuple[str, ...] = ()
+    deny_providers: tuple[str, ...] = ()
+    local_only: bool = False
+
+
+class AskedBy(Asked, frozen=True, kw_only=True, gc=False):
+    """The same, with the task that asks."""
+
+    task_id: str
+    pool: str
+
+    def alone(self) -> Asked:
+        """What was asked, without who asked."""
+        return Asked(
+            requires=self.requires,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            quest_priority=self.quest_priority,
+            floor_model=self.floor_model,
+            max_tier=self.max_tier,
+            allow_providers=self.allow_providers,
+            deny_providers=self.deny_providers,
+            local_only=self.local_only,
+        )
+
+
+class TakenIn(Struct, frozen=True, gc=False):
+    """A task that the step took in."""
+
+    task: AskedBy
+
+
+class Kept(Struct, frozen=True, kw_only=True, gc=False):
+    """A step, as far as it is kept."""
+
+    partition: int
+    seq: int
+    now_ms: Millis
+    mode: Mode = "live"
+    policy: str
+    catalog: str
+    #: Counted only.
+    inputs: tuple[Raw, ...] = ()
+    rejected: tuple[Raw, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    tasks: tuple[TakenIn, ...] = ()
+    work: tuple[WorkDone, ...] = ()
+    controls: tuple[ControlTaken, ...] = ()
+    money: tuple[MoneyMoved, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows it makes, its own included."""
+        return 1 + len(self.decisions) + len(self.work) + len(self.controls) + len(self.money)
+
+
+_KEPT: Final = msgspec.json.Decoder(Kept)
+
+
+def read_kept(raw: bytes) -> Kept:
+    """Read what is kept of a journal record.
+
+    Raises:
+        StepError: the record is of another version, or no step at all.
+    """
+    return decode_step_by(_KEPT, raw)

@@ -1,0 +1,190 @@
+"""Operators' events and money reach Postgres once, and people read them in views that add up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from msgspec import Raw
+from psycopg.rows import dict_row
+
+from schemas.decision import ControlTaken, MoneyMoved
+from schemas.vocabulary import MicroUsd, Millis, from_millis
+from streams.sinks.database import connect_async
+from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record, TakenError
+from streams.sinks.migrations import maintain, migrate
+from streams.sinks.postgres import PostgresStore
+from tests.builders import START_MS, decision, journal, step, work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.decision import Decision, Step
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+
+
+def control(kind: str, control_id: str, at_ms: int = START_MS, **fields: Any) -> ControlTaken:
+    """Give an operator's event as a step took it."""
+    event = {"kind": kind, "control_id": control_id, "at": from_millis(at_ms), "by": "ops", **fields}
+    return ControlTaken(control_id=control_id, at_ms=Millis(at_ms), kind=kind, event=Raw(json.dumps(event).encode()))
+
+
+def moved(kind: Any, usd: float, of: Decision | None = None, at_ms: int = START_MS, tenant: str = "acme") -> MoneyMoved:
+    """Give a movement in a budget of the pool `main`."""
+    return MoneyMoved(
+        pool="main",
+        tenant_id=tenant,
+        kind=kind,
+        amount_uusd=MicroUsd(round(usd * 1_000_000)),
+        at_ms=Millis(at_ms),
+        decision_id=None if of is None else of.decision_id,
+        control_id="c-credit" if of is None else None,
+    )
+
+
+def taken(steps: Sequence[Step], partition: int = 0) -> list[Journaled]:
+    """Give steps as the journal would give them."""
+    cursor = Cursor(partition, NOWHERE)
+    found = [cursor.take(Record(partition, place, 0, value)) for place, value in enumerate(journal(steps))]
+    return [one for one in found if one is not None]
+
+
+def write(database: str, *steps: Step, name: str = "j", partition: int = 0) -> None:
+    """Write steps into an audit as the sink does."""
+
+    async def run() -> None:
+        store = PostgresStore(lambda: connect_async(database), journal=name, name="test", transaction_s_max=30.0)
+        try:
+            await store.write(taken(steps, partition))
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def ask(database: str, query: str) -> list[dict[str, Any]]:
+    """Ask the audit with the rights of a reader."""
+    with psycopg.connect(database, row_factory=dict_row) as connection:
+        connection.execute("SET ROLE slotwise_read")
+        return connection.execute(query.encode()).fetchall()
+
+
+@pytest.fixture
+def audit(database: str) -> str:
+    """Give a migrated database."""
+    migrate(database)
+    return database
+
+
+def test_an_operators_event_is_one_line_however_many_partitions_took_it(audit: str) -> None:
+    """What concerns all pools stands in each partition; people see it once, with the partitions."""
+    drained = control("model.drained", "c-1", model="opus")
+    for partition in (0, 1):
+        write(audit, step(0, controls=(drained,), partition=partition), partition=partition)
+    (line,) = ask(audit, "SELECT * FROM v_fleet_controls")
+    assert (line["control_id"], line["kind"], line["by"], line["pool"]) == ("c-1", "model.drained", "ops", None)
+    assert line["partitions"] == [0, 1]
+    assert line["event"]["model"] == "opus"
+    assert len(ask(audit, "SELECT * FROM v_fleet_controls_taken")) == 2
+
+
+def test_a_step_that_stands_brings_its_controls_and_money_once(audit: str) -> None:
+    """A second sink with the same step writes nothing of it; the check counts what was told and found."""
+    one = step(0, controls=(control("lane.restarted", "c-1", lane="docs"),), money=(moved("credit", 5),))
+    write(audit, one)
+    with pytest.raises(TakenError):
+        write(audit, one)
+    (check,) = ask(audit, "SELECT * FROM v_audit_check")
+    assert (check["controls_told"], check["controls_found"]) == (1, 1)
+    assert (check["money_told"], check["money_found"]) == (1, 1)
+
+
+def test_a_budget_adds_up_from_its_movements(audit: str) -> None:
+    """Credit 10; one reservation open, one settled for less, one given back."""
+    open_, settled, lost = (decision(task_id=name) for name in ("t-open", "t-settled", "t-lost"))
+    write(
+        audit,
+        step(0, money=(moved("credit", 10), moved("credit", 3, tenant="initech"))),
+        step(1, open_, settled, lost, money=tuple(moved("reserve", 2, one) for one in (open_, settled, lost))),
+        step(2, work=(work(settled),), money=(moved("settle", 1.25, settled), moved("release", 2, lost))),
+    )
+    acme, initech = ask(audit, "SELECT * FROM v_budgets ORDER BY tenant_id")
+    assert [acme[name] for name in ("credited_usd", "reserved_usd", "consumed_usd", "available_usd")] == [
+        Decimal("10.000000"), Decimal("2.000000"), Decimal("1.250000"), Decimal("6.750000")
+    ]  # fmt: skip
+    assert initech["available_usd"] == 3
+
+
+def test_a_budget_outlives_the_days_that_are_dropped(audit: str) -> None:
+    """Old credits and settlements go on as sums; a reservation open at the cut is closed later all the same."""
+    old_ms = START_MS - 300 * DAY_MS
+    settled, open_ = (decision(task_id=name, decided_at_ms=old_ms) for name in ("t-settled", "t-open"))
+    first = step(
+        0, settled, open_,
+        money=(
+            moved("credit", 10, at_ms=old_ms), moved("reserve", 4, open_, old_ms),
+            moved("reserve", 2, settled, old_ms), moved("settle", 1, settled, old_ms),
+        ),
+    )  # fmt: skip
+    closing_ms = START_MS - 200 * DAY_MS
+    closing = step(1, now_ms=closing_ms, money=(moved("settle", 3, open_, closing_ms),))
+    recent_ms = int(time.time() * 1000)
+    write(audit, first, closing, step(2, now_ms=recent_ms, money=(moved("credit", 1, at_ms=recent_ms),)))
+    budgets = "SELECT credited_usd, reserved_usd, consumed_usd, available_usd FROM v_budgets"
+    before = ask(audit, budgets)
+    assert [float(value) for value in before[0].values()] == [11, 0, 4, 7]
+    for keep_days in (_days_since(START_MS - 250 * DAY_MS), 30):
+        assert any("budget_movements" in line for line in maintain(audit, keep_days=keep_days))
+        assert ask(audit, budgets) == before
+
+
+def test_a_lane_is_judged_by_its_last_hour_since_it_was_restarted(audit: str) -> None:
+    """Idle, degraded, elevated fallback, healthy; what was before a restart does not count."""
+    now_ms = int(time.time() * 1000)
+    lanes = {
+        "healthy": [_routed()] * 9 + [_routed(gate="busy", tier=1)],
+        "fallback": [_routed()] * 7 + [_routed(gate="exhausted", tier=2)] * 3,
+        "broken": [_routed()] * 9 + [_routed(reason_code="router_error")],
+        "restarted": [_routed(reason_code="router_error")] * 5,
+    }
+    decisions = [
+        decision(of=number, task_id=f"t-{lane}-{number}", lane=lane, decided_at_ms=now_ms - 60_000, **fields)
+        for lane, several in lanes.items()
+        for number, fields in enumerate(several)
+    ]
+    decisions.append(decision(task_id="t-idle", lane="idle", decided_at_ms=now_ms - 2 * HOUR_MS))
+    # Tells the tier of haiku, which the others passed by.
+    decisions.append(decision(task_id="t-tier", lane="idle", decided_at_ms=now_ms - 2 * HOUR_MS))
+    restarted = control("lane.restarted", "c-1", now_ms - 30_000, lane="restarted")
+    write(audit, step(0, *decisions), step(1, now_ms=now_ms, controls=(restarted,)))
+    found = {line["lane"]: line for line in ask(audit, "SELECT * FROM v_lane_health")}
+    assert {lane: line["state"] for lane, line in found.items()} == {
+        "healthy": "healthy",
+        "fallback": "elevated_fallback",
+        "broken": "degraded",
+        "restarted": "idle",
+        "idle": "idle",
+    }
+    assert (found["fallback"]["fallbacks"], found["fallback"]["routed"]) == (3, 10)
+    assert found["broken"]["router_error_share"] == Decimal("0.1000")
+
+
+def _routed(gate: str = "chosen", tier: int = 1, **fields: Any) -> dict[str, Any]:
+    """A decision for haiku (tier 1); or for sonnet, because haiku had that verdict, when a higher tier is said."""
+    if tier == 1:
+        return {"alternatives": {"haiku": {"gate": "chosen"}, "glm": {"gate": "busy"}}, **fields}
+    return {
+        "chosen_model": "sonnet", "chosen_slot_id": "sonnet-1", "tier": tier,
+        "alternatives": {"haiku": {"gate": gate}, "sonnet": {"gate": "chosen"}}, **fields,
+    }  # fmt: skip
+
+
+def _days_since(at_ms: int) -> int:
+    return int((time.time() * 1000 - at_ms) // DAY_MS)

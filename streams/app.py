@@ -23,6 +23,7 @@ from streams.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTi
 from streams.lane import Fold, Lane, Limits, Outside
 from streams.lanes import Lanes
 from streams.pages import add_pages
+from streams.plugins.adviser import Plugins
 from streams.policy.rulebook import Rulebook, load_rulebook
 from streams.publish import KafkaOutputs, ProgressGroup, Publisher
 from streams.router import Router
@@ -102,15 +103,17 @@ def build_app(settings: Settings) -> App:
 
     Raises:
         SettingsError: catalogue or policy cannot be read.
-        RulebookError: they hold mistakes.
+        RulebookError: they hold mistakes, or name a plug-in that cannot be used here.
     """
     rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+    plugins = Plugins()
+    plugins.check(rulebook)
     known = names(settings)
     broker = Broker(settings)
     progress = ProgressGroup(broker, known, f"{settings.group}-publisher", settings.partitions)
     app = _faust_app(settings)
     app.settings, app.names = settings, known
-    app.lanes = Lanes(_lane_maker(app, broker, progress, rulebook), app.failed, settings.recovery_timeout_s)
+    app.lanes = Lanes(_lane_maker(app, broker, progress, rulebook, plugins), app.failed, settings.recovery_timeout_s)
     tables = {
         name: app.Table(name, partitions=settings.partitions, help="A projection of the journal.") for name in TABLES
     }
@@ -122,7 +125,7 @@ def build_app(settings: Settings) -> App:
     )
     add_agents(app, known, app.lanes, app.projections)
     add_pages(app)
-    _add_life(app, broker, progress)
+    _add_life(app, broker, progress, plugins)
     metrics.BUILD.labels(version("slotwise")).set(1)
     return app
 
@@ -178,7 +181,9 @@ def _faust_app(settings: Settings) -> App:
     return app
 
 
-def _lane_maker(app: App, broker: Broker, progress: ProgressGroup, rulebook: Rulebook) -> Callable[[int], Lane]:
+def _lane_maker(
+    app: App, broker: Broker, progress: ProgressGroup, rulebook: Rulebook, plugins: Plugins
+) -> Callable[[int], Lane]:
     settings, known = app.settings, app.names
     clock = SystemClock()
     home = home_of(settings.partitions)
@@ -216,13 +221,15 @@ def _lane_maker(app: App, broker: Broker, progress: ProgressGroup, rulebook: Rul
             follower=Publisher(partition, journal, KafkaOutputs(broker, known, partition), progress.of(partition)),
             home=home,
             pressure=pressure(partition),
+            adviser=plugins.adviser,
+            rulebook=rulebook,
         )
         return Lane(partition, make(partition), outside, limits)
 
     return lane
 
 
-def _add_life(app: App, broker: Broker, progress: ProgressGroup) -> None:
+def _add_life(app: App, broker: Broker, progress: ProgressGroup, plugins: Plugins) -> None:
     """What happens when: connections first, quiet around a rebalance, everything finished before the end."""
     app.connections = (broker, progress)
 
@@ -239,6 +246,7 @@ def _add_life(app: App, broker: Broker, progress: ProgressGroup) -> None:
 
     async def stopping(_app: Any, *_: Any, **__: Any) -> None:
         await app.lanes.halt()
+        plugins.close()
         await app.projections.flush()
         await progress.stop()
         await broker.stop()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 from msgspec import Struct
 
 from schemas.codec import StepError, decode_step, encode_step, read_event, trace_of
-from schemas.events import Event, Tick
+from schemas.events import Event, PolicyActivated, TaskPending, Tick
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis
 from streams import metrics
@@ -31,8 +31,9 @@ from streams.journal import JournalError, Letter, Mark
 from streams.router import accept_time
 
 if TYPE_CHECKING:
-    from schemas.decision import Step
+    from schemas.decision import Advice, Step
     from streams.journal import Checkpoints, Clock, DeadLetters, Inputs, Journal, Raw, Ticks
+    from streams.policy.rulebook import Rulebook
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,10 @@ class Fold(Protocol):
 
     #: Row changes applied since the lane last set it to 0.
     changes: int
+
+    @property
+    def rulebook(self) -> Rulebook:
+        """What it decides by; another one after a step that activates it."""
 
     @property
     def seq(self) -> int:
@@ -122,6 +127,13 @@ class Follower(Protocol):
         """Finish what was put, remember how far it got."""
 
 
+class Adviser(Protocol):
+    """Asks the plug-ins of one rulebook: `streams.plugins.adviser.Adviser`."""
+
+    async def advise(self, tasks: Sequence[TaskPending], /) -> Sequence[Advice | None]:
+        """What they say of each task, in order. Takes no longer than the policy allows, and leaves the loop free."""
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """The numbers of the settings that a lane obeys."""
 
@@ -147,6 +159,10 @@ class Outside(Struct, frozen=True, kw_only=True):
     home: Callable[[bytes], int]
     #: Called when a topic's inbox is full (True) and when it has room again (False).
     pressure: Callable[[int, bool], None]
+    #: Who asks the plug-ins that a rulebook names; None where it names none.
+    adviser: Callable[[Rulebook], Adviser | None] = lambda _: None
+    #: What the files of this worker say, where somebody wants to hear that an activated policy wins over them.
+    rulebook: Rulebook | None = None
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -185,6 +201,24 @@ class _Taken(NamedTuple):
     event: Event | Unreadable
     traceparent: str | None
     tracestate: str | None
+    #: What plug-ins said of it, once they were asked.
+    advice: Advice | None = None
+
+
+def cut(taken: Sequence[_Taken]) -> list[list[_Taken]]:
+    """The same records in the same order, in as many steps as there must be: an activation stands alone in its own.
+
+    What comes before it is decided by the old policy, and what comes after it is asked about and decided by the new.
+    """
+    parts: list[list[_Taken]] = []
+    alone = True
+    for one in taken:
+        activates = isinstance(one.event, PolicyActivated)
+        if alone or activates:
+            parts.append([])
+        parts[-1].append(one)
+        alone = activates
+    return parts
 
 
 class Lane:
@@ -209,6 +243,10 @@ class Lane:
         self._quiet = [(0, 0)] * len(INPUT_TOPICS)
         self._missing: dict[int, int] = {}
         self._homes: dict[bytes, bool] = {}
+        #: Who asks the plug-ins of the rulebook for which it was made.
+        self._adviser: tuple[Rulebook, Adviser | None] | None = None
+        #: Whether it was said by what it decides, if that is not what the files say.
+        self._told = False
         self._wake = asyncio.Event()
         self._halt = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -268,6 +306,8 @@ class Lane:
         """Begin to decide."""
         if self.working:
             return
+        if not self._told:
+            self._tell_rulebook()
         self._halt.clear()
         self._sure = [self.position(topic) + 1 for topic in range(len(INPUT_TOPICS))]
         await self._out.follower.start(self._base, self.mark)
@@ -463,10 +503,30 @@ class Lane:
 
     async def _journal(self, taken: list[_Taken]) -> None:
         """Make steps of the inputs until all of them are durable; in halves where one step will not do."""
-        parts = deque([taken])
-        while parts:
-            smaller = await self._step(parts.popleft())
-            parts.extendleft(reversed(smaller))
+        for part in cut(taken):
+            parts = deque([await self._advised(part)])
+            while parts:
+                smaller = await self._step(parts.popleft())
+                parts.extendleft(reversed(smaller))
+
+    async def _advised(self, taken: list[_Taken]) -> list[_Taken]:
+        """Ask the plug-ins about the tasks, once: what they say is in the journal from here on."""
+        rulebook = self.fold.rulebook
+        if self._adviser is None or self._adviser[0] is not rulebook:
+            self._adviser = (rulebook, self._out.adviser(rulebook))
+        adviser = self._adviser[1]
+        if adviser is None:
+            return taken
+        tasks = [one.event for one in taken if isinstance(one.event, TaskPending)]
+        if not tasks:
+            return taken
+        try:
+            advice = iter(await adviser.advise(tasks))
+        except Exception:  # noqa: BLE001 - it promises not to raise; a bug there must not stop the stream
+            _log.exception("partition %d: asking the plug-ins failed; decided without them", self.partition)
+            metrics.INVARIANT_VIOLATIONS.labels("adviser_raised").inc()
+            return taken
+        return [one._replace(advice=next(advice)) if isinstance(one.event, TaskPending) else one for one in taken]
 
     async def _step(self, taken: list[_Taken]) -> list[list[_Taken]]:
         """Write one step for these inputs; return halves instead when they are too much for one."""
@@ -550,7 +610,9 @@ class Lane:
             stamp_ms = one.raw.timestamp
             # A record without a timestamp gets ours.
             now_ms = accept_time(clock_ms if stamp_ms < 0 else stamp_ms, now_ms, clock_ms, ahead_ms_max)
-            inputs.append(Input(one.topic, one.raw.offset, now_ms, one.event, one.traceparent, one.tracestate))
+            inputs.append(
+                Input(one.topic, one.raw.offset, now_ms, one.event, one.traceparent, one.tracestate, one.advice)
+            )
         return inputs
 
     async def _bury(self, step: Step, taken: list[_Taken], buried: set[tuple[int, int]]) -> None:
@@ -568,6 +630,9 @@ class Lane:
 
     async def _confirm(self, offset: int, step: Step) -> None:
         self._apply(offset, step)
+        if step.activated is not None:
+            _log.info("partition %d decides by policy %s (catalogue %s) from step %d on", self.partition,
+                      step.activated.policy, step.activated.catalog, step.seq)  # fmt: skip
         self._last_ack_s = asyncio.get_running_loop().time()
         while not self._out.follower.offer(offset, step):
             await self._unless_halted(self._out.follower.room())
@@ -714,6 +779,16 @@ class Lane:
             halted.cancel()
         if self._halt.is_set():
             raise _Halted
+
+    def _tell_rulebook(self) -> None:
+        """Say once when it is not the worker's files that decide."""
+        ours, files, self._told = self.fold.rulebook, self._out.rulebook, True
+        if files is not None and (ours.policy_hash, ours.catalog_hash) != (files.policy_hash, files.catalog_hash):
+            _log.warning(
+                "partition %d decides by the activated policy %s (catalogue %s); the file's is %s (%s): "
+                "`slotwise policy activate` to change",
+                self.partition, ours.policy_hash, ours.catalog_hash, files.policy_hash, files.catalog_hash,
+            )  # fmt: skip
 
     def _released(self, topic: int, count: int) -> None:
         self._waiting[topic] -= count

@@ -45,6 +45,20 @@ INVARIANT_VIOLATIONS = Counter(
     ["id"],
     registry=REGISTRY,
 )
+# Plug-ins.
+PLUGIN_FAILURES = Counter(
+    "router_plugin_failures_total",
+    "Tasks about which a plug-in gave no answer: it raised, answered nonsense, was slow, or was not asked any more.",
+    ["role", "plugin", "kind"],
+    registry=REGISTRY,
+)
+PLUGIN_SECONDS = Histogram(
+    "router_plugin_duration_seconds",
+    "Time a plug-in took for a task.",
+    ["role", "plugin"],
+    registry=REGISTRY,
+    buckets=(0.00001, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0),
+)
 # The journal.
 STEPS = Counter("router_steps_total", "Steps journaled by this worker.", registry=REGISTRY)
 STEP_BYTES = Counter("router_step_bytes_total", "Bytes of those steps.", registry=REGISTRY)

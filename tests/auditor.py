@@ -75,6 +75,9 @@ def audit(records: Iterable[bytes], expected: Mapping[str, Iterable[int]] | None
 def _fold(found: Audit, step: dict[str, Any]) -> None:
     for topic, offset, _ in step.get("inputs", ()):
         found.handled[TOPICS[topic]].append(offset)
+    for place, _ in step.get("advice", ()):
+        if not 0 <= place < len(step["inputs"]) or step["inputs"][place][0] != 0:
+            found.problems.append(f"step {step['seq']} has advice on input {place}, which is no task")
     for one in step.get("rejected", ()):
         found.rejected[TOPICS[one["topic"]], one["offset"]] = one["reason"]
     before = dict(found.tasks)

@@ -7,12 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from schemas.codec import write_event
+from msgspec.structs import astuple
+
+from schemas.codec import decode_step, encode_step, read_event, trace_of, write_event
 from schemas.decision import Step
 from schemas.events import FleetControl, SlotFreed, TaskPending
+from schemas.input import Input
 from schemas.vocabulary import INPUT_TOPICS, from_millis
 from streams.checkpoint import SlottedCheckpoints
-from streams.lane import Fold, Lane, Limits, Outside
+from streams.lane import Adviser, Fold, Lane, Limits, Outside
 from streams.memory import (
     ManualClock,
     MemoryCompacted,
@@ -22,7 +25,7 @@ from streams.memory import (
     MemoryTicks,
     NoFollower,
 )
-from streams.policy.rulebook import load_rulebook
+from streams.policy.rulebook import Rulebook, load_rulebook
 from streams.router import Router
 from streams.shipped import shipped
 from tests.auditor import Audit, audit
@@ -80,7 +83,8 @@ def taken_by(step: Step | Callable[[], bytes]) -> Fault:
 class World:
     """Everything outside one partition's lane."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, rulebook: Rulebook = RULEBOOK, **limits: Any) -> None:
+        self.rulebook = rulebook
         self.clock = ManualClock(START_MS)
         self.journal = FaultyJournal()
         self.inputs = MemoryInputs()
@@ -101,9 +105,10 @@ class World:
         )
         self.home: Callable[[bytes], int] = lambda _: 0
         self.pressed: list[tuple[int, bool]] = []
+        self.adviser: Callable[[Rulebook], Adviser | None] = lambda _: None
 
     def _router(self, chunks: Iterable[bytes] | None) -> Fold:
-        return Router(0, RULEBOOK) if chunks is None else Router.restore(0, RULEBOOK, chunks)
+        return Router(0, self.rulebook) if chunks is None else Router.restore(0, self.rulebook, chunks)
 
     def lane(self) -> Lane:
         """Another worker's lane, or the same one's after a restart."""
@@ -117,6 +122,8 @@ class World:
             follower=NoFollower(lambda _, step: self.steps.append(step)),
             home=self.home,
             pressure=lambda topic, full: self.pressed.append((topic, full)),
+            adviser=self.adviser,
+            rulebook=self.rulebook,
         )
         return Lane(0, self.make, outside, self.limits)
 
@@ -159,6 +166,24 @@ class World:
         await until(lambda: lane.position(index) >= offset or not lane.working)
         if not lane.working:
             await lane.failed()
+
+    def rederived(self) -> list[bytes]:
+        """The steps again, from the journal's own words and the input topics; no plug-in is asked."""
+        router, again = Router(0, self.rulebook), []
+        records = [{record.offset: record for record in log.records} for log in self.inputs.logs]
+        for entry in self.journal.log.records:
+            step = decode_step(entry.value or b"")
+            if step.seq != router.seq:
+                continue
+            advice = dict(step.advice)
+            inputs = []
+            for place, (topic, offset, now_ms) in enumerate(map(astuple, step.inputs)):
+                record = records[topic][offset]
+                event = read_event(INPUT_TOPICS[topic], record.key, record.value or b"", record.headers)
+                inputs.append(Input(topic, offset, now_ms, event, *trace_of(record.headers), advice.get(place)))
+            again.append(encode_step(router.handle(inputs)))
+            router.apply(step)
+        return again
 
     def audit(self) -> Audit:
         """What the auditor says of the journal so far, against all inputs that exist."""

@@ -7,18 +7,18 @@ from typing import Annotated, get_args
 
 from msgspec import Meta, Struct
 
-from schemas.vocabulary import Strategy, Word
+from schemas.vocabulary import Id, Strategy
 
 
 class PluginPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Plug-ins by the names under which they are installed; nothing named: nothing is asked, and it costs nothing."""
 
     #: Values the tasks that bring no EV, in place of the shipped scorer.
-    scorer: Word | None = None
+    scorer: Id | None = None
     #: May be named as the strategy of everything or of a lane.
-    strategies: tuple[Word, ...] = ()
+    strategies: tuple[Id, ...] = ()
     #: Asked about every task, each for every model.
-    rules: tuple[Word, ...] = ()
+    rules: tuple[Id, ...] = ()
     #: A plug-in that takes longer for one task has not answered.
     time_limit_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.05
     #: All plug-ins together hold up a batch of records no longer than this; tasks not asked about by then go without.

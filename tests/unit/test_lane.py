@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from schemas.codec import decode_step, encode_step
-from schemas.decision import Step
-from schemas.events import ModelDrained, TaskPending
+from schemas.decision import Advice, Step
+from schemas.events import Event, ModelDrained, PolicyActivated, TaskPending
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import Millis, from_millis
 from streams.journal import JournalError
-from streams.lane import INBOX_RECORDS_MAX, Fold, Lane, LaneError
+from streams.lane import INBOX_RECORDS_MAX, Fold, Lane, LaneError, _Taken, cut
+from streams.memory import MemoryRecord
 from streams.router import Router
+from tests.builders import rulebook
 from tests.lanes import (
     RULEBOOK,
     FaultyJournal,
@@ -26,9 +30,6 @@ from tests.lanes import (
     written_but_unknown,
     written_twice,
 )
-
-if TYPE_CHECKING:
-    from streams.memory import MemoryRecord
 
 
 @asynccontextmanager
@@ -361,6 +362,155 @@ async def test_an_input_on_which_the_router_fails_is_refused_alone() -> None:
     assert "ZeroDivisionError" in found.rejected["task.pending", 17]
     assert len(found.tasks) == 49
     assert [letter.raw.offset for letter in world.letters.letters] == [17]
+
+
+# Plug-ins and policies -----------------------------------------------------------------------------------------
+
+
+class Advisers:
+    """Answers for every task with its own id, and remembers who was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.failing = False
+
+    async def advise(self, tasks: Sequence[TaskPending]) -> list[Advice | None]:
+        """Refuse a model with the task's id; say nothing of those called `plain`."""
+        if self.failing:
+            raise ZeroDivisionError
+        self.asked += [one.task_id for one in tasks]
+        await asyncio.sleep(0)
+        return [None if one.task_id == "plain" else Advice(refused={"opus": one.task_id}) for one in tasks]
+
+
+class Watched:
+    """The real router, which shows what it is handed."""
+
+    def __init__(self, router: Router, seen: list[Input]) -> None:
+        self._router = router
+        self._seen = seen
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._router, name)
+
+    def handle(self, inputs: Sequence[Input]) -> Step:
+        """Remember the inputs, then decide."""
+        self._seen.extend(inputs)
+        return self._router.handle(inputs)
+
+
+def advised(**limits: Any) -> tuple[World, Advisers, list[Input]]:
+    """A world with plug-ins, and what its router is handed."""
+    world, advisers, seen = World(**limits), Advisers(), list[Input]()
+    world.adviser = lambda _: advisers
+    world.make = lambda _: Watched(Router(0, RULEBOOK), seen)  # type: ignore[assignment, return-value]
+    return world, advisers, seen
+
+
+async def test_each_task_comes_to_the_router_with_what_the_plug_ins_said_of_it() -> None:
+    """In order, whatever stands between them; slots and what cannot be read are nothing to ask about."""
+    world, advisers, seen = advised()
+    async with at_work(world) as lane:
+        world.task("t-0")
+        world.inputs.logs[0].append(b"x", key=b"main", timestamp_ms=1)
+        world.task("plain")
+        world.task("t-3")
+        world.slot("haiku-1")
+        world.deliver(lane, "task.pending")
+        world.deliver(lane, "slot.freed")
+        await world.handled(lane, "slot.freed", 0)
+    assert advisers.asked == ["t-0", "plain", "t-3"]
+    said = {getattr(one.event, "task_id", None): one.advice for one in seen}
+    assert said == {
+        "t-0": Advice(refused={"opus": "t-0"}),
+        "plain": None,
+        "t-3": Advice(refused={"opus": "t-3"}),
+        None: None,
+    }
+
+
+async def test_plug_ins_are_asked_once_though_a_step_is_tried_again_and_halved() -> None:
+    """Each task, once; a second answer might be another."""
+    world, advisers, _ = advised(step_bytes_max=70_000)
+    world.journal.faults.extend([lost, written_but_unknown])
+    async with at_work(world) as lane:
+        for number in range(40):
+            world.task(f"t-{number}", title="long " * 1000)
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 39)
+    assert world.audit().problems == []
+    assert advisers.asked == [f"t-{number}" for number in range(40)]
+
+
+async def test_a_lane_goes_on_without_plug_ins_when_asking_them_fails() -> None:
+    """As it would if there were none."""
+    world, advisers, _ = advised()
+    advisers.failing = True
+    async with at_work(world) as lane:
+        world.task("t-0")
+        world.deliver(lane, "task.pending")
+        await world.handled(lane, "task.pending", 0)
+    assert world.audit().problems == []
+
+
+KINDS: tuple[Event | Unreadable, ...] = (
+    PolicyActivated(control_id="c-1", at="2026-11-21T10:00:00Z", by="ops", policy="p", catalog="c"),
+    TaskPending(task_id="t-1", pool="main", at="2026-11-21T10:00:00Z"),
+    Unreadable("x"),
+)
+
+
+def test_an_activated_policy_has_a_step_of_its_own_wherever_it_stands() -> None:
+    """All sequences of up to seven records: nothing is lost or moved, and no step is cut without need."""
+    for length in range(8):
+        for events in itertools.product(KINDS, repeat=length):
+            parts = cut(
+                [_Taken(0, MemoryRecord(offset=n, timestamp=0), one, None, None) for n, one in enumerate(events)]
+            )
+            assert [one.raw.offset for part in parts for one in part] == list(range(length))
+            kinds = [[isinstance(one.event, PolicyActivated) for one in part] for part in parts]
+            assert all(part == [True] or (part and not any(part)) for part in kinds)
+            assert all(any(one) or any(next_) for one, next_ in itertools.pairwise(kinds))
+
+
+@pytest.mark.parametrize("activations", list(itertools.product((True, False), repeat=4)))
+async def test_a_lane_cuts_its_batch_around_an_activation(activations: tuple[bool, ...]) -> None:
+    """What comes with it is decided before or after it, never with it."""
+    world = World()
+    async with at_work(world) as lane:
+        for number, activates in enumerate(activations):
+            if activates:
+                at = from_millis(world.clock.now_ms())
+                named = {"control_id": f"c-{number}", "at": at, "by": "ops", "policy": "p", "catalog": "c"}
+                world.send("fleet.control", PolicyActivated(**named))
+                world.deliver(lane, "fleet.control", len(world.inputs.logs[2].records) - 1)
+            else:
+                world.task(f"t-{number}")
+                world.deliver(lane, "task.pending", len(world.inputs.logs[0].records) - 1)
+        await world.handled(lane, "fleet.control", sum(activations) - 1)
+        await world.handled(lane, "task.pending", 3 - sum(activations))
+    assert world.audit().problems == []
+    runs = [len(list(run)) for activates, run in itertools.groupby(activations) if not activates]
+    assert [len(step.inputs) for step in world.steps if step.inputs[0].topic == 2] == [1] * sum(activations)
+    assert [len(step.inputs) for step in world.steps if step.inputs[0].topic == 0] == runs
+
+
+async def test_a_lane_says_once_that_another_policy_decides_than_the_file_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody wonders why a changed file changes nothing."""
+    activated = rulebook(premium={"priority_min": 80})
+    world = World()
+    world.make = lambda _: Router(0, activated)
+    async with at_work(world) as lane:
+        await lane.halt()
+        await lane.start()
+    said = [record.getMessage() for record in caplog.records if "activated" in record.getMessage()]
+    (once,) = said
+    assert once == (
+        f"partition 0 decides by the activated policy {activated.policy_hash} (catalogue {activated.catalog_hash}); "
+        f"the file's is {RULEBOOK.policy_hash} ({RULEBOOK.catalog_hash}): `slotwise policy activate` to change"
+    )
 
 
 # Time ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,43 @@
+"""What an installation adds without forking: a scorer, strategies and rules, as plug-ins (docs/extending.md).
+
+A plug-in is asked once about a task, when its record is read, outside the pure router and under a time limit. What
+it says stands in the journal, so that deriving a decision again needs no plug-in, and whatever it does to us, raising
+or hanging, costs its own answer and nothing else.
+
+    here         what a plug-in looks like
+    installed    which there are, by entry point
+    asker        one plug-in, the one thread that calls it, and its breaker
+    adviser      what all of them say of a task, as one `Advice`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.events import TaskPending
+from streams.policy.catalog import Model
+
+
+class Scorer(Protocol):
+    """Values tasks that bring no EV; entry point group `slotwise.scorers`."""
+
+    def __call__(self, task: TaskPending, /) -> float | None:
+        """The expected value, in the unit of all others; None: unknown."""
+
+
+class Strategy(Protocol):
+    """Says where a task had best go; entry point group `slotwise.strategies`."""
+
+    def __call__(self, task: TaskPending, models: Sequence[Model], /) -> Sequence[str]:
+        """Ids of models in the order in which to try them; those left out come after, as the policy has it."""
+
+
+class Rule(Protocol):
+    """Keeps tasks from models; entry point group `slotwise.rules`."""
+
+    def __call__(self, task: TaskPending, model: Model, /) -> str | None:
+        """The sentence why this model must not do this task; None: no objection."""
+
+
+__all__ = ["Model", "Rule", "Scorer", "Strategy", "TaskPending"]

@@ -1,0 +1,192 @@
+"""What the plug-ins of a policy say of tasks, as one `Advice` each: the answers that stand, and who did not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from schemas.decision import Advice
+from schemas.events import TaskPending
+from streams.plugins.asker import Asker, Call, Failed, NonsenseError
+from streams.plugins.installed import PluginError, Role, load, named
+from streams.policy.catalog import Model
+from streams.policy.document import RulebookError, nearest
+from streams.policy.rulebook import Rulebook
+
+#: A rule's sentence is cut here; it is read by people and stands in every decision about the task.
+REASON_CHARS_MAX: Final = 500
+
+
+class Plugins:
+    """The plug-ins of a worker, each with its one thread, shared by all lanes."""
+
+    def __init__(self, load: Callable[[Role, str], Any] = load, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._load = load
+        self._clock_s = clock_s
+        self._askers: dict[tuple[Role, str], Asker] = {}
+
+    def check(self, rulebook: Rulebook) -> None:
+        """Load what a policy names, at the start, when somebody reads what is wrong.
+
+        Raises:
+            RulebookError: one sentence for each plug-in that cannot be used.
+        """
+        problems = []
+        for role, name in named(rulebook.policy.plugins):
+            try:
+                self._asker(role, name).load()
+            except PluginError as error:
+                problems.append(f"policy.toml: plugins: {error}")
+        if problems:
+            raise RulebookError(problems)
+
+    def adviser(self, rulebook: Rulebook) -> Adviser | None:
+        """Who asks the plug-ins of this policy; None where it names none, so that there is nothing to pay for."""
+        if not rulebook.policy.plugins.any:
+            return None
+        return Adviser(rulebook, self._asker, self._clock_s)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        for asker in self._askers.values():
+            asker.close()
+
+    def _asker(self, role: Role, name: str) -> Asker:
+        asker = self._askers.get((role, name))
+        if asker is None:
+            asker = self._askers[role, name] = Asker(role, name, self._load, self._clock_s)
+        return asker
+
+
+class Adviser:
+    """Asks the plug-ins of one rulebook. They see copies that they cannot change."""
+
+    def __init__(self, rulebook: Rulebook, asker: Callable[[Role, str], Asker], clock_s: Callable[[], float]) -> None:
+        self._policy = rulebook.policy
+        self._clock_s = clock_s
+        limits = rulebook.policy.plugins
+        models = tuple(_frozen_model(model) for model in rulebook.catalog.model)
+        known = MappingProxyType({model.id: model.id for model in models})
+        self._scorer = None if limits.scorer is None else asker("scorer", limits.scorer)
+        self._strategies = {name: asker("strategy", name) for name in limits.strategies}
+        self._rules = {name: asker("rule", name) for name in limits.rules}
+        self._order: Call = partial(_ask_strategy, models, known)
+        self._refusals: Call = partial(_ask_rule, models)
+
+    async def advise(self, tasks: Sequence[TaskPending]) -> list[Advice | None]:
+        """What they say of each task, in order; None: nothing."""
+        limits = self._policy.plugins
+        deadline_s = self._clock_s() + limits.batch_limit_s
+        shown = [_frozen_task(task) for task in tasks]
+        said: list[dict[str, Any]] = [{} for _ in tasks]
+        asking: list[Coroutine[Any, Any, None]] = []
+
+        async def ask(
+            asker: Asker, places: Sequence[int], call: Call, keep: Callable[[dict[str, Any], Any], None]
+        ) -> None:
+            if not places:
+                return
+            answers = await asker.ask([shown[place] for place in places], call, limits, deadline_s)
+            for place, answer in zip(places, answers, strict=True):
+                if type(answer) is Failed:
+                    said[place]["failed"] = (*said[place].get("failed", ()), asker.name)
+                else:
+                    keep(said[place], answer)
+
+        if self._scorer is not None:
+            unvalued = [place for place, task in enumerate(tasks) if task.ev is None]
+            asking.append(ask(self._scorer, unvalued, _ask_scorer, _keep_ev))
+        for name, places in self._by_strategy(tasks).items():
+            asking.append(ask(self._strategies[name], places, self._order, partial(_keep_order, name)))
+        for name, asker in self._rules.items():
+            asking.append(ask(asker, range(len(tasks)), self._refusals, partial(_keep_refusals, name)))
+        await asyncio.gather(*asking)
+        return [Advice(**one) if one else None for one in said]
+
+    def _by_strategy(self, tasks: Sequence[TaskPending]) -> dict[str, list[int]]:
+        """Places of the tasks that a plugged-in strategy is to choose for, or to fall back on, by its name."""
+        found: dict[str, list[int]] = {}
+        for place, task in enumerate(tasks):
+            lane = self._policy.lane.get(task.lane) if task.lane is not None else None
+            name = self._policy.strategy.resolve(task, lane.strategy if lane is not None else None)
+            if name == "preference":
+                name = self._policy.strategy.fallback
+            if name in self._strategies:
+                found.setdefault(name, []).append(place)
+        return found
+
+
+# In the plug-in's thread: ask, and bring the answer into form -------------------------------------------------------
+
+
+def _ask_scorer(scorer: Any, task: TaskPending) -> float | None:
+    answer = scorer(task)
+    if answer is None:
+        return None
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        raise NonsenseError(f"a number or None is expected, and it answered {answer!r}")
+    ev = float(answer)
+    if not math.isfinite(ev):
+        raise NonsenseError(f"an expected value is finite, and it answered {ev}")
+    return ev
+
+
+def _ask_strategy(
+    models: Sequence[Model], known: Mapping[str, str], strategy: Any, task: TaskPending
+) -> tuple[str, ...]:
+    answer = strategy(task, models)
+    if isinstance(answer, str | bytes) or not isinstance(answer, Sequence):
+        raise NonsenseError(f"a list of model ids is expected, and it answered {answer!r}")
+    ranking: dict[str, None] = {}
+    for model in answer:
+        if not isinstance(model, str) or model not in known:
+            raise NonsenseError(f"{model!r} is no model of the catalogue.{nearest(str(model), known)}")
+        ranking[known[model]] = None
+    return tuple(ranking)
+
+
+def _ask_rule(models: Sequence[Model], rule: Any, task: TaskPending) -> dict[str, str]:
+    refused = {}
+    for model in models:
+        answer = rule(task, model)
+        if answer is None:
+            continue
+        if not isinstance(answer, str) or not answer:
+            raise NonsenseError(f"a sentence or None is expected, and it answered {answer!r} about {model.id}")
+        # It goes through JSON, Postgres and terminals, of which each has letters that it cannot take.
+        words = str.__str__(answer)[:REASON_CHARS_MAX]
+        refused[model.id] = "".join(letter if letter.isprintable() else " " for letter in words)
+    return refused
+
+
+# On the loop: what becomes of an answer ------------------------------------------------------------------------------
+
+
+def _keep_ev(said: dict[str, Any], ev: float | None) -> None:
+    if ev is not None:
+        said["ev"] = ev
+
+
+def _keep_order(name: str, said: dict[str, Any], ranking: tuple[str, ...]) -> None:
+    said["strategy"], said["ranking"] = name, ranking
+
+
+def _keep_refusals(name: str, said: dict[str, Any], refused: Mapping[str, str]) -> None:
+    """The first rule that refuses a model is the one that is named."""
+    for model, reason in refused.items():
+        said.setdefault("refused", {}).setdefault(model, f"{name}: {reason}")
+
+
+def _frozen_task(task: TaskPending) -> TaskPending:
+    return replace(task, requires=MappingProxyType(dict(task.requires)))
+
+
+def _frozen_model(model: Model) -> Model:
+    return replace(model, ratings=MappingProxyType(dict(model.ratings)))

@@ -7,12 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from msgspec.structs import astuple
-
-from schemas.codec import decode_step, encode_step, read_event, trace_of, write_event
+from schemas.codec import write_event
 from schemas.decision import Step
 from schemas.events import FleetControl, SlotFreed, TaskPending
-from schemas.input import Input
 from schemas.vocabulary import INPUT_TOPICS, from_millis
 from streams.checkpoint import SlottedCheckpoints
 from streams.lane import Adviser, Fold, Lane, Limits, Outside
@@ -30,6 +27,7 @@ from streams.router import Router
 from streams.shipped import shipped
 from tests.auditor import Audit, audit
 from tests.builders import START_MS
+from tests.rederive import rederive
 
 RULEBOOK = load_rulebook(shipped("catalog.toml"), shipped("policy.toml"))
 DEADLINE_S = 20.0
@@ -168,22 +166,9 @@ class World:
             await lane.failed()
 
     def rederived(self) -> list[bytes]:
-        """The steps again, from the journal's own words and the input topics; no plug-in is asked."""
-        router, again = Router(0, self.rulebook), []
+        """The steps again, from the journal's own words and the input topics."""
         records = [{record.offset: record for record in log.records} for log in self.inputs.logs]
-        for entry in self.journal.log.records:
-            step = decode_step(entry.value or b"")
-            if step.seq != router.seq:
-                continue
-            advice = dict(step.advice)
-            inputs = []
-            for place, (topic, offset, now_ms) in enumerate(map(astuple, step.inputs)):
-                record = records[topic][offset]
-                event = read_event(INPUT_TOPICS[topic], record.key, record.value or b"", record.headers)
-                inputs.append(Input(topic, offset, now_ms, event, *trace_of(record.headers), advice.get(place)))
-            again.append(encode_step(router.handle(inputs)))
-            router.apply(step)
-        return again
+        return rederive(Router(0, self.rulebook), [entry.value or b"" for entry in self.journal.log.records], records)
 
     def audit(self) -> Audit:
         """What the auditor says of the journal so far, against all inputs that exist."""

@@ -50,7 +50,7 @@ def test_commands_that_the_readme_names_exist() -> None:
     assert {name.partition(" ")[0] for name in re.findall(r"^\| `slotwise ([a-z ]+)`", listed, re.MULTILINE)} == groups
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/dispatcher.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/dispatcher.md", "docs/extending.md"])
 def test_links_lead_somewhere(page: str) -> None:
     """No link of a page leads to a file that is not there."""
     file = ROOT / page

@@ -285,7 +285,7 @@ class QuotaRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     status: str | None = None
 
 
-class LedgerRow(Struct, frozen=True, kw_only=True, gc=False):
+class LedgerRow(Struct, frozen=True, gc=False):
     """A tenant's money in one pool: available + reserved + consumed = credited, always."""
 
     pool: str

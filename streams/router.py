@@ -12,33 +12,51 @@ from itertools import chain
 from math import inf
 from typing import Any, Final, get_args
 
-from msgspec import Raw
-from msgspec.json import encode
 from msgspec.structs import replace
 
 from schemas.decision import (
     Accepted,
+    Activated,
     ControlTaken,
     Decision,
+    DrainMark,
+    ExhaustedMark,
     Moment,
     Moved,
     Percentiles,
+    QuotaRow,
     Rejected,
     SlotRow,
     Standing,
     Step,
     TaskRow,
 )
-from schemas.events import FleetControl, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
+from schemas.events import (
+    BudgetCredited,
+    FleetControl,
+    LaneRestarted,
+    ModelDrained,
+    ModelExhausted,
+    ModelRestored,
+    PolicyActivated,
+    QuotaUpdated,
+    SlotFreed,
+    SlotRetired,
+    TaskCancelled,
+    TaskPending,
+    Tick,
+)
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS, MicroUsd, Millis, Mode, ReasonCode
-from streams.policy import lifecycle, words
+from streams.policy import activation, controls, lifecycle, money, words
 from streams.policy.catalog import PREMIUM_TIER, Model
 from streams.policy.draft import Ending, PoolDraft, StepDraft
 from streams.policy.ev import QUANTILE_GRID, CachedScorer, EvScorer, ingredients, percentile_of
+from streams.policy.groups import Group, Scores, Shape
 from streams.policy.lineup import LineUp
-from streams.policy.matching import Pair, Round
+from streams.policy.matching import Round
 from streams.policy.rulebook import Rulebook
+from streams.policy.trading import Pair
 from streams.state.invariants import check
 from streams.state.partition import Partition
 from streams.state.utilisation import SHORT_MS
@@ -48,6 +66,7 @@ from streams.state.waiting import Entry
 _NAMESPACE: Final = hashlib.sha1(bytes.fromhex("97124e7c66b456fe92c958bfcfba1e4e"), usedforsecurity=False)
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _POSITION_EXACT_MAX: Final = 32
+_NOT_FIRST: Final = "policy.activated must be the first input of its step: the lane that reads it cuts there."
 _KINDS: Final[dict[type, str]] = {kind: str(kind.__struct_config__.tag) for kind in get_args(FleetControl)}
 #: Where nothing else comes, those left over are told this much later.
 _TELL_AGAIN_MS: Final = 1_000
@@ -77,7 +96,7 @@ class Router:
         policy = rulebook.policy
         self.state = Partition(
             partition,
-            ev_window_ms=round(policy.ev.window_s * 1000),
+            ev_window_ms=rulebook.ev_window_ms,
             finished_memory_ms=rulebook.memory_ms,
         )
         #: Row changes applied so far; the checkpoint's cadence.
@@ -92,14 +111,23 @@ class Router:
     # One door in.
 
     def handle(self, inputs: Sequence[Input]) -> Step:
-        """The step that these inputs bring about. The state stays as it is until `apply`."""
+        """The step that these inputs bring about. The state stays as it is until `apply`.
+
+        An activation of a policy decides about everything in its step, so it is the first input of one.
+        """
+        before = self.rulebook
         try:
-            self._latest = self._decide(inputs)
+            refusal = self._prepare_activation(inputs)
+            self._latest = self._decide(inputs, refusal)
         except Exception:
-            # Whatever the indexes hid or moved is of no use to anybody; they are made again from the rows.
             self._lineups.clear()
-            self._index()
             raise
+        finally:
+            if self.rulebook is not before:
+                self._use(before)
+            if not self._lineups:
+                # Whatever the indexes hid or moved is of no use to anybody; they are made again from the rows.
+                self._index()
         return self._latest
 
     def apply(self, step: Step) -> None:
@@ -110,6 +138,9 @@ class Router:
         """
         state = self.state
         state.apply(step)
+        if step.activated is not None:
+            self._use(activation.rulebook_of(step.activated))
+            self._index()
         tasks: dict[tuple[str, str], None] = {}
         for row in step.tasks:
             tasks[row.task.pool, row.task.task_id] = None
@@ -125,6 +156,7 @@ class Router:
             self._lineup(pool).sync_slot(slot_id)
         for lineup in self._lineups.values():
             lineup.prepared.clear()
+            lineup.now_ms = state.now_ms
             if step is not self._latest:
                 lineup.settled_mask = None
         self.changes += len(tasks) + len(slots)
@@ -182,13 +214,15 @@ class Router:
         """A router whose state is what `snapshot` gave."""
         router = cls(partition, rulebook, mode=mode)
         router.state.load(chunks)
+        if router.state.activated is not None:
+            router._use(activation.rulebook_of(router.state.activated))
         for name in router.state.pools:
             router._lineup(name)
         return router
 
     # The steps of `handle`.
 
-    def _decide(self, inputs: Sequence[Input]) -> Step:
+    def _decide(self, inputs: Sequence[Input], activated: Activated | str | None) -> Step:
         now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
         if now_ms < self._looked_ms:
             # A step computed for later was thrown away; what the indexes learned then does not hold now.
@@ -196,12 +230,18 @@ class Router:
             self._index()
         self._looked_ms = now_ms
         draft = StepDraft(self.state.seq, min((lineup.due_from_ms() for lineup in self._lineups.values()), default=inf))
-        for item in inputs:
+        if isinstance(activated, Activated):
+            draft.activated = activated
+            for name in sorted(self.state.pools):
+                self._pool(draft, name)
+        for i, item in enumerate(inputs):
             # 1. Let time pass: what fell due before this input happens before it.
             if item.now_ms >= draft.due_ms:
                 self._fall_due(draft, item.now_ms)
             # 2. Remember the event.
             refusal = self._remember(draft, item)
+            if i == 0 and isinstance(activated, str):
+                refusal = activated
             if refusal is not None:
                 draft.rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
         for name in self.state.untold:
@@ -214,7 +254,7 @@ class Router:
             usual = self._usual(pool, now_ms)
             if usual is not pool.pool.percentiles and usual is not None:
                 percentiles.append(usual)
-            pool.lineup.align(pool.fleet(), usual)
+            pool.lineup.align(pool.fleet(), usual, pool.marks, pool.available(), now_ms)
             # 4. Decide: a round over everything that waits and everything that is free.
             decisions.extend(_Deciding(self, pool, now_ms, last).decisions())
             pool.lineup.release()
@@ -228,7 +268,7 @@ class Router:
     def _lineup(self, pool: str) -> LineUp:
         lineup = self._lineups.get(pool)
         if lineup is None:
-            lineup = self._lineups[pool] = LineUp(self.state.pool(pool), self.rulebook)
+            lineup = self._lineups[pool] = LineUp(self.state.pool(pool), self.rulebook, self.state.now_ms)
         return lineup
 
     def _pool(self, draft: StepDraft, name: str) -> PoolDraft:
@@ -262,16 +302,55 @@ class Router:
             case _ if event.control_id in self.state.controls or event.control_id in draft.controls:
                 draft.count("duplicate_control")
                 return None
-            case TaskCancelled():
-                lifecycle.cancel(self._pool(draft, event.pool), event, item.now_ms, self.rulebook)
-            case SlotRetired():
-                lifecycle.retire(self._pool(draft, event.pool), event.slot_id, item.now_ms)
             case _:
-                draft.count("unused_control")
-        draft.controls[event.control_id] = ControlTaken(
-            control_id=event.control_id, at_ms=item.now_ms, kind=_KINDS[type(event)], event=Raw(encode(event))
-        )
+                refusal = self._control(draft, event, item.now_ms)
+                if refusal is None:
+                    draft.controls[event.control_id] = ControlTaken(
+                        control_id=event.control_id,
+                        at_ms=item.now_ms,
+                        kind=_KINDS[type(event)],
+                        event=controls.written(event),
+                    )
+                return refusal
+
+    def _control(self, draft: StepDraft, event: FleetControl, now_ms: Millis) -> str | None:
+        """Do what an operator's event says; return why, when it is refused."""
+        match event:
+            case TaskCancelled():
+                lifecycle.cancel(self._pool(draft, event.pool), event, now_ms, self.rulebook)
+            case SlotRetired():
+                lifecycle.retire(self._pool(draft, event.pool), event.slot_id, now_ms)
+            case BudgetCredited():
+                money.credit(self._pool(draft, event.pool), event, now_ms)
+            case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated():
+                # Whoever it concerns is looked at; a pool that comes up later in the step sees the mark as well.
+                for name in (event.pool,) if event.pool is not None else sorted(self.state.pools):
+                    self._pool(draft, name)
+                return controls.mark(draft, event, now_ms, self.rulebook)
+            case PolicyActivated():
+                return None if draft.activated is not None else _NOT_FIRST
+            case LaneRestarted() | Tick():
+                pass
         return None
+
+    def _prepare_activation(self, inputs: Sequence[Input]) -> Activated | str | None:
+        """What the first input activates, already in use for this step; or why it is refused; or None: nothing."""
+        event = inputs[0].event if inputs else None
+        if not isinstance(event, PolicyActivated) or event.control_id in self.state.controls:
+            return None
+        found = activation.activate(event, self.rulebook, self.state)
+        if isinstance(found, str):
+            return found
+        activated, rulebook = found
+        self._use(rulebook)
+        self._index()
+        return activated
+
+    def _use(self, rulebook: Rulebook) -> None:
+        """Decide by this rulebook from here on; the indexes are to be made again."""
+        self.rulebook = rulebook
+        self._scorer.keep_ms = round(rulebook.policy.ev.score_cache_s * 1000)
+        self._lineups.clear()
 
     def _usual(self, draft: PoolDraft, now_ms: Millis) -> Percentiles | None:
         """The percentiles that this step decides by: those known, or new ones when they are due."""
@@ -335,6 +414,13 @@ class Router:
             percentiles=tuple(percentiles),
             work=tuple([row for pool in pools for row in pool.work]),
             controls=tuple(draft.controls.values()),
+            exhausted=tuple([mark for mark, _ in draft.marks if isinstance(mark, ExhaustedMark)]),
+            drains=tuple([mark for mark, _ in draft.marks if isinstance(mark, DrainMark)]),
+            quotas=tuple([mark for mark, _ in draft.marks if isinstance(mark, QuotaRow)]),
+            ledgers=tuple([row for pool in pools for row in pool.ledgers.values()]),
+            money=tuple([row for pool in pools for row in pool.money]),
+            activated=draft.activated,
+            advice=tuple([(i, item.advice) for i, item in enumerate(inputs) if item.advice is not None]),
             cancels=tuple([(pool.pool.name, task_id, at) for pool in pools for task_id, at in pool.cancels.items()]),
             untold=tuple([pool.pool.name for pool in pools if pool.untold]),
             told=tuple([(pool.pool.name, pool.told_ms) for pool in pools if pool.told_ms is not None]),
@@ -375,12 +461,16 @@ class _Deciding:
         entry = pair.entry
         row: TaskRow = entry.row
         task, standing = row.task, row.standing
-        model = rulebook.models[lineup.models[pair.bit]]
+        group: Group = entry.group
+        shape: Shape = entry.shape
+        model = rulebook.models[lineup.fleet.cells[pair.bit].model]
         slot = draft.slot(pair.slot_id)
         assert slot is not None  # noqa: S101 -- the round takes slots that are there
         lease = slot.lease + 1
-        expires_at_ms = Millis(now_ms + rulebook.lease_ms(task.complexity))
-        max_tokens = min(rulebook.max_tokens(task.complexity, task.output_tokens), model.output_tokens_max)
+        expires_at_ms = Millis(now_ms + rulebook.lease_ms(shape.complexity))
+        max_tokens = min(rulebook.max_tokens(shape.complexity, task.output_tokens), model.output_tokens_max)
+        tokens = max_tokens if task.output_tokens is None else min(task.output_tokens, max_tokens)
+        cost = model.cost_uusd(task.input_tokens, tokens)
         id_ = decision_id(task.pool, draft.seq, task.task_id)
         draft.put_slot(
             SlotRow(
@@ -410,22 +500,26 @@ class _Deciding:
                     slot_id=slot.slot_id,
                     lease=lease,
                     decision_id=id_,
+                    reserved_uusd=cost if group.costs is not None else None,
                     story=(*standing.story, Moment(now_ms, draft.seq, "routed", slot.slot_id)),
                 ),
                 traceparent=row.traceparent,
                 tracestate=row.tracestate,
+                advice=row.advice,
             )
         )
-        tokens = max_tokens if task.output_tokens is None else min(task.output_tokens, max_tokens)
-        cost = model.cost_uusd(task.input_tokens, tokens)
+        if group.costs is not None and cost is not None:
+            money.reserve(draft, task, cost, id_, now_ms)
+        if pair.code == "router_error":
+            draft.count("router_error")
         next_free = rulebook.models[pair.next_free_model] if pair.next_free_model is not None else None
         return Decision(
             **self._common(row, entry),
             decision_id=id_,
             outcome="routed",
-            reason_code="lifted" if entry.group.lifted else "cheapest_capable",
-            reason=words.routed(entry, slot.slot_id, lineup.usual, rulebook, traded=pair.traded),
-            alternatives=entry.group.alternatives(lineup.models, free_mask, pair.bit),
+            reason_code=pair.code,
+            reason=words.routed(pair, lineup),
+            alternatives=group.alternatives(lineup.fleet, pair.gates, free_mask, pair.bit, self._scores(entry)),
             chosen_slot_id=slot.slot_id,
             chosen_model=model.id,
             tier=model.tier,
@@ -437,7 +531,14 @@ class _Deciding:
             lease=lease,
             lease_expires_at_ms=expires_at_ms,
             max_tokens=max_tokens,
+            priced_at=model.priced_at.isoformat() if model.priced_at is not None and cost is not None else None,
         )
+
+    def _scores(self, entry: Entry) -> Scores | None:
+        try:
+            return self.lineup.scores(entry)
+        except Exception:  # noqa: BLE001 -- a score that cannot be told is left out of the record
+            return None
 
     def _ended(self, ending: Ending) -> Decision:
         row = ending.row
@@ -451,7 +552,7 @@ class _Deciding:
             outcome=outcome,
             reason_code=reason,
             reason=words.ended(outcome, ending.detail),
-            alternatives=entry.group.alternatives(self.lineup.models, 0, -1),
+            alternatives=entry.group.alternatives(self.lineup.fleet, entry.group.gates, 0, -1, None),
         )
 
     def _waiting(self, loose: dict[str, Entry], free_mask: int) -> Iterator[Decision]:
@@ -460,7 +561,7 @@ class _Deciding:
         for entry in loose.values():
             yield self._waits(entry, free_mask, len(loose))
         # Of what is free, headlines depend on premium slots only.
-        telling_mask = free_mask & lineup.tier_masks.get(PREMIUM_TIER, 0)
+        telling_mask = free_mask & lineup.fleet.tier_masks.get(PREMIUM_TIER, 0)
         if lineup.settled_mask == telling_mask:
             return
         service = self.rulebook.policy.service
@@ -507,7 +608,7 @@ class _Deciding:
             outcome="waiting",
             reason_code=headline,
             reason=words.waits(entry, headline, lineup, free_mask),
-            alternatives=entry.group.alternatives(lineup.models, free_mask, -1),
+            alternatives=entry.group.alternatives(lineup.fleet, entry.group.gates, free_mask, -1, self._scores(entry)),
             position=self._position(entry, loose),
         )
 
@@ -531,12 +632,16 @@ class _Deciding:
 
     def _service_key(self, entry: Entry) -> tuple[int, int, float, int, str]:
         points = (self.now_ms - entry.birth_ms) // self.rulebook.ageing_ms
-        return (1 - entry.group.lifted, -points, entry.ev_key, entry.since_ms, entry.task_id)
+        first = entry.group.lifted or points >= self.rulebook.patience_points
+        return (1 - first, -points, entry.ev_key, entry.since_ms, entry.task_id)
 
     def _common(self, row: TaskRow, entry: Entry) -> dict[str, Any]:
         """What every decision says, whatever it decides."""
         task, standing = row.task, row.standing
         usual = self.lineup.usual
+        shape: Shape = entry.shape
+        policy = self.rulebook.policy
+        lane = policy.lane.get(task.lane) if task.lane is not None else None
         topic, offset = self.draft.origins.get(task.task_id, self.last)
         return {
             "task_id": task.task_id,
@@ -545,7 +650,7 @@ class _Deciding:
             "at_ms": row.at_ms,
             "attempt": standing.attempt,
             "priority": task.priority,
-            "strategy": "cheapest_capable",
+            "strategy": shape.strategy,
             "waiting_since_ms": standing.accepted_ms,
             "input_topic": INPUT_TOPICS[topic],
             "input_offset": offset,
@@ -554,16 +659,21 @@ class _Deciding:
             "agent_role": task.agent_role,
             "task_type": task.task_type,
             "tenant_id": task.tenant_id,
-            "complexity": task.complexity,
-            "objective": task.objective,
+            "complexity": shape.complexity,
+            "objective": policy.objective.resolve(task, shape.complexity, lane.objective if lane is not None else None),
             "ev": row.ev,
             "ev_percentile": percentile_of(row.ev, usual),
             "p50": usual.p50 if usual is not None else None,
             "p90": usual.p90 if usual is not None else None,
             "lifted": entry.group.lifted,
+            "flags": self._flags(row),
             "traceparent": row.traceparent,
             "tracestate": row.tracestate,
         }
+
+    def _flags(self, row: TaskRow) -> tuple[str, ...]:
+        advice = row.advice
+        return (*self.lineup.flags, "plugin_failed") if advice is not None and advice.failed else self.lineup.flags
 
 
 def _saved(cost: MicroUsd | None, other: Model | None, input_tokens: int, output_tokens: int) -> MicroUsd | None:

@@ -12,9 +12,24 @@ from math import inf
 
 from msgspec.structs import replace
 
-from schemas.decision import ControlTaken, EvSample, Finished, Rejected, SlotGone, SlotRow, Standing, TaskRow, WorkDone
-from schemas.vocabulary import DecisionOutcome, Millis, to_millis
+from schemas.decision import (
+    Activated,
+    ControlTaken,
+    EvSample,
+    Finished,
+    LedgerRow,
+    MoneyMoved,
+    Rejected,
+    SlotGone,
+    SlotRow,
+    Standing,
+    TaskRow,
+    WorkDone,
+)
+from schemas.vocabulary import DecisionOutcome, MicroUsd, Millis, to_millis
+from streams.policy.groups import Cell
 from streams.policy.lineup import Due, LineUp
+from streams.state.marks import Mark, Marks
 from streams.state.pool import Pool
 
 
@@ -32,7 +47,7 @@ class Ending:
 class StepDraft:
     """What one step would be, over all pools."""
 
-    __slots__ = ("controls", "counts", "due_ms", "pools", "rejected", "seq")
+    __slots__ = ("activated", "controls", "counts", "due_ms", "marks", "pools", "rejected", "seq")
 
     def __init__(self, seq: int, due_ms: float) -> None:
         self.seq = seq
@@ -42,10 +57,19 @@ class StepDraft:
         self.rejected: list[Rejected] = []
         self.controls: dict[str, ControlTaken] = {}
         self.counts: dict[str, int] = {}
+        #: In the order in which they were made, with the moment.
+        self.marks: list[tuple[Mark, Millis]] = []
+        self.activated: Activated | None = None
 
     def count(self, word: str) -> None:
         """One more of what is counted and not decided."""
         self.counts[word] = self.counts.get(word, 0) + 1
+
+    def mark(self, row: Mark, now_ms: Millis) -> None:
+        """Something is exhausted, drained or used, or no longer, in one pool or in all."""
+        self.marks.append((row, now_ms))
+        for pool in self.pools.values():
+            pool.mark(row, now_ms)
 
 
 class PoolDraft:
@@ -75,8 +99,36 @@ class PoolDraft:
         #: Headlines changed for more tasks than could be told, and what telling used of the allowance.
         self.untold = False
         self.told_ms: Millis | None = None
+        #: Money of tenants, as it would be, and how it came to that.
+        self.ledgers: dict[str, LedgerRow] = {}
+        self.money: list[MoneyMoved] = []
+        self.marks: Marks = pool.marks
         self._fleet_changes = False
         self._due: list[Due] = []
+        for mark, now_ms in step.marks:
+            self.mark(mark, now_ms)
+
+    def mark(self, row: Mark, now_ms: Millis) -> None:
+        """The mark would stand here too, if it concerns this pool."""
+        if row.pool not in (None, self.pool.name):
+            return
+        if self.marks is self.pool.marks:
+            self.marks = self.pool.marks.copy()
+        self.marks.put(row, now_ms)
+
+    def ledger(self, tenant: str | None) -> LedgerRow | None:
+        """The tenant's money as it would be; None: it pays by no budget here."""
+        if tenant is None:
+            return None
+        row = self.ledgers.get(tenant)
+        return row if row is not None else self.pool.ledgers.get(tenant)
+
+    def available(self) -> dict[str, MicroUsd]:
+        """What each tenant with a budget may still spend."""
+        if not self.pool.ledgers and not self.ledgers:
+            return {}
+        rows = {**self.pool.ledgers, **self.ledgers}
+        return {tenant: row.available_uusd for tenant, row in rows.items()}
 
     def task(self, task_id: str) -> TaskRow | None:
         """The unfinished task as it would be."""
@@ -119,7 +171,7 @@ class PoolDraft:
         """The slot would stand like this."""
         self.slots_gone.pop(row.slot_id, None)
         old = self.pool.slots.get(row.slot_id)
-        if old is None or old.model != row.model or old.retired != row.retired:
+        if old is None or (old.model, old.account, old.retired) != (row.model, row.account, row.retired):
             self._fleet_changes = True
         self.slots[row.slot_id] = row
 
@@ -156,18 +208,19 @@ class PoolDraft:
             return heappop(self._due)
         return self.lineup.pop_due(now_ms)
 
-    def fleet(self) -> AbstractSet[str]:
-        """Models with a slot in service, were this step part of the state."""
+    def fleet(self) -> AbstractSet[Cell]:
+        """Models and accounts with a slot in service, were this step part of the state."""
         if not self._fleet_changes:
             return self.lineup.in_service.keys()
         counts = dict(self.lineup.in_service)
         for slot_id in (*self.slots, *self.slots_gone):
             old, new = self.pool.slots.get(slot_id), self.slot(slot_id)
             if old is not None and not old.retired:
-                counts[old.model] -= 1
+                counts[Cell(old.model, old.account)] -= 1
             if new is not None and not new.retired:
-                counts[new.model] = counts.get(new.model, 0) + 1
-        return {model for model, count in counts.items() if count}
+                cell = Cell(new.model, new.account)
+                counts[cell] = counts.get(cell, 0) + 1
+        return {cell for cell, count in counts.items() if count}
 
     def _leaves(self, task_id: str) -> None:
         self.loose.pop(task_id, None)

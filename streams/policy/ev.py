@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from typing import Final, Protocol
 
-from schemas.decision import Percentiles
+from schemas.decision import Advice, Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
 
@@ -42,16 +42,19 @@ class CachedScorer:
 
     def __init__(self, scorer: EvScorer, keep_ms: int) -> None:
         self._scorer = scorer
-        self._keep_ms = keep_ms
+        #: In ms of `now`.
+        self.keep_ms = keep_ms
         self._kept: OrderedDict[tuple[str, str], tuple[Millis, TaskPending, float | None]] = OrderedDict()
 
-    def ev(self, task: TaskPending, now_ms: Millis) -> float | None:
-        """The task's EV, given or computed, or None: unknown."""
+    def ev(self, task: TaskPending, now_ms: Millis, advice: Advice | None = None) -> float | None:
+        """The task's EV, given, advised or computed, or None: unknown."""
         if task.ev is not None:
             return task.ev
+        if advice is not None and advice.ev is not None:
+            return _known(advice.ev)
         key = (task.pool, task.task_id)
         known = self._kept.get(key)
-        if known is not None and now_ms - known[0] < self._keep_ms and known[1] == task:
+        if known is not None and now_ms - known[0] < self.keep_ms and known[1] == task:
             return known[2]
         try:
             ev = _known(self._scorer(task))

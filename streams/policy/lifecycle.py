@@ -12,6 +12,7 @@ from schemas.decision import EvSample, Moment, SlotRow, Standing, TaskRow, WorkD
 from schemas.events import Outcome, SlotFreed, TaskCancelled, TaskPending
 from schemas.input import Input
 from schemas.vocabulary import Millis, Tier, to_millis
+from streams.policy import money
 from streams.policy.catalog import PREMIUM_TIER
 from streams.policy.document import nearest
 from streams.policy.draft import PoolDraft
@@ -35,7 +36,8 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     refusal = _unusable(task, rulebook)
     if refusal is not None:
         return refusal
-    ev = scorer.ev(task, now_ms)
+    advice = item.advice
+    ev = scorer.ev(task, now_ms, advice)
     at_ms = to_millis(task.at)
     since_ms = min(at_ms, now_ms)
     due_ms = to_millis(task.not_before) if task.not_before is not None else None
@@ -55,6 +57,7 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
         standing=standing,
         traceparent=item.traceparent,
         tracestate=item.tracestate,
+        advice=advice,
     )
     draft.origins[task_id] = (item.topic, item.offset)
     if ev is not None:
@@ -120,17 +123,7 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
                 return None
         if event.model is None:
             return f"slot {event.slot_id} is not known yet, so its model must be said."
-        draft.put_slot(
-            SlotRow(
-                slot_id=event.slot_id,
-                pool=event.pool,
-                model=event.model,
-                account=event.account,
-                state="free",
-                lease=last_lease or 0,
-                since_ms=now_ms,
-            )
-        )
+        _put_free(draft, event, event.model, event.account, last_lease or 0, now_ms)
         return None
     if event.lease is not None:
         if slot.state != "held" or event.lease != slot.lease:
@@ -141,7 +134,7 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
         if min(to_millis(event.at), now_ms) <= slot.since_ms:
             draft.count("duplicate_free")
             return None
-        _again(draft, slot, now_ms, rulebook, "slot restarted")
+        _lose(draft, slot, now_ms, rulebook, "slot restarted")
     elif slot.state == "free" and not slot.retired and (event.model is None or event.model == slot.model):
         draft.count("duplicate_free")
         if event.account is not None and event.account != slot.account:
@@ -150,18 +143,22 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
     if slot.retired and event.lease is not None:
         draft.drop_slot(slot, now_ms)
         return None
+    _put_free(draft, event, event.model or slot.model, event.account or slot.account, slot.lease, now_ms)
+    return None
+
+
+def _put_free(draft: PoolDraft, event: SlotFreed, model: str, account: str | None, lease: int, now_ms: Millis) -> None:
     draft.put_slot(
         SlotRow(
-            slot_id=slot.slot_id,
-            pool=slot.pool,
-            model=event.model or slot.model,
-            account=event.account or slot.account,
+            slot_id=event.slot_id,
+            pool=event.pool,
+            model=model,
+            account=account,
             state="free",
-            lease=slot.lease,
+            lease=lease,
             since_ms=now_ms,
         )
     )
-    return None
 
 
 def retire(draft: PoolDraft, slot_id: str, now_ms: Millis) -> None:
@@ -182,7 +179,7 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
         slot = draft.slot(id_)
         if slot is None or slot.state != "held" or slot.lease != which:
             return
-        _again(draft, slot, due_ms, rulebook, "lease ran out")
+        _lose(draft, slot, due_ms, rulebook, "lease ran out")
         if slot.retired:
             draft.drop_slot(slot, due_ms)
         else:
@@ -206,7 +203,16 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
     if outcome is not None and outcome.task_id != row.task.task_id:
         draft.count("foreign_outcome")
         outcome = None
+    spent = None
     if outcome is not None and standing.decision_id is not None:
+        model = rulebook.models[slot.model]
+        complexity = rulebook.complexity(row.task)
+        spent = money.actual(row.task, complexity, model, outcome, rulebook)
+        cost = spent
+        if cost is None:
+            cost = standing.reserved_uusd
+        if cost is None:
+            cost = money.estimate(row.task, complexity, model, rulebook)
         draft.work.append(
             WorkDone(
                 decision_id=standing.decision_id,
@@ -216,8 +222,10 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
                 lease=slot.lease,
                 at_ms=now_ms,
                 outcome=outcome,
+                cost_uusd=cost,
             )
         )
+    money.settle(draft, row, spent, now_ms)
     status = outcome.status if outcome is not None else "success"
     if standing.cancelled:
         draft.finish(row, "cancelled", now_ms)
@@ -236,6 +244,14 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
             _again(draft, slot, now_ms, rulebook, "failed", tier_min=3 if ran_tier == 2 else 2)  # noqa: PLR2004 -- tiers
     else:
         _again(draft, slot, now_ms, rulebook, "failed")
+
+
+def _lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str) -> None:
+    """Nobody says how the work ended: what was held back for it is given back, and the task is pending again."""
+    row = draft.task(slot.task_id) if slot.task_id is not None else None
+    if row is not None:
+        money.release(draft, row, now_ms)
+    _again(draft, slot, now_ms, rulebook, why)
 
 
 def _again(

@@ -1,214 +1,81 @@
 """The line-up of a pool: who waits for which models and what is free, indexed so that deciding never scans.
 
-Waiting tasks that get the same verdict from every model and the same lift stand in one *group*; a group's
-tasks compete for the same slots and, while they wait, have the same headline. Verdicts depend on a task's
-*shape* (what it requires, its floor, its boundaries, whether it fits) and on its EV's standing against P50 and
-P90; both are looked up, not computed, for the second task of a kind.
+Waiting tasks stand in groups (`groups.py`); a group's tasks compete for the same slots and, while they wait, have the
+same headline. Shapes are looked up, not computed, for the second task of a kind.
 
 An index, not the truth: it is built from the rows of `state.pool` and can be thrown away. `align` brings it in
-line with a fleet and percentiles that the step being computed would bring about, and `release` undoes what a
-decision hid.
+line with a fleet, percentiles, marks and budgets that the step being computed would bring about, and `release`
+undoes what a decision hid.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
 
-from msgspec import Raw
-from msgspec.json import encode
-
 from schemas.decision import Percentiles, SlotRow, TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import GATES, Dimension, Millis, ReasonCode, Tier, to_millis
-from streams.policy.catalog import PREMIUM_TIER
+from schemas.vocabulary import Complexity, Gate, MicroUsd, Millis, ReasonCode, to_millis
+from streams.policy.catalog import PREMIUM_TIER, Model
+from streams.policy.groups import Cell, Costs, Fleet, Group, GroupKey, Scores, Shape, Verdicts
 from streams.policy.rulebook import Rulebook
-from streams.policy.rules import boundary, capability, context, floor
+from streams.policy.rules import capability, context, drained, emergency, exhausted, floor
 from streams.policy.rules.premium import PERCENTILE_ERROR
+from streams.policy.score import context_penalty, mix, scores
+from streams.state.marks import Marks
 from streams.state.pool import Pool
 from streams.state.slots import FreeSlots
-from streams.state.waiting import AgeingQueue, Entry
+from streams.state.waiting import Entry
 
-_ORDER: Final[dict[str, int]] = {gate: i for i, gate in enumerate(GATES)}
-_UNABLE: Final = frozenset(("capability", "context", "boundary", "floor"))
-_HEADLINES: Final[dict[str, ReasonCode]] = {
-    "capability": "no_capable_model",
-    "context": "context",
-    "boundary": "boundary",
-    "floor": "floor",
-    "exhausted": "exhausted",
-    "drained": "drained",
-    "quota": "quota",
-    "premium": "reserved_for_ev",
-    "credit": "credit",
-}
 #: Shapes remembered; more different ones than this come from nobody but a fuzzer.
 _SHAPES_MAX: Final = 4_096
-#: So many more entries than tasks are borne before a list is looked through.
-_TOLD_SPARE: Final = 64
+_SCORES_MAX: Final = 16_384
 _DUE_MIN: Final = 4_096
 ShapeKey = tuple[object, ...]
-Verdicts = tuple[str | None, ...]
 #: Due: (when, kind, id, which); kinds are `lease`, `deadline` and `due`.
 Due = tuple[Millis, str, str, int]
-
-
-class Shape:
-    """Everything about a task that its verdicts depend on, apart from its EV and priority."""
-
-    __slots__ = ("bars", "groups", "open", "reserved")
-
-    def __init__(self, requires: Mapping[Dimension, int], verdicts: Verdicts, reserved: Verdicts) -> None:
-        self.bars = capability.bars(requires)
-        #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
-        self.open = verdicts
-        self.reserved = reserved
-        #: (reserve closed, lifted) -> group
-        self.groups: dict[tuple[bool, bool], Group] = {}
-
-
-class Told:
-    """Those who were told one headline, longest waiting first; entries of others surface and go."""
-
-    __slots__ = ("line", "live")
-
-    def __init__(self) -> None:
-        self.live = 0
-        self.line: list[tuple[Millis, str, Entry]] = []
-
-    def compact(self, group: Group, headline: ReasonCode | None) -> None:
-        """Drop the entries of those who left; a headline that is told all the time is never asked for its first."""
-        kept = {
-            item[1]: item
-            for item in self.line
-            if item[2].alive and item[2].group is group and item[2].row.standing.headline == headline
-        }
-        self.line = list(kept.values())
-        heapify(self.line)
-
-    def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:
-        """The first `count` that still wait and are not hidden."""
-        found: list[tuple[Millis, str, Entry]] = []
-        hidden: list[tuple[Millis, str, Entry]] = []
-        while self.line and len(found) < count:
-            item = heappop(self.line)
-            entry = item[2]
-            if found and found[-1][2] is entry:
-                # Told this, then something else, then this again.
-                continue
-            if entry.alive and entry.group is group and entry.row.standing.headline == headline:
-                (hidden if entry.taken else found).append(item)
-        for item in (*found, *hidden):
-            heappush(self.line, item)
-        return found
-
-
-class Group:
-    """Waiting tasks with the same verdicts and the same lift."""
-
-    __slots__ = ("_able", "_alternatives", "able_mask", "lifted", "mask", "premium_mask", "queue", "told", "verdicts")
-
-    def __init__(self, verdicts: Verdicts, ageing_ms: int, *, lifted: bool) -> None:
-        self.verdicts = verdicts
-        self.lifted = lifted
-        #: Bit i: the i-th model of the fleet is admissible; or refused by `premium` alone.
-        self.mask = sum(1 << i for i, gate in enumerate(verdicts) if gate is None)
-        self.premium_mask = sum(1 << i for i, gate in enumerate(verdicts) if gate == "premium")
-        #: The model could do the work, whether or not policy lets it.
-        self.able_mask = sum(1 << i for i, gate in enumerate(verdicts) if gate not in _UNABLE)
-        self.queue = AgeingQueue(ageing_ms)
-        #: Reason last announced -> those to whom it was announced.
-        self.told: dict[ReasonCode | None, Told] = {}
-        self._alternatives: dict[tuple[int, int], Raw] = {}
-        self._able: str | None = None
-
-    def tell(self, entry: Entry) -> None:
-        """The task was told the headline that its row has."""
-        headline = entry.row.standing.headline
-        told = self.told.get(headline)
-        if told is None:
-            told = self.told[headline] = Told()
-        told.live += 1
-        heappush(told.line, (entry.since_ms, entry.task_id, entry))
-        if len(told.line) > 2 * told.live + _TOLD_SPARE:
-            told.compact(self, headline)
-
-    def untell(self, headline: ReasonCode | None) -> None:
-        """One of those told this headline left, or was told another."""
-        told = self.told[headline]
-        told.live -= 1
-        if not told.live:
-            del self.told[headline]
-
-    def stale(self, headline: ReasonCode, count: int) -> list[tuple[Millis, str, Entry]]:
-        """Up to `count` of those who were told something else than this, longest waiting first."""
-        found: list[tuple[Millis, str, Entry]] = []
-        for other, told in self.told.items():
-            if other != headline:
-                found += told.first(self, other, count)
-        return sorted(found)[:count]
-
-    def able(self, models: tuple[str, ...]) -> str:
-        """Admissible models by name."""
-        if self._able is None:
-            self._able = ", ".join(model for i, model in enumerate(models) if self.mask >> i & 1)
-        return self._able
-
-    def headline(self, free_mask: int) -> ReasonCode:
-        """Why these tasks wait, when the models in `free_mask` have a free slot."""
-        if self.premium_mask & free_mask:
-            return "reserved_for_ev"
-        if self.mask:
-            return "capable_busy"
-        if not self.verdicts:
-            return "no_capable_model"
-        furthest = max((gate for gate in self.verdicts if gate is not None), key=lambda gate: _ORDER[gate])
-        return _HEADLINES[furthest]
-
-    def alternatives(self, models: tuple[str, ...], free_mask: int, chosen: int) -> Raw:
-        """Every model's verdict as JSON, encoded once for each picture that occurs; `chosen` -1: none."""
-        key = (free_mask & self.mask, chosen)
-        raw = self._alternatives.get(key)
-        if raw is None:
-            words = {}
-            for i, (model, gate) in enumerate(zip(models, self.verdicts, strict=True)):
-                passed = "chosen" if i == chosen else "ok" if free_mask >> i & 1 else "busy"
-                words[model] = {"gate": gate or passed}
-            raw = self._alternatives[key] = Raw(encode(words))
-        return raw
 
 
 class LineUp:
     """The index of one pool."""
 
-    def __init__(self, pool: Pool, rulebook: Rulebook) -> None:
+    def __init__(self, pool: Pool, rulebook: Rulebook, now_ms: Millis) -> None:
         self.pool = pool
         self.rulebook = rulebook
-        #: The fleet that the groups are made for, in catalogue order; bit i of every mask is models[i].
-        self.models: tuple[str, ...] = ()
-        self.bit: dict[str, int] = {}
-        self.tier_masks: dict[int, int] = {}
+        #: The state's `now`.
+        self.now_ms = now_ms
+        #: The fleet that the groups are made for.
+        self.fleet = Fleet((), {}, frozenset())
         #: The masks of the tiers, lowest first.
         self.tiers_up: tuple[int, ...] = ()
         self.usual: Percentiles | None = None
-        self.groups: dict[tuple[Verdicts, bool], Group] = {}
+        #: What marks say of each cell at the moment of the decision, and what is to be pointed out.
+        self.conditions: Verdicts = ()
+        self.flags: tuple[str, ...] = ()
+        #: The marks as looked at, until when what was seen holds.
+        self.marks: Marks = pool.marks
+        self.marks_ms = now_ms
+        self._marks_seen: tuple[Marks, int, Millis, float] | None = None
+        #: What tenants with a budget may still spend; a round spends of it.
+        self.available: dict[str, MicroUsd] = {}
+        self.groups: dict[GroupKey, Group] = {}
         self.entries: dict[str, Entry] = {}
-        self.free: dict[str, FreeSlots] = {}
-        #: Slots in service by model, as the state has it.
-        self.in_service: dict[str, int] = {}
-        #: Free slots by model bit, as the state has it.
+        self.free: dict[Cell, FreeSlots] = {}
+        #: Slots in service by cell, as the state has it.
+        self.in_service: dict[Cell, int] = {}
+        #: Free slots by cell, as the state has it.
         self.free_counts: list[int] = []
         #: Free mask under which every headline was last found to be told; None: look again.
         self.settled_mask: int | None = None
         self._hidden_tasks: list[Entry] = []
         self._hidden_in: dict[FreeSlots, None] = {}
-        #: By model: free slots, free longest first; stale ones go when they surface.
-        self._lines: dict[str, list[tuple[Millis, str]]] = {}
+        #: By cell: free slots, free longest first; stale ones go when they surface.
+        self._lines: dict[Cell, list[tuple[Millis, str]]] = {}
         self._hidden_slots: set[str] = set()
         self._parked_lines: list[tuple[list[tuple[Millis, str]], tuple[Millis, str]]] = []
         self.due: list[Due] = []
@@ -219,6 +86,9 @@ class LineUp:
         #: Classified while deciding; used again when the decision becomes part of the state.
         self.prepared: dict[str, Entry] = {}
         self._shapes: dict[ShapeKey, Shape] = {}
+        #: Groups of tenants with a budget that came up in this decision; those without tasks go with it.
+        self._costed: list[Group] = []
+        self._scores: dict[tuple[object, ...], Scores] = {}
         self._by_ev: dict[int, dict[str, Entry]] = {}
         self._ev_keys: list[int] = []
         self._unknown_ev: dict[str, Entry] = {}
@@ -227,7 +97,13 @@ class LineUp:
         self._slot_rows: dict[str, SlotRow] = {}
         for slot in pool.slots.values():
             self.sync_slot(slot.slot_id)
-        self.align(frozenset(self.in_service), pool.percentiles)
+        self.align(
+            frozenset(self.in_service),
+            pool.percentiles,
+            pool.marks,
+            {tenant: row.available_uusd for tenant, row in pool.ledgers.items()},
+            now_ms,
+        )
         for row in pool.tasks.values():
             self.sync_task(row.task.task_id)
 
@@ -236,12 +112,16 @@ class LineUp:
     def classify(self, row: TaskRow) -> Entry:
         """A place in the line-up for the task: its shape and its group."""
         task = row.task
-        shape = self._shape(row)
+        try:
+            shape = self._shape(row)
+        except Exception:  # noqa: BLE001 -- a mistake in a rule must not stop the others: the static fallback decides
+            shape = self._failed_shape(task)
         low = self.rulebook.policy.premium.is_low(row.ev, task.priority, self.usual)
         lifted = self.is_lifted(row)
-        group = shape.groups.get((low, lifted))
+        budget = task.tenant_id is not None and task.tenant_id in self.available
+        group = None if budget else shape.groups.get((low, lifted))
         if group is None:
-            group = self._group(shape, low=low, lifted=lifted)
+            group = self._group(task, shape, low=low, lifted=lifted, budget=budget)
         entry = Entry(row, self.rulebook.ageing_ms, shape)
         entry.group = group
         return entry
@@ -255,63 +135,176 @@ class LineUp:
             return False
         return row.ev > usual.p90 + abs(usual.p90) * PERCENTILE_ERROR
 
-    def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
-        verdicts = shape.reserved if low else shape.open
-        group = self.groups.get((verdicts, lifted))
+    def scores(self, entry: Entry) -> Scores | None:
+        """Score of each model that the task's gates admit, free or busy; None where they do not."""
+        group: Group = entry.group
+        if not group.mask:
+            return None
+        task: TaskPending = entry.row.task
+        shape: Shape = entry.shape
+        rulebook = self.rulebook
+        policy = rulebook.policy
+        lane = policy.lane.get(task.lane) if task.lane is not None else None
+        objective = policy.objective.resolve(task, shape.complexity, lane.objective if lane is not None else None)
+        profile = task.profile or (lane.profile if lane is not None else None)
+        most = rulebook.max_tokens(shape.complexity, task.output_tokens)
+        mix16 = mix(task.input_tokens, most if task.output_tokens is None else min(task.output_tokens, most))
+        role = task.agent_role if task.agent_role in rulebook.roles else None
+        full = (task.input_tokens, most) if task.input_tokens > rulebook.input_tokens_roomy else None
+        key = (group.mask, objective, profile, mix16, role, full)
+        known = self._scores.get(key)
+        if known is None:
+            if len(self._scores) >= _SCORES_MAX:
+                self._scores.clear()
+            places = [i for i, mask in enumerate(self.fleet.model_masks) if mask & group.mask]
+            models = [rulebook.models[self.fleet.models[i]] for i in places]
+            found = scores(
+                models,
+                objective=objective,
+                profile=profile,
+                mix16=mix16,
+                penalties=[context_penalty(model, *full, policy.score) if full else 0.0 for model in models],
+                role=role,
+                policy=policy.score,
+            )
+            by_place = dict(zip(places, found, strict=True))
+            known = self._scores[key] = tuple(by_place.get(i) for i in range(len(self.fleet.models)))
+        return known
+
+    def _group(self, task: TaskPending, shape: Shape, *, low: bool, lifted: bool, budget: bool) -> Group:
+        costs = self._costs(task, shape) if budget else None
+        key = GroupKey(shape.reserved if low else shape.open, lifted, shape.asked_for, shape.failed, costs)
+        group = self.groups.get(key)
         if group is None:
-            group = self.groups[verdicts, lifted] = Group(verdicts, self.rulebook.ageing_ms, lifted=lifted)
-        shape.groups[low, lifted] = group
+            group = self.groups[key] = Group(key, self.fleet, self.rulebook.ageing_ms)
+            group.look(self.fleet, self.conditions, self.available)
+        if costs is None:
+            shape.groups[low, lifted] = group
+        else:
+            self._costed.append(group)
         return group
+
+    def _costs(self, task: TaskPending, shape: Shape) -> Costs:
+        rulebook = self.rulebook
+        complexity = shape.complexity
+        return Costs(
+            task.tenant_id or "",
+            tuple(
+                model.cost_uusd(task.input_tokens, rulebook.output_tokens(task, complexity, model))
+                for model in self._fleet_models()
+            ),
+        )
 
     def _shape(self, row: TaskRow) -> Shape:
         task = row.task
         requires = task.requires
+        rulebook = self.rulebook
+        complexity = rulebook.complexity(task)
         key: ShapeKey = (
             tuple(sorted(requires.items())) if len(requires) > 1 else tuple(requires.items()),
             row.standing.tier_min,
-            task.complexity,
+            complexity,
             task.floor_model,
             task.max_tier,
             task.local_only,
             task.allow_providers,
             task.deny_providers,
             # Whether it fits is part of its shape only where there is a model that it may not fit.
-            self._fits(task) if task.input_tokens > self.rulebook.input_tokens_safe else None,
+            self._fits(task, complexity) if task.input_tokens > rulebook.input_tokens_safe else None,
+            self._own_ways(row),
         )
         shape = self._shapes.get(key)
         if shape is None:
             if len(self._shapes) >= _SHAPES_MAX:
                 self._shapes.clear()
-            shape = self._shapes[key] = self._new_shape(task, row.standing.tier_min)
+            shape = self._shapes[key] = self._new_shape(row, complexity)
         return shape
 
-    def _fits(self, task: TaskPending) -> tuple[bool, ...]:
-        max_tokens = self.rulebook.max_tokens(task.complexity, task.output_tokens)
-        return tuple(not context.refuses(task, max_tokens, self.rulebook.models[model]) for model in self.models)
+    def _own_ways(self, row: TaskRow) -> tuple[object, ...] | None:
+        """What few tasks have: a strategy, a lane or a role with rules of its own, a plug-in's word."""
+        task, policy, advice = row.task, self.rulebook.policy, row.advice
+        lane = task.lane if task.lane in policy.lane else None
+        role = task.agent_role if task.agent_role in policy.floor.by_role else None
+        listed = task.task_type if task.task_type in policy.strategy.preference else None
+        if lane is None and role is None and task.strategy is None and advice is None:
+            return None if policy.strategy.default != "preference" else (listed,)
+        said = (advice.strategy, advice.ranking, tuple(sorted(advice.refused))) if advice is not None else None
+        return (lane, role, task.strategy, listed, said)
 
-    def _new_shape(self, task: TaskPending, escalated: Tier) -> Shape:
-        tier_min = floor.tier_min(task, escalated, self.rulebook)
-        max_tokens = self.rulebook.max_tokens(task.complexity, task.output_tokens)
-        models = [self.rulebook.models[model] for model in self.models]
-        verdicts: list[str | None] = []
+    def _fits(self, task: TaskPending, complexity: Complexity | None) -> tuple[bool, ...]:
+        max_tokens = self.rulebook.max_tokens(complexity, task.output_tokens)
+        return tuple(not context.refuses(task, max_tokens, model) for model in self._fleet_models())
+
+    def _fleet_models(self) -> list[Model]:
+        return [self.rulebook.models[model] for model in self.fleet.models]
+
+    def _new_shape(self, row: TaskRow, complexity: Complexity | None) -> Shape:
+        task, advice, rulebook = row.task, row.advice, self.rulebook
+        policy = rulebook.policy
+        lane = policy.lane.get(task.lane) if task.lane is not None else None
+        strategy = policy.strategy.resolve(task, lane.strategy if lane is not None else None)
+        ranking: tuple[str, ...] = ()
+        if strategy == "preference":
+            ranking = policy.strategy.ranking(task)
+        elif advice is not None and advice.strategy == strategy:
+            ranking = advice.ranking
+        ruled_out = advice.refused if advice is not None else ()
+        tier_min = policy.floor.tier_min(
+            task, row.standing.tier_min, policy.complexity_tier_min, complexity, rulebook.models
+        )
+        max_tokens = rulebook.max_tokens(complexity, task.output_tokens)
+        models = self._fleet_models()
+        verdicts: list[Gate | None] = []
         for model in models:
             if capability.refuses(task, model):
                 verdicts.append("capability")
             elif context.refuses(task, max_tokens, model):
                 verdicts.append("context")
-            elif boundary.refuses(task, model):
+            elif policy.boundary.refuses(task, model, lane, ruled_out):
                 verdicts.append("boundary")
             elif floor.refuses(tier_min, model):
                 verdicts.append("floor")
             else:
                 verdicts.append(None)
-        # The sole-capable exception: premium refuses only where something cheaper is capable at all.
-        cheaper = any(gate is None and model.tier < PREMIUM_TIER for model, gate in zip(models, verdicts, strict=True))
-        reserved = tuple(
-            "premium" if gate is None and cheaper and model.tier >= PREMIUM_TIER else gate
+        reserve = [model for model in models if emergency.is_reserve(model)]
+        asked_for = any(emergency.is_asked_for(task, model, ranking) for model in reserve)
+        # The sole-capable exception: premium refuses only where something cheaper is capable at all, in ordinary times.
+        cheaper = any(
+            gate is None and model.tier < PREMIUM_TIER and (asked_for or model not in reserve)
             for model, gate in zip(models, verdicts, strict=True)
         )
-        return Shape(task.requires, tuple(verdicts), reserved)
+        reserved: list[Gate | None] = [
+            "premium" if gate is None and cheaper and model.tier >= PREMIUM_TIER else gate
+            for model, gate in zip(models, verdicts, strict=True)
+        ]
+        return Shape(
+            requires=task.requires,
+            complexity=complexity,
+            strategy=strategy,
+            ranking=ranking,
+            asked_for=asked_for,
+            verdicts=tuple(verdicts),
+            reserved=tuple(reserved),
+        )
+
+    def _failed_shape(self, task: TaskPending) -> Shape:
+        """What the static fallback goes by: whoever is capable, and whoever there is where that cannot be told."""
+        try:
+            verdicts: Verdicts = tuple(
+                "capability" if capability.refuses(task, model) else None for model in self._fleet_models()
+            )
+        except Exception:  # noqa: BLE001 -- as above
+            verdicts = (None,) * len(self.fleet.models)
+        return Shape(
+            requires=task.requires,
+            complexity=task.complexity,
+            strategy="cheapest_capable",
+            ranking=(),
+            asked_for=True,
+            verdicts=verdicts,
+            reserved=verdicts,
+            failed=True,
+        )
 
     # Keeping in line with the rows.
 
@@ -371,6 +364,9 @@ class LineUp:
         del self._ev_bucket(entry)[entry.task_id]
 
     def _join(self, entry: Entry) -> None:
+        if entry.group.costs is not None:
+            # It may have gone with the decision that it came up in.
+            entry.group = self.groups.setdefault(entry.group.key, entry.group)
         group: Group = entry.group
         group.queue.push(entry)
         self._tell(entry)
@@ -379,6 +375,8 @@ class LineUp:
         group: Group = entry.group
         group.queue.remove(entry)
         self._untell(entry, entry.row.standing.headline)
+        if group.costs is not None and not group.queue.live:
+            self.groups.pop(group.key, None)
 
     def _tell(self, entry: Entry) -> None:
         entry.group.tell(entry)
@@ -395,58 +393,115 @@ class LineUp:
         if old is row:
             return
         if old is not None:
+            cell = cell_of(old)
             if not old.retired:
-                self.in_service[old.model] -= 1
-                if not self.in_service[old.model]:
-                    del self.in_service[old.model]
+                self.in_service[cell] -= 1
+                if not self.in_service[cell]:
+                    del self.in_service[cell]
             if old.state == "free" and not old.retired:
-                self.free[old.model].remove(slot_id)
-                if old.model in self.bit:
-                    self.free_counts[self.bit[old.model]] -= 1
+                self.free[cell].remove(slot_id)
+                if cell in self.fleet.bit:
+                    self.free_counts[self.fleet.bit[cell]] -= 1
         if row is None:
             del self._slot_rows[slot_id]
             return
         self._slot_rows[slot_id] = row
         if not row.retired:
-            self.in_service[row.model] = self.in_service.get(row.model, 0) + 1
+            cell = cell_of(row)
+            self.in_service[cell] = self.in_service.get(cell, 0) + 1
             if row.state == "free":
-                self.free_slots(row.model).add(slot_id, row.since_ms)
-                heappush(self._lines.setdefault(row.model, []), (row.since_ms, slot_id))
-                if row.model in self.bit:
-                    self.free_counts[self.bit[row.model]] += 1
+                self.free_slots(cell).add(slot_id, row.since_ms)
+                heappush(self._lines.setdefault(cell, []), (row.since_ms, slot_id))
+                if cell in self.fleet.bit:
+                    self.free_counts[self.fleet.bit[cell]] += 1
         if row.state == "held" and row.lease_expires_at_ms is not None:
             self._push_due((row.lease_expires_at_ms, "lease", slot_id, row.lease))
 
-    def free_slots(self, model: str) -> FreeSlots:
-        """The free slots of a model."""
-        free = self.free.get(model)
+    def free_slots(self, cell: Cell) -> FreeSlots:
+        """The free slots of a cell."""
+        free = self.free.get(cell)
         if free is None:
-            free = self.free[model] = FreeSlots(self.pool.busy)
+            free = self.free[cell] = FreeSlots(self.pool.busy)
         return free
 
     # Keeping in line with what verdicts depend on.
 
-    def align(self, fleet: AbstractSet[str], usual: Percentiles | None) -> None:
-        """From here on the fleet and the usual EVs are these."""
-        if fleet != self.bit.keys():
+    def align(
+        self,
+        fleet: AbstractSet[Cell],
+        usual: Percentiles | None,
+        marks: Marks,
+        available: dict[str, MicroUsd],
+        now_ms: Millis,
+    ) -> None:
+        """From here on the fleet, the usual EVs, the marks and the credit are these."""
+        cells_differ = fleet != self.fleet.bit.keys()
+        budgets_differ = available.keys() != self.available.keys()
+        spent = available != self.available
+        self.available = available
+        if cells_differ or budgets_differ:
             self.usual = usual
-            self._refleet(tuple(sorted(fleet, key=self.rulebook.rank.__getitem__)))
-        elif usual is not self.usual and usual != self.usual:
+            self._refleet(fleet, marks, now_ms)
+            return
+        if usual is not self.usual and usual != self.usual:
             before, self.usual = self.usual, usual
             self._regroup(before, usual)
+        if self._see(marks, now_ms):
+            self.settled_mask = None
+            for group in self.groups.values():
+                group.look(self.fleet, self.conditions, available)
+        elif spent:
+            self.look_at_credit()
 
-    def _refleet(self, models: tuple[str, ...]) -> None:
-        self.models = models
-        self.bit = {model: i for i, model in enumerate(models)}
-        self.tier_masks = {}
-        for i, model in enumerate(models):
-            tier = self.rulebook.models[model].tier
-            self.tier_masks[tier] = self.tier_masks.get(tier, 0) | 1 << i
-        self.tiers_up = tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
-        self.free_counts = [len(self.free_slots(model)) for model in models]
+    def look_at_credit(self) -> None:
+        """What tenants have left has changed: their tasks may have other verdicts."""
         self.settled_mask = None
+        for group in self.groups.values():
+            if group.costs is not None:
+                group.look(self.fleet, self.conditions, self.available)
+
+    def _see(self, marks: Marks, now_ms: Millis) -> bool:
+        """Look at the marks; whether what they say of the fleet has changed."""
+        seen = self._marks_seen
+        if seen is not None and seen[0] is marks and seen[1] == marks.version and seen[2] <= now_ms < seen[3]:
+            return False
+        self._marks_seen = (marks, marks.version, now_ms, marks.next_change_ms(now_ms))
+        self.marks, self.marks_ms = marks, now_ms
+        before = self.conditions
+        self.conditions = tuple(self._condition(cell, marks, now_ms) for cell in self.fleet.cells)
+        flags: dict[str, None] = {}
+        if marks.quotas:
+            for account in dict.fromkeys(cell.account for cell in self.fleet.cells):
+                flags.update(dict.fromkeys(self.rulebook.policy.quota.flags(account, marks, now_ms)))
+        self.flags = tuple(flags)
+        return before != self.conditions
+
+    def _condition(self, cell: Cell, marks: Marks, now_ms: Millis) -> Gate | None:
+        if not marks:
+            return None
+        model = self.rulebook.models[cell.model]
+        if exhausted.until_ms(marks, model.product, cell.account, now_ms) is not None:
+            return "exhausted"
+        if drained.refuses(marks, model.id, now_ms):
+            return "drained"
+        if self.rulebook.policy.quota.refusing(model, cell.account, marks, now_ms) is not None:
+            return "quota"
+        return None
+
+    def _refleet(self, fleet: AbstractSet[Cell], marks: Marks, now_ms: Millis) -> None:
+        models, rank = self.rulebook.models, self.rulebook.rank
+        cells = sorted(fleet, key=lambda cell: (rank[cell.model], cell.account or ""))
+        reserve = frozenset(cell.model for cell in cells if emergency.is_reserve(models[cell.model]))
+        self.fleet = Fleet(cells, {cell.model: models[cell.model].tier for cell in cells}, reserve)
+        self.tiers_up = self.fleet.tiers_up()
+        self.free_counts = [len(self.free_slots(cell)) for cell in self.fleet.cells]
+        self.settled_mask = None
+        self._marks_seen = None
+        self._see(marks, now_ms)
         self._shapes.clear()
+        self._scores.clear()
         self.groups.clear()
+        self._costed.clear()
         self.prepared.clear()
         self._reserved = 0
         for entry in self.entries.values():
@@ -509,16 +564,22 @@ class LineUp:
 
     def due_from_ms(self) -> float:
         """Nothing falls due before this; whether something does then, `is_due` tells."""
-        return min(self.due[0][0] if self.due else math.inf, self._stale_from_ms())
+        return min(self.due[0][0] if self.due else math.inf, self._other_from_ms())
 
     def is_due(self, now_ms: Millis) -> bool:
         """Whether something fell due by `now_ms`."""
-        return self.due_from_ms() <= now_ms and min(self.first_due_ms(), self._stale_from_ms()) <= now_ms
+        return self.due_from_ms() <= now_ms and min(self.first_due_ms(), self._other_from_ms()) <= now_ms
 
     def next_due_ms(self) -> Millis | None:
-        """When the next thing falls due: a row's, or new percentiles where somebody waits because of the old."""
-        due_ms = min(self.first_due_ms(), self._stale_from_ms())
+        """When the next thing falls due: a row's, or what somebody waits for changes by itself."""
+        due_ms = min(self.first_due_ms(), self._other_from_ms())
         return None if due_ms == math.inf else Millis(int(due_ms))
+
+    def _other_from_ms(self) -> float:
+        """When percentiles may be recomputed, or the next mark ends, where somebody waits."""
+        if self.pool.marks and self.entries:
+            return min(self._stale_from_ms(), self.pool.marks.next_change_ms(self.now_ms))
+        return self._stale_from_ms()
 
     def _stale_from_ms(self) -> float:
         """When percentiles may be recomputed, where somebody waits because of them."""
@@ -526,6 +587,11 @@ class LineUp:
         if not self._reserved or usual is None or usual.p50 is None:
             return math.inf
         return usual.at_ms + self.rulebook.recompute_ms
+
+    def is_free(self, slot_id: str) -> bool:
+        """Whether the slot is free in the state and not hidden."""
+        row = self._slot_rows.get(slot_id)
+        return row is not None and row.state == "free" and not row.retired and slot_id not in self._hidden_slots
 
     def first_due_ms(self) -> float:
         """When the next row falls due."""
@@ -567,20 +633,20 @@ class LineUp:
         group.queue.take(entry)
         self._hidden_tasks.append(entry)
 
-    def hide_slot(self, model: str, slot_id: str) -> None:
+    def hide_slot(self, cell: Cell, slot_id: str) -> None:
         """The slot is not free any more, for the rest of this decision."""
-        free = self.free_slots(model)
+        free = self.free_slots(cell)
         free.take(slot_id)
         self._hidden_in[free] = None
         self._hidden_slots.add(slot_id)
 
-    def longest_free(self, model: str) -> tuple[Millis, str] | None:
-        """(since, slot id) of the model's slot that has been free longest."""
-        line = self._lines.get(model)
+    def longest_free(self, cell: Cell) -> tuple[Millis, str] | None:
+        """(since, slot id) of the cell's slot that has been free longest."""
+        line = self._lines.get(cell)
         while line:
             since_ms, slot_id = line[0]
             row = self._slot_rows.get(slot_id)
-            if row is None or row.state != "free" or row.since_ms != since_ms or row.retired or row.model != model:
+            if row is None or row.state != "free" or row.since_ms != since_ms or row.retired or cell_of(row) != cell:
                 heappop(line)
             elif slot_id in self._hidden_slots:
                 self._parked_lines.append((line, heappop(line)))
@@ -597,12 +663,21 @@ class LineUp:
             free.release()
         self._hidden_in.clear()
         self._hidden_slots.clear()
+        for group in self._costed:
+            if not group.queue.live and self.groups.get(group.key) is group:
+                del self.groups[group.key]
+        self._costed.clear()
         for line, place in self._parked_lines:
             heappush(line, place)
         self._parked_lines.clear()
         for item in self.parked_due:
             heappush(self.due, item)
         self.parked_due.clear()
+
+
+def cell_of(slot: SlotRow) -> Cell:
+    """Where the slot stands in the fleet."""
+    return Cell(slot.model, slot.account)
 
 
 def _lines(usual: Percentiles | None) -> tuple[float | None, float | None]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from schemas.events import TaskPending
 from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Strategy, Word
 from streams.policy.catalog import PREMIUM_TIER, Catalog, Model
 from streams.policy.complexity import ComplexityPolicy
@@ -21,7 +22,10 @@ from streams.policy.lanes import LanePolicy
 from streams.policy.objective import ObjectivePolicy
 from streams.policy.plugins import PluginPolicy
 from streams.policy.preference import StrategyPolicy
+from streams.policy.rules.boundary import BoundaryPolicy
+from streams.policy.rules.floor import FloorPolicy
 from streams.policy.rules.premium import PremiumReserve
+from streams.policy.rules.quota import QuotaPolicy
 from streams.policy.score import ScorePolicy
 
 Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
@@ -36,6 +40,8 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     announcements_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     #: and so many a second for long; the rest follow as this allows.
     announcements_per_s: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 100.0
+    #: From so many points (priority and waiting) on a task is served beside lifted ones, so that they starve nobody.
+    patience_points: Annotated[int, Meta(ge=101, le=1_000_000)] = 150
 
 
 class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,6 +102,9 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: By name of the lane; one that is not listed has nothing of its own.
     lane: dict[Word, LanePolicy] = {}
     plugins: PluginPolicy = PluginPolicy()
+    boundary: BoundaryPolicy = BoundaryPolicy()
+    floor: FloorPolicy = FloorPolicy()
+    quota: QuotaPolicy = QuotaPolicy()
 
     def mistakes(self) -> Iterator[str]:
         """What each value alone cannot show: key and sentence."""
@@ -117,14 +126,27 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, lane in self.lane.items():
             yield from ((f"lane.{name}.allow_models", model) for model in lane.allow_models)
             yield from ((f"lane.{name}.exclude_models", model) for model in lane.exclude_models)
+        yield from (("boundary.exclude_models", model) for model in self.boundary.exclude_models)
+        yield from ((f"floor.by_role.{role}", model) for role, model in self.floor.by_role.items())
+
+    def products_named(self) -> Iterator[tuple[str, str]]:
+        """Every place that names a product of the catalogue: key and product."""
+        for i, step in enumerate(self.quota.step, 1):
+            yield f"quota.step[{i}].usage_of", step.usage_of
+            yield from ((f"quota.step[{i}].refuse", refused.product) for refused in step.refuse)
 
 
 class Rulebook:
     """A catalogue and a policy, ready to decide by."""
 
-    def __init__(self, catalog: Catalog, policy: Policy) -> None:
+    def __init__(
+        self, catalog: Catalog, policy: Policy, *, catalog_text: str | None = None, policy_text: str | None = None
+    ) -> None:
         self.catalog = catalog
         self.policy = policy
+        #: What it was read from; None: it was not read.
+        self.catalog_text = catalog_text
+        self.policy_text = policy_text
         self.models: dict[str, Model] = {model.id: model for model in catalog.model}
         #: Place in the catalogue: the order of everything that needs one.
         self.rank: dict[str, int] = {model.id: i for i, model in enumerate(catalog.model)}
@@ -132,6 +154,15 @@ class Rulebook:
         self.policy_hash = _content_hash(policy)
         #: A prompt of so many tokens fits every model, whatever it may answer.
         self.input_tokens_safe = min(model.context_window - model.output_tokens_max for model in catalog.model)
+        #: product -> provider, and the models counted under it.
+        self.products: dict[str, str] = {model.product: model.provider for model in catalog.model}
+        #: Roles that some model has; another one earns no bonus.
+        self.roles = frozenset(role for model in catalog.model for role in model.roles)
+        #: A prompt of so many tokens leaves every model room enough, whatever it may answer.
+        self.input_tokens_roomy = min(
+            int(model.context_window * policy.score.context_from_share) - model.output_tokens_max
+            for model in catalog.model
+        )
         #: What "always premium" would have used.
         self.premium = next((model for model in catalog.model if model.tier == PREMIUM_TIER), None)
         self.ageing_ms = max(1, round(policy.service.ageing_s_per_point * 1000))
@@ -139,6 +170,8 @@ class Rulebook:
         self.announcement_ms = max(1, round(1000 / policy.service.announcements_per_s))
         #: Finding whom to tell costs as much as telling: it is done for a second's worth at least.
         self.announcements_min = max(1, min(policy.service.announcements_max, 1000 // self.announcement_ms))
+        self.patience_points = policy.service.patience_points
+        self.ev_window_ms = round(policy.ev.window_s * 1000)
         self.memory_ms = round(policy.attempts.finished_memory_s * 1000)
         self.back_off_ms = round(policy.attempts.back_off_s * 1000)
 
@@ -147,6 +180,17 @@ class Rulebook:
         leases = self.policy.leases
         limit_s = leases.by_complexity_s.get(complexity, leases.default_s) if complexity else leases.default_s
         return Millis(round(limit_s * 1000))
+
+    def complexity(self, task: TaskPending) -> Complexity | None:
+        """The task's class, given or by the table."""
+        if task.complexity is not None or task.agent_role is None:
+            return task.complexity
+        return self.policy.complexity.classify(task)
+
+    def output_tokens(self, task: TaskPending, complexity: Complexity | None, model: Model) -> int:
+        """How much the model will probably write."""
+        most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
+        return most if task.output_tokens is None else min(task.output_tokens, most)
 
     def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
         """Most output tokens the task may use, before the model's own limit."""
@@ -180,7 +224,7 @@ def load_rulebook(
         problems += error.problems
     if problems or catalog is None or policy is None:
         raise RulebookError(problems)
-    return Rulebook(catalog, policy)
+    return Rulebook(catalog, policy, catalog_text=catalog_text, policy_text=policy_text)
 
 
 def _check_catalog(catalog: Catalog, file: str) -> list[str]:
@@ -207,6 +251,12 @@ def _check_policy(policy: Policy, catalog: Catalog | None, file: str) -> list[st
             f"{file}: {key}: {model} is no model of the catalogue.{nearest(model, known)}"
             for key, model in policy.models_named()
             if model not in known
+        )
+        products = dict.fromkeys(model.product for model in catalog.model)
+        problems.extend(
+            f"{file}: {key}: {product} is no product of the catalogue.{nearest(product, products)}"
+            for key, product in policy.products_named()
+            if product not in products
         )
     return problems
 

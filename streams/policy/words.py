@@ -2,60 +2,100 @@
 
 from __future__ import annotations
 
-from schemas.decision import Percentiles, TaskRow
+from collections.abc import Iterator
+
+from schemas.decision import TaskRow
 from schemas.vocabulary import ReasonCode
-from streams.policy.lineup import Group, LineUp
-from streams.policy.rulebook import Rulebook
-from streams.policy.rules import capability
+from streams.policy.groups import Group, Shape
+from streams.policy.lineup import LineUp
+from streams.policy.rules import capability, credit, drained, exhausted, quota
 from streams.policy.rules.premium import PremiumReserve
+from streams.policy.trading import Pair
 from streams.state.waiting import Entry
 
 
-def routed(entry: Entry, slot_id: str, usual: Percentiles | None, rulebook: Rulebook, *, traded: bool) -> str:
+def routed(pair: Pair, lineup: LineUp) -> str:
     """Why this task got this slot."""
+    entry, slot_id, usual = pair.entry, pair.slot_id, lineup.usual
     row: TaskRow = entry.row
-    if entry.group.lifted:
-        if row.task.quest_priority >= rulebook.policy.lift.quest_priority_min:
-            why = f"quest priority {row.task.quest_priority}"
-        else:
-            why = f"EV {row.ev:g} is above P90 ({usual.p90:g})" if usual and usual.p90 is not None else "its EV"
-        text = f"Lifted by {why}: looked from the highest tier down for {entry.shape.bars}; took {slot_id}."
-    else:
-        text = f"Cheapest capable class for {entry.shape.bars}; {slot_id} had the lowest utilisation."
-    return f"{text} Within the round the better tier went to the higher EV." if traded else text
+    shape: Shape = entry.shape
+    model = lineup.fleet.cells[pair.bit].model
+    match pair.code:
+        case "lifted":
+            if row.task.quest_priority >= lineup.rulebook.policy.lift.quest_priority_min:
+                why = f"quest priority {row.task.quest_priority}"
+            else:
+                why = f"EV {row.ev:g} is above P90 ({usual.p90:g})" if usual and usual.p90 is not None else "its EV"
+            text = f"Lifted by {why}: looked from the highest tier down for {shape.bars}; took {slot_id}."
+        case "objective":
+            text = f"Best score for {shape.bars} among what was free; {slot_id} had the lowest utilisation."
+        case "preference":
+            place = shape.ranking.index(model) + 1
+            by = f"{row.task.task_type} prefers" if shape.strategy == "preference" else f"{shape.strategy} asked for"
+            text = f"{model} is number {place} of what {by}; {slot_id} had the lowest utilisation."
+        case "router_error":
+            text = f"The policy failed on this task; took the first capable model in catalogue order: {slot_id}."
+        case _:
+            text = f"Cheapest capable class for {shape.bars}; {slot_id} had the lowest utilisation."
+    return f"{text} Within the round the better tier went to the higher EV." if pair.traded else text
 
 
 def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) -> str:
     """Why this task waits."""
     group: Group = entry.group
-    models = lineup.models
+    fleet = lineup.fleet
     row: TaskRow = entry.row
     match headline:
         case "reserved_for_ev":
             refused = group.premium_mask & free_mask or group.premium_mask
-            model = models[(refused & -refused).bit_length() - 1]
+            model = fleet.cells[(refused & -refused).bit_length() - 1].model
             if lineup.usual is None or lineup.usual.p50 is None:
                 return f"{model} is kept for tasks of higher expected value."
             return PremiumReserve.reason(model, row.ev, lineup.usual)
         case "capable_busy":
-            return f"Every slot that may do it is busy: {group.able(models)}."
-        case "no_capable_model" if not models:
+            return f"Every slot that may do it is busy: {group.able(fleet)}."
+        case "no_capable_model" if not fleet.cells:
             return "The pool has no slot yet."
         case "no_capable_model":
             lacking = "; ".join(
                 f"{model}: {capability.missing(row.task, lineup.rulebook.models[model])}"
-                for model, gate in zip(models, group.verdicts, strict=True)
+                for model, gate in zip(fleet.models, group.key.verdicts, strict=True)
                 if gate == "capability"
             )
             return f"No model of the fleet is good enough for {entry.shape.bars} ({lacking})."
         case "context":
             return f"It fits no capable model's context window: {row.task.input_tokens} input tokens and the answer."
         case "boundary":
-            return "Its own boundaries (providers, local_only, max_tier) leave no capable model of the fleet."
+            return "Its own boundaries, its lane's or an operator's leave no capable model of the fleet."
         case "floor":
             return "Every capable model of the fleet is below its floor."
+        case "credit" if group.costs is not None:
+            known = [
+                cost
+                for i, gate in enumerate(group.gates)
+                if gate == "credit" and (cost := group.costs.uusd[fleet.model_of[i]]) is not None
+            ]
+            left = lineup.available[group.costs.tenant]
+            return f"{credit.reason(group.costs.tenant, left, min(known, default=None))}."
         case _:
-            return f"No model is admissible now: {headline}."
+            return f"{'; '.join(dict.fromkeys(_conditions(group, lineup)))}."
+
+
+def _conditions(group: Group, lineup: LineUp) -> Iterator[str]:
+    """What the marks say of the cells that they refuse to this group."""
+    marks, now_ms, rulebook = lineup.marks, lineup.marks_ms, lineup.rulebook
+    for cell, gate in zip(lineup.fleet.cells, group.gates, strict=True):
+        model = rulebook.models[cell.model]
+        if gate == "exhausted":
+            until_ms = exhausted.until_ms(marks, model.product, cell.account, now_ms)
+            if until_ms is not None:
+                yield exhausted.reason(model.product, until_ms)
+        elif gate == "drained":
+            yield drained.reason(marks, model.id)
+        elif gate == "quota":
+            step = rulebook.policy.quota.refusing(model, cell.account, marks, now_ms)
+            if step is not None:
+                yield quota.reason(model.id, step, quota.usage(marks, step.usage_of, cell.account, now_ms))
 
 
 END = {

@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.decision import Finished, Percentiles, SlotGone, SlotRow, Step, TaskRow
+from schemas.decision import Activated, Finished, LedgerRow, Percentiles, SlotGone, SlotRow, Step, TaskRow
 from schemas.vocabulary import INPUT_TOPICS, Millis
+from streams.state.marks import Mark, Marks, MarksDump
 from streams.state.pool import Pool
 from streams.state.utilisation import BusyCurve
 
@@ -32,6 +33,8 @@ class _Head(Struct, frozen=True, kw_only=True, tag="head"):
     controls: dict[str, int]
     counts: dict[str, int]
     untold: tuple[str, ...]
+    marks: MarksDump
+    activated: Activated | None
 
 
 class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
@@ -42,6 +45,8 @@ class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
     gone: tuple[SlotGone, ...]
     minutes: tuple[tuple[int, bytes, tuple[float, ...]], ...]
     model_busy: dict[str, tuple[list[int], list[int], int]]
+    marks: MarksDump
+    ledgers: tuple[LedgerRow, ...]
 
 
 class _Tasks(Struct, frozen=True, kw_only=True, tag="tasks"):
@@ -78,6 +83,10 @@ class Partition:
         self.pools: dict[str, Pool] = {}
         #: Pools in which headlines changed for more tasks than one step announces.
         self.untold: tuple[str, ...] = ()
+        #: What a new pool begins with: the marks that concern all pools.
+        self.marks = Marks()
+        #: The policy and catalogue activated last; None: those that the worker was started with.
+        self.activated: Activated | None = None
         #: Control ids seen: id -> when.
         self.controls: dict[str, Millis] = {}
         #: What was ignored or counted since the beginning, by word.
@@ -87,7 +96,7 @@ class Partition:
         """The pool of that name, made when first asked for."""
         pool = self.pools.get(name)
         if pool is None:
-            pool = self.pools[name] = Pool(name, self.ev_window_ms)
+            pool = self.pools[name] = Pool(name, self.ev_window_ms, self.marks.copy())
         return pool
 
     def apply(self, step: Step) -> None:
@@ -106,6 +115,7 @@ class Partition:
         positions = self.positions
         for item in step.inputs:
             positions[item.topic] = item.offset
+        self._apply_marks(step)
         for sample in step.evs:
             self.pool(sample.pool).evs.add(sample.at_ms, sample.ev)
         for row in step.percentiles:
@@ -133,11 +143,35 @@ class Partition:
         self.untold = step.untold
         for pool_name, told_ms in step.told:
             self.pool(pool_name).told_ms = told_ms
-        for taken in step.controls:
-            self.controls[taken.control_id] = taken.at_ms
         for word, count in step.counts.items():
             self.counts[word] = self.counts.get(word, 0) + count
         self._forget(now_ms, touched)
+
+    def _apply_marks(self, step: Step) -> None:
+        """What operators said, and what it did to money."""
+        if step.activated is not None:
+            self._activate(step.activated)
+        marks: tuple[Mark, ...] = (*step.exhausted, *step.drains, *step.quotas)
+        for mark in marks:
+            for place in self._marks(mark.pool):
+                place.put(mark, step.now_ms)
+        for ledger in step.ledgers:
+            self.pool(ledger.pool).ledgers[ledger.tenant_id] = ledger
+        for taken in step.controls:
+            self.controls[taken.control_id] = taken.at_ms
+
+    def _activate(self, activated: Activated) -> None:
+        self.activated = activated
+        self.ev_window_ms = activated.ev_window_ms
+        self.finished_memory_ms = activated.finished_memory_ms
+        for pool in self.pools.values():
+            pool.evs.window_ms = activated.ev_window_ms
+
+    def _marks(self, pool: str | None) -> list[Marks]:
+        """The marks that something said of one pool, or of all, concerns."""
+        if pool is not None:
+            return [self.pool(pool).marks]
+        return [self.marks, *(known.marks for known in self.pools.values())]
 
     def _forget(self, now_ms: Millis, touched: Iterable[str]) -> None:
         before_ms = Millis(now_ms - self.finished_memory_ms)
@@ -158,6 +192,8 @@ class Partition:
             controls=dict(self.controls),
             counts=dict(self.counts),
             untold=self.untold,
+            marks=self.marks.dump(),
+            activated=self.activated,
         )
         pools = [
             (
@@ -169,6 +205,8 @@ class Partition:
                     gone=tuple(pool.gone.values()),
                     minutes=tuple(pool.evs.dump()),
                     model_busy={model: curve.dump() for model, curve in pool.model_busy.items()},
+                    marks=pool.marks.dump(),
+                    ledgers=tuple(pool.ledgers.values()),
                 ),
                 tuple(pool.tasks.values()),
                 [
@@ -178,7 +216,7 @@ class Partition:
                 tuple(pool.finished.values()),
             )
             for _, pool in sorted(self.pools.items())
-            if not pool.is_empty()
+            if not pool.is_empty() or pool.marks != self.marks
         ]
         return self._chunks(head, pools)
 
@@ -204,6 +242,9 @@ class Partition:
                     self.controls = {key: Millis(at) for key, at in head.controls.items()}
                     self.counts = dict(head.counts)
                     self.untold = head.untold
+                    self.marks = Marks.load(head.marks)
+                    if head.activated is not None:
+                        self._activate(head.activated)
                 case _PoolHead() as row:
                     pool = self.pool(row.name)
                     pool.percentiles = row.percentiles
@@ -212,6 +253,8 @@ class Partition:
                     pool.gone = {gone.slot_id: gone for gone in row.gone}
                     pool.evs.load(row.minutes)
                     pool.model_busy = {model: BusyCurve(*dump) for model, dump in row.model_busy.items()}
+                    pool.marks = Marks.load(row.marks)
+                    pool.ledgers = {ledger.tenant_id: ledger for ledger in row.ledgers}
                 case _Slots() as part:
                     pool = self.pool(part.pool)
                     for slot, dump in part.rows:

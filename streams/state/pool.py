@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from schemas.decision import Finished, Percentiles, SlotGone, SlotRow, TaskRow
+from schemas.decision import Finished, LedgerRow, Percentiles, SlotGone, SlotRow, TaskRow
 from schemas.vocabulary import Millis
 from streams.state.ev_percentiles import EvWindow
+from streams.state.marks import Marks
 from streams.state.utilisation import BusyCurve
 
 
@@ -23,6 +24,8 @@ class Pool:
         "evs",
         "finished",
         "gone",
+        "ledgers",
+        "marks",
         "model_busy",
         "model_slots",
         "name",
@@ -32,8 +35,11 @@ class Pool:
         "told_ms",
     )
 
-    def __init__(self, name: str, ev_window_ms: int) -> None:
+    def __init__(self, name: str, ev_window_ms: int, marks: Marks) -> None:
         self.name = name
+        self.marks = marks
+        #: tenant -> its money; who is not in here pays by no budget.
+        self.ledgers: dict[str, LedgerRow] = {}
         #: Held back, waiting or running; finished ones are gone.
         self.tasks: dict[str, TaskRow] = {}
         #: Registered, retired ones until they have finished what they hold.
@@ -114,7 +120,14 @@ class Pool:
             del self.gone[gone.slot_id]
 
     def is_empty(self) -> bool:
-        """Whether nothing is remembered of it: it was only named, by an event that was refused or ignored."""
+        """Whether nothing but marks is remembered of it: it was only named, by an event that was refused or ignored."""
         return not (
-            self.tasks or self.slots or self.finished or self.cancels or self.gone or self.percentiles or self.told_ms
+            self.tasks
+            or self.slots
+            or self.finished
+            or self.cancels
+            or self.gone
+            or self.ledgers
+            or self.percentiles
+            or self.told_ms
         )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from schemas.events import SlotFreed, TaskPending
+from schemas.events import Affinity, SlotFreed, TaskPending
 from tests.builders import START_MS, slot, task
 from tests.desk import Desk, outcomes
 from tests.usual import usual
@@ -83,17 +83,26 @@ class Case(NamedTuple):
 
 ROUNDS = {
     "only capable here before priority": Case(
-        [task("coder", priority=0, requires={"coding": 9}, max_tier=2), task("any", priority=99)],
+        [
+            task("coder", priority=0, requires={"coding": 9}, max_tier=2),
+            task("any", priority=99, affinity=Affinity(slot_id="codex-1")),
+        ],
         ("codex-1", "sonnet-1"),
         {"coder": "codex-1", "any": "sonnet-1"},
     ),
     "only capable here after lifted": Case(
-        [task("coder", priority=0, requires={"coding": 9}, max_tier=2), task("quest", quest_priority=95)],
+        [
+            task("coder", priority=0, requires={"coding": 9}, max_tier=2),
+            task("quest", quest_priority=95, affinity=Affinity(slot_id="codex-1")),
+        ],
         ("codex-1", "sonnet-1"),
         {"quest": "codex-1"},
     ),
     "two free slots are not only one": Case(
-        [task("coder", priority=0, requires={"coding": 9}, max_tier=2), task("any", priority=99)],
+        [
+            task("coder", priority=0, requires={"coding": 9}, max_tier=2),
+            task("any", priority=99, affinity=Affinity(slot_id="codex-1")),
+        ],
         ("codex-1", "codex-2", "sonnet-1"),
         {"any": "codex-1", "coder": "codex-2"},
     ),
@@ -102,8 +111,11 @@ ROUNDS = {
         [task("a", requires={"coding": 6})], ("haiku-1", "opus-1", "sonnet-1"), {"a": "sonnet-1"}
     ),
     "among equals the least id": Case([task("a")], ("haiku-2", "haiku-1"), {"a": "haiku-1"}),
-    "among models of a tier the least slot id": Case([task("a")], ("minimax-1", "glm-1", "haiku-1"), {"a": "glm-1"}),
-    "wherever its model stands in the catalogue": Case([task("a")], ("minimax-1", "haiku-1"), {"a": "haiku-1"}),
+    "among models of a tier the best score": Case([task("a")], ("glm-1", "minimax-1", "haiku-1"), {"a": "haiku-1"}),
+    "at the slot it knows": Case([task("a", affinity=Affinity(slot_id="glm-1"))], ("glm-1", "haiku-1"), {"a": "glm-1"}),
+    "a slot of a dearer tier does not count as known": Case(
+        [task("a", affinity=Affinity(slot_id="opus-1"))], ("opus-1", "haiku-1"), {"a": "haiku-1"}
+    ),
     "everybody has something": Case(
         [task(f"t-{i}") for i in range(3)],
         ("opus-1", "sonnet-1", "haiku-1"),

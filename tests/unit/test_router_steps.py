@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -109,12 +110,18 @@ def test_an_unreadable_input_is_rejected_and_the_rest_is_handled() -> None:
     assert len(step.inputs) == 4
 
 
-def test_an_operator_event_that_nothing_reads_is_counted() -> None:
-    """It is remembered by its id and decides nothing."""
+def test_an_operator_event_is_taken_once() -> None:
+    """It stands in the step that took it; the same id again is a duplicate."""
     desk = Desk("haiku-1")
     event = BudgetCredited(control_id="credit-1", at=desk.at, by="ops", pool="main", tenant_id="acme", amount_usd=5.0)
-    assert desk.hand_in(event).counts == {"unused_control": 1}
-    assert desk.hand_in(event).counts == {"duplicate_control": 1}
+    (taken,) = desk.hand_in(event).controls
+    assert (taken.control_id, taken.kind, json.loads(bytes(taken.event))["amount_usd"]) == (
+        "credit-1",
+        "budget.credited",
+        5.0,
+    )
+    again = desk.hand_in(event)
+    assert (again.counts, again.controls, again.ledgers) == ({"duplicate_control": 1}, (), ())
 
 
 def test_a_router_that_raised_decides_again(monkeypatch: pytest.MonkeyPatch) -> None:

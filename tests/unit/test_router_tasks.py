@@ -301,7 +301,10 @@ def test_an_escalated_task_waits_for_the_higher_tier() -> None:
     desk = Desk("haiku-1", "sonnet-1")
     desk.hand_in(task("other", floor_model="sonnet"), task("a", on_failure="escalate"))
     (said,) = desk.ends("a", "failure").decisions
-    assert json.loads(bytes(said.alternatives)) == {"sonnet": {"gate": "busy"}, "haiku": {"gate": "floor"}}
+    assert json.loads(bytes(said.alternatives)) == {
+        "sonnet": {"gate": "busy", "score": 1.0},
+        "haiku": {"gate": "floor"},
+    }
 
 
 def test_attempts_are_bounded_and_the_dead_letter_tells_the_story() -> None:
@@ -381,13 +384,13 @@ GATED = {
         task(requires={"coding": 5, "safety": 9}), {"opus": "ok", "sonnet": "chosen", "codex": "capability"}
     ),
     "a rating equal to its bar is enough": Gated(
-        task(requires={"safety": 8}), {"opus": "ok", "sonnet": "ok", "codex": "chosen"}
+        task(requires={"safety": 8}), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
     "a bar of 0 asks for nothing": Gated(
-        task(requires={"coding": 0}), {"opus": "ok", "sonnet": "ok", "codex": "chosen"}
+        task(requires={"coding": 0}), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
     "what fits exactly fits": Gated(
-        task(input_tokens=272_000 - 8_192), {"opus": "ok", "sonnet": "ok", "codex": "chosen"}
+        task(input_tokens=272_000 - 8_192), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
     "a token more does not": Gated(
         task(input_tokens=272_000 - 8_191), {"opus": "ok", "sonnet": "chosen", "codex": "context"}
@@ -405,9 +408,9 @@ GATED = {
         task(allow_providers=("openai",), deny_providers=("openai",)),
         {"opus": "boundary", "sonnet": "boundary", "codex": "boundary"},
     ),
-    "a highest tier": Gated(task(max_tier=2), {"opus": "boundary", "sonnet": "ok", "codex": "chosen"}),
+    "a highest tier": Gated(task(max_tier=2), {"opus": "boundary", "sonnet": "chosen", "codex": "ok"}),
     "a floor is a tier, not a model": Gated(
-        task(floor_model="sonnet"), {"opus": "ok", "sonnet": "ok", "codex": "chosen"}
+        task(floor_model="sonnet"), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
     "a class sets a floor": Gated(task(complexity="expert"), {"opus": "chosen", "sonnet": "floor", "codex": "floor"}),
     "the first gate that refuses is told": Gated(

@@ -54,7 +54,7 @@ HEADLINES = {
         ("haiku-1",),
         "boundary",
         {"haiku": "boundary"},
-        "Its own boundaries (providers, local_only, max_tier) leave no capable model of the fleet.",
+        "Its own boundaries, its lane's or an operator's leave no capable model of the fleet.",
     ),
     "everything is below its floor": Case(
         task(floor_model="opus"),

@@ -1,0 +1,313 @@
+"""Waiting tasks that may use the same models: what is alike about them is looked at once.
+
+A *shape* is everything about a task that its verdicts depend on, apart from its EV and priority: what it requires,
+its floor, its boundaries, whether it fits. A *group* are the tasks with the same verdicts of the gates that stand for
+good (1 to 4, and premium), the same lift and, where their tenant has a budget, the same costs. What changes with time
+(exhausted, drained, quota, credit, whether the local emergency model is open) is laid over a whole group by `look`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final, NamedTuple
+
+from msgspec import Raw
+from msgspec.json import encode
+
+from schemas.vocabulary import GATES, Complexity, Dimension, Gate, MicroUsd, Millis, ReasonCode
+from streams.policy.rules import capability, credit
+from streams.state.waiting import AgeingQueue, Entry
+
+ORDER: Final[dict[str, int]] = {gate: i for i, gate in enumerate(GATES)}
+_UNABLE: Final = frozenset(("capability", "context", "boundary", "floor"))
+_HEADLINES: Final[dict[str, ReasonCode]] = {
+    "capability": "no_capable_model",
+    "context": "context",
+    "boundary": "boundary",
+    "floor": "floor",
+    "exhausted": "exhausted",
+    "drained": "drained",
+    "quota": "quota",
+    "premium": "reserved_for_ev",
+    "credit": "credit",
+}
+#: So many more entries than tasks are borne before a list is looked through.
+_TOLD_SPARE: Final = 64
+#: Pictures of one group's verdicts kept as JSON.
+_PICTURES_MAX: Final = 256
+Verdicts = tuple[Gate | None, ...]
+Scores = tuple[float | None, ...]
+
+
+class Cell(NamedTuple):
+    """Slots that are alike to every rule: those of one model under one account."""
+
+    model: str
+    account: str | None
+
+
+class Fleet:
+    """Whose slots are in service, as bits: bit i of every mask is the i-th cell, in the order of the catalogue."""
+
+    __slots__ = ("account_masks", "bit", "cells", "model_masks", "model_of", "models", "reserve_mask", "tier_masks")
+
+    def __init__(self, cells: Sequence[Cell], tiers: Mapping[str, int], reserve: frozenset[str]) -> None:
+        self.cells = tuple(cells)
+        self.bit = {cell: i for i, cell in enumerate(self.cells)}
+        #: The models, each once.
+        self.models: tuple[str, ...] = tuple(dict.fromkeys(cell.model for cell in self.cells))
+        place = {model: i for i, model in enumerate(self.models)}
+        #: Place in `models` of each cell's model.
+        self.model_of = tuple(place[cell.model] for cell in self.cells)
+        self.model_masks = [0] * len(self.models)
+        self.account_masks: dict[str, int] = {}
+        self.tier_masks: dict[int, int] = {}
+        #: Cells of local emergency models.
+        self.reserve_mask = 0
+        for i, cell in enumerate(self.cells):
+            self.model_masks[self.model_of[i]] |= 1 << i
+            self.tier_masks[tiers[cell.model]] = self.tier_masks.get(tiers[cell.model], 0) | 1 << i
+            if cell.account is not None:
+                self.account_masks[cell.account] = self.account_masks.get(cell.account, 0) | 1 << i
+            if cell.model in reserve:
+                self.reserve_mask |= 1 << i
+
+    def tiers_up(self) -> tuple[int, ...]:
+        """The masks of the tiers, lowest first."""
+        return tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
+
+
+class Costs(NamedTuple):
+    """What a task would cost its tenant on each model of the fleet; None where the price is unknown."""
+
+    tenant: str
+    uusd: tuple[MicroUsd | None, ...]
+
+
+class Shape:
+    """Everything about a task that its verdicts depend on, apart from its EV and priority."""
+
+    __slots__ = ("asked_for", "bars", "complexity", "failed", "groups", "open", "ranking", "reserved", "strategy")
+
+    def __init__(
+        self,
+        *,
+        requires: Mapping[Dimension, int],
+        complexity: Complexity | None,
+        strategy: str,
+        ranking: tuple[str, ...],
+        asked_for: bool,
+        verdicts: Verdicts,
+        reserved: Verdicts,
+        failed: bool = False,
+    ) -> None:
+        self.bars = "" if failed else capability.bars(requires)
+        self.complexity = complexity
+        self.strategy = strategy
+        #: Models to try first, by id.
+        self.ranking = ranking
+        #: The local emergency model is one like any other to it.
+        self.asked_for = asked_for
+        #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
+        self.open = verdicts
+        self.reserved = reserved
+        #: Looking at it raised: the static fallback decides.
+        self.failed = failed
+        #: (reserve closed, lifted) -> group
+        self.groups: dict[tuple[bool, bool], Group] = {}
+
+
+class Told:
+    """Those who were told one headline, longest waiting first; entries of others surface and go."""
+
+    __slots__ = ("line", "live")
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.line: list[tuple[Millis, str, Entry]] = []
+
+    def compact(self, group: Group, headline: ReasonCode | None) -> None:
+        """Drop the entries of those who left; a headline that is told all the time is never asked for its first."""
+        kept = {
+            item[1]: item
+            for item in self.line
+            if item[2].alive and item[2].group is group and item[2].row.standing.headline == headline
+        }
+        self.line = list(kept.values())
+        heapify(self.line)
+
+    def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:
+        """The first `count` that still wait and are not hidden."""
+        found: list[tuple[Millis, str, Entry]] = []
+        hidden: list[tuple[Millis, str, Entry]] = []
+        while self.line and len(found) < count:
+            item = heappop(self.line)
+            entry = item[2]
+            if found and found[-1][2] is entry:
+                # Told this, then something else, then this again.
+                continue
+            if entry.alive and entry.group is group and entry.row.standing.headline == headline:
+                (hidden if entry.taken else found).append(item)
+        for item in (*found, *hidden):
+            heappush(self.line, item)
+        return found
+
+
+class GroupKey(NamedTuple):
+    """What the tasks of one group have in common."""
+
+    verdicts: Verdicts
+    lifted: bool
+    asked_for: bool
+    failed: bool
+    costs: Costs | None
+
+
+class Group:
+    """Waiting tasks with the same verdicts and the same lift."""
+
+    __slots__ = (
+        "_able",
+        "_pictures",
+        "able_mask",
+        "costs",
+        "gates",
+        "key",
+        "lifted",
+        "mask",
+        "premium_mask",
+        "queue",
+        "seen_uusd",
+        "shut",
+        "told",
+    )
+
+    def __init__(self, key: GroupKey, fleet: Fleet, ageing_ms: int) -> None:
+        self.key = key
+        self.lifted = key.lifted
+        self.costs = key.costs
+        #: The model could do the work, whether or not policy lets it.
+        self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in _UNABLE)
+        #: Of each cell: the gate that refuses, or None.
+        self.gates: Verdicts = ()
+        #: Bit i: the i-th cell is admissible; or refused by `premium` alone.
+        self.mask = 0
+        self.premium_mask = 0
+        #: The local emergency model is closed to them.
+        self.shut = False
+        #: What was available to their tenant when last looked at.
+        self.seen_uusd: MicroUsd | None = None
+        self.queue = AgeingQueue(ageing_ms)
+        #: Reason last announced -> those to whom it was announced.
+        self.told: dict[ReasonCode | None, Told] = {}
+        self._pictures: dict[tuple[int, int, Scores | None], Raw] = {}
+        self._able: str | None = None
+
+    def look(
+        self, fleet: Fleet, conditions: Verdicts, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
+    ) -> None:
+        """Lay over them what holds now; `keep_shut`: an emergency does not begin in the middle of a round."""
+        verdicts, costs = self.key.verdicts, self.costs
+        gates: list[Gate | None] = []
+        left = available[costs.tenant] if costs is not None else None
+        for of, condition in zip(fleet.model_of, conditions, strict=True):
+            gate = verdicts[of]
+            if gate is None or gate == "premium":
+                gate = condition or gate
+            if gate is None and costs is not None and left is not None and credit.refuses(costs.uusd[of], left):
+                gate = "credit"
+            gates.append(gate)
+        if fleet.reserve_mask and not self.key.asked_for:
+            some = any(gate is None for i, gate in enumerate(gates) if not fleet.reserve_mask >> i & 1)
+            self.shut = some or (keep_shut and self.shut)
+            if self.shut:
+                for i, gate in enumerate(gates):
+                    if fleet.reserve_mask >> i & 1 and gate not in ("capability", "context"):
+                        gates[i] = "boundary"
+        self.gates = tuple(gates)
+        self.seen_uusd = left
+        self.mask = sum(1 << i for i, gate in enumerate(gates) if gate is None)
+        self.premium_mask = sum(1 << i for i, gate in enumerate(gates) if gate == "premium")
+        self._pictures.clear()
+        self._able = None
+
+    def tell(self, entry: Entry) -> None:
+        """The task was told the headline that its row has."""
+        headline = entry.row.standing.headline
+        told = self.told.get(headline)
+        if told is None:
+            told = self.told[headline] = Told()
+        told.live += 1
+        heappush(told.line, (entry.since_ms, entry.task_id, entry))
+        if len(told.line) > 2 * told.live + _TOLD_SPARE:
+            told.compact(self, headline)
+
+    def untell(self, headline: ReasonCode | None) -> None:
+        """One of those told this headline left, or was told another."""
+        told = self.told[headline]
+        told.live -= 1
+        if not told.live:
+            del self.told[headline]
+
+    def stale(self, headline: ReasonCode, count: int) -> list[tuple[Millis, str, Entry]]:
+        """Up to `count` of those who were told something else than this, longest waiting first."""
+        found: list[tuple[Millis, str, Entry]] = []
+        for other, told in self.told.items():
+            if other != headline:
+                found += told.first(self, other, count)
+        return sorted(found)[:count]
+
+    def able(self, fleet: Fleet) -> str:
+        """Admissible models by name."""
+        if self._able is None:
+            models = {fleet.cells[i].model: None for i, gate in enumerate(self.gates) if gate is None}
+            self._able = ", ".join(models)
+        return self._able
+
+    def headline(self, free_mask: int) -> ReasonCode:
+        """Why these tasks wait, when the cells in `free_mask` have a free slot."""
+        if self.premium_mask & free_mask:
+            return "reserved_for_ev"
+        if self.mask:
+            return "capable_busy"
+        furthest = furthest_gate(self.gates)
+        return _HEADLINES[furthest] if furthest is not None else "no_capable_model"
+
+    def alternatives(self, fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
+        """Every model's verdict and score as JSON, encoded once for each picture that occurs; `chosen` -1: none.
+
+        `gates` are those of the moment of choice: those of now, unless the round has spent money since.
+        """
+        now = gates is self.gates
+        key = (free_mask & self.mask, chosen, scores)
+        raw = self._pictures.get(key) if now else None
+        if raw is None:
+            raw = _picture(fleet, gates, free_mask, chosen, scores)
+            if now:
+                if len(self._pictures) >= _PICTURES_MAX:
+                    self._pictures.clear()
+                self._pictures[key] = raw
+        return raw
+
+
+def furthest_gate(gates: Verdicts) -> Gate | None:
+    """The refusal of whoever got furthest through the gates."""
+    return max((gate for gate in gates if gate is not None), key=ORDER.__getitem__, default=None)
+
+
+def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
+    free = sum(1 << i for i, gate in enumerate(gates) if gate is None) & free_mask
+    words: dict[str, dict[str, object]] = {}
+    for at, (model, mask) in enumerate(zip(fleet.models, fleet.model_masks, strict=True)):
+        own = [gate for i, gate in enumerate(gates) if mask >> i & 1]
+        if chosen >= 0 and mask >> chosen & 1:
+            word: str = "chosen"
+        elif None in own:
+            word = "ok" if free & mask else "busy"
+        else:
+            word = furthest_gate(tuple(own)) or "busy"
+        words[model] = {"gate": word}
+        if scores is not None and (score := scores[at]) is not None:
+            words[model]["score"] = score
+    return Raw(encode(words))

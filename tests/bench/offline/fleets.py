@@ -1,0 +1,115 @@
+"""Every rule on every trace, at two loads, several times over: what each run was worth, and rule against rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Final, get_args
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from schemas.vocabulary import Complexity
+from streams.policy.rulebook import Rulebook
+from tests.bench.offline.job import jobs
+from tests.bench.offline.place import MIXED, PREMIUM, fleet
+from tests.bench.offline.plain_a import PlainA
+from tests.bench.offline.queue import Queue, anybody, cheapest_only, premium_only
+from tests.bench.offline.routed import Routed
+from tests.bench.offline.source import Source
+from tests.bench.offline.trace import traces
+from tests.bench.offline.waits import Waits, waits
+from tests.bench.offline.world import Rule, play
+from tests.builders import rulebook
+
+#: Of what the tightest tier of the fleet can do: busy, and more than it can.
+LOADS: Final = (0.9, 1.3)
+#: Each with another stretch of the trace and other draws.
+RUNS: Final = 5
+#: Longer than any work here: how a router finds slots that were lost is not the question.
+LEASE_S: Final = 1e6
+OURS: Final = "slotwise"
+#: What slotwise is set against.
+BASELINES: Final = ("next free slot", "plain [A]", "always-cheap", "highest EV first", "all-premium fleet")
+COMPARED: Final = ("ev_per_h", "ev_quality_per_h", "ev_wait_s", "wait_s_p99", "wait_s_max", "usd_per_task")
+
+
+class Spread(Struct, frozen=True):
+    """The mean of the runs, and the least and the most."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class FleetRow(Struct, frozen=True, kw_only=True):
+    """One rule on one trace at one load."""
+
+    trace: str
+    load: float
+    rule: str
+    #: Tasks of all runs.
+    tasks: int
+    #: By the names in `Waits`.
+    values: Mapping[str, Spread]
+    #: slotwise's values as multiples of this rule's, run by run.
+    ratios: Mapping[str, Spread] = {}
+
+
+def rules() -> dict[str, tuple[Callable[[], Rule], Mapping[str, int]]]:
+    """Every rule with the fleet it gets: a maker each, as each run begins with nothing known."""
+    book, by_score = shipped(), shipped("objective")
+    return {
+        "always-premium": (lambda: Queue(premium_only), MIXED),
+        "all-premium fleet": (lambda: Queue(premium_only), PREMIUM),
+        "always-cheap": (lambda: Queue(cheapest_only), MIXED),
+        "next free slot": (lambda: Queue(anybody), MIXED),
+        "highest EV first": (lambda: Queue(anybody, by_ev=True), MIXED),
+        "plain [A]": (PlainA, MIXED),
+        OURS: (lambda: Routed(book), MIXED),
+        "slotwise, by score": (lambda: Routed(by_score), MIXED),
+    }
+
+
+def shipped(strategy: str = "cheapest_capable") -> Rulebook:
+    """The shipped policy with leases that never run out, and with this strategy where nobody names one."""
+    classes: tuple[Complexity, ...] = get_args(Complexity)
+    leases: dict[str, Any] = {"default_s": LEASE_S, "by_complexity_s": dict.fromkeys(classes, LEASE_S)}
+    return rulebook(leases=leases, strategy={"default": strategy})
+
+
+def measure(source: Source, *, runs: int = RUNS, loads: Sequence[float] = LOADS) -> Iterator[list[FleetRow]]:
+    """All traces at all loads, one after the other; each with all rules."""
+    for trace, calls_of in traces(source).items():
+        calls = [calls_of(run, runs) for run in range(runs)]
+        for load in loads:
+            found: dict[str, list[Waits]] = {}
+            tasks = 0
+            for run in range(runs):
+                work = jobs(calls[run], fleet(MIXED), seed=run, load=load)
+                tasks += len(work)
+                for rule, (make, counts) in rules().items():
+                    found.setdefault(rule, []).append(waits(play(work, fleet(counts), make())))
+            yield [_row(trace, load, rule, tasks, found) for rule in found]
+
+
+def _row(trace: str, load: float, rule: str, tasks: int, found: Mapping[str, Sequence[Waits]]) -> FleetRow:
+    values = [asdict(one) for one in found[rule]]
+    ours = [asdict(one) for one in found[OURS]]
+    return FleetRow(
+        trace=trace,
+        load=load,
+        rule=rule,
+        tasks=tasks,
+        values={name: spread([one[name] for one in values]) for name in values[0]},
+        ratios={
+            name: spread([our[name] / their[name] for our, their in zip(ours, values, strict=True)])
+            for name in COMPARED
+            if rule in BASELINES and all(their[name] > 0 for their in values)
+        },
+    )
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean, least and most."""
+    return Spread(fmean(values), min(values), max(values))

@@ -1,0 +1,91 @@
+"""The rule of the cross-account router alone, one event at a time: the cheapest capable class, and the EV reserve.
+
+A task takes the lowest tier that is capable and free, or the highest where its EV is above P90 or its quest's priority
+is 95 or more. A premium slot refuses a task with EV below P50 and priority below 90, unless nothing cheaper in the
+fleet is capable. Ties go to the slot that was busy least, then to the slot's id. A slot that comes free takes the first
+waiting task that may have it, by priority and then by arrival. No rounds, no ageing, no lift among those who wait.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from statistics import quantiles
+from typing import Final
+
+from tests.bench.offline.job import Job
+from tests.bench.offline.place import Place
+
+WINDOW_MS: Final = 3_600_000
+RECOMPUTE_MS: Final = 120_000
+SAMPLES_MIN: Final = 5
+PRIORITY_FREE: Final = 90
+QUEST_PRIORITY_LIFTED: Final = 95
+
+
+class PlainA:
+    """One fleet under that rule."""
+
+    def __init__(self) -> None:
+        self._free: dict[str, Place] = {}
+        self._busy_ms: dict[str, int] = {}
+        self._waiting: list[tuple[int, int, Job]] = []
+        self._came = 0
+        self._evs: list[tuple[int, float]] = []
+        #: (when computed, P50, P90).
+        self._usual: tuple[int, float, float] | None = None
+
+    def decide(self, now_ms: int, freed: Sequence[Place], arrived: Sequence[Job]) -> list[tuple[Job, Place]]:
+        """Each slot that came free looks for a task, then each task that came for a slot."""
+        placed: list[tuple[Job, Place]] = []
+        for place in freed:
+            self._look(now_ms)
+            entry = next((one for one in self._waiting if self._may(one[2], place)), None)
+            if entry is None:
+                self._free[place.slot_id] = place
+            else:
+                self._waiting.remove(entry)
+                placed.append((entry[2], place))
+        for job in arrived:
+            if job.ev is not None:
+                self._evs.append((now_ms, job.ev))
+            self._look(now_ms)
+            candidates = [place for place in self._free.values() if self._may(job, place)]
+            if candidates:
+                upward = -1 if self._is_lifted(job) else 1
+                best = min(
+                    candidates,
+                    key=lambda one: (upward * one.model.tier, self._busy_ms.get(one.slot_id, 0), one.slot_id),
+                )
+                placed.append((job, self._free.pop(best.slot_id)))
+            else:
+                self._came += 1
+                insort(self._waiting, (-job.task.priority, self._came, job))
+        for job, place in placed:
+            self._busy_ms[place.slot_id] = self._busy_ms.get(place.slot_id, 0) + job.service_ms(place)
+        return placed
+
+    def due_ms(self) -> None:
+        """It acts on events only."""
+        return
+
+    def _may(self, job: Job, place: Place) -> bool:
+        if place.model.id not in job.able:
+            return False
+        if not place.is_premium or self._usual is None or job.task.priority >= PRIORITY_FREE:
+            return True
+        return (job.ev is not None and job.ev >= self._usual[1]) or job.tier == place.model.tier
+
+    def _is_lifted(self, job: Job) -> bool:
+        if job.task.quest_priority >= QUEST_PRIORITY_LIFTED:
+            return True
+        return self._usual is not None and job.ev is not None and job.ev > self._usual[2]
+
+    def _look(self, now_ms: int) -> None:
+        """Renew the percentiles when they are old."""
+        if self._usual is not None and now_ms - self._usual[0] < RECOMPUTE_MS:
+            return
+        self._evs = [one for one in self._evs if one[0] > now_ms - WINDOW_MS]
+        if len(self._evs) >= SAMPLES_MIN:
+            cuts = quantiles([ev for _, ev in self._evs], n=10, method="inclusive")
+            self._usual = (now_ms, cuts[4], cuts[8])

@@ -1,0 +1,35 @@
+"""slotwise as a rule of the simulation: everything that happens at one moment is one step of the real router."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.events import Event
+from streams.policy.rulebook import Rulebook
+from tests.bench.offline.job import Job
+from tests.bench.offline.place import Place
+from tests.bench.offline.slotwise import Slotwise
+
+
+class Routed:
+    """One fleet under the router."""
+
+    def __init__(self, book: Rulebook) -> None:
+        self._router = Slotwise(book)
+        self._jobs: dict[str, Job] = {}
+        self._places: dict[str, Place] = {}
+
+    def decide(self, now_ms: int, freed: Sequence[Place], arrived: Sequence[Job]) -> list[tuple[Job, Place]]:
+        """Slots that were never given away are announced, others give back what they held."""
+        new = [place for place in freed if place.slot_id not in self._places]
+        self._places.update((place.slot_id, place) for place in new)
+        self._jobs.update((job.task.task_id, job) for job in arrived)
+        events: list[Event] = [self._router.announced(place.slot_id, place.model.id, now_ms) for place in new]
+        events += [self._router.freed(place.slot_id, now_ms) for place in freed if place not in new]
+        events += [job.task for job in arrived]
+        routed = self._router.hand_in(now_ms, events) if events else self._router.tick(now_ms)
+        return [(self._jobs.pop(one.task_id), self._places[one.chosen_slot_id or ""]) for one in routed]
+
+    def due_ms(self) -> int | None:
+        """When something falls due in the router."""
+        return self._router.due_ms()

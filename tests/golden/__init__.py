@@ -1,0 +1,1 @@
+"""Golden histories: what the rules say, told by example."""

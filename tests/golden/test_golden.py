@@ -1,0 +1,96 @@
+"""Golden histories: what the rules say, written by hand, against what the router does, step by step."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import pytest
+
+from schemas.codec import encode_step
+from schemas.input import Input
+from schemas.vocabulary import INPUT_TOPICS, Millis
+from streams.router import Router
+from tests.builders import START_MS
+from tests.desk import Desk, picture
+from tests.golden.history import HERE, History, HistoryStep, Picture, compare, files, read, said_ms, span_ms
+
+FILES = files()
+
+
+def name_of(path: Path) -> str:
+    """Name a history as people do."""
+    return str(path.relative_to(HERE).with_suffix(""))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_what_happens_is_what_the_rules_say(path: Path) -> None:
+    """Each step is also computed twice, folded from its journal record, and computed after a restart."""
+    history = read(path)
+    desk = Desk(book=history.book)
+    seen = Picture()
+    for step in history.steps:
+        batch = _batch(desk, step)
+        restarted = Router.restore(0, history.book, picture(desk.router))
+        came = desk.take(batch)
+        assert encode_step(restarted.handle(batch)) == encode_step(came), (
+            f"{history.name}, step {step.number}: after a restart the step is another one"
+        )
+        seen.take(came, desk.router.due_ms())
+        want, got = compare(step, came, seen)
+        if want != got:
+            pytest.fail(_difference(history, step, want, got), pytrace=False)
+
+
+def test_every_history_says_what_it_is_about() -> None:
+    """A newcomer reads title and why; no two histories have the same title."""
+    histories = [read(path) for path in FILES]
+    titles = [history.title for history in histories]
+    assert sorted(set(titles)) == sorted(titles)
+    assert [one.name for one in histories if not one.rules or not one.why.endswith(".")] == []
+
+
+@pytest.mark.parametrize(("text", "want_ms"), {"+0s": 0, "+1h30m": 5_400_000, "-1s": -1_000, "+0.001s": 1}.items())
+def test_a_time_is_so_much_after_the_start(text: str, want_ms: int) -> None:
+    """And is said in the same way in which it is read."""
+    assert span_ms(text) == want_ms
+    assert said_ms(want_ms) == text
+
+
+def test_what_differs_is_shown_as_a_diff() -> None:
+    """With the history, its reason and the step, so that nobody needs a debugger to see what is meant."""
+    history = read(FILES[0])
+    said = _difference(history, history.steps[-1], ["a: routed haiku-1", "same"], ["a: waits quota", "same"])
+    assert history.why in said
+    assert said.endswith("- a: routed haiku-1\n+ a: waits quota\n  same")
+
+
+def _batch(desk: Desk, step: HistoryStep) -> list[Input]:
+    """The records of a step as the lane hands them over, at the step's time."""
+    desk.now_ms = START_MS + step.after_ms
+    batch = []
+    for record in step.records:
+        topic = INPUT_TOPICS.index(record.topic)
+        batch.append(
+            Input(
+                topic=topic,
+                offset=desk._offsets[topic],
+                now_ms=Millis(desk.now_ms),
+                event=record.event,
+                advice=record.advice,
+            )
+        )
+        desk._offsets[topic] += 1
+    return batch
+
+
+def _difference(history: History, step: HistoryStep, want: list[str], got: list[str]) -> str:
+    changed = [line for line in difflib.ndiff(want, got) if not line.startswith("?")]
+    return "\n".join(
+        (
+            f"{history.name}: {history.title}",
+            f"{', '.join(history.rules)}: {history.why}",
+            f"At step {step.number} ({step.at}), - is what the rules say and + is what happened:",
+            *changed,
+        )
+    )

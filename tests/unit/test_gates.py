@@ -1,0 +1,250 @@
+"""Every threshold of the gates: what holds just below it, at it and just above it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+
+from schemas.decision import Decision
+from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
+from schemas.vocabulary import Complexity, from_millis
+from tests.builders import START_MS, rulebook, slot, task
+from tests.desk import Desk, outcomes
+from tests.usual import usual
+
+#: P50 is 10 and P90 is 50, whatever way a percentile is read.
+WINDOW = (*(10.0,) * 14, *(50.0,) * 6)
+WHOSE: dict[str, Any] = {"by": "ops", "at": from_millis(START_MS)}
+
+
+def verdicts(decision: Decision) -> dict[str, str]:
+    """Give each model's verdict."""
+    return {model: verdict["gate"] for model, verdict in json.loads(bytes(decision.alternatives)).items()}
+
+
+def quota(share: float, *, product: str = "claude", provider: str = "anthropic", **named: Any) -> QuotaUpdated:
+    """Give the report that so much of a quota is used."""
+    fields = {"control_id": f"q-{share}-{product}", "window": "5h", **WHOSE, **named}
+    return QuotaUpdated(provider=provider, product=product, utilisation=share, **fields)
+
+
+# The degradation curve.
+
+STAY: dict[str, str] = {}
+NO_OPUS = {"opus": "quota"}
+NO_CLAUDE = {"opus": "quota", "sonnet": "quota", "haiku": "quota"}
+CURVE = {
+    0.0: (STAY, ()),
+    0.6999: (STAY, ()),
+    0.70: (STAY, ("watching",)),
+    0.7999: (STAY, ("watching",)),
+    0.80: (NO_OPUS, ("watching",)),
+    0.9499: (NO_OPUS, ("watching",)),
+    0.95: (NO_CLAUDE, ("watching",)),
+    0.9999: (NO_CLAUDE, ("watching",)),
+    1.00: (NO_CLAUDE | {"codex": "quota"}, ("watching",)),
+    1.5: (NO_CLAUDE | {"codex": "quota"}, ("watching",)),
+}
+HOSTED = ("opus-1", "gpt-5-1", "sonnet-1", "codex-1", "haiku-1", "minimax-1", "glm-1", "gemini-flash-1")
+
+
+@pytest.mark.parametrize(("share", "want"), CURVE.items(), ids=map(str, CURVE))
+def test_the_curve_refuses_from_its_lower_bounds_on(share: float, want: tuple[dict[str, str], tuple[str, ...]]) -> None:
+    """Inclusive; who is not refused has the verdict it would have anyway."""
+    desk = Desk(*HOSTED, "local-1")
+    step = desk.hand_in(quota(share), task("a", allow_providers=("google",)))
+    (plain,) = Desk(*HOSTED, "local-1").hand_in(task("a", allow_providers=("google",))).decisions
+    (said,) = step.decisions
+    assert verdicts(said) == verdicts(plain)
+    assert said.flags == want[1]
+    (open_,) = desk.hand_in(task("b")).decisions
+    refused = {model: gate for model, gate in verdicts(open_).items() if gate == "quota"}
+    assert refused == want[0]
+    assert {verdicts(open_)[model] for model in ("gpt-5", "minimax", "glm")} <= {"ok", "chosen"}
+
+
+@pytest.mark.parametrize("product", ["codex-cli", "openai-api"])
+def test_only_the_primary_products_usage_is_on_the_curve(product: str) -> None:
+    """What is reported of others refuses nothing in the shipped policy."""
+    desk = Desk("codex-1", "gpt-5-1")
+    (said,) = desk.hand_in(quota(1.0, product=product, provider="openai"), task("a")).decisions
+    assert verdicts(said) == {"gpt-5": "ok", "codex": "chosen"}
+    assert said.flags == ()
+
+
+def test_the_curve_is_data() -> None:
+    """Another product, another share, another tier."""
+    step = {"usage_of": "codex-cli", "from_share": 0.5, "refuse": [{"product": "openai-api", "tier": 3}]}
+    desk = Desk("codex-1", "gpt-5-1", book=rulebook(quota={"step": [step]}))
+    (said,) = desk.hand_in(quota(0.5, product="codex-cli", provider="openai"), task("a", floor_model="gpt-5")).decisions
+    assert verdicts(said) == {"gpt-5": "quota", "codex": "floor"}
+
+
+RESETS = {"before it": (59.999, "quota"), "at it": (60.0, "haiku-1")}
+
+
+@pytest.mark.parametrize(("after_s", "want"), RESETS.values(), ids=RESETS.keys())
+def test_usage_falls_to_0_when_its_window_resets(after_s: float, want: str) -> None:
+    """To the millisecond."""
+    desk = Desk("haiku-1")
+    desk.hand_in(quota(1.0, resets_at=from_millis(START_MS + 60_000)))
+    assert outcomes(desk.hand_in(task("a"), after_s=after_s)) == {"a": want}
+
+
+# Marks and drains.
+
+
+@pytest.mark.parametrize(("after_s", "want"), {59.999: "exhausted", 60.0: "haiku-1"}.items())
+def test_an_exhausted_mark_holds_until_its_moment(after_s: float, want: str) -> None:
+    """It clears at `now >= until`."""
+    desk = Desk("haiku-1")
+    until = from_millis(START_MS + 60_000)
+    desk.hand_in(ModelExhausted(control_id="c", product="claude", until=until, **WHOSE))
+    assert outcomes(desk.hand_in(task("a"), after_s=after_s)) == {"a": want}
+
+
+@pytest.mark.parametrize(("after_s", "want"), {59.999: "drained", 60.0: "haiku-1"}.items())
+def test_a_drain_holds_until_its_moment(after_s: float, want: str) -> None:
+    """Where it has one."""
+    desk = Desk("haiku-1")
+    desk.hand_in(ModelDrained(control_id="c", model="haiku", until=from_millis(START_MS + 60_000), **WHOSE))
+    assert outcomes(desk.hand_in(task("a"), after_s=after_s)) == {"a": want}
+
+
+# The reserve and lift.
+
+
+class Valued(NamedTuple):
+    """A task, where it goes while haiku is busy, and whether it is lifted."""
+
+    task: TaskPending
+    want: str
+    want_lifted: bool = False
+
+
+VALUED = {
+    "just below P50": Valued(task(ev=9.999), "reserved_for_ev"),
+    "P50": Valued(task(ev=10.0), "opus-1"),
+    "just above P50": Valued(task(ev=10.001), "opus-1"),
+    "just below P90": Valued(task(ev=49.999), "opus-1"),
+    "P90": Valued(task(ev=50.0), "opus-1"),
+    "just above P90": Valued(task(ev=50.001), "opus-1", want_lifted=True),
+    "priority 89": Valued(task(ev=1.0, priority=89), "reserved_for_ev"),
+    "priority 90": Valued(task(ev=1.0, priority=90), "opus-1"),
+    "priority 91": Valued(task(ev=1.0, priority=91), "opus-1"),
+    "quest priority 94": Valued(task(ev=10.0, quest_priority=94), "opus-1"),
+    "quest priority 95": Valued(task(ev=10.0, quest_priority=95), "opus-1", want_lifted=True),
+    "quest priority 96": Valued(task(ev=10.0, quest_priority=96), "opus-1", want_lifted=True),
+    "quest priority 100, EV below P50": Valued(task(ev=9.0, quest_priority=100), "reserved_for_ev", want_lifted=True),
+}
+
+
+@pytest.mark.parametrize("case", VALUED.values(), ids=VALUED.keys())
+def test_the_reserve_and_lift_have_sharp_edges(case: Valued) -> None:
+    """P50 and P90 themselves are neither low nor lifted."""
+    desk = Desk("opus-1", "haiku-1")
+    desk.hand_in(task("in-the-way"))
+    usual(desk, *WINDOW)
+    step = desk.hand_in(case.task)
+    assert outcomes(step)["t-1"] == case.want
+    assert step.decisions[0].lifted == case.want_lifted
+
+
+SAMPLES = {4: "opus-1", 5: "reserved_for_ev", 6: "reserved_for_ev"}
+
+
+@pytest.mark.parametrize(("samples", "want"), SAMPLES.items())
+def test_the_reserve_begins_with_the_fifth_sample(samples: int, want: str) -> None:
+    """With fewer there is no P50 to be below of."""
+    desk = Desk("opus-1", "haiku-1")
+    desk.hand_in(task("in-the-way"))
+    usual(desk, *(5.0,) * samples)
+    assert outcomes(desk.hand_in(task("unknown"))) == {"unknown": want}
+
+
+# Floors.
+
+FLOORS: dict[str, tuple[dict[str, Any], str]] = {
+    "none": ({}, "haiku-1"),
+    "a model of tier 1": ({"floor_model": "glm"}, "haiku-1"),
+    "a model of tier 2": ({"floor_model": "codex"}, "sonnet-1"),
+    "a model of tier 3": ({"floor_model": "gpt-5"}, "opus-1"),
+    "trivial": ({"complexity": "trivial"}, "haiku-1"),
+    "simple": ({"complexity": "simple"}, "haiku-1"),
+    "standard": ({"complexity": "standard"}, "sonnet-1"),
+    "complex": ({"complexity": "complex"}, "sonnet-1"),
+    "expert": ({"complexity": "expert"}, "opus-1"),
+    "the role's": ({"agent_role": "judge", "complexity": "trivial"}, "sonnet-1"),
+    "the highest of all, the model's": (
+        {"agent_role": "judge", "complexity": "standard", "floor_model": "opus"},
+        "opus-1",
+    ),
+    "the highest of all, the class's": (
+        {"agent_role": "judge", "complexity": "expert", "floor_model": "haiku"},
+        "opus-1",
+    ),
+    "the tier is max_tier": ({"floor_model": "sonnet", "max_tier": 2}, "sonnet-1"),
+}
+
+
+@pytest.mark.parametrize(("told", "want"), FLOORS.values(), ids=FLOORS.keys())
+def test_the_highest_floor_holds(told: dict[str, Any], want: str) -> None:
+    """Model, role and class each set one; tiers are compared, not models."""
+    desk = Desk("opus-1", "sonnet-1", "haiku-1", book=rulebook(floor={"by_role": {"judge": "sonnet"}}))
+    assert outcomes(desk.hand_in(task("a", **told))) == {"a": want}
+
+
+# Window, length and lease.
+
+LIMITS: dict[Complexity | None, tuple[int, int]] = {
+    None: (8_192, 1_800),
+    "trivial": (1_024, 300),
+    "simple": (2_048, 600),
+    "standard": (8_192, 1_800),
+    "complex": (16_384, 3_600),
+    "expert": (32_768, 7_200),
+}
+
+
+@pytest.mark.parametrize(("complexity", "want"), LIMITS.items(), ids=map(str, LIMITS))
+def test_each_class_has_its_length_its_lease_and_its_share_of_the_window(
+    complexity: Complexity | None, want: tuple[int, int]
+) -> None:
+    """What fits exactly fits; one token more does not."""
+    desk = Desk("opus-1", "opus-2")
+    room = desk.book.models["opus"].context_window - want[0]
+    (said,) = desk.hand_in(task("fits", complexity=complexity, input_tokens=room)).decisions
+    assert (said.max_tokens, said.lease_expires_at_ms) == (want[0], START_MS + want[1] * 1000)
+    assert outcomes(desk.hand_in(task("more", complexity=complexity, input_tokens=room + 1))) == {"more": "context"}
+
+
+# Credit.
+
+
+@pytest.mark.parametrize(("short_uusd", "want"), {0: "haiku-1", 1: "credit", -1: "haiku-1"}.items())
+def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: str) -> None:
+    """Exactly enough is enough."""
+    desk = Desk("haiku-1")
+    told: dict[str, Any] = {"tenant_id": "acme", "input_tokens": 123_457, "output_tokens": 4_321}
+    model = desk.book.models["haiku"]
+    cost = model.cost_uusd(123_457, 4_321)
+    assert cost is not None
+    credited = BudgetCredited(
+        control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE
+    )
+    assert outcomes(desk.hand_in(credited, task("a", **told))) == {"a": want}
+
+
+# Patience.
+
+
+@pytest.mark.parametrize(("waited_ms", "want"), {5_999_999: "quest", 6_000_000: "patient"}.items())
+def test_patience_begins_at_150_points(waited_ms: int, want: str) -> None:
+    """50 and a hundred minutes, to the millisecond; from there on lifted tasks go first no more."""
+    desk = Desk()
+    now_ms = START_MS + waited_ms
+    desk.hand_in(task("patient"))
+    desk.hand_in(task("quest", priority=100, quest_priority=95, at_ms=now_ms), slot(), after_s=waited_ms / 1000)
+    assert desk.runs_on(want) == "haiku-1"

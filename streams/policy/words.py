@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
 
 from schemas.decision import TaskRow
-from schemas.vocabulary import ReasonCode
+from schemas.vocabulary import Gate, ReasonCode
 from streams.policy.groups import Group, Shape
 from streams.policy.lineup import LineUp
 from streams.policy.rules import capability, credit, drained, exhausted, quota
 from streams.policy.rules.premium import PremiumReserve
 from streams.policy.trading import Pair
 from streams.state.waiting import Entry
+
+#: Rules have a sentence for each model; so many different ones tell enough.
+_SENTENCES_MAX: Final = 3
 
 
 def routed(pair: Pair, lineup: LineUp) -> str:
@@ -59,14 +64,14 @@ def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) ->
         case "no_capable_model":
             lacking = "; ".join(
                 f"{model}: {capability.missing(row.task, lineup.rulebook.models[model])}"
-                for model, gate in zip(fleet.models, group.key.verdicts, strict=True)
-                if gate == "capability"
+                for model in _refused_by("capability", group, fleet.models)
             )
             return f"No model of the fleet is good enough for {entry.shape.bars} ({lacking})."
         case "context":
             return f"It fits no capable model's context window: {row.task.input_tokens} input tokens and the answer."
         case "boundary":
-            return "Its own boundaries, its lane's or an operator's leave no capable model of the fleet."
+            text = "Its own boundaries, its lane's or an operator's leave no capable model of the fleet."
+            return " ".join([text, *_rules_said(row, group, fleet.models)])
         case "floor":
             return "Every capable model of the fleet is below its floor."
         case "credit" if group.costs is not None:
@@ -79,6 +84,18 @@ def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) ->
             return f"{credit.reason(group.costs.tenant, left, min(known, default=None))}."
         case _:
             return f"{'; '.join(dict.fromkeys(_conditions(group, lineup)))}."
+
+
+def _refused_by(which: Gate, group: Group, models: Sequence[str]) -> Iterator[str]:
+    """The models whose first refusal of this group is by that gate, one of those that look at the task alone."""
+    return (model for model, gate in zip(models, group.key.verdicts, strict=True) if gate == which)
+
+
+def _rules_said(row: TaskRow, group: Group, models: Sequence[str]) -> Iterator[str]:
+    """The sentences with which plugged-in rules keep the task from models, each once."""
+    if row.advice is not None:
+        said = (row.advice.refused.get(model) for model in _refused_by("boundary", group, models))
+        yield from islice(dict.fromkeys(filter(None, said)), _SENTENCES_MAX)
 
 
 def _conditions(group: Group, lineup: LineUp) -> Iterator[str]:

@@ -18,8 +18,9 @@ from schemas.vocabulary import Millis, from_millis
 from streams.journal import JournalError
 from streams.lane import INBOX_RECORDS_MAX, Fold, Lane, LaneError, _Taken, cut
 from streams.memory import MemoryRecord
+from streams.policy.rulebook import load_rulebook
 from streams.router import Router
-from tests.builders import rulebook
+from streams.shipped import shipped
 from tests.lanes import (
     RULEBOOK,
     FaultyJournal,
@@ -495,21 +496,56 @@ async def test_a_lane_cuts_its_batch_around_an_activation(activations: tuple[boo
     assert [len(step.inputs) for step in world.steps if step.inputs[0].topic == 0] == runs
 
 
-async def test_a_lane_says_once_that_another_policy_decides_than_the_file_says(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Nobody wonders why a changed file changes nothing."""
-    activated = rulebook(premium={"priority_min": 80})
-    world = World()
-    world.make = lambda _: Router(0, activated)
+def activation(world: World, policy_text: str) -> None:
+    """Send a policy that is to decide from here on, with the shipped catalogue."""
+    activated = load_rulebook(shipped("catalog.toml"), policy_text)
+    event = PolicyActivated(
+        control_id=activated.policy_hash,
+        at=from_millis(world.clock.now_ms()),
+        by="ops",
+        policy=activated.policy_hash,
+        catalog=activated.catalog_hash,
+        policy_text=policy_text,
+        catalog_text=shipped("catalog.toml"),
+    )
+    world.send("fleet.control", event)
+
+
+async def test_an_activated_policy_says_which_plug_ins_are_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """About what came after it, and nothing before; a worker that starts later is told whose policy decides."""
+    world, advisers = World(), Advisers()
+    world.adviser = lambda rulebook: advisers if rulebook.policy.plugins.any else None
     async with at_work(world) as lane:
-        await lane.halt()
-        await lane.start()
-    said = [record.getMessage() for record in caplog.records if "activated" in record.getMessage()]
-    (once,) = said
+        caplog.set_level("INFO", logger="streams.lane")
+        for number in range(2):
+            world.task(f"t-{number}")
+        activation(world, '[plugins]\nrules = ["mine"]\n')
+        for number in range(2, 4):
+            world.task(f"t-{number}")
+        world.deliver(lane, "task.pending", 0, 1)
+        world.deliver(lane, "fleet.control", 0)
+        world.deliver(lane, "task.pending", 2, 3)
+        await world.handled(lane, "task.pending", 3)
+        activated = lane.fold.rulebook
+    assert world.audit().problems == []
+    assert advisers.asked == ["t-2", "t-3"]
+    assert [len(step.inputs) for step in world.steps] == [2, 1, 2]
+    assert world.steps[2].advice == (
+        (0, Advice(refused={"opus": "t-2"})),
+        (1, Advice(refused={"opus": "t-3"})),
+    )
+    assert world.rederived() == [encode_step(step) for step in world.steps], "without a plug-in"
+    mine, files = activated.policy_hash, RULEBOOK.policy_hash
+    catalog = RULEBOOK.catalog_hash
+    assert caplog.messages == [f"partition 0 decides by policy {mine} (catalogue {catalog}) from step 1 on"]
+    caplog.clear()
+    async with at_work(world) as again:
+        await again.halt()
+        await again.start()
+    (once,) = caplog.messages
     assert once == (
-        f"partition 0 decides by the activated policy {activated.policy_hash} (catalogue {activated.catalog_hash}); "
-        f"the file's is {RULEBOOK.policy_hash} ({RULEBOOK.catalog_hash}): `slotwise policy activate` to change"
+        f"partition 0 decides by the activated policy {mine} (catalogue {catalog}); the file's is {files} ({catalog}): "
+        "`slotwise policy activate` to change"
     )
 
 

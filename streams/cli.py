@@ -13,13 +13,15 @@ import msgspec
 import typer
 from rich.text import Text
 
-from streams.commands import audit, run, send, settings, tables, topics
+from streams.commands import audit, catalog, control, fleet, policy, run, send, settings, tables, topics
 from streams.commands.codes import code_of, sentence_of
 from streams.commands.console import err
 
 app = typer.Typer(name="slotwise", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-for group in (run, send, audit, settings):
+for group in (run, send, fleet, control, audit, settings):
     app.add_typer(group.app)
+app.add_typer(policy.app, name="policy")
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(topics.app, name="topics")
 app.add_typer(tables.app, name="tables")
 

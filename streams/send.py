@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 import msgspec
@@ -69,12 +69,7 @@ def send(
     """
     topic = TOPICS[kind]
     sent = Sent(topic=topic)
-    producer = KafkaProducer(
-        bootstrap_servers=settings.broker.split(","),
-        acks="all",
-        enable_idempotence=False,  # not every broker knows it, and events carry ids: a repetition is recognised
-        linger_ms=5,
-    )
+    producer = open_producer(settings)
     confirmations: list[tuple[int, list[Any]]] = []
     try:
         for number, line in enumerate(lines, start=1):
@@ -82,11 +77,11 @@ def send(
                 continue
             sent.lines += 1
             value = _stamped(line) if stamp else line.strip()
-            records = list(_records(settings, topic, value))
-            if isinstance(records[0], Unreadable):
+            records = records_of(settings, topic, value)
+            if isinstance(records, Unreadable):
                 sent.refused += 1
                 if len(sent.refusals) < REFUSALS_TOLD_MAX:
-                    sent.refusals.append(Refusal(number, records[0].reason))
+                    sent.refusals.append(Refusal(number, records.reason))
             else:
                 confirmations.append((number, [producer.send(**record) for record in records]))
             progress(number)
@@ -100,21 +95,29 @@ def send(
     return sent
 
 
-def _records(settings: Settings, topic: str, value: bytes) -> Iterator[Any]:
-    """Make the records of one line, as arguments of the producer; one `Unreadable` if it is no event."""
+def open_producer(settings: Settings) -> KafkaProducer:
+    """Give a producer whose records count when every replica has them; whoever opens it closes it."""
+    return KafkaProducer(
+        bootstrap_servers=settings.broker.split(","),
+        acks="all",
+        enable_idempotence=False,  # not every broker knows it, and events carry ids: a repetition is recognised
+        linger_ms=5,
+    )
+
+
+def records_of(settings: Settings, topic: str, value: bytes, ce_id: str | None = None) -> list[Any] | Unreadable:
+    """Make the records of one value, as arguments of the producer; or why the router would not read it."""
     pool = _pool(value)
     event = read_event(topic, None if pool is None else pool.encode(), value, ())
     if isinstance(event, Unreadable):
-        yield event
-        return
-    record = write_event(topic, event, ce_id=str(uuid.uuid4()), source=SOURCE, time_ms=time.time_ns() // 1_000_000)
+        return event
+    ce_id = ce_id or str(uuid.uuid4())
+    record = write_event(topic, event, ce_id=ce_id, source=SOURCE, time_ms=time.time_ns() // 1_000_000)
     common = {"topic": settings.topic_prefix + topic, "value": value, "headers": list(record.headers)}
     if record.key is not None:
         # The default partitioner: murmur2 of the key, as everywhere.
-        yield {**common, "key": record.key}
-        return
-    for partition in range(settings.partitions):
-        yield {**common, "partition": partition}
+        return [{**common, "key": record.key}]
+    return [{**common, "partition": partition} for partition in range(settings.partitions)]
 
 
 def _pool(value: bytes) -> str | None:

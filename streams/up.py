@@ -390,7 +390,9 @@ class Up:
         settings = self.settings
         worker = cast("WorkerPart", self._parts["worker"])
         pids = {"up": os.getpid()} | {name: part.pid for name, part in self._parts.items() if part.pid is not None}
-        content = UpFile(broker=settings.broker, database=settings.database, web=worker.web, pids=pids)
+        told = {row.name: getattr(settings, row.name) for row in table() if row.name not in up_file.ADDRESSES}
+        others = {name: value for name, value in told.items() if value != getattr(Settings(), name)}
+        content = UpFile(broker=settings.broker, database=settings.database, web=worker.web, pids=pids, settings=others)
         up_file.write(self.directory, content)
 
     def _log(self, name: str) -> Path:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 NAME = "up.json"
+#: Settings that the file gives in a form of its own, or that whoever reads it has to know already.
+ADDRESSES = frozenset({"broker", "database", "web_host", "web_port", "data_dir"})
 
 
 class UpFile(Struct, frozen=True, kw_only=True):
@@ -21,6 +24,8 @@ class UpFile(Struct, frozen=True, kw_only=True):
     web: str
     #: Process id by part; `up` is the one to end.
     pids: dict[str, int]
+    #: The parts' other settings, where they are not the default: who joins must have the same.
+    settings: dict[str, Any] = {}
 
 
 def write(directory: Path, content: UpFile) -> None:

@@ -90,7 +90,7 @@ class Watch:
 
     def _follow(self) -> None:
         with contextlib.ExitStack() as stack:
-            consumer = _consumer(self._settings)
+            consumer = open_consumer(self._settings)
             stack.callback(consumer.close)
             if not self._began.is_set():
                 self._starts = self._ends(consumer, begin=self._from_start)
@@ -168,7 +168,8 @@ class Watch:
         return [TopicPartition(name, number) for number in range(self._settings.partitions)]
 
 
-def _consumer(settings: Settings) -> Any:
+def open_consumer(settings: Settings) -> Any:
+    """Give a consumer outside every group that takes any step of the journal; whoever opens it closes it."""
     return KafkaConsumer(
         bootstrap_servers=settings.broker.split(","),
         group_id=None,

@@ -23,7 +23,7 @@ EVERYTHING: Final = tuple(row.name for row in table())
 def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command options for some settings, and call it with the loaded `Settings` as its first argument.
 
-    With `join`, addresses that nobody stated are those of the `slotwise up` that runs on the data directory.
+    With `join`, what nobody stated is as in the `slotwise up` that runs on the data directory.
     """
     wanted = {*names, *(("data_dir",) if join else ())}
     rows = [row for row in table() if row.name in wanted]
@@ -68,5 +68,6 @@ def _joined(settings: Settings, stated: set[str]) -> Settings:
     if running is None:
         return settings
     host, _, port = running.web.removeprefix("http://").rpartition(":")
-    found = {"broker": running.broker, "database": running.database, "web_host": host, "web_port": int(port)}
+    addresses = {"broker": running.broker, "database": running.database, "web_host": host, "web_port": int(port)}
+    found = {**running.settings, **addresses, "data_dir": settings.data_dir}
     return msgspec.structs.replace(settings, **{name: value for name, value in found.items() if name not in stated})

@@ -43,11 +43,11 @@ def test_every_dependency_says_why_it_is_there() -> None:
 def test_commands_that_the_readme_names_exist() -> None:
     """Whatever follows `slotwise` in code is a command, and every command has its line."""
     known = commands()
-    named = set(re.findall(r"`?slotwise ((?:topics|db|tables) [a-z]+|[a-z]+)\b", _code(README)))
+    named = set(re.findall(r"`?slotwise ((?:catalog|db|policy|quota|tables|topics) [a-z]+|[a-z-]+)\b", _code(README)))
     assert named <= known | {name.partition(" ")[0] for name in known}
     listed = README.partition("| command | what it does |")[2].partition("\n\n")[0]
     groups = {name.partition(" ")[0] for name in known}
-    assert {name.partition(" ")[0] for name in re.findall(r"^\| `slotwise ([a-z ]+)`", listed, re.MULTILINE)} == groups
+    assert {name.partition(" ")[0] for name in re.findall(r"^\| `slotwise ([a-z -]+)`", listed, re.MULTILINE)} == groups
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/dispatcher.md", "docs/extending.md"])

@@ -1,0 +1,143 @@
+"""`slotwise catalog`: the models to choose from, and their prices from the file that people have."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+from rich.table import Table
+from rich.text import Text
+
+from streams.commands.codes import FAILED
+from streams.commands.console import err, out, print_json
+from streams.commands.options import Json, takes
+from streams.policy.catalog import Catalog, Model
+from streams.policy.document import read
+from streams.policy.rulebook import load_rulebook
+from streams.prices import Refreshed, compare, read_prices, rewrite
+from streams.settings import Settings
+from streams.shipped import catalog_text, policy_text
+
+app = typer.Typer(help="Show the model catalogue, and bring its prices up to date.")
+
+
+class NoCatalogError(Exception):
+    """There is no catalogue that may be written to; the message says how to get one."""
+
+
+class Refresh(Struct, frozen=True, kw_only=True):
+    """What a price file says of a catalogue."""
+
+    catalog: str
+    prices: str
+    priced_at: dt.date
+    written: bool
+    models: tuple[Refreshed, ...]
+
+
+@app.command("show", epilog="Example: slotwise catalog show --text > catalog.toml")
+@takes("catalog")
+def show(
+    settings: Settings,
+    *,
+    text: Annotated[bool, typer.Option("--text", help="The file as it is, to be copied and changed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the configured models: tier, prices, windows, and how old the prices are."""
+    content = catalog_text(settings)
+    if text:
+        typer.echo(content, nl=False)
+        return
+    catalog = read(content, Catalog, settings.catalog or "catalog.toml")
+    if as_json:
+        print_json(catalog.model)
+        return
+    grid = Table("model", "tier", "product", "$/M in", "$/M out", "cached", "window", "output", "priced", box=None)
+    for model in catalog.model:
+        prices = (model.input_usd_per_mtok, model.output_usd_per_mtok, model.cache_read_usd_per_mtok)
+        grid.add_row(
+            *(model.id, str(model.tier), model.product, *map(_price, prices)),
+            *(f"{model.context_window:,}", f"{model.output_tokens_max:,}", _priced(model)),
+        )
+    out.print(grid)
+
+
+@app.command("refresh", epilog="Example: slotwise catalog refresh model_prices_and_context_window.json --write")
+@takes("catalog", "policy")
+def refresh(
+    settings: Settings,
+    *,
+    file: Annotated[Path, typer.Argument(help="LiteLLM's price file, as JSON.", show_default=False)],
+    write: Annotated[bool, typer.Option("--write", help="Write the changes into the catalogue.")] = False,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="DATE", help="When the prices held, as 2026-11-21. Default: today.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="What `price_source` says of them.")] = "LiteLLM's price file",
+    as_json: Json = False,
+) -> None:
+    """Compare the catalogue with LiteLLM's price file; a row is found there by its `priced_as`.
+
+    With --write the changed values, `priced_at` and `price_source` of the rows that the file prices are written;
+    comments, order and everything else stay. It changes the file only: `slotwise policy activate` puts it in force.
+    """
+    where = settings.catalog or "the shipped catalogue"
+    if write and not settings.catalog:
+        raise NoCatalogError(
+            "The shipped catalogue belongs to the installation: make one of your own with "
+            "`slotwise catalog show --text > catalog.toml`, and name it with --catalog."
+        )
+    try:
+        priced_at = dt.date.fromisoformat(as_of) if as_of is not None else dt.datetime.now(dt.UTC).date()
+    except ValueError:
+        raise typer.BadParameter(f"{as_of!r} is no date: write it as 2026-11-21.", param_hint="--as-of") from None
+    content = catalog_text(settings)
+    catalog = read(content, Catalog, where)
+    models = compare(catalog, read_prices(file.read_bytes(), str(file)))
+    if write:
+        changed = rewrite(content, models, priced_at, source)
+        # What was written must be what a worker can start with.
+        load_rulebook(changed, policy_text(settings), catalog_file=where)
+        _replace(Path(settings.catalog), changed)
+    if as_json:
+        print_json(Refresh(catalog=where, prices=str(file), priced_at=priced_at, written=write, models=models))
+    else:
+        _tell(models, where, priced_at, written=write)
+    if not any(one.found for one in models):
+        raise typer.Exit(FAILED)
+
+
+def _tell(models: tuple[Refreshed, ...], where: str, priced_at: dt.date, *, written: bool) -> None:
+    changes = sum(len(one.changes) for one in models)
+    if changes:
+        grid = Table("model", "key", "catalogue", "file", box=None)
+        for one in models:
+            for change in one.changes:
+                grid.add_row(
+                    one.model, change.key, "none" if change.old is None else f"{change.old:,}", f"{change.new:,}"
+                )
+        out.print(grid)
+    for one in models:
+        if one.note is not None:
+            err.print(Text(f"{one.model}: {one.note}"))
+    priced = sum(one.found for one in models)
+    done = f"written to {where}, priced at {priced_at}" if written else "nothing written; --write does"
+    out.print(f"{changes} values differ in {priced} priced models; {done}.", markup=False)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file as a whole: whoever reads it sees the old one or the new one."""
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.write_text(text, "utf-8")
+    scratch.chmod(path.stat().st_mode)
+    scratch.replace(path)
+
+
+def _price(usd: float | None) -> str:
+    return "unknown" if usd is None else f"{usd:g}"
+
+
+def _priced(model: Model) -> str:
+    return str(model.priced_at) if model.priced_at is not None else "no date"

@@ -1,0 +1,287 @@
+"""The operator's orders: each is one event in the log of every partition that it concerns, and each is audited."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import inspect
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
+
+import typer
+from msgspec import Struct
+
+from schemas.events import (
+    BudgetCredited,
+    FleetControl,
+    LaneRestarted,
+    ModelDrained,
+    ModelExhausted,
+    ModelRestored,
+    QuotaUpdated,
+    SlotRetired,
+    TaskCancelled,
+)
+from schemas.vocabulary import from_millis
+from streams.commands.codes import FAILED
+from streams.commands.console import busy, err, out, print_json
+from streams.commands.options import Json, takes
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.control import Given
+
+app = typer.Typer()
+quota_app = typer.Typer(help="Tell how much of a product's quota is used.")
+app.add_typer(quota_app, name="quota", rich_help_panel="The fleet")
+
+PANEL: Final = "The fleet"
+#: Where an order may go, and by which rules it is checked.
+SETTINGS: Final = ("broker", "topic_prefix", "group", "partitions", "step_bytes_max", "catalog", "policy")
+
+Pool = Annotated[str | None, typer.Option(help="Only in this pool. Default: in all of them.")]
+OnePool = Annotated[str, typer.Option(help="The pool.", show_default=False)]
+Account = Annotated[str | None, typer.Option(help="Only for this account. Default: for all.")]
+Until = Annotated[str | None, typer.Option(metavar="ISO", help="End of it, as 2026-11-21T15:00:00Z. Default: none.")]
+
+By = Annotated[str | None, typer.Option(help="Who gives the order. Default: your login name.")]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait until every partition has taken the order, or refused it.")
+]
+WaitS = Annotated[float, typer.Option("--wait-s", min=0.1, max=3600, help="Longest wait, in seconds.")]
+ControlId = Annotated[
+    str | None, typer.Option(help="Id of the order. An order given again under its id is one order. Default: a new id.")
+]
+
+
+class Order(Struct, frozen=True):
+    """What every order says, and what it may look up."""
+
+    settings: Settings
+    control_id: str
+    at: str
+    by: str
+
+    def fields(self) -> dict[str, Any]:
+        """Give the fields that every event of an operator has."""
+        return {"control_id": self.control_id, "at": self.at, "by": self.by}
+
+
+def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
+    """Make a command of a function that says what the order is: check it, send it, wait, tell.
+
+    Exit codes: 0 it stands in the log and, with --wait, is in force; 1 it was refused, or not taken in time.
+    """
+
+    @functools.wraps(function, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+    def command(
+        settings: Settings,
+        *,
+        by: By = None,
+        wait: Wait = True,
+        wait_s: WaitS = 30.0,
+        control_id: ControlId = None,
+        as_json: Json = False,
+        **own: Any,
+    ) -> None:
+        from streams.control import check, give  # noqa: PLC0415 - brings the Kafka client along
+        from streams.topics import check_topics  # noqa: PLC0415
+
+        order = Order(
+            settings, control_id or str(uuid.uuid4()), from_millis(time.time_ns() // 1_000_000), by or _login()
+        )
+        check_topics(settings)
+        event = function(order, **own)
+        check(settings, event)
+        with busy("Waiting for the router", quiet=as_json or not wait):
+            given = give(settings, event, wait_s=wait_s if wait else None)
+        tell(given, waited=wait, as_json=as_json)
+
+    own = list(inspect.signature(function).parameters.values())[1:]
+    settings_, *common, _ = inspect.signature(command, follow_wrapped=False).parameters.values()
+    command.__signature__ = inspect.Signature([settings_, *own, *common])  # type: ignore[attr-defined]
+    command.__annotations__ |= get_type_hints(function, include_extras=True)
+    del command.__wrapped__  # else its signature would count, not ours
+    return takes(*SETTINGS, join=True)(command)
+
+
+def tell(given: Given, *, waited: bool, as_json: bool) -> None:
+    """Print what became of an order; the command ends with 1 where not all is as it should be."""
+    if as_json:
+        print_json(given)
+    else:
+        where = " ".join(f"{one.partition}@{one.offset}" for one in given.positions)
+        out.print(f"{given.kind} {given.control_id}: {_outcome(given, waited=waited)}.")
+        out.print(f"{given.topic}, partition@offset: {where}")
+        for one in given.positions:
+            if one.reason is not None:
+                err.print(f"Partition {one.partition} refused it: {one.reason}", markup=False)
+            if one.note is not None:
+                err.print(f"Partition {one.partition}: {one.note}", markup=False)
+    if given.refused or (waited and given.open):
+        raise typer.Exit(FAILED)
+
+
+def _outcome(given: Given, *, waited: bool) -> str:
+    count = len(given.positions)
+    which = "the partition of its pool" if given.pool is not None else f"{count} of {count} partitions"
+    if not waited:
+        return f"sent to {which}; nobody waited for the router"
+    if not given.refused and not given.open:
+        return f"in force in {which}"
+    told = f"in force in {count - len(given.refused) - len(given.open)} of {count} partitions"
+    if given.refused:
+        told += f", refused in {len(given.refused)}"
+    if given.open:
+        told += f", not yet taken in {len(given.open)} (it will be as soon as a worker has them)"
+    return told
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        return f"uid-{os.getuid()}"
+
+
+# The orders -----------------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="Example: slotwise exhausted codex --until 2026-11-21T15:00:00Z",
+    rich_help_panel=PANEL,
+)
+@gives
+def exhausted(
+    order: Order,
+    *,
+    name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What is used up.", show_default=False)],
+    until: Annotated[str, typer.Option(metavar="ISO", help="When it resets, as 2026-11-21T15:00:00Z.")],
+    account: Account = None,
+    pool: Pool = None,
+) -> FleetControl:
+    """Mark a product as used up until its reset; past it, it serves again by itself.
+
+    A model stands for the product that its quota is counted under: all models of that product are marked.
+    """
+    from streams.control import moment_ahead, named  # noqa: PLC0415 - brings the Kafka client along
+
+    return ModelExhausted(
+        **order.fields(), **named(order.settings, name), until=moment_ahead(until), account=account, pool=pool
+    )
+
+
+@app.command(epilog="Example: slotwise restore codex", rich_help_panel=PANEL)
+@gives
+def restore(
+    order: Order,
+    *,
+    name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What serves again.", show_default=False)],
+    account: Annotated[str | None, typer.Option(help="End the mark of this account only, and no drain.")] = None,
+    pool: Pool = None,
+) -> FleetControl:
+    """End exhausted marks and drains now, before their time."""
+    from streams.control import named  # noqa: PLC0415 - brings the Kafka client along
+
+    return ModelRestored(**order.fields(), **named(order.settings, name), account=account, pool=pool)
+
+
+@app.command(epilog="Example: slotwise drain opus --until 2026-11-21T18:00:00Z", rich_help_panel=PANEL)
+@gives
+def drain(
+    order: Order,
+    *,
+    model: Annotated[str, typer.Argument(help="The model.", show_default=False)],
+    until: Until = None,
+    pool: Pool = None,
+) -> FleetControl:
+    """Take a model out of service: what runs on it ends in peace, nothing new begins. Without --until: for good."""
+    from streams.control import moment_ahead  # noqa: PLC0415 - brings the Kafka client along
+
+    ends = moment_ahead(until) if until is not None else None
+    return ModelDrained(**order.fields(), model=model, until=ends, pool=pool)
+
+
+@quota_app.command("set", epilog="Example: slotwise quota set --product claude --window 5h --utilisation 0.83")
+@gives
+def quota_set(
+    order: Order,
+    *,
+    product: Annotated[str, typer.Option(help="The product.", show_default=False)],
+    window: Annotated[str, typer.Option(help="The provider's window, by any name: 5h, week.", show_default=False)],
+    utilisation: Annotated[float, typer.Option(min=0, max=1, help="Used share, 0 to 1.", show_default=False)],
+    account: Account = None,
+    resets_at: Annotated[str | None, typer.Option(metavar="ISO", help="When it falls to 0 by itself.")] = None,
+    status: Annotated[str | None, typer.Option(help="What the provider says of it; kept, never read.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Default: the product's, by the catalogue.")] = None,
+    pool: Pool = None,
+) -> FleetControl:
+    """Tell the usage of one window of a product; the policy's curve says what follows from it."""
+    from streams.control import moment_ahead, provider_of  # noqa: PLC0415 - brings the Kafka client along
+
+    return QuotaUpdated(
+        **order.fields(),
+        provider=provider or provider_of(order.settings, product),
+        product=product,
+        window=window,
+        utilisation=utilisation,
+        account=account,
+        resets_at=moment_ahead(resets_at, "resets-at") if resets_at is not None else None,
+        status=status,
+        pool=pool,
+    )
+
+
+@app.command(
+    epilog="Example: slotwise credit acme 25.00 --pool main",
+    rich_help_panel=PANEL,
+    context_settings={"ignore_unknown_options": True},  # a negative amount is no option
+)
+@gives
+def credit(
+    order: Order,
+    *,
+    tenant: Annotated[str, typer.Argument(help="Who pays.", show_default=False)],
+    amount_usd: Annotated[float, typer.Argument(help="US dollars; negative takes back.", show_default=False)],
+    pool: OnePool,
+) -> FleetControl:
+    """Add to a tenant's budget in a pool. Without any credit a tenant is not limited; from the first one on it is."""
+    return BudgetCredited(**order.fields(), tenant_id=tenant, pool=pool, amount_usd=amount_usd)
+
+
+@app.command(epilog="Example: slotwise retire opus-2 --pool main", rich_help_panel=PANEL)
+@gives
+def retire(
+    order: Order,
+    *,
+    slot: Annotated[str, typer.Argument(help="The slot's id.", show_default=False)],
+    pool: OnePool,
+) -> FleetControl:
+    """Take one slot out of its pool: it finishes what it holds and gets nothing new."""
+    return SlotRetired(**order.fields(), slot_id=slot, pool=pool)
+
+
+@app.command(epilog="Example: slotwise cancel t-17 --pool main", rich_help_panel=PANEL)
+@gives
+def cancel(
+    order: Order,
+    *,
+    task: Annotated[str, typer.Argument(help="The task's id.", show_default=False)],
+    pool: OnePool,
+) -> FleetControl:
+    """End a task's wait. One that runs already keeps its slot until that is freed, and is not tried again."""
+    return TaskCancelled(**order.fields(), task_id=task, pool=pool)
+
+
+@app.command("restart-lane", epilog="Example: slotwise restart-lane maintenance", rich_help_panel=PANEL)
+@gives
+def restart_lane(
+    order: Order,
+    *,
+    lane: Annotated[str, typer.Argument(help="The lane: the stream of work that tasks name.", show_default=False)],
+) -> FleetControl:
+    """Let a lane begin afresh: what was learned of it and its state on the monitor are reset."""
+    return LaneRestarted(**order.fields(), lane=lane)

@@ -1,0 +1,189 @@
+"""`slotwise check` and `slotwise recommend`: how the fleet is, and where a task would go; both change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from streams.commands.codes import FAILED
+from streams.commands.console import err, out, print_json
+from streams.commands.control import SETTINGS
+from streams.commands.options import Json, takes
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.overview import ModelView, Overview, PoolView
+    from streams.recommend import Recommendation
+
+app = typer.Typer()
+
+PANEL = "The fleet"
+
+
+@app.command("check", epilog="Example: slotwise check --json", rich_help_panel=PANEL)
+@takes(*SETTINGS, join=True)
+def check(
+    settings: Settings,
+    *,
+    pool: Annotated[str | None, typer.Option(help="Only this pool. Default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show slots, marks, quotas, budgets and waiting tasks of every pool, as the journal has them now.
+
+    Exit code 0: all well; 1: something needs a look, such as a model that is exhausted, drained or refused by its
+    quota, a lost slot, a budget that is used up, a task that no model is good enough for. The sentences say what.
+    """
+    from streams.inspect import WallClock, looks, partitions_of  # noqa: PLC0415 - brings the Kafka client along
+    from streams.overview import overview  # noqa: PLC0415
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    check_topics(settings)
+    found = overview(looks(settings, partitions_of(settings, pool)), WallClock().now_ms(), pool)
+    if as_json:
+        print_json(found)
+    else:
+        _tell(found)
+    if not found.well:
+        raise typer.Exit(FAILED)
+
+
+@app.command("recommend", epilog="Example: slotwise recommend --task-type debug", rich_help_panel=PANEL)
+@takes(*SETTINGS, join=True)
+def recommend(
+    settings: Settings,
+    *,
+    pool: Annotated[str | None, typer.Option(help="The pool. Default: the only one there is.")] = None,
+    task_type: Annotated[str | None, typer.Option(help="Kind of work: code, debug, writing, bulk ...")] = None,
+    requires: Annotated[
+        list[str] | None, typer.Option(metavar="RATING=BAR", help="As coding=8; several times, or with commas.")
+    ] = None,
+    complexity: Annotated[str | None, typer.Option(help="trivial, simple, standard, complex or expert.")] = None,
+    agent_role: Annotated[str | None, typer.Option(help="Role of the agent that will do it.")] = None,
+    ev: Annotated[float | None, typer.Option(help="Expected value of doing it.")] = None,
+    priority: Annotated[int, typer.Option(help="0 to 100.")] = 50,
+    quest_priority: Annotated[int, typer.Option(help="0 to 100; from 95 on it lifts.")] = 0,
+    input_tokens: Annotated[int, typer.Option(help="Tokens of the prompt.")] = 0,
+    output_tokens: Annotated[int | None, typer.Option(help="Tokens it will probably produce.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Who pays.")] = None,
+    lane: Annotated[str | None, typer.Option(help="Stream of work it comes from.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="cheapest_capable, objective or preference.")] = None,
+    objective: Annotated[str | None, typer.Option(help="cost_speed, balanced or quality.")] = None,
+    floor_model: Annotated[str | None, typer.Option(help="Nothing of a lower tier than this model.")] = None,
+    max_tier: Annotated[int | None, typer.Option(help="Nothing of a higher tier.")] = None,
+    local_only: Annotated[bool, typer.Option("--local-only", help="Only models that run locally.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no broker: one free slot of every model of the catalogue.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the router where a task would go now, and why; nothing is sent and nothing is kept.
+
+    It is the very router, on the present state, with all that waits already. Exit code 0: it would be routed;
+    1: it would wait, or end.
+    """
+    from streams.recommend import bars, fields_of, offline_router, recommendation, router_of  # noqa: PLC0415
+
+    task = fields_of(
+        task_type=task_type,
+        requires=bars(requires or ()),
+        complexity=complexity,
+        agent_role=agent_role,
+        ev=ev,
+        priority=priority,
+        quest_priority=quest_priority,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        tenant_id=tenant,
+        lane=lane,
+        strategy=strategy,
+        objective=objective,
+        floor_model=floor_model,
+        max_tier=max_tier,
+        local_only=local_only,
+    )
+    router, of = offline_router(settings) if offline else router_of(settings, pool)
+    found = recommendation(router, of, task)
+    if as_json:
+        print_json(found)
+    else:
+        _tell_recommendation(found)
+    if found.outcome != "routed":
+        raise typer.Exit(FAILED)
+
+
+def _tell(found: Overview) -> None:
+    for pool in found.pools:
+        _tell_pool(pool)
+    rules = {(one.policy, one.catalog) for one in found.partitions}
+    told = ", ".join(f"policy {policy}, catalogue {catalog}" for policy, catalog in sorted(rules))
+    out.print(f"{len(found.pools)} pools on {len(found.partitions)} partitions; {told}.")
+    for problem in found.problems:
+        err.print(Text(problem))
+    if found.well:
+        out.print("All well.")
+
+
+def _tell_pool(pool: PoolView) -> None:
+    tasks = pool.tasks
+    reasons = ", ".join(f"{count} {reason}" for reason, count in tasks.waiting_by_reason.items())
+    out.print(
+        Text(
+            f"{pool.pool} (partition {pool.partition}): {tasks.waiting} waiting{f' ({reasons})' if reasons else ''}, "
+            f"{tasks.running} running, {tasks.held} held back"
+        )
+    )
+    if pool.models:
+        grid = Table("  model", "tier", "free", "held", "lost", "accounts", "quota", "state", box=None)
+        for model in pool.models:
+            grid.add_row(*map(Text, _row(model)))
+        out.print(grid)
+    for window in pool.quotas:
+        resets = f", resets at {window.resets_at}" if window.resets_at is not None else ""
+        account = f" of {window.account}" if window.account is not None else ""
+        out.print(Text(f"  quota {window.product}{account}, {window.window}: {window.utilisation:.0%}{resets}"))
+    for budget in pool.budgets:
+        spent = (
+            f"${budget.reserved_usd:.2f} reserved, ${budget.consumed_usd:.2f} consumed of ${budget.credited_usd:.2f}"
+        )
+        out.print(Text(f"  budget {budget.tenant_id}: ${budget.available_usd:.2f} available, {spent}"))
+    out.print()
+
+
+def _row(model: ModelView) -> tuple[str, ...]:
+    slots = model.slots
+    retiring = f" (+{slots.retiring} retiring)" if slots.retiring else ""
+    accounts = ", ".join(cell.account for cell in model.cells if cell.account is not None)
+    usage = max((cell.usage for cell in model.cells), default=0.0)
+    refused = [cell for cell in model.cells if cell.gate is not None]
+    flags = sorted({flag for cell in model.cells for flag in cell.flags})
+    if refused and len(refused) < len(model.cells):
+        state = "; ".join(f"{cell.gate} of {cell.account or 'no account'}" for cell in refused)
+    elif refused:
+        ends = model.exhausted_until if refused[0].gate == "exhausted" else model.drained_until
+        gate = str(refused[0].gate)
+        state = f"{gate} until {ends}" if gate in ("exhausted", "drained") and ends is not None else gate
+    else:
+        state = ", ".join(flags) or "open"
+    return (
+        *(f"  {model.model}", str(model.tier), f"{slots.free}{retiring}", str(slots.held), str(slots.lost)),
+        *(accounts, f"{usage:.0%}" if usage else "", state),
+    )
+
+
+def _tell_recommendation(found: Recommendation) -> None:
+    if found.outcome == "routed":
+        out.print(Text(f"{found.model} ({found.slot_id}): {found.reason}"))
+    else:
+        place = f", place {found.position}" if found.position is not None else ""
+        out.print(Text(f"It would be {found.outcome} ({found.reason_code}{place}): {found.reason}"))
+    if found.alternatives:
+        grid = Table("  model", "verdict", "score", box=None)
+        for model, verdict in found.alternatives.items():
+            score = verdict.score
+            grid.add_row(f"  {model}", verdict.gate, "" if score is None else f"{score:.3f}")
+        out.print(grid)
+    if found.estimated_cost_usd is not None:
+        out.print(f"Estimated ${found.estimated_cost_usd:.4f}.")

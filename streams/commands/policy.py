@@ -1,0 +1,215 @@
+"""`slotwise policy`: what decides; checked, shown, compared, and put in force at one position of every partition."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+from msgspec import Struct
+from rich.text import Text
+
+from schemas.events import FleetControl, PolicyActivated
+from streams.commands.codes import FAILED
+from streams.commands.console import err, out, print_json
+from streams.commands.control import SETTINGS, Order, gives
+from streams.commands.options import Json, takes
+from streams.policy.catalog import Catalog
+from streams.policy.difference import Difference, differences, values
+from streams.policy.document import RulebookError, read
+from streams.policy.rulebook import Policy, Rulebook, load_rulebook
+from streams.settings import Settings
+from streams.shipped import catalog_text, policy_text
+
+if TYPE_CHECKING:
+    from streams.overview import Look
+
+app = typer.Typer(help="Check, show, compare and activate what decides.")
+
+Offline = Annotated[bool, typer.Option("--offline", help="Ask no broker: the files that the settings name.")]
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """Which files were checked, and every mistake in them."""
+
+    files: tuple[str, ...]
+    mistakes: tuple[str, ...]
+
+
+class InForce(Struct, frozen=True, kw_only=True):
+    """What decides."""
+
+    policy: str
+    catalog: str
+    #: `activated`: by an event; `files`: as the worker was started.
+    source: str
+    models: tuple[str, ...]
+    sections: dict[str, Any]
+    #: Partitions that decide by something else, with the hashes of their policy and catalogue.
+    others: dict[int, tuple[str, str]]
+
+
+@app.command("check", epilog="Example: slotwise policy check my-policy.toml my-catalog.toml")
+@takes("catalog", "policy")
+def check(
+    settings: Settings,
+    *,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Policies and catalogues. Default: the configured ones.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check policies and catalogues and tell all mistakes at once; a policy is checked with the catalogue it is for.
+
+    Exit code 1: there are mistakes.
+    """
+    texts = {str(file): file.read_text("utf-8") for file in files or ()}
+    catalogs = {file: text for file, text in texts.items() if is_catalog(text)}
+    policies = {file: text for file, text in texts.items() if file not in catalogs}
+    catalogs = catalogs or {settings.catalog or "catalog.toml": catalog_text(settings)}
+    policies = policies or {settings.policy or "policy.toml": policy_text(settings)}
+    mistakes: dict[str, None] = {}
+    for catalog_file, catalog in catalogs.items():
+        for policy_file, policy in policies.items():
+            try:
+                load_rulebook(catalog, policy, catalog_file=catalog_file, policy_file=policy_file)
+            except RulebookError as error:
+                mistakes |= dict.fromkeys(error.problems)
+    checked = Checked(files=(*catalogs, *policies), mistakes=tuple(mistakes))
+    if as_json:
+        print_json(checked)
+    else:
+        for mistake in checked.mistakes:
+            err.print(Text(mistake))
+        count = f"{len(checked.mistakes)} mistakes" if checked.mistakes else "no mistakes"
+        out.print(f"{', '.join(checked.files)}: {count}.", markup=False)
+    if checked.mistakes:
+        raise typer.Exit(FAILED)
+
+
+@app.command("show", epilog="Example: slotwise policy show --json")
+@takes(*SETTINGS, join=True)
+def show(settings: Settings, *, offline: Offline = False, as_json: Json = False) -> None:
+    """Show the policy in force, with every value, those left at their default too.
+
+    Exit code 1: the partitions do not decide by the same rules.
+    """
+    found = _in_force(settings, offline=offline)
+    if as_json:
+        print_json(found)
+    else:
+        out.print(f"# policy {found.policy}, catalogue {found.catalog} ({', '.join(found.models)}); {found.source}")
+        section = ""
+        for key, value in values(_policy_of(found)).items():
+            head = key.partition(".")[0].partition("[")[0]
+            if head != section:
+                section = head
+                out.print()
+            out.print(f"{key} = {_plain(value)}", markup=False)
+        for number, (policy, catalog) in found.others.items():
+            err.print(f"Partition {number} decides by policy {policy} and catalogue {catalog}.")
+    if found.others:
+        raise typer.Exit(FAILED)
+
+
+@app.command("diff", epilog="Example: slotwise policy diff my-policy.toml")
+@takes(*SETTINGS, join=True)
+def diff(
+    settings: Settings,
+    *,
+    other: Annotated[Path, typer.Argument(help="A policy or a catalogue.", show_default=False)],
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Compare what is in force with a file, value by value: `premium.ev_percentile 0.5 -> 0.6`.
+
+    Exit code 1: they differ.
+    """
+    text = other.read_text("utf-8")
+    active = _active(settings, offline=offline)[0]
+    found: tuple[Difference, ...]
+    if is_catalog(text):
+        found = differences(active.catalog, read(text, Catalog, str(other)))
+    else:
+        found = differences(active.policy, read(text, Policy, str(other)))
+    if as_json:
+        print_json(found)
+    elif found:
+        for one in found:
+            out.print(f"{one.key} {_plain(one.old)} -> {_plain(one.new)}", markup=False)
+    else:
+        out.print("No value differs.")
+    if found:
+        raise typer.Exit(FAILED)
+
+
+@app.command("activate", epilog="Example: slotwise policy activate --policy my-policy.toml")
+@gives
+def activate(order: Order) -> FleetControl:
+    """Put policy and catalogue in force on every partition, each at one position of its log; no restart is needed.
+
+    It is what --policy and --catalog name, or the configured files. Everything is checked first, with the slots and
+    tasks of every partition; what is in force then stays so over restarts, whatever the workers' files say.
+    """
+    catalog, policy = catalog_text(order.settings), policy_text(order.settings)
+    rulebook = load_rulebook(
+        catalog,
+        policy,
+        catalog_file=order.settings.catalog or "catalog.toml",
+        policy_file=order.settings.policy or "policy.toml",
+    )
+    return PolicyActivated(
+        **order.fields(),
+        policy=rulebook.policy_hash,
+        catalog=rulebook.catalog_hash,
+        policy_text=policy,
+        catalog_text=catalog,
+    )
+
+
+def is_catalog(text: str) -> bool:
+    """Tell a catalogue from a policy: it lists models. What is no TOML counts as a policy, and is told as one."""
+    try:
+        return "model" in tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return "[[model]]" in text
+
+
+def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, Look]]:
+    from streams.inspect import file_rulebook, looks  # noqa: PLC0415 - brings the Kafka client along
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    if offline:
+        return file_rulebook(settings), {}
+    check_topics(settings)
+    found = looks(settings, range(settings.partitions))
+    return found[0].router.rulebook, found
+
+
+def _in_force(settings: Settings, *, offline: bool) -> InForce:
+    rulebook, found = _active(settings, offline=offline)
+    hashes = (rulebook.policy_hash, rulebook.catalog_hash)
+    decided = {number: look.decided_by or _hashes(look.router.rulebook) for number, look in found.items()}
+    activated = any(look.router.state.activated is not None for look in found.values())
+    return InForce(
+        policy=rulebook.policy_hash,
+        catalog=rulebook.catalog_hash,
+        source="activated" if activated else "files",
+        models=tuple(rulebook.models),
+        sections=msgspec.to_builtins(rulebook.policy),
+        others={number: by for number, by in decided.items() if by != hashes},
+    )
+
+
+def _hashes(rulebook: Rulebook) -> tuple[str, str]:
+    return rulebook.policy_hash, rulebook.catalog_hash
+
+
+def _policy_of(found: InForce) -> Policy:
+    return msgspec.convert(found.sections, Policy)
+
+
+def _plain(value: Any) -> str:
+    return "(none)" if value is None else msgspec.json.encode(value).decode()

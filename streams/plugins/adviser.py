@@ -86,28 +86,29 @@ class Adviser:
         deadline_s = self._clock_s() + limits.batch_limit_s
         shown = [_frozen_task(task) for task in tasks]
         said: list[dict[str, Any]] = [{} for _ in tasks]
-        asking: list[Coroutine[Any, Any, None]] = []
+        asking: list[Coroutine[Any, Any, list[Any]]] = []
+        #: For each of them: who is asked, about which tasks, and what becomes of an answer.
+        asked: list[tuple[Asker, Sequence[int], Callable[[dict[str, Any], Any], None]]] = []
 
-        async def ask(
-            asker: Asker, places: Sequence[int], call: Call, keep: Callable[[dict[str, Any], Any], None]
-        ) -> None:
-            if not places:
-                return
-            answers = await asker.ask([shown[place] for place in places], call, limits, deadline_s)
+        def ask(asker: Asker, places: Sequence[int], call: Call, keep: Callable[[dict[str, Any], Any], None]) -> None:
+            if places:
+                asking.append(asker.ask([shown[place] for place in places], call, limits, deadline_s))
+                asked.append((asker, places, keep))
+
+        if self._scorer is not None:
+            unvalued = [place for place, task in enumerate(tasks) if task.ev is None]
+            ask(self._scorer, unvalued, _ask_scorer, _keep_ev)
+        for name, chosen in self._by_strategy(tasks).items():
+            ask(self._strategies[name], chosen, self._order, partial(_keep_order, name))
+        for name, asker in self._rules.items():
+            ask(asker, range(len(tasks)), self._refusals, partial(_keep_refusals, name))
+        # Kept in the order of the policy, whoever answers first.
+        for (asker, places, keep), answers in zip(asked, await asyncio.gather(*asking), strict=True):
             for place, answer in zip(places, answers, strict=True):
                 if type(answer) is Failed:
                     said[place]["failed"] = (*said[place].get("failed", ()), asker.name)
                 else:
                     keep(said[place], answer)
-
-        if self._scorer is not None:
-            unvalued = [place for place, task in enumerate(tasks) if task.ev is None]
-            asking.append(ask(self._scorer, unvalued, _ask_scorer, _keep_ev))
-        for name, places in self._by_strategy(tasks).items():
-            asking.append(ask(self._strategies[name], places, self._order, partial(_keep_order, name)))
-        for name, asker in self._rules.items():
-            asking.append(ask(asker, range(len(tasks)), self._refusals, partial(_keep_refusals, name)))
-        await asyncio.gather(*asking)
         return [Advice(**one) if one else None for one in said]
 
     def _by_strategy(self, tasks: Sequence[TaskPending]) -> dict[str, list[int]]:

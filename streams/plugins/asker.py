@@ -87,8 +87,10 @@ class Asker:
         #: Guards everything below, which both sides change.
         self._lock = threading.Lock()
         self._current: _Batch | None = None
-        #: When the call began that is not back yet.
+        #: When the call began that is not back yet,
         self._since_s: float | None = None
+        #: and when it was last counted as a failure: many may wait for one call.
+        self._counted_s = 0.0
         self._failures = 0
         self._paused_until_s = float("-inf")
         self._told = False
@@ -154,11 +156,13 @@ class Asker:
             missing = len(batch.tasks) - len(answers)
             if not missing:
                 return answers
-            mine = batch is self._current
-            if self._stuck(batch.limits) and (mine or not self._paused()):
-                slow = Failed("slow", f"its call took longer than {batch.limits.time_limit_s:g} s and is not back")
-                self._note(slow, batch.limits)
-                if mine:
+            if self._stuck(batch.limits):
+                now_s, limit_s = self._clock_s(), batch.limits.time_limit_s
+                slow = Failed("slow", f"its call took longer than {limit_s:g} s and is not back")
+                if now_s - self._counted_s >= limit_s:
+                    self._counted_s = now_s
+                    self._note(slow, batch.limits)
+                if batch is self._current:
                     answers.append(slow)
                     missing -= 1
                 rest = "its call for an earlier task is not back"
@@ -177,7 +181,7 @@ class Asker:
                     now_s = self._clock_s()
                     if batch.closed.is_set() or now_s >= batch.deadline_s or self._paused():
                         break
-                    self._current, self._since_s = batch, now_s
+                    self._current, self._since_s, self._counted_s = batch, now_s, now_s
                 answer = self._call(batch, task)
                 with self._lock:
                     took_s = self._clock_s() - self._since_s

@@ -13,7 +13,7 @@ from schemas.vocabulary import Id, Strategy
 class PluginPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Plug-ins by the names under which they are installed; nothing named: nothing is asked, and it costs nothing."""
 
-    #: Values the tasks that bring no EV, in place of the shipped scorer.
+    #: Values the tasks that bring no EV; where it has no opinion, the shipped formula does.
     scorer: Id | None = None
     #: May be named as the strategy of everything or of a lane.
     strategies: tuple[Id, ...] = ()

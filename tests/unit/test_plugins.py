@@ -192,6 +192,22 @@ async def test_all_rules_are_asked_and_the_first_that_refuses_is_named() -> None
     ]
 
 
+async def test_what_is_kept_does_not_depend_on_who_answers_first(release: threading.Event) -> None:
+    """The order of the policy decides which rule is named, and in which order those stand that failed."""
+
+    def waits_for_the_other(_task: TaskPending, model: Model) -> str | None:
+        release.wait()
+        return no_opus(_task, model)
+
+    def lets_it_go(_task: TaskPending, model: Model) -> str | None:
+        if model.id == "local":
+            release.set()
+        return no_opus(_task, model)
+
+    both = adviser(f'rules = ["first", "second"]\n{PATIENT}', first=waits_for_the_other, second=lets_it_go)
+    assert await both.advise([task()]) == [Advice(refused={"opus": "first: Not that one."})]
+
+
 def test_where_the_policy_names_none_nobody_asks() -> None:
     """There is nothing to pay for."""
     assert Plugins().adviser(book("")) is None
@@ -263,6 +279,7 @@ async def test_one_that_hangs_is_left_behind(release: threading.Event) -> None:
     said: Sequence[Advice | None] = [want]
     while said == [want]:
         said = await both.advise([task("t-5")])
+        await asyncio.sleep(0.001)
     assert said == [Advice(refused=REFUSED.refused)]
 
 
@@ -282,6 +299,31 @@ async def test_an_answer_that_comes_too_late_counts_for_nothing(release: threadi
     said: Sequence[Advice | None] = [Advice(failed=("mine",))]
     while said == [Advice(failed=("mine",))]:
         said = await mine.advise([task(priority=3)])
+        await asyncio.sleep(0.001)
+    assert said == [Advice(ev=3.0)]
+
+
+async def test_one_slow_call_is_one_failure_however_many_wait_for_it(release: threading.Event) -> None:
+    """Lanes share a plug-in; a hiccup that all of them notice is no reason to leave it alone."""
+    clock, began = HandClock(), threading.Event()
+
+    def slow_once(one: TaskPending) -> float:
+        if not began.is_set():
+            began.set()
+            release.wait()
+        return float(one.priority)
+
+    mine = adviser('scorer = "mine"\ntime_limit_s = 0.1\nbatch_limit_s = 60.0\nfailures_max = 2', clock=clock,
+                   mine=slow_once)  # fmt: skip
+    lanes = asyncio.gather(*(mine.advise([task()]) for _ in range(4)))
+    await until(began.is_set)
+    clock.now_s += 0.15
+    assert await lanes == [[Advice(failed=("mine",))]] * 4
+    release.set()
+    said: Sequence[Advice | None] = [Advice(failed=("mine",))]
+    while said == [Advice(failed=("mine",))]:
+        said = await mine.advise([task(priority=3)])
+        await asyncio.sleep(0.001)
     assert said == [Advice(ev=3.0)]
 
 

@@ -80,7 +80,7 @@ def bars(told: Iterable[str]) -> dict[str, int]:
 
 def fields_of(**fields: Any) -> dict[str, Any]:
     """Give the fields of a task that were said."""
-    return {name: value for name, value in fields.items() if value not in (None, {}, False)}
+    return {name: value for name, value in fields.items() if value is not None and value is not False and value != {}}
 
 
 def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
@@ -90,8 +90,7 @@ def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
         RecommendError: there is none, or there are several.
     """
     check_topics(settings)
-    found = looks(settings, partitions_of(settings, pool))
-    known = {name: look.router for look in found.values() for name, one in look.router.state.pools.items() if one.slots}
+    known = _with_slots(settings, partitions_of(settings, pool))
     if pool is None and len(known) == 1:
         (pool,) = known
     if pool is None:
@@ -100,8 +99,15 @@ def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
         )
         raise RecommendError(f"There are {len(known)} pools with slots: {hint}.")
     if pool not in known:
-        raise RecommendError(f"Pool {pool} has no slots.{nearest(pool, known)}")
+        others = _with_slots(settings, range(settings.partitions))
+        raise RecommendError(f"Pool {pool} has no slots.{nearest(pool, others)}")
     return known[pool], pool
+
+
+def _with_slots(settings: Settings, partitions: Iterable[int]) -> dict[str, Router]:
+    """Find the pools of these partitions that have slots, each with the router of its partition."""
+    found = (look.router for look in looks(settings, partitions).values())
+    return {name: router for router in found for name, pool in router.state.pools.items() if pool.slots}
 
 
 def offline_router(settings: Settings) -> tuple[Router, str]:
@@ -115,13 +121,13 @@ def offline_router(settings: Settings) -> tuple[Router, str]:
     return router, pool
 
 
-def recommendation(router: Router, pool: str, fields: dict[str, Any]) -> Recommendation:
-    """Ask the router about a task with these fields, as if it arrived now.
+def recommendation(router: Router, pool: str, fields: dict[str, Any], clock_ms: Millis) -> Recommendation:
+    """Ask the router about a task with these fields, as if it arrived at that moment.
 
     Raises:
         RecommendError: the router would refuse such a task.
     """
-    now_ms = Millis(max(router.now_ms, WallClock().now_ms()))
+    now_ms = Millis(max(router.now_ms, clock_ms))
     value = {"task_id": f"recommend-{uuid.uuid4()}", "pool": pool, "at": from_millis(now_ms), **fields}
     event = read_event(TASK_PENDING, pool.encode(), msgspec.json.encode(value), ())
     if isinstance(event, Unreadable):

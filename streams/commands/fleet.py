@@ -84,6 +84,7 @@ def recommend(
     It is the very router, on the present state, with all that waits already. Exit code 0: it would be routed;
     1: it would wait, or end.
     """
+    from streams.inspect import WallClock  # noqa: PLC0415 - brings the Kafka client along
     from streams.recommend import bars, fields_of, offline_router, recommendation, router_of  # noqa: PLC0415
 
     task = fields_of(
@@ -105,7 +106,7 @@ def recommend(
         local_only=local_only,
     )
     router, of = offline_router(settings) if offline else router_of(settings, pool)
-    found = recommendation(router, of, task)
+    found = recommendation(router, of, task, WallClock().now_ms())
     if as_json:
         print_json(found)
     else:

@@ -1,0 +1,95 @@
+"""A recommendation is the router's own answer, and leaves no trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.vocabulary import Millis
+from streams.recommend import Recommendation, RecommendError, bars, fields_of, offline_router, recommendation
+from streams.settings import Settings
+from tests.builders import task
+from tests.desk import Desk, picture
+
+
+def ask(desk: Desk, **fields: Any) -> Recommendation:
+    """Ask about a task with these fields."""
+    return recommendation(desk.router, "main", fields, Millis(desk.now_ms))
+
+
+def test_it_is_what_the_router_then_decides() -> None:
+    """Model, slot and reason are those of the decision that follows."""
+    desk = Desk("haiku-1", "sonnet-1", "opus-1")
+    told = ask(desk, requires={"coding": 7})
+    desk.hand_in(task("t-1", requires={"coding": 7}))
+    (decided,) = desk.decisions("t-1")
+    assert (told.outcome, told.model, told.slot_id) == ("routed", "sonnet", decided.chosen_slot_id)
+    assert told.reason == decided.reason
+    assert {model: verdict.gate for model, verdict in told.alternatives.items()} == {
+        "opus": "ok", "sonnet": "chosen", "haiku": "capability"
+    }  # fmt: skip
+
+
+def test_asking_changes_nothing() -> None:
+    """The state is the same, byte by byte."""
+    desk = Desk("haiku-1")
+    before = picture(desk.router)
+    ask(desk)
+    assert picture(desk.router) == before
+
+
+def test_what_would_wait_says_why_and_at_which_place() -> None:
+    """Behind those who wait already."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("t-1"), task("t-2"))
+    told = ask(desk, priority=10)
+    assert (told.outcome, told.reason_code, told.position) == ("waiting", "capable_busy", 2)
+    assert told.model is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "want"),
+    [
+        pytest.param({"complexity": "hard"}, "complexity", id="a word out of its list"),
+        pytest.param({"floor_model": "opsu"}, "Did you mean opus", id="a model that is not there"),
+        pytest.param({"priority": 200}, "priority", id="a number out of its range"),
+    ],
+)
+def test_a_task_that_the_router_would_refuse_is_refused(fields: dict[str, object], want: str) -> None:
+    """In its words."""
+    with pytest.raises(RecommendError, match=want):
+        ask(Desk("haiku-1"), **fields)
+
+
+def test_offline_every_model_of_the_catalogue_has_a_free_slot() -> None:
+    """A fleet to try a policy on before there is one."""
+    router, pool = offline_router(Settings())
+    told = recommendation(router, pool, {"task_type": "debug"}, router.now_ms)
+    assert told.outcome == "routed"
+    assert set(told.alternatives) == set(router.rulebook.models)
+
+
+def test_bars_are_read_with_commas_and_repeated() -> None:
+    """As people type them."""
+    assert bars(["coding=8, safety=9", "speed=3"]) == {"coding": 8, "safety": 9, "speed": 3}
+    assert bars([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        pytest.param("coding", "says no bar", id="no bar"),
+        pytest.param("coding=high", "says no bar", id="a word for a bar"),
+        pytest.param("codign=8", "Did you mean coding", id="a rating that is not there"),
+    ],
+)
+def test_bars_that_say_nothing_are_refused(text: str, want: str) -> None:
+    """With what would do."""
+    with pytest.raises(RecommendError, match=want):
+        bars([text])
+
+
+def test_only_what_was_said_stands_in_the_task() -> None:
+    """An option that nobody gave leaves the field to its default."""
+    assert fields_of(ev=None, requires={}, local_only=False, priority=0) == {"priority": 0}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import threading
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,13 @@ from schemas.decision import Advice
 from streams.metrics import REGISTRY
 from streams.plugins import Model, TaskPending
 from streams.plugins.adviser import REASON_CHARS_MAX, Adviser, Plugins
-from streams.plugins.installed import PluginError, Role
+from streams.plugins.installed import GROUPS, PluginError, Role
+from streams.policy.plugins import PluginPolicy
 from streams.policy.rulebook import Rulebook, RulebookError, load_rulebook
 from streams.shipped import shipped
 from tests.builders import task
 from tests.lanes import until
-from tests.plugins import install, install_example
+from tests.plugins import EXAMPLE, install, install_example
 
 #: Long enough that no healthy call is ever too slow, on any machine.
 PATIENT = "time_limit_s = 60.0\nbatch_limit_s = 60.0\n"
@@ -436,6 +439,25 @@ async def test_a_plug_in_that_an_activated_policy_names_and_nobody_installed_cou
     """The router goes on; the log and every decision say so."""
     mine = adviser(f'rules = ["mine", "lost"]\n{PATIENT}', mine=no_opus)
     assert await mine.advise([task()]) == [Advice(refused=REFUSED.refused, failed=("lost",))]
+
+
+def test_the_page_about_plug_ins_tells_the_truth() -> None:
+    """Its groups, limits and metrics are those of the code, and its rule is the example's."""
+    page = (EXAMPLE.parents[1] / "extending.md").read_text()
+    assert set(re.findall(r"`(slotwise\.[a-z]+)`", page)) == set(GROUPS.values())
+    told: dict[str, Any] = {}
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        told |= tomllib.loads(block)["plugins"]
+    default = PluginPolicy()
+    assert {key for key, value in told.items() if value == getattr(default, key)} == {
+        "time_limit_s", "batch_limit_s", "failures_max", "pause_s",
+    }  # fmt: skip
+    assert told.keys() == set(PluginPolicy.__struct_fields__)
+    names = {f"{metric.name}{'_total' * (metric.type == 'counter')}" for metric in REGISTRY.collect()}
+    assert set(re.findall(r"`(router_[a-z_]+)`", page)) <= names
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example = [line for line in (EXAMPLE / "fleet_plugins.py").read_text().splitlines() if line.strip()]
+    assert [line for line in code.splitlines() if line.strip() and line not in example] == []
 
 
 async def test_tasks_are_answered_in_their_order_by_whoever_asks_at_once() -> None:

@@ -99,6 +99,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     max_tokens: int | None = None
     #: Place in service order, from 1, of a waiting task.
     position: int | None = None
+    #: The strategy's first choice was refused by gates 5 to 9, or had no free slot.
+    fallback: bool = False
     #: Worth an operator's look: `watching` (usage is high), `unknown_price`, `plugin_failed`.
     flags: tuple[str, ...] = ()
     #: Date of the price behind the estimate.

@@ -7,7 +7,7 @@ between the two (that the journal has taken the step) is the lane's business.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from math import inf
 from typing import Any, Final, get_args
@@ -162,6 +162,11 @@ class Router:
         self.changes += len(tasks) + len(slots)
 
     # What a lane and an operator ask.
+
+    @property
+    def lineups(self) -> Mapping[str, LineUp]:
+        """Who waits for what, by pool; to be looked at only."""
+        return self._lineups
 
     @property
     def seq(self) -> int:
@@ -531,6 +536,8 @@ class _Deciding:
             lease=lease,
             lease_expires_at_ms=expires_at_ms,
             max_tokens=max_tokens,
+            fallback=pair.fallback,
+            flags=(*self._flags(row), "unknown_price") if cost is None else self._flags(row),
             priced_at=model.priced_at.isoformat() if model.priced_at is not None and cost is not None else None,
         )
 
@@ -553,6 +560,7 @@ class _Deciding:
             reason_code=reason,
             reason=words.ended(outcome, ending.detail),
             alternatives=entry.group.alternatives(self.lineup.fleet, entry.group.gates, 0, -1, None),
+            flags=self._flags(row),
         )
 
     def _waiting(self, loose: dict[str, Entry], free_mask: int) -> Iterator[Decision]:
@@ -610,6 +618,7 @@ class _Deciding:
             reason=words.waits(entry, headline, lineup, free_mask),
             alternatives=entry.group.alternatives(lineup.fleet, entry.group.gates, free_mask, -1, self._scores(entry)),
             position=self._position(entry, loose),
+            flags=self._flags(row),
         )
 
     def _position(self, entry: Entry, loose: int) -> int:
@@ -666,7 +675,6 @@ class _Deciding:
             "p50": usual.p50 if usual is not None else None,
             "p90": usual.p90 if usual is not None else None,
             "lifted": entry.group.lifted,
-            "flags": self._flags(row),
             "traceparent": row.traceparent,
             "tracestate": row.tracestate,
         }

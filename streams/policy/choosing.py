@@ -12,7 +12,7 @@ from typing import NamedTuple
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import ReasonCode
-from streams.policy.groups import Shape
+from streams.policy.groups import Group, Shape
 from streams.policy.lineup import LineUp
 from streams.policy.offer import Offer
 from streams.state.waiting import Entry
@@ -27,28 +27,54 @@ class Choice(NamedTuple):
     code: ReasonCode
 
 
-def choose(entry: Entry, mask: int, offer: Offer, lineup: LineUp) -> Choice:
-    """The slot that the task takes of the cells in `mask`, each of which has a free one."""
-    shape: Shape = entry.shape
-    if shape.failed:
-        return _first(mask, offer)
+def choose(entry: Entry, mask: int, offer: Offer, lineup: LineUp) -> tuple[Choice, bool]:
+    """The slot that the task takes of the cells in `mask`, each of which has a free one; and whether it is second best.
+
+    Second best is what a strategy takes because another model that could do the work is refused or busy.
+    """
+    if entry.shape.failed:
+        return _first(mask, offer), True
     try:
-        if shape.ranking:
-            fleet = lineup.fleet
-            for model in shape.ranking:
-                if model in fleet.models and (part := mask & fleet.model_masks[fleet.models.index(model)]):
-                    return _within(part, entry, offer, lineup, "preference")
-        strategy = shape.strategy if shape.strategy == "objective" else None
-        if shape.strategy not in ("objective", "cheapest_capable"):
-            strategy = lineup.rulebook.policy.strategy.fallback
-        if strategy == "objective":
-            return _within(_best_scored(mask, entry, lineup), entry, offer, lineup, "objective")
-        lifted = entry.group.lifted
-        return _within(
-            tier_mask(lineup, mask, lifted=lifted), entry, offer, lineup, "lifted" if lifted else "cheapest_capable"
-        )
+        choice = _by_strategy(entry, mask, offer, lineup)
+        return choice, _is_second_best(entry, choice, lineup)
     except Exception:  # noqa: BLE001 -- a mistake in a strategy must not stop the round: the static fallback decides
-        return _first(mask, offer)
+        return _first(mask, offer), True
+
+
+def _by_strategy(entry: Entry, mask: int, offer: Offer, lineup: LineUp) -> Choice:
+    shape: Shape = entry.shape
+    fleet = lineup.fleet
+    for model in shape.ranking:
+        if model in fleet.models and (part := mask & fleet.model_masks[fleet.models.index(model)]):
+            return _within(part, entry, offer, lineup, "preference")
+    strategy = shape.strategy
+    if strategy not in ("objective", "cheapest_capable"):
+        strategy = lineup.rulebook.policy.strategy.fallback
+    if strategy == "objective":
+        return _within(_best_scored(mask, entry, lineup), entry, offer, lineup, "objective")
+    lifted = entry.group.lifted
+    part = tier_mask(lineup, mask, lifted=lifted)
+    return _within(part, entry, offer, lineup, "lifted" if lifted else "cheapest_capable")
+
+
+def _is_second_best(entry: Entry, choice: Choice, lineup: LineUp) -> bool:
+    group: Group = entry.group
+    shape: Shape = entry.shape
+    fleet = lineup.fleet
+    able = group.able_mask if shape.asked_for else group.able_mask & ~fleet.reserve_mask
+    match choice.code:
+        case "preference":
+            own = fleet.cells[choice.bit].model
+            before = shape.ranking[: shape.ranking.index(own)]
+            return any(fleet.model_masks[i] & able for i, model in enumerate(fleet.models) if model in before)
+        case "objective":
+            scores = lineup.scores_among(entry, able | 1 << choice.bit) or ()
+            return max(score for score in scores if score is not None) != scores[fleet.model_of[choice.bit]]
+        case "cheapest_capable" | "lifted":
+            listed = any(fleet.model_masks[i] & able for i, model in enumerate(fleet.models) if model in shape.ranking)
+            return listed or not tier_mask(lineup, able, lifted=choice.code == "lifted") >> choice.bit & 1
+        case _:
+            return True
 
 
 def tier_mask(lineup: LineUp, mask: int, *, lifted: bool) -> int:

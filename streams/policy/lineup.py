@@ -137,8 +137,11 @@ class LineUp:
 
     def scores(self, entry: Entry) -> Scores | None:
         """Score of each model that the task's gates admit, free or busy; None where they do not."""
-        group: Group = entry.group
-        if not group.mask:
+        return self.scores_among(entry, entry.group.mask)
+
+    def scores_among(self, entry: Entry, cells: int) -> Scores | None:
+        """Score of each model with a cell in the mask, compared with each other."""
+        if not cells:
             return None
         task: TaskPending = entry.row.task
         shape: Shape = entry.shape
@@ -151,12 +154,12 @@ class LineUp:
         mix16 = mix(task.input_tokens, most if task.output_tokens is None else min(task.output_tokens, most))
         role = task.agent_role if task.agent_role in rulebook.roles else None
         full = (task.input_tokens, most) if task.input_tokens > rulebook.input_tokens_roomy else None
-        key = (group.mask, objective, profile, mix16, role, full)
+        key = (cells, objective, profile, mix16, role, full)
         known = self._scores.get(key)
         if known is None:
             if len(self._scores) >= _SCORES_MAX:
                 self._scores.clear()
-            places = [i for i, mask in enumerate(self.fleet.model_masks) if mask & group.mask]
+            places = [i for i, mask in enumerate(self.fleet.model_masks) if mask & cells]
             models = [rulebook.models[self.fleet.models[i]] for i in places]
             found = scores(
                 models,

@@ -151,7 +151,8 @@ class Round:
         offer, lineup = self._offer, self._lineup
         group: Group = entry.group
         next_free_model = offer.next_free_model(group.able_mask)
-        pair = Pair(entry, choose(entry, group.mask & offer.mask, offer, lineup), next_free_model)
+        choice, second_best = choose(entry, group.mask & offer.mask, offer, lineup)
+        pair = Pair(entry, choice, next_free_model, fallback=second_best)
         offer.take(pair.bit, pair.slot_id)
         if group.costs is not None:
             cost = group.costs.uusd[lineup.fleet.model_of[pair.bit]]

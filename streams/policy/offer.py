@@ -56,15 +56,12 @@ class Offer:
 
     def place_of(self, slot_id: str) -> tuple[int, int] | None:
         """(bit, busy ms of the last 5 min) of the slot, if it is free."""
-        bit = self._fresh_ids.get(slot_id)
-        if bit is None:
-            slot = self._lineup.pool.slots.get(slot_id)
-            if slot is None or not self._lineup.is_free(slot_id):
-                return None
-            bit = self._lineup.fleet.bit[cell_of(slot)]
-        elif slot_id in self._taken:
+        slot = self._draft.slot(slot_id)
+        if slot is None or not _is_free(slot) or slot_id in self._taken:
             return None
-        return bit, self._busy_ms(slot_id)
+        if slot_id not in self._fresh_ids and not self._lineup.is_free(slot_id):
+            return None
+        return self._lineup.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
 
     def share(self, bit: int) -> float:
         """Busy share of all slots of the cell's model over 5 min, 0..1."""

@@ -22,10 +22,12 @@ from streams.state.waiting import NO_EV, Entry
 class Pair:
     """A task and the slot it gets."""
 
-    __slots__ = ("bit", "busy_ms", "code", "entry", "gates", "next_free_model", "slot_id", "traded")
+    __slots__ = ("bit", "busy_ms", "code", "entry", "fallback", "gates", "next_free_model", "slot_id", "traded")
 
-    def __init__(self, entry: Entry, choice: Choice, next_free_model: str | None) -> None:
+    def __init__(self, entry: Entry, choice: Choice, next_free_model: str | None, *, fallback: bool) -> None:
         self.entry = entry
+        #: The strategy would rather have had another one.
+        self.fallback = fallback
         self.bit, self.slot_id, self.busy_ms, self.code = choice
         #: Model of the able slot that had been free longest: what "next free slot" would have used.
         self.next_free_model = next_free_model

@@ -169,7 +169,9 @@ class AgeingQueue:
     def bound(self, cycle: int) -> tuple[int, float]:
         """(negated points, EV key) that no head can be better than in that cycle; the queue must not be empty."""
         key = self._keys[0]
-        return key - cycle, self._bands[key].heap[0][0]
+        # Where all of the band are hidden its heap may be empty.
+        heap = self._bands[key].heap
+        return key - cycle, heap[0][0] if heap else -NO_EV
 
     def take(self, entry: Entry) -> None:
         """Hide the entry from this decision's further look-ups."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import ReasonCode
-from streams.policy.groups import Group, Shape
+from streams.policy.groups import Fleet, Group, Shape
 from streams.policy.lineup import LineUp
 from streams.policy.offer import Offer
 from streams.state.waiting import Entry
@@ -64,17 +64,21 @@ def _is_second_best(entry: Entry, choice: Choice, lineup: LineUp) -> bool:
     able = group.able_mask if shape.asked_for else group.able_mask & ~fleet.reserve_mask
     match choice.code:
         case "preference":
-            own = fleet.cells[choice.bit].model
-            before = shape.ranking[: shape.ranking.index(own)]
-            return any(fleet.model_masks[i] & able for i, model in enumerate(fleet.models) if model in before)
+            before = shape.ranking[: shape.ranking.index(fleet.cells[choice.bit].model)]
+            return able & _masks_of(before, fleet) != 0
         case "objective":
             scores = lineup.scores_among(entry, able | 1 << choice.bit) or ()
             return max(score for score in scores if score is not None) != scores[fleet.model_of[choice.bit]]
         case "cheapest_capable" | "lifted":
-            listed = any(fleet.model_masks[i] & able for i, model in enumerate(fleet.models) if model in shape.ranking)
-            return listed or not tier_mask(lineup, able, lifted=choice.code == "lifted") >> choice.bit & 1
+            if shape.ranking and able & _masks_of(shape.ranking, fleet):
+                return True
+            return not tier_mask(lineup, able, lifted=choice.code == "lifted") >> choice.bit & 1
         case _:
             return True
+
+
+def _masks_of(models: tuple[str, ...], fleet: Fleet) -> int:
+    return sum(mask for model, mask in zip(fleet.models, fleet.model_masks, strict=True) if model in models)
 
 
 def tier_mask(lineup: LineUp, mask: int, *, lifted: bool) -> int:

@@ -31,6 +31,7 @@ class Round:
     def __init__(self, draft: PoolDraft, loose: Iterable[Entry], now_ms: Millis) -> None:
         self._lineup: LineUp = draft.lineup
         self._now_ms = now_ms
+        self._patience_points = draft.lineup.rulebook.patience_points
         self._offer = Offer(draft, now_ms)
         #: Cells with a free slot when the round began.
         self.free_before = self._offer.mask
@@ -73,15 +74,15 @@ class Round:
         # Who may use just one free slot is "only capable here".
         single = offer.single()
         cycle = self._now_ms // lineup.rulebook.ageing_ms
+        free, loose = offer.mask, self._loose
         for group in lineup.groups.values():
-            admissible = group.mask & offer.mask
-            if not admissible or not (group.queue.live or group in self._loose):
-                continue
-            only_here = admissible & single and not admissible & (admissible - 1)
-            rank = (0 if group.lifted else 1, 0 if only_here else 1)
-            heads.append((self._key(rank, (*self._bound(group, cycle), 0, "")), len(groups), None))
-            groups.append(group)
-            ranks.append(rank)
+            admissible = group.mask & free
+            if admissible and (group.queue.live or group in loose):
+                only_here = admissible & single and not admissible & (admissible - 1)
+                rank = (0 if group.lifted else 1, 0 if only_here else 1)
+                heads.append((self._key(rank, (*self._bound(group, cycle), 0, "")), len(groups), None))
+                groups.append(group)
+                ranks.append(rank)
         heapify(heads)
         pairs: list[Pair] = []
         while heads and offer.mask:
@@ -107,9 +108,7 @@ class Round:
 
     def _key(self, rank: tuple[int, int], place: tuple[int, float, int, str]) -> _Key:
         """Place in service order; `place` begins with the negated points."""
-        if -place[0] >= self._lineup.rulebook.patience_points:
-            rank = (0, 0)
-        return (*rank, *place)
+        return (0, 0, *place) if -place[0] >= self._patience_points else (*rank, *place)
 
     def _sort(self, loose: Iterable[Entry]) -> None:
         ageing_ms = self._lineup.rulebook.ageing_ms

@@ -33,13 +33,15 @@ class Offer:
             self._count_changes(draft)
         #: Cells with a free slot.
         self.mask = 0
-        for bit, count in enumerate(self.counts):
+        one = 1
+        for count in self.counts:
             if count:
-                self.mask |= 1 << bit
+                self.mask |= one
+            one <<= 1
 
     def single(self) -> int:
         """Cells of which one slot only is free."""
-        return sum(1 << bit for bit, count in enumerate(self.counts) if count == 1)
+        return sum([1 << bit for bit, count in enumerate(self.counts) if count == 1])
 
     def least_used(self, bit: int) -> tuple[int, str]:
         """(busy ms of the last 5 min, slot id) of the cell's least used free slot; there must be one."""

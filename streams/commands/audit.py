@@ -1,16 +1,20 @@
-"""The audit in Postgres: `slotwise db migrate` makes it, `slotwise explain` asks it."""
+"""The audit in Postgres: `slotwise db migrate` makes it, `db maintain` keeps it, `slotwise explain` asks it."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from streams.commands.codes import FAILED
 from streams.commands.console import busy, err, out, print_json
 from streams.commands.options import Json, takes
+from streams.policy.rulebook import load_rulebook
 from streams.settings import Settings
+from streams.shipped import catalog_text, policy_text
 
 app = typer.Typer()
 db_app = typer.Typer(help="Bring the audit database to the schema of this version.")
@@ -31,28 +35,72 @@ def db_migrate(settings: Settings, *, as_json: Json = False) -> None:
         out.print("\n".join(ran) if ran else "The audit database is up to date.")
 
 
-@app.command(epilog="Example: slotwise explain t-17")
-@takes("database", "database_connect_timeout_s", "database_statement_timeout_s", join=True)
+@db_app.command("maintain", epilog="Example: slotwise db maintain --keep-days 400")
+@takes("database", join=True)
+def db_maintain(
+    settings: Settings,
+    *,
+    days_ahead: Annotated[int, typer.Option(min=0, max=366, help="Days to come that get their partitions.")] = 14,
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="Drop what is older, days whole. Default: nothing is dropped.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep the audit in shape: make the partitions of the days ahead, move strays, drop old days. Once a day is enough.
+
+    Balances of budgets go on when their old movements are dropped.
+    """
+    from streams.sinks.migrations import maintain  # noqa: PLC0415 - brings the database driver along
+
+    with busy("Maintaining the audit database", quiet=as_json):
+        done = maintain(settings.database, days_ahead=days_ahead, keep_days=keep_days)
+    if as_json:
+        print_json({"done": done})
+    else:
+        out.print("\n".join(done) if done else "There was nothing to do.")
+
+
+@app.command(epilog="Example: slotwise explain t-17 --why-not opus")
+@takes("database", "database_connect_timeout_s", "database_statement_timeout_s", "catalog", "policy", join=True)
 def explain(
     settings: Settings,
     *,
     task_id: Annotated[str, typer.Argument(help="The task's id.", show_default=False)],
     pool: Annotated[str | None, typer.Option(help="Its pool, where several have a task of that id.")] = None,
     mode: Annotated[str, typer.Option(help="live, shadow, replay or all.")] = "live",
+    why_not: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Say which gate kept this model from it, and what would change that."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell why a task went where it went, or why it waits: every decision, and what each model's verdict was."""
-    from streams.sinks.database import Timeouts  # noqa: PLC0415 - brings the database driver along
-    from streams.sinks.explain import explain as ask  # noqa: PLC0415
-    from streams.sinks.explain import render  # noqa: PLC0415
+    """Tell why a task went where it went, or why it waits: every decision, and what each model's verdict was.
 
-    told = ask(
-        settings.database, task_id, pool=pool, mode=None if mode == "all" else mode, timeouts=Timeouts.of(settings)
-    )
+    With --why-not the last decision counts; ratings, prices and thresholds are those of the catalogue and the policy
+    in the settings, and where a decision was made by others, that is said.
+    """
+    from streams.sinks import explain as audit  # noqa: PLC0415 - brings the database driver along
+    from streams.sinks.database import Timeouts  # noqa: PLC0415
+
+    modes, timeouts = None if mode == "all" else mode, Timeouts.of(settings)
+    told: object = None
+    shown: RenderableType = ""
+    if why_not is not None:
+        rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+        found = audit.explain_why_not(
+            settings.database, task_id, why_not, rulebook, pool=pool, mode=modes, timeouts=timeouts
+        )
+        if found is not None:
+            decision, answer = found
+            told = {"decision_id": decision["decision_id"], **msgspec.to_builtins(answer)}
+            shown = audit.render_why_not(decision, answer)
+    else:
+        told = story = audit.explain(settings.database, task_id, pool=pool, mode=modes, timeouts=timeouts)
+        shown = audit.render(story)
     if as_json:
         print_json(told)
     elif told:
-        out.print(render(told))
+        out.print(shown)
     else:
         err.print(Text(f"No decision about {task_id} stands in the audit: it was never sent, or not decided yet."))
     if not told:

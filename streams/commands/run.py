@@ -95,7 +95,15 @@ def worker(settings: Settings, *, as_json: Json = False) -> None:
 
 @app.command(epilog="Example: slotwise sink --database postgresql://slotwise@db/slotwise")
 @takes(*EVERYTHING)
-def sink(settings: Settings, *, as_json: Json = False) -> None:
+def sink(
+    settings: Settings,
+    *,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Go on behind steps that the topic no longer has; the gap stays visible."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Write the journal to Postgres, until SIGTERM. A second one takes over when the first ends."""
     from streams.sinks.database import Timeouts, connect  # noqa: PLC0415 - brings the database driver along
     from streams.sinks.runner import run  # noqa: PLC0415
@@ -104,7 +112,7 @@ def sink(settings: Settings, *, as_json: Json = False) -> None:
     # Later outages are waited out; one at the start is more likely a wrong address.
     connect(settings.database, Timeouts.of(settings)).close()
     check_topics(settings)
-    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json))
+    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json), accept_loss=accept_loss)
 
 
 @app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")

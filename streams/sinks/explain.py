@@ -1,29 +1,40 @@
 """Tell why a task went where it went, or why it waits: every decision about it, in order, from the audit.
 
 `explain` asks the database, `tell` turns its rows into plain data (for `--json` and pages), `render` into a table for
-a terminal. Reads views only, so that a login with slotwise_read is enough.
+a terminal; `explain_why_not` gathers what `why_not.py` needs to answer. Reads views only, so that a login with
+slotwise_read is enough.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg import errors
 from psycopg.rows import dict_row
 from rich.table import Table
 from rich.text import Text
 
-from schemas.vocabulary import GATES
+from schemas.events import TaskPending
+from schemas.vocabulary import GATES, Millis, to_millis
+from streams.policy.controls import MarkingControl
 from streams.sinks.database import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, sentence
 from streams.sinks.sql import QUERIES
+from streams.sinks.why_not import Case, WhyNot, marks_of, why_not
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg import Connection
+    from psycopg.rows import TupleRow
+
+    from streams.policy.rulebook import Rulebook
 
 ROWS_MAX: Final = 1_000
 
@@ -64,18 +75,53 @@ def explain(
     Raises:
         DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
     """
-    with connect(dsn, timeouts, application="slotwise explain") as connection:
-        try:
-            found = connection.cursor(row_factory=dict_row).execute(
-                QUERIES["explain"], {"task_id": task_id, "pool": pool, "mode": mode, "rows_max": ROWS_MAX}
-            )
-            return tell(found.fetchall())
-        except errors.UndefinedTable:
-            raise DatabaseError("This database has no audit yet: run `slotwise db migrate` first.") from None
-        except errors.InsufficientPrivilege:
-            raise DatabaseError("This login may not read the audit: GRANT slotwise_read to it.") from None
-        except psycopg.Error as error:
-            raise DatabaseError(f"The audit could not be read: {sentence(error)}.") from error
+    with _asking(dsn, timeouts) as connection:
+        return _explained(connection, task_id, pool=pool, mode=mode)
+
+
+def explain_why_not(
+    dsn: str,
+    task_id: str,
+    model: str,
+    rulebook: Rulebook,
+    *,
+    pool: str | None = None,
+    mode: str | None = "live",
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> tuple[dict[str, Any], WhyNot] | None:
+    """Give the last decision that chose or waited, and why not that model; None when the audit knows no such task.
+
+    Raises:
+        DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
+    """
+    with _asking(dsn, timeouts) as connection:
+        told = _explained(connection, task_id, pool=pool, mode=mode)
+        decision = next((one for one in reversed(told) if one["outcome"] in ("routed", "waiting")), None)
+        if decision is None:
+            return None
+        of = {name: decision[name] for name in ("journal", "pool", "partition", "seq", "tenant_id", "decision_id")}
+        said = connection.execute(QUERIES["marks_before"], of | {"rows_max": ROWS_MAX}).fetchall()
+        left = connection.execute(QUERIES["credit_before"], of).fetchone()
+    asked = next(
+        (
+            dict(one["asked"])
+            for one in told
+            if one["asked"] and (one["journal"], one["pool"]) == (of["journal"], of["pool"])
+        ),
+        None,
+    )
+    ruled_out = asked.pop("refused", {}) if asked is not None else {}
+    marked = [(Millis(round(at.timestamp() * 1000)), msgspec.convert(event, MarkingControl)) for event, at in said]
+    case = Case(
+        decision=decision,
+        decided_ms=to_millis(decision["decided_at"]),
+        task=_task(decision, asked) if asked is not None else None,
+        ruled_out=ruled_out,
+        marks=marks_of(marked, decision["pool"], rulebook),
+        available_uusd=None if left is None else round(left[0] * 1_000_000),
+        rulebook=rulebook,
+    )
+    return decision, why_not(model, case)
 
 
 def tell(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -90,18 +136,66 @@ def render(told: Sequence[Mapping[str, Any]]) -> Table:
         block = Table.grid()
         block.add_row(_heading(one))
         block.add_row(Text(f"  {shown(one['reason'])}"))
-        if facts := _facts(one):
+        for facts in filter(None, (_asked(one), _facts(one), _cost(one))):
             block.add_row(Text(f"  {facts}", style="dim"))
         block.add_row(_verdicts(one["alternatives"]))
         if one["work"] is not None:
             block.add_row(Text(f"  {_work(one['work'])}"))
+        if one["money"]:
+            block.add_row(Text(f"  {_money(one['money'])}"))
         story.add_row(block)
     return story
+
+
+def render_why_not(decision: Mapping[str, Any], answer: WhyNot) -> Text:
+    """Lay out an answer, for a terminal."""
+    text = Text(f"{decision['decided_at']}  ", style="bold")
+    text.append(f"{shown(answer.model)}: {shown(answer.gate)}\n", style="bold")
+    text.append(f"  {shown(answer.says)}\n")
+    if answer.flip:
+        text.append("  What would change it: ", style="green")
+        text.append(f"{shown(answer.flip)}\n")
+    for more in answer.then:
+        text.append(f"  That alone would not do: {shown(more)}\n")
+    for note in answer.notes:
+        text.append(f"  {shown(note)}\n", style="dim")
+    text.rstrip()
+    return text
 
 
 def shown(text: object) -> str:
     """Give a text of strangers for a terminal: what would act on it is spelled out."""
     return _ACTING.sub(lambda found: f"\\u{ord(found.group()):04x}", str(text))
+
+
+@contextmanager
+def _asking(dsn: str, timeouts: Timeouts) -> Iterator[Connection[TupleRow]]:
+    with connect(dsn, timeouts, application="slotwise explain") as connection:
+        try:
+            yield connection
+        except (errors.UndefinedTable, errors.UndefinedColumn):
+            raise DatabaseError(
+                "This database has no audit yet, or one of an older version: run `slotwise db migrate` first."
+            ) from None
+        except errors.InsufficientPrivilege:
+            raise DatabaseError("This login may not read the audit: GRANT slotwise_read to it.") from None
+        except psycopg.Error as error:
+            raise DatabaseError(f"The audit could not be read: {sentence(error)}.") from error
+
+
+def _explained(
+    connection: Connection[TupleRow], task_id: str, *, pool: str | None, mode: str | None
+) -> list[dict[str, Any]]:
+    found = connection.cursor(row_factory=dict_row).execute(
+        QUERIES["explain"], {"task_id": task_id, "pool": pool, "mode": mode, "rows_max": ROWS_MAX}
+    )
+    return tell(found.fetchall())
+
+
+def _task(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> TaskPending:
+    """The task, as far as gates look at it."""
+    named = ("task_id", "pool", "at", "priority", "lane", "agent_role", "task_type", "tenant_id", "complexity")
+    return msgspec.convert({name: decision[name] for name in named} | dict(asked), TaskPending)
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
@@ -111,13 +205,20 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
         for model, verdict in row["alternatives"].items()
     ]
     alternatives.sort(key=lambda one: (_ORDER.get(one.get("gate", ""), len(_ORDER)), one["model"]))
-    return {**row, "alternatives": alternatives, "work": work if work.get("status") is not None else None}
+    return {
+        **row,
+        "alternatives": alternatives,
+        "work": work if work.get("status") is not None else None,
+        "money": row["money"] or [],
+    }
 
 
 def _plain(value: Any) -> Any:
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
         case Decimal():
             return float(value)
         case UUID():
@@ -139,6 +240,19 @@ def _heading(one: Mapping[str, Any]) -> Text:
     return heading
 
 
+def _asked(one: Mapping[str, Any]) -> str:
+    asked = one["asked"]
+    if not asked:
+        return ""
+    bars = ", ".join(f"{dimension}>={bar}" for dimension, bar in sorted(asked.get("requires", {}).items()))
+    others = [
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in asked.items()
+        if name not in ("requires", "refused")
+    ]
+    return "asked for " + shown("; ".join(filter(None, (bars, *others))))
+
+
 def _facts(one: Mapping[str, Any]) -> str:
     facts = [
         f"{name} {shown(one[key])}"
@@ -146,7 +260,10 @@ def _facts(one: Mapping[str, Any]) -> str:
             ("priority", "priority"),
             ("class", "complexity"),
             ("layer", "layer"),
+            ("lane", "lane"),
             ("tenant", "tenant_id"),
+            ("strategy", "strategy"),
+            ("objective", "objective"),
         )
         if one[key] is not None
     ]
@@ -155,11 +272,32 @@ def _facts(one: Mapping[str, Any]) -> str:
         facts.append(f"EV {one['ev']:g}{place}")
     if one["lifted"]:
         facts.append("lifted")
-    if one["estimated_cost_usd"] is not None:
-        facts.append(f"about ${one['estimated_cost_usd']:.4f}")
-    if one["saved_vs_premium_usd"] is not None:
-        facts.append(f"${one['saved_vs_premium_usd']:.4f} less than premium")
+    facts += map(shown, one["flags"])
     return "; ".join(facts)
+
+
+def _cost(one: Mapping[str, Any]) -> str:
+    if one["estimated_cost_usd"] is None:
+        return ""
+    priced = f", by prices of {one['priced_at']}" if one["priced_at"] is not None else ""
+    parts = [f"about ${one['estimated_cost_usd']:.4f}{priced}"]
+    parts += [
+        f"${abs(one[key]):.4f} {'less' if one[key] >= 0 else 'more'} than {what}"
+        for key, what in (
+            ("saved_vs_premium_usd", "premium"),
+            ("saved_vs_next_free_usd", "the slot that had been free longest"),
+        )
+        if one[key] is not None
+    ]
+    return "; ".join(parts)
+
+
+def _money(movements: Sequence[Mapping[str, Any]]) -> str:
+    return (
+        "Budget: "
+        + ", ".join(f"{shown(one['kind'])} ${one['amount_usd']:.4f} at {one['at']}" for one in movements)
+        + "."
+    )
 
 
 def _verdicts(alternatives: Sequence[Mapping[str, Any]]) -> Table:
@@ -178,7 +316,8 @@ def _verdicts(alternatives: Sequence[Mapping[str, Any]]) -> Table:
 
 def _work(work: Mapping[str, Any]) -> str:
     parts = [f"The work ended at {work['ended_at']}: {shown(work['status'])}"]
-    parts += [f"${work['cost_usd']:.4f}"] if work["cost_usd"] is not None else []
+    cost = work["actual_cost_usd"] if work["actual_cost_usd"] is not None else work["cost_usd"]
+    parts += [f"${cost:.4f}"] if cost is not None else []
     parts += [f"{work['latency_s']:g} s"] if work["latency_s"] is not None else []
     parts += [f"quality {work['quality']:g}"] if work["quality"] is not None else []
     parts += [{True: "accepted", False: "not accepted"}[work["accepted"]]] if work["accepted"] is not None else []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
@@ -260,6 +261,10 @@ class Follower:
         self._reread: dict[int, int] = {}
         self._short_since_ms: dict[int, int] = {}
         self._written: dict[int, Standing] = {}
+        #: Taken and not being written yet; and the batch before it.
+        self._batch: list[Journaled] = []
+        self._batch_rows = 0
+        self._writing: asyncio.Task[None] | None = None
         self._lag: dict[int, int] = {}
         #: Nothing that waits in a partition is older than this.
         self._behind_since_ms: dict[int, int] = {}
@@ -305,11 +310,17 @@ class Follower:
                 try:
                     await self._round(stop)
                 except TroubleError as error:
+                    await self._abandon()
+                    self._batch, self._batch_rows = [], 0
                     self._forget(self._cursors.keys())
                     await self._wait_out(error, stop)
                 else:
-                    self._recovered()
+                    if self._writing is None:
+                        self._recovered()
+            with suppress(TroubleError):
+                await self._flush()
         finally:
+            await self._abandon()
             try:
                 await self._records.close()
             finally:
@@ -318,45 +329,73 @@ class Follower:
     async def _round(self, stop: asyncio.Event) -> None:
         # 1. Know which partitions are ours, and where each stands.
         assigned = await self._records.assignment()
-        self._forget(self._cursors.keys() - assigned, gone=True)
-        if strangers := assigned - self._cursors.keys():
-            await self._place(strangers)
-            if not self._cursors:
-                await self._records.idle(POLL_S)
-                return
+        if assigned != self._cursors.keys():
+            await self._flush()
+            self._forget(self._cursors.keys() - assigned, gone=True)
+            if strangers := assigned - self._cursors.keys():
+                await self._place(strangers)
+                if not self._cursors:
+                    await self._records.idle(POLL_S)
+                    return
 
         # 2. Take what is there, the next number of each partition only, and write in batches of bounded size; while
-        #    one batch is written, the next one is read.
-        batch: list[Journaled] = []
-        rows, yield_at = 0, YIELD_ROWS
-        writing: asyncio.Task[None] | None = None
-        try:
-            for record in await self._records.fetch(POLL_S):
-                journaled = self._take(record)
-                if journaled is None:
-                    continue
-                batch.append(journaled)
-                rows += journaled.step.rows
-                if rows >= self._rows_max:
-                    if writing is not None:
-                        await writing
-                    if stop.is_set():
-                        return
-                    writing = asyncio.create_task(self._write(batch))
-                    batch, rows, yield_at = [], 0, YIELD_ROWS
-                elif rows >= yield_at:
-                    await asyncio.sleep(0)
-                    yield_at = rows + YIELD_ROWS
-            if writing is not None:
-                await writing
-            if batch:
-                await self._write(batch)
-        finally:
-            await _end(writing)
+        #    one batch is written, the next one is read. What waits for its turn to be written keeps nobody waiting.
+        records = await self._records.fetch(0.0 if self._batch else POLL_S)
+        yield_at = self._batch_rows + YIELD_ROWS
+        for record in records:
+            journaled = self._take(record)
+            if journaled is None:
+                continue
+            self._batch.append(journaled)
+            self._batch_rows += journaled.step.rows
+            if self._batch_rows >= self._rows_max:
+                await self._begin()
+                if stop.is_set():
+                    return
+                yield_at = YIELD_ROWS
+            elif self._batch_rows >= yield_at:
+                await asyncio.sleep(0)
+                yield_at = self._batch_rows + YIELD_ROWS
+        if not self._batch:
+            if not records:
+                await self._settle()
+        elif not records or self._writing is None or self._writing.done():
+            await self._begin()
 
         # 3. Say how far behind that leaves us.
         for partition, cursor in self._cursors.items():
-            self._note_lag(partition, cursor.seen, self._records.end(partition))
+            seen = cursor.seen if self._writing is None and not self._batch else self._written[partition].offset
+            self._note_lag(partition, seen, self._records.end(partition))
+
+    async def _begin(self) -> None:
+        """Begin to write the batch, once the one before is written."""
+        await self._settle()
+        self._writing = asyncio.create_task(self._write(self._batch))
+        self._batch, self._batch_rows = [], 0
+
+    async def _settle(self) -> None:
+        """See the batch that is being written to its end; what it failed with is ours."""
+        if self._writing is not None:
+            try:
+                await self._writing
+            finally:
+                await self._abandon()
+
+    async def _flush(self) -> None:
+        """Write all that was taken."""
+        if self._batch:
+            await self._begin()
+        await self._settle()
+
+    async def _abandon(self) -> None:
+        """Let go of a batch that is being written; what became of it, the store tells."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        writing.cancel()
+        await asyncio.wait([writing])
+        if not writing.cancelled():
+            writing.exception()  # told already, or overtaken
 
     def _take(self, record: Record) -> Journaled | None:
         cursor = self._cursors.get(record.partition)
@@ -421,7 +460,8 @@ class Follower:
                 f"Steps {skipped.wanted} to {skipped.got - 1} of partition {skipped.partition} are missing from "
                 f"{self._records.topic}: after step {skipped.wanted - 1} comes step {skipped.got}, at offset "
                 f"{skipped.offset}{f' ({cursor.odd})' if cursor.odd else ''}. Nothing after the gap was written. "
-                "If the topic's retention removed them, accept the loss explicitly; the audit goes on to show the gap."
+                "If the topic's retention removed them, accept the loss: slotwise sink --accept-loss goes on behind "
+                "the gap, and the audit shows it."
             )
         _log.info("%s: %s; reading again from what is written", self._name, skipped)
         self._reread[skipped.partition] = skipped.wanted
@@ -483,11 +523,3 @@ class Follower:
         if self._trouble is not None:
             _log.warning("%s: back after %.1f s", self._name, (self._clock.now_ms() - self._trouble_since_ms) / 1000)
             self._trouble = None
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    """See a task to its end that nobody waits for any more; what it failed with was told, or is overtaken."""
-    if task is None or task.done():
-        return
-    task.cancel()
-    await asyncio.wait([task])

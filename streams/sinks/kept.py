@@ -27,6 +27,8 @@ class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     allow_providers: tuple[str, ...] = ()
     deny_providers: tuple[str, ...] = ()
     local_only: bool = False
+    #: Models that plugged-in rules keep it from, with their sentences.
+    refused: dict[str, str] = {}
 
 
 class AskedBy(Asked, frozen=True, kw_only=True, gc=False):
@@ -35,25 +37,34 @@ class AskedBy(Asked, frozen=True, kw_only=True, gc=False):
     task_id: str
     pool: str
 
-    def alone(self) -> Asked:
-        """What was asked, without who asked."""
-        return Asked(
-            requires=self.requires,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            quest_priority=self.quest_priority,
-            floor_model=self.floor_model,
-            max_tier=self.max_tier,
-            allow_providers=self.allow_providers,
-            deny_providers=self.deny_providers,
-            local_only=self.local_only,
-        )
+
+class Advised(Struct, frozen=True, gc=False):
+    """What plugged-in rules said of a task when it came."""
+
+    refused: dict[str, str] = {}
 
 
 class TakenIn(Struct, frozen=True, gc=False):
     """A task that the step took in."""
 
     task: AskedBy
+    advice: Advised | None = None
+
+    def asked(self) -> Asked:
+        """What was asked, without who asked."""
+        task = self.task
+        return Asked(
+            requires=task.requires,
+            input_tokens=task.input_tokens,
+            output_tokens=task.output_tokens,
+            quest_priority=task.quest_priority,
+            floor_model=task.floor_model,
+            max_tier=task.max_tier,
+            allow_providers=task.allow_providers,
+            deny_providers=task.deny_providers,
+            local_only=task.local_only,
+            refused=self.advice.refused if self.advice is not None else {},
+        )
 
 
 class Kept(Struct, frozen=True, kw_only=True, gc=False):

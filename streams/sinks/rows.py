@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from schemas.decision import Decision, MoneyMoved, WorkDone
     from streams.sinks.follow import Journaled
-    from streams.sinks.kept import AskedBy
 
 _NULL: Final = r"\N"
 
@@ -71,27 +70,35 @@ def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
     decisions: Iterable[Decision] = step.decisions
     if odd := _is_odd(journaled):
         decisions = map(_with_plain_alternatives, map(_with_plain_texts, decisions))
-    asked_by: dict[tuple[str, str], AskedBy] = {(one.task.pool, one.task.task_id): one.task for one in step.tasks}
+    taken_in = {(one.task.pool, one.task.task_id): one for one in step.tasks}
     null = _NULL
     start = f"{step.partition}\t{step.seq}\t"
     end = f"\t{step.mode}\t{escaped(step.policy)}\t{escaped(step.catalog)}\t{step.partition}\t{escaped(journal)}\n"
+    # What most decisions of a step have in common is written once.
+    now_ms, now = step.now_ms, _time(step.now_ms)
+    p50 = p90 = None
+    usual = f"{null}\t{null}"
     for one in decisions:
+        if one.p50 != p50 or one.p90 != p90:
+            p50, p90 = one.p50, one.p90
+            usual = f"{null if p50 is None else p50}\t{null if p90 is None else p90}"
         asked = null
-        if asked_by and (task := asked_by.pop((one.pool, one.task_id), None)) is not None:
-            asked = str(_ENCODE(task.alone()), "utf-8")
+        if taken_in and (taken := taken_in.pop((one.pool, one.task_id), None)) is not None:
+            asked = str(_ENCODE(taken.asked()), "utf-8")
             if odd:
                 asked = escaped_json(asked)
+        cost, premium, next_free = one.estimated_cost_uusd, one.saved_vs_premium_uusd, one.saved_vs_next_free_uusd
         # Words and ids are never empty, tiers never 0: `or` is enough for them.
         yield (
             f"{start}{one.decision_id}\t{one.pool}\t{one.task_id}\t{one.outcome}\t{one.chosen_slot_id or null}\t"
             f"{one.chosen_model or null}\t{one.tier or null}\t{str(one.alternatives, 'utf-8')}\t{one.reason_code}\t"
-            f"{one.reason}\t{_time(one.decided_at_ms)}\t{_time(one.at_ms)}\t{one.layer or null}\t{one.lane or null}\t"
-            f"{one.agent_role or null}\t{one.task_type or null}\t{one.tenant_id or null}\t{one.complexity or null}\t"
-            f"{one.strategy}\t{one.objective or null}\t{one.priority}\t{null if one.ev is None else one.ev}\t"
-            f"{null if one.ev_percentile is None else one.ev_percentile}\t{null if one.p50 is None else one.p50}\t"
-            f"{null if one.p90 is None else one.p90}\t{'t' if one.lifted else 'f'}\t"
-            f"{null if one.utilisation is None else one.utilisation}\t{usd(one.estimated_cost_uusd)}\t"
-            f"{usd(one.saved_vs_premium_uusd)}\t{usd(one.saved_vs_next_free_uusd)}\t"
+            f"{one.reason}\t{now if one.decided_at_ms == now_ms else _time(one.decided_at_ms)}\t{_time(one.at_ms)}\t"
+            f"{one.layer or null}\t{one.lane or null}\t{one.agent_role or null}\t{one.task_type or null}\t"
+            f"{one.tenant_id or null}\t{one.complexity or null}\t{one.strategy}\t{one.objective or null}\t"
+            f"{one.priority}\t{null if one.ev is None else one.ev}\t"
+            f"{null if one.ev_percentile is None else one.ev_percentile}\t{usual}\t{'t' if one.lifted else 'f'}\t"
+            f"{null if one.utilisation is None else one.utilisation}\t{null if cost is None else f'{cost}e-6'}\t"
+            f"{null if premium is None else f'{premium}e-6'}\t{null if next_free is None else f'{next_free}e-6'}\t"
             f"{null if one.propensity is None else one.propensity}\t{one.attempt}\t"
             f"{null if one.lease is None else one.lease}\t{null if one.max_tokens is None else one.max_tokens}\t"
             f"{one.input_topic}\t{one.input_offset}\t{_texts(one.flags) if one.flags else '{}'}\t"
@@ -159,13 +166,9 @@ def day(at_ms: int) -> str:
     return _time(at_ms)[:10]
 
 
-@lru_cache(maxsize=4096)
 def usd(uusd: int | None) -> str:
-    """Write micro-dollars as dollars, all six digits."""
-    if uusd is None:
-        return _NULL
-    dollars, rest = divmod(abs(uusd), 1_000_000)
-    return f"{'-' if uusd < 0 else ''}{dollars}.{rest:06d}"
+    """Write micro-dollars as dollars: Postgres takes the power of ten, and keeps all six digits."""
+    return _NULL if uusd is None else f"{uusd}e-6"
 
 
 def escaped(text: str) -> str:

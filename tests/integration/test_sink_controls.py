@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from msgspec import Raw
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from schemas.decision import ControlTaken, MoneyMoved
+from schemas.decision import ControlTaken, MoneyMoved, Standing, TaskRow
 from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams.sinks.database import connect_async
+from streams.sinks.explain import explain, explain_why_not
 from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record, TakenError
 from streams.sinks.migrations import maintain, migrate
 from streams.sinks.postgres import PostgresStore
-from tests.builders import START_MS, decision, journal, step, work
+from tests.builders import START_MS, decision, journal, rulebook, step, task, work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,6 +122,67 @@ def test_a_budget_adds_up_from_its_movements(audit: str) -> None:
         Decimal("10.000000"), Decimal("2.000000"), Decimal("1.250000"), Decimal("6.750000")
     ]  # fmt: skip
     assert initech["available_usd"] == 3
+
+
+CASES_OF_MONEY = {"a millionth": 1, "a loss": -2_500_000, "over a million dollars": 1_234_567_890_123, "nothing": 0}
+
+
+@pytest.mark.parametrize("uusd", CASES_OF_MONEY.values(), ids=CASES_OF_MONEY.keys())
+def test_money_keeps_its_six_digits(audit: str, uusd: int) -> None:
+    """No float is on the way."""
+    write(audit, step(0, decision(saved_vs_premium_uusd=uusd)))
+    (row,) = ask(audit, "SELECT saved_vs_premium_usd::text AS usd FROM v_model_routing_decisions")
+    assert row["usd"] == f"{Decimal(uusd).scaleb(-6):.6f}"
+
+
+def test_explain_tells_why_not_a_model_from_what_was_said_and_moved_before(audit: str) -> None:
+    """The mark that stood then, not the one of later; the credit left then, not now."""
+    rules = rulebook()
+    alternatives = {"codex": {"gate": "exhausted"}, "opus": {"gate": "credit"}, "haiku": {"gate": "chosen"}}
+    routed = decision(of=1, tenant_id="acme", alternatives=alternatives, decided_at_ms=START_MS + HOUR_MS)
+    asked = TaskRow(
+        task=task("t-1", tenant_id="acme", input_tokens=100_000, output_tokens=10_000),
+        at_ms=Millis(START_MS),
+        standing=Standing(state="running", attempt=1, since_ms=Millis(START_MS), accepted_ms=Millis(START_MS)),
+    )
+    until = from_millis(START_MS + 5 * HOUR_MS)
+    write(
+        audit,
+        step(
+            0,
+            controls=(
+                control("model.exhausted", "c-1", product="codex-cli", until=from_millis(START_MS + 2 * HOUR_MS)),
+                control("model.exhausted", "c-2", START_MS + 1, product="codex-cli", account="acct-1", until=until),
+                control("model.drained", "c-3", pool="other", model="codex"),
+            ),
+            money=(moved("credit", 0.5),),
+        ),
+        step(1, routed, tasks=(asked,), money=(moved("reserve", 0.2, routed, START_MS + HOUR_MS),)),
+        step(
+            2,
+            now_ms=START_MS + 2 * HOUR_MS,
+            controls=(control("model.restored", "c-4", START_MS + 2 * HOUR_MS, product="codex-cli"),),
+            work=(work(routed),),
+            money=(
+                moved("settle", 0.1, routed, START_MS + 2 * HOUR_MS), moved("credit", 7, at_ms=START_MS + 2 * HOUR_MS)
+            ),
+        ),
+    )  # fmt: skip
+    reader = make_conninfo(audit, options="-c role=slotwise_read")
+
+    found = explain_why_not(reader, "t-1", "codex", rules)
+    assert found is not None
+    assert found[1].says == (
+        "codex-cli was marked as used up: until 2026-11-21T12:00:00.000Z, acct-1 until 2026-11-21T15:00:00.000Z."
+    )
+    found = explain_why_not(reader, "t-1", "opus", rules)
+    assert found is not None
+    assert found[1].says == "It would cost about $0.600000, and acme had $0.500000 left."
+    assert "slotwise credit acme 0.10 --pool main" in found[1].flip
+    assert explain_why_not(reader, "t-nobody", "opus", rules) is None
+    (told,) = explain(reader, "t-1")
+    assert [one["kind"] for one in told["money"]] == ["reserve", "settle"]
+    assert told["asked"] == {"input_tokens": 100_000, "output_tokens": 10_000}
 
 
 def test_a_budget_outlives_the_days_that_are_dropped(audit: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, get_args
 from uuid import UUID
@@ -17,16 +17,23 @@ from streams.sinks.explain import MEANINGS, render, tell
 def row(**named: Any) -> dict[str, Any]:
     """Give a row as the query `explain` does: a routed decision without an outcome."""
     nothing = dict.fromkeys(
-        ("complexity", "layer", "tenant_id", "ev", "ev_percentile", "estimated_cost_usd", "saved_vs_premium_usd")
+        (
+            *("complexity", "layer", "lane", "tenant_id", "objective", "ev", "ev_percentile", "p90", "asked", "money"),
+            *("priced_at", "estimated_cost_usd", "saved_vs_premium_usd", "saved_vs_next_free_usd"),
+        )
     )
     work = dict.fromkeys(
         f"work_{key}"
-        for key in ("status", "ended_at", "cost_usd", "latency_s", "quality", "accepted", "error_class", "fit")
+        for key in (
+            *("status", "ended_at", "cost_usd", "actual_cost_usd", "latency_s", "quality", "accepted"),
+            *("error_class", "fit"),
+        )
     )
     return {
         "decision_id": UUID(int=1), "journal": "decision.audit", "mode": "live", "pool": "main", "task_id": "t-1",
         "attempt": 1, "outcome": "routed", "reason_code": "cheapest_capable", "reason": "Cheapest capable class.",
         "chosen_slot_id": "haiku-1", "chosen_model": "haiku", "tier": 1, "priority": 40, "lifted": False,
+        "strategy": "cheapest_capable", "flags": [],
         "decided_at": datetime(2026, 11, 21, 10, tzinfo=UTC), "alternatives": {"haiku": {"gate": "chosen"}},
         **nothing, **work, **named,
     }  # fmt: skip
@@ -80,6 +87,25 @@ def test_a_wait_is_told_with_its_reason_and_every_model() -> None:
     assert "opus is kept for tasks of higher expected value" in text
     assert "haiku does not reach what the task requires" in text
     assert "EV 3.2, above 12% of the last hour" in text
+
+
+def test_a_decision_is_told_with_what_was_asked_what_it_costs_and_what_it_moved() -> None:
+    """Scores, strategy, flags, estimate, savings and the tenant's budget, in words."""
+    text = shown(
+        row(
+            asked={"requires": {"coding": 8}, "input_tokens": 1800, "deny_providers": ["zhipu"]},
+            strategy="objective", objective="quality", flags=["watching"], lane="docs",
+            estimated_cost_usd=Decimal("0.0041"), priced_at=date(2026, 11, 21),
+            saved_vs_premium_usd=Decimal("0.12"), saved_vs_next_free_usd=Decimal("-0.003"),
+            alternatives={"haiku": {"gate": "chosen", "score": 0.75}},
+            money=[{"kind": "reserve", "amount_usd": 0.0041, "at": "2026-11-21T10:00:00.000Z"}],
+        )
+    )  # fmt: skip
+    assert "asked for coding>=8; input_tokens 1800; deny_providers zhipu" in text
+    assert "strategy objective; objective quality; watching" in text
+    assert "about $0.0041, by prices of 2026-11-21; $0.1200 less than premium; $0.0030 more than the slot" in text
+    assert "0.75" in text
+    assert "Budget: reserve $0.0041 at 2026-11-21T10:00:00.000Z." in text
 
 
 def test_what_strangers_wrote_does_not_act_on_the_terminal() -> None:

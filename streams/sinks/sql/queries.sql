@@ -44,12 +44,23 @@ COPY budget_movements (
 ) FROM STDIN
 
 -- explain --
--- Every decision about a task in order, each with the outcome of the work it started. Reads views only.
+-- Every decision about a task in order, each with the outcome of the work it started and the money it moved. Views only.
 SELECT
     d.*,
     o.status AS work_status, o.at AS work_ended_at, o.cost_usd AS work_cost_usd, o.latency_s AS work_latency_s,
     o.quality AS work_quality, o.accepted AS work_accepted, o.error_class AS work_error_class, o.fit AS work_fit,
-    o.input_tokens AS work_input_tokens, o.output_tokens AS work_output_tokens
+    o.input_tokens AS work_input_tokens, o.output_tokens AS work_output_tokens,
+    o.actual_cost_usd AS work_actual_cost_usd,
+    (
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'kind', m.kind, 'amount_usd', m.amount_usd,
+                'at', to_char(m.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+            ) ORDER BY m.at, m.seq, m.place
+        )
+        FROM v_budget_movements AS m
+        WHERE m.decision_id = d.decision_id AND m.journal = d.journal
+    ) AS money
 FROM v_model_routing_decisions AS d
 LEFT JOIN v_model_routing_outcomes AS o
     ON o.decision_id = d.decision_id AND o.journal = d.journal AND o.task_id = d.task_id
@@ -58,6 +69,47 @@ WHERE d.task_id = %(task_id)s
     AND (%(mode)s::text IS NULL OR d.mode = %(mode)s)
 ORDER BY d.journal, d.pool, d.decided_at, d.seq
 LIMIT %(rows_max)s
+
+-- marks_before --
+-- What had last been said of the fleet before a decision, of each thing that can be said.
+SELECT event, taken_at
+FROM (
+    SELECT DISTINCT ON (
+            kind, pool, event ->> 'product', event ->> 'model', event ->> 'account', event ->> 'window'
+        )
+        event, taken_at, seq
+    FROM v_fleet_controls_taken
+    WHERE journal = %(journal)s AND partition = %(partition)s AND (pool IS NULL OR pool = %(pool)s)
+        AND kind IN ('model.exhausted', 'model.restored', 'model.drained', 'quota.updated')
+        AND seq <= %(seq)s
+    ORDER BY
+        kind, pool, event ->> 'product', event ->> 'model', event ->> 'account', event ->> 'window',
+        taken_at DESC, seq DESC
+) AS last
+ORDER BY taken_at, seq
+LIMIT %(rows_max)s
+
+-- credit_before --
+-- What a tenant had left when a decision was made: what is left now, without what moved since; none without a budget.
+SELECT b.available_usd - (
+    SELECT coalesce(
+        sum(
+            CASE
+                WHEN m.kind IN ('credit', 'release') THEN m.amount_usd
+                WHEN m.kind = 'reserve' THEN - m.amount_usd
+                ELSE coalesce(held.amount_usd, 0) - m.amount_usd
+            END
+        ),
+        0
+    )
+    FROM v_budget_movements AS m
+    LEFT JOIN v_budget_movements AS held
+        ON m.kind = 'settle' AND held.kind = 'reserve' AND held.journal = m.journal AND held.decision_id = m.decision_id
+    WHERE m.journal = b.journal AND m.pool = b.pool AND m.tenant_id = b.tenant_id
+        AND (m.seq > %(seq)s OR m.decision_id = %(decision_id)s)
+) AS available_usd
+FROM v_budgets AS b
+WHERE b.journal = %(journal)s AND b.pool = %(pool)s AND b.tenant_id = %(tenant_id)s
 
 -- check --
 -- Is anything missing? One line a partition.

@@ -1,0 +1,259 @@
+"""Why a model did not get a task, gate by gate: what is told, and the smallest change that would have opened it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+
+from schemas.events import ModelDrained, ModelExhausted, ModelRestored, QuotaUpdated
+from schemas.vocabulary import Millis, Verdict, from_millis
+from streams.sinks.explain import MEANINGS
+from streams.sinks.why_not import Case, WhyNot, marks_of, why_not
+from tests.builders import START_MS, rulebook, task
+
+if TYPE_CHECKING:
+    from streams.policy.controls import MarkingControl
+    from streams.policy.rulebook import Rulebook
+
+HOUR_MS = 3_600_000
+SHIPPED = rulebook()
+
+
+def ask(
+    model: str,
+    gate: str,
+    *said: MarkingControl,
+    rules: Rulebook = SHIPPED,
+    available_uusd: int | None = None,
+    ruled_out: dict[str, str] | None = None,
+    others: dict[str, dict[str, Any]] | None = None,
+    decision: dict[str, Any] | None = None,
+    known: bool = True,
+    **asked: Any,
+) -> WhyNot:
+    """Ask about a model with that verdict; `decision` are columns of the row, `asked` what the task said."""
+    alternatives = {"haiku": {"gate": "busy"}, model: {"gate": gate}} | (others or {})
+    row = {
+        "pool": "main", "outcome": "waiting", "reason_code": "capable_busy", "strategy": "cheapest_capable",
+        "objective": "balanced", "complexity": None, "lane": None, "tenant_id": None, "attempt": 1, "priority": 50,
+        "ev": None, "p50": None, "p90": None, "chosen_model": None, "chosen_slot_id": None,
+        "policy": rules.policy_hash, "catalog": rules.catalog_hash,
+        "alternatives": [{"model": name, **verdict} for name, verdict in alternatives.items()], **(decision or {}),
+    }  # fmt: skip
+    case = Case(
+        decision=row,
+        decided_ms=Millis(START_MS),
+        task=task(**asked) if known else None,
+        ruled_out=ruled_out or {},
+        marks=marks_of(((Millis(START_MS - HOUR_MS), event) for event in said), "main", rules),
+        available_uusd=available_uusd,
+        rulebook=rules,
+    )
+    return why_not(model, case)
+
+
+def _control(**fields: Any) -> dict[str, Any]:
+    return {"control_id": "c-1", "at": from_millis(START_MS - HOUR_MS), "by": "ops", **fields}
+
+
+def exhausted(**fields: Any) -> ModelExhausted:
+    """Give a mark that ends an hour after the decision, unless another `until` is said."""
+    return ModelExhausted(**_control(**({"until": from_millis(START_MS + HOUR_MS)} | fields)))
+
+
+def used(share: float, **fields: Any) -> QuotaUpdated:
+    """Give the usage of claude's five hours."""
+    usage = {"provider": "anthropic", "product": "claude", "window": "5h", "utilisation": share}
+    return QuotaUpdated(**_control(**(usage | fields)))
+
+
+def test_capability_names_the_ratings_and_the_bars() -> None:
+    """Each bar that is above the rating, and to what it would have to fall."""
+    found = ask("glm", "capability", requires={"coding": 8, "safety": 3, "reasoning": 5})
+    assert found.says == "glm is not good enough: coding 3 < 8, reasoning 4 < 5."
+    assert "requires.coding to 3 (now 8), requires.reasoning to 4 (now 5)" in found.flip
+
+
+def test_context_names_how_many_tokens_are_too_many() -> None:
+    """With the answer's tokens left out of the window, so many may go in."""
+    found = ask("local", "context", input_tokens=30_000, output_tokens=2_000)
+    assert found.says == "30,000 tokens in and 3,000 out do not fit its window of 32,768."
+    assert found.flip == "Send at most 29,768 tokens in: 232 fewer."
+
+
+CASES_OF_BOUNDARIES: dict[str, tuple[dict[str, Any], str]] = {
+    "local only": ({"local_only": True}, "Send the task without local_only."),
+    "not among the providers allowed": (
+        {"allow_providers": ("google",)},
+        "Add anthropic to the task's allow_providers.",
+    ),
+    "a provider denied": ({"deny_providers": ("anthropic",)}, "Take anthropic out of the task's deny_providers."),
+    "above the highest tier": ({"max_tier": 2}, "Raise max_tier to 3."),
+    "excluded by an operator": (
+        {"rules": rulebook(boundary={"exclude_models": ["opus"]})},
+        "Take opus out of boundary.exclude_models in the policy.",
+    ),
+    "refused by a rule of one's own": (
+        {"ruled_out": {"opus": "no_opus: Not at night."}},
+        "Change what that rule looks at.",
+    ),
+    "two of them": (
+        {"max_tier": 1, "deny_providers": ("anthropic",)},
+        "Take anthropic out of the task's deny_providers. And raise max_tier to 3.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("named", "want"), CASES_OF_BOUNDARIES.values(), ids=CASES_OF_BOUNDARIES.keys())
+def test_boundary_names_the_field(named: dict[str, Any], want: str) -> None:
+    """Whoever set it, the task, an operator or a plug-in."""
+    assert ask("opus", "boundary", **named).flip == want
+
+
+def test_boundary_tells_of_the_emergency_model() -> None:
+    """It is closed while anything else is admissible."""
+    found = ask("local", "boundary")
+    assert found.says == "local is the reserve for emergencies, and another model was admissible."
+    assert "local_only" in found.flip
+
+
+def test_floor_names_what_asks_for_the_tier() -> None:
+    """The task's floor model and its class, where both are above."""
+    found = ask("haiku", "floor", floor_model="sonnet", decision={"complexity": "expert"})
+    assert "floor_model sonnet asks for tier 2, class expert asks for tier 3" in found.says
+    assert found.flip == "Name a lower floor_model; and send the task with a complexity below expert."
+
+
+def test_floor_tells_of_an_escalation() -> None:
+    """Nothing the task said is above the model; a failed attempt is."""
+    found = ask("haiku", "floor", decision={"attempt": 2})
+    assert "an attempt before failed and was escalated" in found.says
+
+
+def test_exhausted_names_until_when_and_the_command() -> None:
+    """The mark that ends first is the one to wait for."""
+    later = exhausted(product="codex-cli", account="acct-2", until=from_millis(START_MS + 2 * HOUR_MS))
+    found = ask("codex", "exhausted", exhausted(product="codex-cli", account="acct-1"), later)
+    assert "acct-1 until 2026-11-21T11:00:00.000Z, acct-2 until 2026-11-21T12:00:00.000Z" in found.says
+    assert found.flip == "Wait until 2026-11-21T11:00:00.000Z, or end it now: slotwise restore codex-cli"
+
+
+def test_a_mark_that_was_ended_says_nothing() -> None:
+    """The last word counts, and only in its pool."""
+    restored = ModelRestored(**_control(product="codex-cli"))
+    elsewhere = ModelDrained(**_control(model="codex", pool="other"))
+    found = ask("codex", "exhausted", exhausted(product="codex-cli"), restored, elsewhere)
+    assert found.says == "The gate exhausted refused it; what it looked at does not stand in the audit."
+    assert found.then == ()
+
+
+def test_drained_names_the_command() -> None:
+    """For good, or until a moment."""
+    assert ask("opus", "drained", ModelDrained(**_control(model="opus"))).flip == (
+        "Put it back into service: slotwise restore opus"
+    )
+    for_a_while = ModelDrained(**_control(model="opus", until=from_millis(START_MS + HOUR_MS)))
+    assert ask("opus", "drained", for_a_while).flip.startswith("Wait until 2026-11-21T11:00:00.000Z, or put it back")
+
+
+def test_quota_names_the_usage_below_which_it_opens() -> None:
+    """The premium tier is spared from 80 %, whatever step refuses it now; and the window's reset."""
+    found = ask("opus", "quota", used(0.96, account="acct-1", resets_at=from_millis(START_MS + HOUR_MS)))
+    assert "acct-1 96% of claude used, refused from 80% on" in found.says
+    assert found.flip == "A usage of claude below 80%; that window resets at 2026-11-21T11:00:00.000Z."
+    assert ask("sonnet", "quota", used(0.96)).flip == "A usage of claude below 95%."
+
+
+def test_premium_names_the_ev_and_the_priority() -> None:
+    """What lies at P50, or the priority from which the reserve does not apply."""
+    found = ask("opus", "premium", decision={"p50": 41.0, "ev": 3.2})
+    assert found.says == "opus is kept for tasks above P50 (41); this one has EV 3.2."
+    assert found.flip == "An EV of 41 or more (now 3.2), or a priority of 90 or more (now 50)."
+
+
+def test_credit_names_how_much_is_missing() -> None:
+    """To the millionth in words, to the next cent in the command."""
+    found = ask(
+        "opus", "credit", available_uusd=5_000, decision={"tenant_id": "acme"}, input_tokens=1_000, output_tokens=500
+    )
+    assert found.says == "It would cost about $0.014000, and acme had $0.005000 left."
+    assert found.flip == "$0.009000 more credit: slotwise credit acme 0.01 --pool main"
+
+
+def test_busy_is_to_be_waited_for() -> None:
+    """Every gate let it through."""
+    assert ask("opus", "busy").flip == "Wait until a slot of opus comes free, or start another one in main."
+
+
+CASES_OF_PREFERENCE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a higher tier": (
+        "opus",
+        {"p90": 88.5},
+        "floor_model = opus: haiku is of a lower tier, 1, or an EV above P90 (88.5)",
+    ),
+    "the same tier": ("glm", {}, "glm is of the same tier as haiku: a slot of it with a lower utilisation."),
+    "a lower score": ("opus", {"reason_code": "objective"}, "0.250000 more score"),
+    "behind in the list": ("opus", {"reason_code": "preference"}, "Put opus before haiku in the list"),
+}
+
+
+@pytest.mark.parametrize(("model", "named", "want"), CASES_OF_PREFERENCE.values(), ids=CASES_OF_PREFERENCE.keys())
+def test_a_model_that_would_have_done_as_well_is_told_by_the_strategy(
+    model: str, named: dict[str, Any], want: str
+) -> None:
+    """What the strategy looked at, and what would have turned it."""
+    routed = {
+        "outcome": "routed",
+        "reason_code": "cheapest_capable",
+        "chosen_model": "haiku",
+        "chosen_slot_id": "haiku-1",
+    }
+    others = {"haiku": {"gate": "chosen", "score": 0.75}, model: {"gate": "ok", "score": 0.5}}
+    assert want in ask(model, "ok", others=others, decision=routed | named).flip
+
+
+def test_the_chosen_one_took_it() -> None:
+    """Nothing is to be changed."""
+    found = ask("haiku", "chosen", decision={"outcome": "routed", "chosen_slot_id": "haiku-1"})
+    assert (found.says, found.flip) == ("haiku took the task, on haiku-1.", "")
+
+
+def test_a_model_without_a_slot_is_said_to_have_none() -> None:
+    """And one that nobody knows is compared with those that are known."""
+    case = ask("opus", "busy")
+    assert case.gate == "busy"
+    assert _absent("sonnet").flip == "Start a slot of sonnet in main: it announces itself with slot.freed."
+    assert _absent("sonet").says == "sonet is no model of the catalogue. Did you mean sonnet?"
+
+
+def _absent(model: str) -> WhyNot:
+    row = {"pool": "main", "alternatives": [], "policy": SHIPPED.policy_hash, "catalog": SHIPPED.catalog_hash}
+    case = Case(
+        decision=row, decided_ms=Millis(START_MS), task=None, ruled_out={}, marks=marks_of((), "main", SHIPPED),
+        available_uusd=None, rulebook=SHIPPED,
+    )  # fmt: skip
+    return why_not(model, case)
+
+
+def test_gates_behind_the_failing_one_are_told_too() -> None:
+    """One change alone would not have done."""
+    found = ask(
+        "opus", "boundary", ModelDrained(**_control(model="opus")), max_tier=2, decision={"p50": 41.0, "ev": 3.2}
+    )
+    assert found.then == ("opus is drained.", "opus is kept for tasks above P50 (41); this one has EV 3.2.")
+
+
+def test_what_makes_the_answer_less_sure_is_said() -> None:
+    """Another policy decided, or the audit does not hold what the task asked for."""
+    found = ask("glm", "capability", known=False, decision={"policy": "other"})
+    assert found.says == "The gate capability refused it; what it looked at does not stand in the audit."
+    assert len(found.notes) == 2
+    assert f"decided by policy other; the numbers here are those of {SHIPPED.policy_hash}" in found.notes[0]
+
+
+def test_every_verdict_has_an_answer() -> None:
+    """A verdict added to the vocabulary must be told about here."""
+    assert set(get_args(Verdict)) == set(MEANINGS)
+    for gate in get_args(Verdict):
+        assert ask("opus", gate, decision={"chosen_slot_id": "opus-1"}).says

@@ -270,8 +270,7 @@ def _facts(one: Mapping[str, Any]) -> str:
     if one["ev"] is not None:
         place = "" if one["ev_percentile"] is None else f", above {one['ev_percentile']:.0%} of the last hour"
         facts.append(f"EV {one['ev']:g}{place}")
-    if one["lifted"]:
-        facts.append("lifted")
+    facts += [word for word in ("lifted", "fallback") if one[word]]
     facts += map(shown, one["flags"])
     return "; ".join(facts)
 

@@ -102,7 +102,7 @@ def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
             f"{null if one.propensity is None else one.propensity}\t{one.attempt}\t"
             f"{null if one.lease is None else one.lease}\t{null if one.max_tokens is None else one.max_tokens}\t"
             f"{one.input_topic}\t{one.input_offset}\t{_texts(one.flags) if one.flags else '{}'}\t"
-            f"{one.priced_at or null}\t{asked}{end}"
+            f"{'t' if one.fallback else 'f'}\t{one.priced_at or null}\t{asked}{end}"
         )
 
 

@@ -211,11 +211,12 @@ def test_a_budget_outlives_the_days_that_are_dropped(audit: str) -> None:
 def test_a_lane_is_judged_by_its_last_hour_since_it_was_restarted(audit: str) -> None:
     """Idle, degraded, elevated fallback, healthy; what was before a restart does not count."""
     now_ms = int(time.time() * 1000)
-    lanes = {
-        "healthy": [_routed()] * 9 + [_routed(gate="busy", tier=1)],
-        "fallback": [_routed()] * 7 + [_routed(gate="exhausted", tier=2)] * 3,
-        "broken": [_routed()] * 9 + [_routed(reason_code="router_error")],
-        "restarted": [_routed(reason_code="router_error")] * 5,
+    lanes: dict[str, list[dict[str, Any]]] = {
+        "healthy": [{}] * 9 + [{"fallback": True}],
+        "fallback": [{}] * 7 + [{"fallback": True}] * 3,
+        "broken": [{}] * 9 + [{"reason_code": "router_error"}],
+        "restarted": [{"reason_code": "router_error"}] * 5,
+        "all waiting": [{"outcome": "waiting"}] * 3,
     }
     decisions = [
         decision(of=number, task_id=f"t-{lane}-{number}", lane=lane, decided_at_ms=now_ms - 60_000, **fields)
@@ -223,8 +224,6 @@ def test_a_lane_is_judged_by_its_last_hour_since_it_was_restarted(audit: str) ->
         for number, fields in enumerate(several)
     ]
     decisions.append(decision(task_id="t-idle", lane="idle", decided_at_ms=now_ms - 2 * HOUR_MS))
-    # Tells the tier of haiku, which the others passed by.
-    decisions.append(decision(task_id="t-tier", lane="idle", decided_at_ms=now_ms - 2 * HOUR_MS))
     restarted = control("lane.restarted", "c-1", now_ms - 30_000, lane="restarted")
     write(audit, step(0, *decisions), step(1, now_ms=now_ms, controls=(restarted,)))
     found = {line["lane"]: line for line in ask(audit, "SELECT * FROM v_lane_health")}
@@ -233,20 +232,11 @@ def test_a_lane_is_judged_by_its_last_hour_since_it_was_restarted(audit: str) ->
         "fallback": "elevated_fallback",
         "broken": "degraded",
         "restarted": "idle",
+        "all waiting": "healthy",
         "idle": "idle",
     }
     assert (found["fallback"]["fallbacks"], found["fallback"]["routed"]) == (3, 10)
     assert found["broken"]["router_error_share"] == Decimal("0.1000")
-
-
-def _routed(gate: str = "chosen", tier: int = 1, **fields: Any) -> dict[str, Any]:
-    """A decision for haiku (tier 1); or for sonnet, because haiku had that verdict, when a higher tier is said."""
-    if tier == 1:
-        return {"alternatives": {"haiku": {"gate": "chosen"}, "glm": {"gate": "busy"}}, **fields}
-    return {
-        "chosen_model": "sonnet", "chosen_slot_id": "sonnet-1", "tier": tier,
-        "alternatives": {"haiku": {"gate": gate}, "sonnet": {"gate": "chosen"}}, **fields,
-    }  # fmt: skip
 
 
 def _days_since(at_ms: int) -> int:

@@ -20,7 +20,7 @@ COPY model_routing_decisions (
     reason_code, reason, decided_at, at, layer, lane, agent_role, task_type, tenant_id, complexity,
     strategy, objective, priority, ev, ev_percentile, p50, p90, lifted, utilisation,
     estimated_cost_usd, saved_vs_premium_usd, saved_vs_next_free_usd, propensity, attempt, lease, max_tokens,
-    input_topic, input_offset, flags, priced_at, asked, mode, policy, catalog, input_partition, journal
+    input_topic, input_offset, flags, fallback, priced_at, asked, mode, policy, catalog, input_partition, journal
 ) FROM STDIN
 
 -- copy_outcomes --

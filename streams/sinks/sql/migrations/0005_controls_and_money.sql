@@ -1,13 +1,17 @@
 -- Operators' events and money: what was said to the fleet and what moved in tenants' budgets, once each, beside the
--- decisions; and what decisions and outcomes tell since then: flags, the price's date, what was asked, what it cost.
+-- decisions; and what decisions and outcomes tell since then: flags, whether it was a fallback, the price's
+-- date, what was asked, what it cost.
 -- Everything new has a default: a sink of the version before goes on writing while this one is rolled out.
 
 ALTER TABLE model_routing_decisions
-    ADD COLUMN flags     text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN flags     text[]  NOT NULL DEFAULT '{}',
+    ADD COLUMN fallback  boolean NOT NULL DEFAULT false,
     ADD COLUMN priced_at date,
     ADD COLUMN asked     jsonb;
 
 COMMENT ON COLUMN model_routing_decisions.flags IS 'Worth an operator''s look: watching, unknown_price, plugin_failed';
+COMMENT ON COLUMN model_routing_decisions.fallback IS
+    'The strategy''s first choice was refused by one of the gates exhausted to credit, or was busy';
 COMMENT ON COLUMN model_routing_decisions.priced_at IS 'Date of the price behind the estimate';
 COMMENT ON COLUMN model_routing_decisions.asked IS
     'What the gates looked at of the task''s event; on the first decision about a task that did not have to be held back';

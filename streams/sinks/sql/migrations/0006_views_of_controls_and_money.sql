@@ -73,8 +73,6 @@ LEFT JOIN work w USING (decision_id, journal)
 WHERE d.outcome = 'routed'
 GROUP BY d.mode, (d.decided_at AT TIME ZONE 'UTC')::date, coalesce(d.tenant_id, '(none)'), d.chosen_model, d.tier;
 
--- Fallback: a model that the strategy puts before the chosen one was refused by gates 5 to 9, or was busy. What a
--- decision's row tells of that depends on the strategy; docs/audit.md says what it cannot tell.
 CREATE VIEW v_lane_health AS
 WITH restarts AS (
     SELECT journal, pool, event ->> 'lane' AS lane, max(taken_at) AS at
@@ -83,8 +81,7 @@ WITH restarts AS (
     GROUP BY journal, pool, event ->> 'lane'
 ), decided AS (
     SELECT
-        d.journal, d.mode, coalesce(d.lane, '(none)') AS lane, d.decided_at, d.outcome, d.reason_code, d.strategy,
-        d.lifted, d.chosen_model, d.tier, d.catalog, d.alternatives,
+        d.journal, d.mode, coalesce(d.lane, '(none)') AS lane, d.decided_at, d.outcome, d.reason_code, d.fallback,
         greatest(everywhere.at, here.at) AS restarted_at,
         d.decided_at >= greatest(now() - interval '1 hour', everywhere.at, here.at) AS counted
     FROM model_routing_decisions AS d
@@ -92,46 +89,23 @@ WITH restarts AS (
         ON everywhere.journal = d.journal AND everywhere.lane = d.lane AND everywhere.pool IS NULL
     LEFT JOIN restarts AS here ON here.journal = d.journal AND here.lane = d.lane AND here.pool = d.pool
     WHERE d.decided_at >= now() - interval '24 hours'
-), tiers AS (
-    SELECT DISTINCT journal, catalog, chosen_model AS model, tier FROM decided WHERE outcome = 'routed'
-), fallbacks AS (
-    SELECT d.journal, d.mode, d.lane, count(*) AS fallbacks
-    FROM decided AS d
-    WHERE d.counted AND d.outcome = 'routed'
-        AND CASE
-            WHEN d.strategy = 'preference' AND d.reason_code <> 'preference' THEN true
-            WHEN d.strategy = 'preference' THEN false
-            ELSE EXISTS (
-                SELECT FROM jsonb_each(d.alternatives) AS other (model, verdict)
-                LEFT JOIN tiers ON tiers.journal = d.journal AND tiers.catalog = d.catalog AND tiers.model = other.model
-                WHERE other.verdict ->> 'gate' IN ('exhausted', 'drained', 'quota', 'premium', 'credit', 'busy')
-                    AND CASE
-                        WHEN d.strategy = 'objective' THEN
-                            (other.verdict -> 'score')::double precision
-                                > (d.alternatives -> d.chosen_model -> 'score')::double precision
-                        WHEN d.strategy <> 'cheapest_capable' THEN false
-                        WHEN d.lifted THEN tiers.tier > d.tier
-                        ELSE tiers.tier < d.tier
-                    END
-            )
-        END
-    GROUP BY d.journal, d.mode, d.lane
 ), lanes AS (
     SELECT
         journal, mode, lane,
-        count(*) FILTER (WHERE counted)                                  AS decisions,
-        count(*) FILTER (WHERE counted AND outcome = 'routed')           AS routed,
-        count(*) FILTER (WHERE counted AND reason_code = 'router_error') AS router_errors,
-        max(decided_at)                                                  AS decided_at,
-        max(restarted_at)                                                AS restarted_at
+        count(*) FILTER (WHERE counted)                                                     AS decisions,
+        count(*) FILTER (WHERE counted AND outcome = 'routed')                              AS routed,
+        count(*) FILTER (WHERE counted AND outcome = 'routed' AND reason_code = 'router_error') AS router_errors,
+        count(*) FILTER (WHERE counted AND outcome = 'routed' AND fallback)                 AS fallbacks,
+        max(decided_at)                                                                     AS last_decided_at,
+        max(restarted_at)                                                                   AS restarted_at
     FROM decided
     GROUP BY journal, mode, lane
 ), shares AS (
     SELECT
-        lanes.*, coalesce(fallbacks.fallbacks, 0) AS fallbacks,
+        lanes.*,
         round(router_errors / nullif(routed, 0)::numeric, 4) AS router_error_share,
-        round(coalesce(fallbacks.fallbacks, 0) / nullif(routed, 0)::numeric, 4) AS fallback_share
-    FROM lanes LEFT JOIN fallbacks USING (journal, mode, lane)
+        round(fallbacks / nullif(routed, 0)::numeric, 4)     AS fallback_share
+    FROM lanes
 )
 SELECT
     journal, mode, lane,
@@ -141,8 +115,7 @@ SELECT
         WHEN fallback_share >= 0.20 THEN 'elevated_fallback'
         ELSE 'healthy'
     END AS state,
-    decisions, routed, router_errors, router_error_share, fallbacks, fallback_share,
-    decided_at AS last_decided_at, restarted_at
+    decisions, routed, router_errors, router_error_share, fallbacks, fallback_share, last_decided_at, restarted_at
 FROM shares;
 
 COMMENT ON VIEW v_lane_health IS 'How each lane seen in the last 24 h fared in the last hour, since it was last restarted';

@@ -27,6 +27,12 @@ class Look(Struct, frozen=True, kw_only=True):
     #: Hashes of policy and catalogue; None: no step had to be read.
     decided_by: tuple[str, str] | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether the router here has the rules that decide there, as far as one can tell."""
+        rulebook = self.router.rulebook
+        return self.decided_by in (None, (rulebook.policy_hash, rulebook.catalog_hash))
+
 
 class Slots(Struct, frozen=True, kw_only=True):
     """Slots by what they do."""
@@ -172,8 +178,7 @@ def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None)
 
 def _partition(number: int, look: Look) -> PartitionView:
     router = look.router
-    known = (router.rulebook.policy_hash, router.rulebook.catalog_hash)
-    policy, catalog = look.decided_by or known
+    policy, catalog = look.decided_by or (router.rulebook.policy_hash, router.rulebook.catalog_hash)
     return PartitionView(
         partition=number,
         seq=router.seq,
@@ -181,7 +186,7 @@ def _partition(number: int, look: Look) -> PartitionView:
         policy=policy,
         catalog=catalog,
         activated=router.state.activated is not None,
-        known=(policy, catalog) == known,
+        known=look.known,
     )
 
 

@@ -26,3 +26,17 @@ def installation() -> Iterator[Up]:
     """Give an installation that runs as long as the tests do; every test uses a pool of its own."""
     with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory, Up(Path(directory)) as up:
         yield up
+
+
+@pytest.fixture(scope="session")
+def operated() -> Iterator[Up]:
+    """Give an installation for orders that concern every pool; the tests that share it restore what they mark."""
+    with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory, Up(Path(directory)) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def own_installation() -> Iterator[Up]:
+    """Give an installation of a module's own: what is activated there concerns nobody else."""
+    with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory, Up(Path(directory)) as up:
+        yield up

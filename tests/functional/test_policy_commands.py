@@ -1,0 +1,155 @@
+"""`slotwise policy` and `catalog`: mistakes are told at once, differences by value, and what is activated decides."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streams.shipped import shipped
+from tests.functional.commands import slotwise, until
+from tests.functional.fleets import announce, audited, look, order, pool_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.functional.commands import Up
+
+PRICES = "tests/prices/litellm_slice.json"
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Path:
+    """Give a policy that keeps premium for the upper 40 %."""
+    file = tmp_path / "policy.toml"
+    file.write_text(shipped("policy.toml").replace("ev_percentile = 0.50", "ev_percentile = 0.60"))
+    return file
+
+
+@pytest.fixture
+def catalog_file(tmp_path: Path) -> Path:
+    """Give a copy of the shipped catalogue."""
+    file = tmp_path / "catalog.toml"
+    file.write_text(slotwise("catalog", "show", "--text").stdout)
+    return file
+
+
+def test_every_mistake_is_told_at_once(policy_file: Path, catalog_file: Path) -> None:
+    """One line each, with file, key and the nearest known key."""
+    policy_file.write_text(policy_file.read_text().replace("priority_min = 90", "priorty_min = 90"))
+    catalog_file.write_text(catalog_file.read_text().replace("tier = 3", "tier = 4", 1))
+    checked = slotwise("policy", "check", str(policy_file), str(catalog_file))
+    assert checked.returncode == 1
+    assert "premium: priorty_min is no known key. Did you mean priority_min?" in checked.stderr
+    assert "model[opus].tier" in checked.stderr
+    told = slotwise("policy", "check", str(policy_file), str(catalog_file), "--json")
+    assert len(json.loads(told.stdout)["mistakes"]) == 2
+
+
+def test_a_policy_is_checked_with_the_catalogue_it_is_for(catalog_file: Path) -> None:
+    """A model that the configured policy names must stand in it."""
+    catalog_file.write_text(catalog_file.read_text().replace('id = "opus"', 'id = "opus-next"'))
+    checked = slotwise("policy", "check", str(catalog_file))
+    assert checked.returncode == 1
+    assert "opus is no model of the catalogue. Did you mean opus-next?" in checked.stderr
+
+
+def test_the_shipped_files_have_no_mistakes() -> None:
+    """Without files, the configured ones are checked."""
+    checked = slotwise("policy", "check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_difference_is_a_line_a_value(policy_file: Path, catalog_file: Path) -> None:
+    """Exit code 1 where something differs, 0 where nothing does."""
+    found = slotwise("policy", "diff", str(policy_file), "--offline")
+    assert (found.returncode, found.stdout) == (1, "premium.ev_percentile 0.5 -> 0.6\n")
+    catalog_file.write_text(catalog_file.read_text().replace("quality = 0.72", "quality = 0.75", 1))
+    found = slotwise("policy", "diff", str(catalog_file), "--offline", "--json")
+    assert json.loads(found.stdout) == [{"key": "model[opus].quality", "old": 0.72, "new": 0.75}]
+    assert slotwise("policy", "diff", str(policy_file), "--offline", "--policy", str(policy_file)).returncode == 0
+
+
+def test_the_policy_is_shown_with_every_value() -> None:
+    """Those left at their default too."""
+    told = json.loads(slotwise("policy", "show", "--offline", "--json").stdout)
+    assert told["source"] == "files"
+    assert told["sections"]["premium"]["ev_percentile"] == 0.5
+    assert "premium.ev_percentile = 0.5" in slotwise("policy", "show", "--offline").stdout.splitlines()
+
+
+def test_an_activated_policy_decides_everywhere_from_its_position_on(own_installation: Up, policy_file: Path) -> None:
+    """It is in force in every partition, shown as such, and nothing differs from it any more."""
+    announce(own_installation, "ruled", "opus-1")
+    until(lambda: look(own_installation, "ruled").pools, "the slot")
+    assert own_installation.command("policy", "diff", str(policy_file)).returncode == 1
+    given = order(own_installation, "policy", "activate", "--policy", str(policy_file), "--by", "ann")
+    assert [one["fate"] for one in given["positions"]] == ["taken"] * 8
+    assert own_installation.command("policy", "diff", str(policy_file)).returncode == 0
+    shown = json.loads(own_installation.command("policy", "show", "--json").stdout)
+    assert (shown["source"], shown["sections"]["premium"]["ev_percentile"], shown["others"]) == ("activated", 0.6, {})
+    assert audited(own_installation, given["control_id"])["by"] == "ann"
+    assert look(own_installation, "ruled").well
+
+
+def test_a_catalogue_that_lacks_a_slot_s_model_is_activated_nowhere(own_installation: Up, catalog_file: Path) -> None:
+    """One partition could not decide by it, so no partition gets it; the sentence says which and why."""
+    announce(own_installation, "glazed", "glm-1")
+    until(lambda: look(own_installation, "glazed").pools, "the slot")
+    before = pool_of(own_installation, "glazed").models
+    text = re.sub(r'\[\[model\]\]\nid = "glm"\n.*?(?=\[\[model\]\])', "", catalog_file.read_text(), flags=re.DOTALL)
+    catalog_file.write_text(text)
+    done = own_installation.command("policy", "activate", "--catalog", str(catalog_file))
+    assert done.returncode == 2
+    assert "the new catalogue lacks glm" in done.stderr
+    assert pool_of(own_installation, "glazed").models == before
+
+
+def test_a_policy_with_mistakes_is_not_sent(own_installation: Up, policy_file: Path) -> None:
+    """It is told as a start would tell it."""
+    policy_file.write_text("[premum]\n")
+    done = own_installation.command("policy", "activate", "--policy", str(policy_file))
+    assert done.returncode == 2
+    assert "Did you mean premium?" in done.stderr
+
+
+def test_prices_are_refreshed_from_the_file_that_people_have(catalog_file: Path) -> None:
+    """First shown, then written; comments stay, and the result is a catalogue to start with."""
+    text = catalog_file.read_text().replace("input_usd_per_mtok = 4.0", "input_usd_per_mtok = 5.0", 1)
+    catalog_file.write_text(text)
+    words = ("catalog", "refresh", PRICES, "--catalog", str(catalog_file), "--as-of", "2026-12-01")
+    shown = json.loads(slotwise(*words, "--json").stdout)
+    assert shown["written"] is False
+    assert shown["models"][0]["changes"] == [{"key": "input_usd_per_mtok", "old": 5.0, "new": 4.0}]
+    assert catalog_file.read_text() == text
+    written = slotwise(*words, "--write")
+    assert written.returncode == 0, written.stderr
+    assert "1 values differ in 8 priced models; written to" in written.stdout
+    assert "local: left alone: a 32B coder on a machine you own is not in the file." in written.stderr
+    lines = catalog_file.read_text().splitlines()
+    assert "priced_at = 2026-12-01" in lines
+    assert [line for line in lines if "#" in line] == [line for line in text.splitlines() if "#" in line]
+    assert slotwise("policy", "check", str(catalog_file)).returncode == 0
+
+
+def test_the_shipped_catalogue_is_never_written_to() -> None:
+    """The sentence says how to get one of one's own."""
+    refused = slotwise("catalog", "refresh", PRICES, "--write")
+    assert refused.returncode == 2
+    assert "slotwise catalog show --text > catalog.toml" in refused.stderr
+
+
+def test_a_file_that_is_no_price_file_is_refused() -> None:
+    """Nothing is compared."""
+    refused = slotwise("catalog", "refresh", "schemas/json/slot.freed.schema.json")
+    assert refused.returncode == 2
+    assert "is not LiteLLM's price file" in refused.stderr
+
+
+def test_the_catalogue_is_shown_with_its_prices() -> None:
+    """A row a model."""
+    told = json.loads(slotwise("catalog", "show", "--json").stdout)
+    assert told[0]["id"] == "opus"
+    assert slotwise("catalog", "show").stdout.count("\n") == len(told) + 1

@@ -1,0 +1,79 @@
+"""What is read from outside is what the worker has: from its checkpoints and its journal, while it works."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schemas.codec import decode_step
+from schemas.events import ModelDrained
+from schemas.vocabulary import DECISION_AUDIT, from_millis
+from streams.control import check, give
+from streams.inspect import WallClock, file_rulebook, looks
+from streams.journal import JournalError
+from streams.router import Router
+from tests.desk import picture
+from tests.workers import Installation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from streams.embedded import ApacheKafka, EmbeddedBroker
+
+
+@pytest.fixture
+async def installation(broker: ApacheKafka | EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Installation]:
+    """New topics on each kind of broker, and checkpoints after every few changes."""
+    async with Installation(broker.address, tmp_path, checkpoint_changes_min=20) as made:
+        yield made
+
+
+async def test_the_state_that_is_read_is_the_fold_of_the_journal(installation: Installation) -> None:
+    """Byte by byte, although it began at a checkpoint; and again while the worker goes on."""
+    worker = installation.worker()
+    await installation.slots(2, pools=3)
+    await worker.ready(2)
+    async with installation.fleet():
+        await installation.tasks(60, pools=3)
+        while_working = await asyncio.to_thread(looks, installation.settings, range(2))
+        await installation.worked_off()
+    found = await asyncio.to_thread(looks, installation.settings, range(2))
+    rulebook = file_rulebook(installation.settings)
+    journal = await installation.records(installation.names.journal)
+    for partition, look in found.items():
+        fold = Router(partition, rulebook)
+        for record in journal:
+            if record.partition == partition and fold.seq < look.router.seq:
+                step = decode_step(record.value)
+                if step.seq == fold.seq:
+                    fold.apply(step)
+        assert picture(look.router) == picture(fold)
+        assert look.known
+        assert while_working[partition].router.seq <= look.router.seq
+    assert await installation.records(installation.names.checkpoint), "no checkpoint was written: raise the work"
+    assert await worker.stop() == 0, worker.log()
+
+
+async def test_an_order_is_in_force_when_it_is_said_to_be(installation: Installation) -> None:
+    """Given before any worker is there, it stays open; with one, every partition takes it, and the state has it."""
+    settings = installation.settings
+    event = ModelDrained(control_id="c-1", at=from_millis(WallClock().now_ms()), by="ops", model="haiku")
+    check(settings, event)
+    early = await asyncio.to_thread(give, settings, event, wait_s=0.2)
+    assert [one.fate for one in early.positions] == ["sent", "sent"]
+    worker = installation.worker()
+    await worker.ready(2)
+    again = await asyncio.to_thread(give, settings, event, wait_s=30.0)
+    assert [(one.fate, one.offset) for one in again.positions] == [("known", 1), ("known", 1)]
+    found = await asyncio.to_thread(looks, settings, range(2))
+    assert all("haiku" in look.router.state.marks.drained for look in found.values())
+
+
+async def test_a_journal_with_something_else_in_it_is_told_and_not_guessed_at(installation: Installation) -> None:
+    """Reading it says what the worker's start would say."""
+    await installation.send(DECISION_AUDIT, b"rubbish", None, partition=0)
+    with pytest.raises(JournalError, match="cannot be read"):
+        await asyncio.to_thread(looks, installation.settings, range(2))

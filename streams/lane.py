@@ -658,6 +658,12 @@ class Lane:
         decided = Counter((one.outcome, one.reason_code, metrics.pool_label(one.pool)) for one in step.decisions)
         for labels, count in decided.items():
             metrics.DECISIONS.labels(*labels).inc(count)
+        routed = Counter((one.pool, one.strategy, one.fallback) for one in step.decisions if one.outcome == "routed")
+        for (pool, strategy, fallback), count in routed.items():
+            metrics.ROUTED.labels(metrics.pool_label(pool), strategy, str(fallback).lower()).inc(count)
+        failed = Counter(one.pool for one in step.decisions if one.reason_code == "router_error")
+        for pool, count in failed.items():
+            metrics.ROUTER_ERRORS.labels(metrics.pool_label(pool)).inc(count)
         for what, count in step.counts.items():
             metrics.COUNTED.labels(what).inc(count)
 

@@ -7,12 +7,23 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 REGISTRY = CollectorRegistry()
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-#: Pools come from producers: beyond so many, further ones share the label `other`.
+#: Pools and tenants come from producers: beyond so many, further ones share the label `other`.
 POOLS_MAX = 200
+TENANTS_MAX = 500
 
 BUILD = Gauge("router_build_info", "1, with the version that runs.", ["version"], registry=REGISTRY)
 # What is decided.
 DECISIONS = Counter("router_decisions_total", "Decisions journaled.", ["outcome", "reason", "pool"], registry=REGISTRY)
+ROUTED = Counter(
+    "router_routed_total",
+    "Tasks routed, by strategy, and whether its first choice was refused (exhausted to credit) or busy.",
+    ["pool", "strategy", "fallback"],
+    registry=REGISTRY,
+)
+ROUTER_ERRORS = Counter(
+    "router_errors_total", "Tasks that the static fallback routed, because the policy failed on them.", ["pool"],
+    registry=REGISTRY,
+)  # fmt: skip
 DECISION_SECONDS = Histogram(
     "router_decision_duration_seconds",
     "Time the pure router takes for one step, per input.",
@@ -90,16 +101,69 @@ PUBLISH_LAG = Gauge(
 REBALANCES = Counter("router_rebalances_total", "Rebalances of the worker's group.", registry=REGISTRY)
 PARTITIONS = Gauge("router_partitions", "Partitions this worker works on.", registry=REGISTRY)
 
+# How the fleet stands in the partitions of this worker; `vitals.py` looks when the metrics are asked for.
+WAITING = Gauge(
+    "slotwise_waiting_tasks", "Tasks that wait, by the reason they were told.", ["pool", "headline"], registry=REGISTRY
+)
+WAITING_OLDEST = Gauge(
+    "slotwise_waiting_oldest_seconds", "How long the task has waited that waits longest.", ["pool"], registry=REGISTRY
+)
+WAITING_POINTS = Gauge(
+    "slotwise_waiting_points_max",
+    "Greatest aged points of a waiting task (priority and waiting), exact or one more; see slotwise_patience_points.",
+    ["pool"],
+    registry=REGISTRY,
+)
+PATIENCE_POINTS = Gauge(
+    "slotwise_patience_points",
+    "Points from which on a task is served beside lifted ones; who waits long beyond it, starves.",
+    registry=REGISTRY,
+)
+SLOTS = Gauge(
+    "slotwise_slots", "Slots: free, held, lost, or retired and not done yet.", ["pool", "model", "state"],
+    registry=REGISTRY,
+)  # fmt: skip
+MARKS = Gauge(
+    "slotwise_marks_active",
+    "1 for each mark in force: an exhausted product, or a drained model; without account: for all.",
+    ["pool", "kind", "of", "account"],
+    registry=REGISTRY,
+)
+QUOTA_USED = Gauge(
+    "slotwise_quota_used_share", "Used share of a product's window, 0 to 1, as last reported.",
+    ["pool", "product", "account", "window"], registry=REGISTRY,
+)  # fmt: skip
+BUDGET_AVAILABLE = Gauge(
+    "slotwise_budget_available_usd", "What a tenant may still spend.", ["pool", "tenant"], registry=REGISTRY
+)
+BUDGET_RESERVED = Gauge(
+    "slotwise_budget_reserved_usd", "What is held back for a tenant's running tasks.", ["pool", "tenant"],
+    registry=REGISTRY,
+)  # fmt: skip
+OF_THE_FLEET = (
+    WAITING, WAITING_OLDEST, WAITING_POINTS, SLOTS, MARKS, QUOTA_USED, BUDGET_AVAILABLE, BUDGET_RESERVED
+)  # fmt: skip
+
 _pools: set[str] = set()
+_tenants: set[str] = set()
 
 
 def pool_label(pool: str) -> str:
     """Return the pool as a label value, or `other` when there are too many to tell apart."""
-    if pool in _pools:
-        return pool
-    if len(_pools) < POOLS_MAX:
-        _pools.add(pool)
-        return pool
+    return _bounded(pool, _pools, POOLS_MAX)
+
+
+def tenant_label(tenant: str) -> str:
+    """Return the tenant as a label value, or `other` when there are too many to tell apart."""
+    return _bounded(tenant, _tenants, TENANTS_MAX)
+
+
+def _bounded(word: str, known: set[str], words_max: int) -> str:
+    if word in known:
+        return word
+    if len(known) < words_max:
+        known.add(word)
+        return word
     return "other"
 
 

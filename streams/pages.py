@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from streams import metrics
+from schemas.vocabulary import Millis
+from streams import metrics, vitals
 
 #: An input that waits longer for the journal makes the worker not ready.
 UNJOURNALED_S_MAX: Final = 30.0
@@ -29,6 +30,7 @@ def add_pages(app: Any) -> None:
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def prometheus(web: Any, _request: Any) -> Any:
         """For Prometheus."""
+        vitals.show(app.lanes.all.values(), Millis(time.time_ns() // 1_000_000))
         return web.bytes(metrics.render(), content_type=_TEXT)
 
     @app.page("/tables/{table}")  # type: ignore[untyped-decorator]

@@ -15,8 +15,8 @@ from schemas.decision import Step
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.broker import Broker
 from streams.checkpoint import KafkaCompacted, SlottedCheckpoints
-from streams.journal import KafkaJournal
-from streams.lane import Lane, Limits, Outside
+from streams.journal import JournalError, KafkaJournal
+from streams.lane import Lane, LaneError, Limits, Outside
 from streams.memory import Log, MemoryDeadLetters, MemoryInputs, MemoryTicks, NoFollower
 from streams.overview import Look
 from streams.policy.rulebook import Rulebook, load_rulebook
@@ -27,6 +27,10 @@ from streams.topics import home_of, names
 
 #: Partitions that are read at the same time.
 AT_ONCE: Final = 8
+
+
+class LookError(Exception):
+    """A partition cannot be read by the rules here; the message says which rules are needed."""
 
 
 class WallClock:
@@ -73,6 +77,7 @@ def looks(settings: Settings, partitions: Iterable[int]) -> dict[int, Look]:
 
     Raises:
         JournalError: a journal cannot be trusted; the message says what to look at.
+        LookError: the workers decide by rules that are not those here.
         SettingsError, RulebookError: the rules cannot be read.
     """
     return asyncio.run(_read(settings, file_rulebook(settings), partitions))
@@ -94,8 +99,14 @@ async def _read(settings: Settings, rulebook: Rulebook, partitions: Iterable[int
 
 
 async def _recover(settings: Settings, rulebook: Rulebook, broker: Broker, partition: int) -> Look:
+    unusable: list[Exception] = []
+
     def make(chunks: Iterable[bytes] | None) -> Router:
-        return _Reader(partition, rulebook) if chunks is None else _Reader.restore(partition, rulebook, chunks)
+        try:
+            return _Reader(partition, rulebook) if chunks is None else _Reader.restore(partition, rulebook, chunks)
+        except Exception as error:
+            unusable.append(error)
+            raise
 
     known, clock, log = names(settings), WallClock(), Log()
     # A lane that is never started touches its journal and its checkpoints only, and both only to read.
@@ -119,6 +130,14 @@ async def _recover(settings: Settings, rulebook: Rulebook, broker: Broker, parti
         journal_retention_hours=settings.retention_hours,
     )
     lane = Lane(partition, make, outside, limits)
-    await lane.recover()
+    try:
+        await lane.recover()
+    except (JournalError, LaneError) as error:
+        if isinstance(error, JournalError) and not unusable:
+            raise
+        raise LookError(
+            f"Partition {partition} cannot be read by the rules here: name those of its workers with --policy and "
+            f"--catalog, or read it with the slotwise that wrote it ({(unusable or [error])[0]!r})."
+        ) from error
     router = cast("_Reader", lane.fold)
     return Look(router=router, decided_by=router.decided_by)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -150,6 +151,10 @@ class PartitionView(Struct, frozen=True, kw_only=True):
     activated: bool
     #: Whether they are those that the rest of this overview was made by.
     known: bool
+    #: What the pools to come begin with.
+    exhausted: tuple[Mark, ...]
+    drained: tuple[Drain, ...]
+    quotas: tuple[Window, ...]
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -165,7 +170,7 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None) -> Overview:
     """Look at all pools of these partitions, or at one of them."""
-    partitions = tuple(_partition(number, look) for number, look in sorted(looks.items()))
+    partitions = tuple(_partition(number, look, now_ms) for number, look in sorted(looks.items()))
     pools = tuple(
         _pool(router, found, Millis(max(now_ms, router.now_ms)))
         for router in (look.router for _, look in sorted(looks.items()))
@@ -176,7 +181,7 @@ def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None)
     return Overview(at=from_millis(now_ms), well=not problems, problems=problems, partitions=partitions, pools=pools)
 
 
-def _partition(number: int, look: Look) -> PartitionView:
+def _partition(number: int, look: Look, now_ms: Millis) -> PartitionView:
     router = look.router
     policy, catalog = look.decided_by or (router.rulebook.policy_hash, router.rulebook.catalog_hash)
     return PartitionView(
@@ -187,32 +192,39 @@ def _partition(number: int, look: Look) -> PartitionView:
         catalog=catalog,
         activated=router.state.activated is not None,
         known=look.known,
+        **_marks(router.state.marks, now_ms),
     )
 
 
 def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
-    marks = pool.marks
     usual = pool.percentiles
     return PoolView(
         pool=pool.name,
         partition=router.state.number,
         tasks=_tasks(pool),
         models=tuple(_models(router.rulebook, pool, now_ms)),
-        exhausted=tuple(
-            Mark(product=product, account=account, until=from_millis(until_ms))
-            for (product, account), until_ms in marks.exhausted.items()
-            if until_ms > now_ms
-        ),
-        drained=tuple(
-            Drain(model=model, until=from_millis(until_ms) if until_ms is not None else None)
-            for model, until_ms in marks.drained.items()
-            if drained.refuses(marks, model, now_ms)
-        ),
-        quotas=tuple(_windows(marks, now_ms)),
+        **_marks(pool.marks, now_ms),
         budgets=tuple(_budget(row) for _, row in sorted(pool.ledgers.items())),
         ev_p50=usual.p50 if usual is not None else None,
         ev_p90=usual.p90 if usual is not None else None,
     )
+
+
+def _marks(marks: Marks, now_ms: Millis) -> dict[str, Any]:
+    """Tell which marks hold, and what of each quota is used."""
+    return {
+        "exhausted": tuple(
+            Mark(product=product, account=account, until=from_millis(until_ms))
+            for (product, account), until_ms in marks.exhausted.items()
+            if until_ms > now_ms
+        ),
+        "drained": tuple(
+            Drain(model=model, until=from_millis(until_ms) if until_ms is not None else None)
+            for model, until_ms in marks.drained.items()
+            if drained.refuses(marks, model, now_ms)
+        ),
+        "quotas": tuple(_windows(marks, now_ms)),
+    }
 
 
 def _tasks(pool: Pool) -> Tasks:

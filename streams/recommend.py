@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from schemas.codec import read_event
 from schemas.decision import Decision
-from schemas.events import SlotFreed
+from schemas.events import SlotFreed, TaskPending
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import DIMENSIONS, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
 from streams.inspect import WallClock, file_rulebook, looks, partitions_of
@@ -22,6 +22,12 @@ from streams.topics import check_topics
 
 TASKS: Final = INPUT_TOPICS.index(TASK_PENDING)
 SLOTS: Final = INPUT_TOPICS.index(SLOT_FREED)
+#: Fields of a task that have no option of their own.
+OTHERS: Final = frozenset(TaskPending.__struct_fields__) - {
+    *("task_id", "pool", "at", "task_type", "requires", "complexity", "agent_role", "ev", "priority", "quest_priority"),
+    *("input_tokens", "output_tokens", "tenant_id", "lane", "strategy", "objective", "floor_model", "max_tier"),
+    *("local_only", "not_before"),
+}
 
 
 class RecommendError(Exception):
@@ -75,6 +81,24 @@ def bars(told: Iterable[str]) -> dict[str, int]:
         if name not in DIMENSIONS:
             raise RecommendError(f"--requires: models are not rated on {name!r}.{nearest(name, DIMENSIONS)}")
         found[name] = int(bar)
+    return found
+
+
+def others(told: Iterable[str]) -> dict[str, Any]:
+    """Read `has_revision_history=true`: a value is JSON where it can be, else text.
+
+    Raises:
+        RecommendError: a task has no such field, or there is an option of its own for it.
+    """
+    found: dict[str, Any] = {}
+    for part in told:
+        name, _, text = part.partition("=")
+        if name not in OTHERS:
+            raise RecommendError(f"--field: {name!r} is none that could be said this way.{nearest(name, OTHERS)}")
+        try:
+            found[name] = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            found[name] = text
     return found
 
 

@@ -18,6 +18,7 @@ CODES: Final = {
     "RulebookError": MISTAKE,
     "UpError": MISTAKE,
     "ControlError": MISTAKE,
+    "LookError": MISTAKE,
     "RecommendError": MISTAKE,
     "PriceFileError": MISTAKE,
     "NoCatalogError": MISTAKE,

@@ -15,7 +15,7 @@ from streams.commands.options import Json, takes
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from streams.overview import ModelView, Overview, PoolView
+    from streams.overview import ModelView, Overview, PartitionView, PoolView
     from streams.recommend import Recommendation
 
 app = typer.Typer()
@@ -74,6 +74,9 @@ def recommend(
     floor_model: Annotated[str | None, typer.Option(help="Nothing of a lower tier than this model.")] = None,
     max_tier: Annotated[int | None, typer.Option(help="Nothing of a higher tier.")] = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Only models that run locally.")] = False,
+    field: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Any other field of a task; several times.")
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no broker: one free slot of every model of the catalogue.")
     ] = False,
@@ -85,9 +88,10 @@ def recommend(
     1: it would wait, or end.
     """
     from streams.inspect import WallClock  # noqa: PLC0415 - brings the Kafka client along
-    from streams.recommend import bars, fields_of, offline_router, recommendation, router_of  # noqa: PLC0415
+    from streams.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415
 
     task = fields_of(
+        **others(field or ()),
         task_type=task_type,
         requires=bars(requires or ()),
         complexity=complexity,
@@ -118,6 +122,9 @@ def recommend(
 def _tell(found: Overview) -> None:
     for pool in found.pools:
         _tell_pool(pool)
+    if not found.pools and found.partitions:
+        out.print("No pool has slots, tasks or budgets yet. Those to come begin with these marks, if any:")
+        _tell_marks(found.partitions[0], "  ")
     rules = {(one.policy, one.catalog) for one in found.partitions}
     told = ", ".join(f"policy {policy}, catalogue {catalog}" for policy, catalog in sorted(rules))
     out.print(f"{len(found.pools)} pools on {len(found.partitions)} partitions; {told}.")
@@ -141,16 +148,28 @@ def _tell_pool(pool: PoolView) -> None:
         for model in pool.models:
             grid.add_row(*map(Text, _row(model)))
         out.print(grid)
-    for window in pool.quotas:
-        resets = f", resets at {window.resets_at}" if window.resets_at is not None else ""
-        account = f" of {window.account}" if window.account is not None else ""
-        out.print(Text(f"  quota {window.product}{account}, {window.window}: {window.utilisation:.0%}{resets}"))
+    _tell_marks(pool, "  ")
     for budget in pool.budgets:
         spent = (
             f"${budget.reserved_usd:.2f} reserved, ${budget.consumed_usd:.2f} consumed of ${budget.credited_usd:.2f}"
         )
         out.print(Text(f"  budget {budget.tenant_id}: ${budget.available_usd:.2f} available, {spent}"))
     out.print()
+
+
+def _tell_marks(told: PoolView | PartitionView, indent: str) -> None:
+    for mark in told.exhausted:
+        out.print(Text(f"{indent}exhausted {_whose(mark.product, mark.account)} until {mark.until}"))
+    for drain in told.drained:
+        out.print(Text(f"{indent}drained {drain.model}{f' until {drain.until}' if drain.until is not None else ''}"))
+    for window in told.quotas:
+        resets = f", resets at {window.resets_at}" if window.resets_at is not None else ""
+        whose = _whose(window.product, window.account)
+        out.print(Text(f"{indent}quota {whose}, {window.window}: {window.utilisation:.0%}{resets}"))
+
+
+def _whose(product: str, account: str | None) -> str:
+    return product if account is None else f"{product} of {account}"
 
 
 def _row(model: ModelView) -> tuple[str, ...]:

@@ -6,14 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.codec import decode_step
 from schemas.events import ModelDrained
 from schemas.vocabulary import DECISION_AUDIT, from_millis
 from streams.control import check, give
-from streams.inspect import WallClock, file_rulebook, looks
+from streams.inspect import LookError, WallClock, file_rulebook, looks
 from streams.journal import JournalError
 from streams.router import Router
+from streams.shipped import shipped
 from tests.desk import picture
 from tests.workers import Installation
 
@@ -77,3 +79,21 @@ async def test_a_journal_with_something_else_in_it_is_told_and_not_guessed_at(in
     await installation.send(DECISION_AUDIT, b"rubbish", None, partition=0)
     with pytest.raises(JournalError, match="cannot be read"):
         await asyncio.to_thread(looks, installation.settings, range(2))
+
+
+async def test_rules_that_are_not_the_workers_are_told(installation: Installation) -> None:
+    """A model that the files here do not have is no bug and no broken journal; the sentence names the options."""
+    catalog, policy = installation.folder / "catalog.toml", installation.folder / "policy.toml"
+    catalog.write_text(shipped("catalog.toml").replace('id = "haiku"', 'id = "haiku-next"'))
+    policy.write_text("")
+    named = {"catalog": str(catalog), "policy": str(policy)}
+    worker = installation.worker(**named)
+    await installation.slot("next-1", "pool-0", model="haiku-next")
+    await worker.ready(2)
+    await installation.sound()
+    with pytest.raises(LookError, match="name those of its workers with --policy and --catalog"):
+        await asyncio.to_thread(looks, installation.settings, range(2))
+    found = await asyncio.to_thread(looks, replace(installation.settings, **named), range(2))
+    assert {slot for look in found.values() for pool in look.router.state.pools.values() for slot in pool.slots} == {
+        "next-1"
+    }

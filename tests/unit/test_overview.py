@@ -135,3 +135,12 @@ def test_partitions_that_decide_by_different_rules_need_a_look() -> None:
     foreign = overview({0: Look(router=ours.router, decided_by=("other", "files"))}, Millis(START_MS))
     assert any("decide by other files" in problem for problem in foreign.problems)
     assert not foreign.partitions[0].known
+
+
+def test_marks_that_no_pool_has_yet_are_shown_with_the_partition() -> None:
+    """A drain that was ordered before the first slot came is not lost from sight."""
+    desk = Desk()
+    desk.hand_in(order(ModelDrained, model="opus"))
+    found = look(desk)
+    assert found.pools == ()
+    assert [drain.model for drain in found.partitions[0].drained] == ["opus"]

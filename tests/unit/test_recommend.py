@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.vocabulary import Millis
-from streams.recommend import Recommendation, RecommendError, bars, fields_of, offline_router, recommendation
+from streams.recommend import Recommendation, RecommendError, bars, fields_of, offline_router, others, recommendation
 from streams.settings import Settings
 from tests.builders import task
 from tests.desk import Desk, picture
@@ -88,6 +88,17 @@ def test_bars_that_say_nothing_are_refused(text: str, want: str) -> None:
     """With what would do."""
     with pytest.raises(RecommendError, match=want):
         bars([text])
+
+
+def test_other_fields_are_json_or_text() -> None:
+    """Whatever a task may say can be asked about."""
+    assert others(["has_revision_history=true", "context_richness=0.4", "profile=strong"]) == {
+        "has_revision_history": True, "context_richness": 0.4, "profile": "strong"
+    }  # fmt: skip
+    with pytest.raises(RecommendError, match="Did you mean context_richness"):
+        others(["context_richnes=0.4"])
+    told = ask(Desk("haiku-1"), **others(['deny_providers=["anthropic"]']))
+    assert told.alternatives["haiku"].gate == "boundary"
 
 
 def test_only_what_was_said_stands_in_the_task() -> None:

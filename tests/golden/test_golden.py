@@ -43,11 +43,12 @@ def test_what_happens_is_what_the_rules_say(path: Path) -> None:
 
 
 def test_every_history_says_what_it_is_about() -> None:
-    """A newcomer reads title and why; no two histories have the same title."""
+    """A newcomer reads title and why; no two histories have the same title, and none expects nothing."""
     histories = [read(path) for path in FILES]
     titles = [history.title for history in histories]
     assert sorted(set(titles)) == sorted(titles)
     assert [one.name for one in histories if not one.rules or not one.why.endswith(".")] == []
+    assert [one.name for one in histories if not any(step.want for step in one.steps if step.number > 0)] == []
 
 
 @pytest.mark.parametrize(("text", "want_ms"), {"+0s": 0, "+1h30m": 5_400_000, "-1s": -1_000, "+0.001s": 1}.items())

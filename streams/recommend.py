@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterable
 from typing import Any, Final
@@ -10,12 +11,14 @@ import msgspec
 from msgspec import Struct
 
 from schemas.codec import read_event
-from schemas.decision import Decision
+from schemas.decision import Advice, Decision
 from schemas.events import SlotFreed, TaskPending
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import DIMENSIONS, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
 from streams.inspect import WallClock, file_rulebook, looks, partitions_of
+from streams.plugins.adviser import Plugins
 from streams.policy.document import nearest
+from streams.policy.rulebook import Rulebook
 from streams.router import Router
 from streams.settings import Settings
 from streams.topics import check_topics
@@ -145,8 +148,10 @@ def offline_router(settings: Settings) -> tuple[Router, str]:
     return router, pool
 
 
-def recommendation(router: Router, pool: str, fields: dict[str, Any], clock_ms: Millis) -> Recommendation:
-    """Ask the router about a task with these fields, as if it arrived at that moment.
+def recommendation(
+    router: Router, pool: str, fields: dict[str, Any], clock_ms: Millis, plugins: Plugins | None = None
+) -> Recommendation:
+    """Ask the router, and the policy's plug-ins, about a task with these fields, as if it arrived at that moment.
 
     Raises:
         RecommendError: the router would refuse such a task.
@@ -156,11 +161,22 @@ def recommendation(router: Router, pool: str, fields: dict[str, Any], clock_ms: 
     event = read_event(TASK_PENDING, pool.encode(), msgspec.json.encode(value), ())
     if isinstance(event, Unreadable):
         raise RecommendError(event.reason)
-    step = router.handle([Input(TASKS, router.position(TASKS) + 1, now_ms, event)])
+    assert isinstance(event, TaskPending)  # noqa: S101 - the topic's one kind
+    advice = _advice(plugins or Plugins(), router.rulebook, event)
+    step = router.handle([Input(TASKS, router.position(TASKS) + 1, now_ms, event, advice=advice)])
     if step.rejected:
         raise RecommendError(step.rejected[0].reason)
     (decision,) = (one for one in step.decisions if one.task_id == value["task_id"])
     return _told(router, decision)
+
+
+def _advice(plugins: Plugins, rulebook: Rulebook, task: TaskPending) -> Advice | None:
+    """Ask those that the policy names, as a worker would when the task arrives."""
+    try:
+        adviser = plugins.adviser(rulebook)
+        return None if adviser is None else asyncio.run(adviser.advise([task]))[0]
+    finally:
+        plugins.close()
 
 
 def _told(router: Router, decision: Decision) -> Recommendation:

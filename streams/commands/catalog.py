@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import Struct
@@ -17,9 +17,11 @@ from streams.commands.options import Json, takes
 from streams.policy.catalog import Catalog, Model
 from streams.policy.document import read
 from streams.policy.rulebook import load_rulebook
-from streams.prices import Refreshed, compare, read_prices, rewrite
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
+
+if TYPE_CHECKING:
+    from streams.prices import Refreshed
 
 app = typer.Typer(help="Show the model catalogue, and bring its prices up to date.")
 
@@ -83,6 +85,8 @@ def refresh(
     With --write the changed values, `priced_at` and `price_source` of the rows that the file prices are written;
     comments, order and everything else stay. It changes the file only: `slotwise policy activate` puts it in force.
     """
+    from streams.prices import compare, read_prices, rewrite  # noqa: PLC0415 - brings tomlkit along
+
     where = settings.catalog or "the shipped catalogue"
     if write and not settings.catalog:
         raise NoCatalogError(

@@ -61,10 +61,13 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check policies and catalogues and tell all mistakes at once; a policy is checked with the catalogue it is for.
+    """Check policies and catalogues and tell all mistakes at once, as a start of a worker would.
 
+    A policy is checked with the catalogue it is for, and the plug-ins that it names must be installed here.
     Exit code 1: there are mistakes.
     """
+    from streams.plugins.adviser import Plugins  # noqa: PLC0415 - needed by nobody else
+
     texts = {str(file): file.read_text("utf-8") for file in files or ()}
     catalogs = {file: text for file, text in texts.items() if is_catalog(text)}
     policies = {file: text for file, text in texts.items() if file not in catalogs}
@@ -74,7 +77,7 @@ def check(
     for catalog_file, catalog in catalogs.items():
         for policy_file, policy in policies.items():
             try:
-                load_rulebook(catalog, policy, catalog_file=catalog_file, policy_file=policy_file)
+                Plugins().check(load_rulebook(catalog, policy, catalog_file=catalog_file, policy_file=policy_file))
             except RulebookError as error:
                 mistakes |= dict.fromkeys(error.problems)
     checked = Checked(files=(*catalogs, *policies), mistakes=tuple(mistakes))

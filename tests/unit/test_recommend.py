@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from schemas.vocabulary import Millis
+from streams.plugins.adviser import Plugins
+from streams.policy.rulebook import load_rulebook
 from streams.recommend import Recommendation, RecommendError, bars, fields_of, offline_router, others, recommendation
 from streams.settings import Settings
+from streams.shipped import shipped
 from tests.builders import task
 from tests.desk import Desk, picture
 
@@ -37,6 +40,17 @@ def test_asking_changes_nothing() -> None:
     before = picture(desk.router)
     ask(desk)
     assert picture(desk.router) == before
+
+
+def test_plug_ins_are_asked_as_a_worker_would() -> None:
+    """What a rule of one's own refuses is refused here too."""
+    policy = f"{shipped('policy.toml').partition('[plugins]')[0]}[plugins]\nrules = ['mine']\n"
+    desk = Desk("haiku-1", "sonnet-1", book=load_rulebook(shipped("catalog.toml"), policy))
+    refuses_haiku = lambda _task, model: "Not that one." if model.id == "haiku" else None  # noqa: E731
+    told = recommendation(
+        desk.router, "main", {}, Millis(desk.now_ms), Plugins(load=lambda _role, _name: refuses_haiku)
+    )
+    assert (told.model, told.alternatives["haiku"].gate) == ("sonnet", "boundary")
 
 
 def test_what_would_wait_says_why_and_at_which_place() -> None:

@@ -192,8 +192,8 @@ def test_ranks_are_nearest_ranks() -> None:
 def test_every_rule_serves_the_same_work_on_every_trace() -> None:
     """On the slices: all tasks are done once, and those that one rule serves all rules serve."""
     for calls_of in traces(Source()).values():
-        work = jobs(calls_of(0, 10), fleet(MIXED), seed=0, load=1.3)
-        assert work
+        work = jobs(calls_of(0, 10)[:60], fleet(MIXED), seed=0, load=1.3)
+        assert len(work) >= 50
         for make, counts in rules().values():
             done = play(work, fleet(counts), make())
             assert sorted(one.job.task.task_id for one in done) == sorted(one.task.task_id for one in work)
@@ -210,13 +210,14 @@ def test_a_set_has_a_row_for_every_rule() -> None:
     """On the slice of gsm8k all rules pick for all items; the bars for sums send everything to the strong model."""
     data = gsm8k(Source())
     rows = {one.rule: one for one in picked(data)}
-    assert {len(one.picks) for one in rows.values() if one.picks is not None} == {len(data.items)}
-    assert sum(rows["plain [A]"].picks or ()) == sum(rows["slotwise"].picks or ()) == len(data.items)
+    assert {len(one.picks) for one in rows.values()} == {len(data.items)}
+    assert sum(rows["plain [A]"].picks) == sum(rows["slotwise"].picks) == len(data.items)
 
 
 def test_the_numbers_are_the_same_every_time() -> None:
     """No clock and no chance of its own."""
-    assert next(iter(measure(Source(), runs=1))) == next(iter(measure(Source(), runs=1)))
+    once, again = (next(iter(measure(Source(), runs=2, loads=(1.3,)))) for _ in range(2))
+    assert once == again
 
 
 def test_tables_go_between_the_marks_of_a_file(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ RUNS: Final = 5
 #: Longer than any work here: how a router finds slots that were lost is not the question.
 LEASE_S: Final = 1e6
 OURS: Final = "slotwise"
+#: slotwise taken apart: which part does what.
+PRIORITY_ALIKE: Final = 50
+LIFT_MORE: Final = 0.70
 #: What slotwise is set against.
 BASELINES: Final = ("next free slot", "plain [A]", "always-cheap", "highest EV first", "all-premium fleet")
 COMPARED: Final = ("ev_per_h", "ev_quality_per_h", "ev_wait_s", "wait_s_p99", "wait_s_max", "usd_per_task")
@@ -58,7 +61,10 @@ class FleetRow(Struct, frozen=True, kw_only=True):
 
 def rules() -> dict[str, tuple[Callable[[], Rule], Mapping[str, int]]]:
     """Every rule with the fleet it gets: a maker each, as each run begins with nothing known."""
-    book, by_score = shipped(), shipped("objective")
+    book = shipped()
+    by_score, by_list = shipped(strategy={"default": "objective"}), shipped(strategy={"default": "preference"})
+    open_to_all = shipped(premium={"ev_percentile": 0.001})
+    lifting = shipped(lift={"ev_percentile": LIFT_MORE})
     return {
         "always-premium": (lambda: Queue(premium_only), MIXED),
         "all-premium fleet": (lambda: Queue(premium_only), PREMIUM),
@@ -68,14 +74,18 @@ def rules() -> dict[str, tuple[Callable[[], Rule], Mapping[str, int]]]:
         "plain [A]": (PlainA, MIXED),
         OURS: (lambda: Routed(book), MIXED),
         "slotwise, by score": (lambda: Routed(by_score), MIXED),
+        "slotwise, by preference": (lambda: Routed(by_list), MIXED),
+        "slotwise, priorities alike": (lambda: Routed(book, priority=PRIORITY_ALIKE), MIXED),
+        "slotwise, no reserve": (lambda: Routed(open_to_all), MIXED),
+        "slotwise, lift from P70": (lambda: Routed(lifting), MIXED),
     }
 
 
-def shipped(strategy: str = "cheapest_capable") -> Rulebook:
-    """The shipped policy with leases that never run out, and with this strategy where nobody names one."""
+def shipped(**policy: dict[str, Any]) -> Rulebook:
+    """The shipped policy with leases that never run out, and changed as said."""
     classes: tuple[Complexity, ...] = get_args(Complexity)
     leases: dict[str, Any] = {"default_s": LEASE_S, "by_complexity_s": dict.fromkeys(classes, LEASE_S)}
-    return rulebook(leases=leases, strategy={"default": strategy})
+    return rulebook(leases=leases, **policy)
 
 
 def measure(source: Source, *, runs: int = RUNS, loads: Sequence[float] = LOADS) -> Iterator[list[FleetRow]]:

@@ -69,16 +69,17 @@ def _pair_table(table: PairTable) -> str:
 
 def _pair_row(row: PairRow) -> list[str]:
     own = row.served
-    cells = [row.rule]
-    if own is None:
-        cells += [NONE] * 5
-    else:
-        cells += [f"{own.calls:.1%}", f"{own.quality:.4f}", f"{own.usd_per_1000:.4f}"]
-        cells += [f"{1000 * own.quality / own.usd_per_1000:,.0f}" if own.usd_per_1000 else NONE, _number(own.pgr)]
-    cells.append(_interval(row.above_random) if own is not None and 0 < own.calls < 1 else NONE)
-    cells += [_number(value) for value in row.pgr_at or [None] * len(CALLS)]
-    cells.append(_interval(row.apgr))
-    return cells
+    return [
+        f"{row.rule} *" if row.by_share else row.rule,
+        f"{own.calls:.1%}",
+        f"{own.quality:.4f}",
+        f"{own.usd_per_1000:.4f}",
+        f"{1000 * own.quality / own.usd_per_1000:,.0f}" if own.usd_per_1000 else NONE,
+        _number(own.pgr),
+        _interval(row.above_random) if 0 < own.calls < 1 else NONE,
+        *(_number(value) for value in row.pgr_at or [None] * len(CALLS)),
+        _interval(row.apgr),
+    ]
 
 
 def _against(groups: Sequence[Sequence[FleetRow]]) -> str:

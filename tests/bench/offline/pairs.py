@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tests.bench.offline.curve import INTERVAL, Curve, Interval, Served, above_random, served
 from tests.bench.offline.item import Item, PairData, pair_data
@@ -24,8 +24,9 @@ class PairRow(Struct, frozen=True, kw_only=True):
 
     data: str
     rule: str
-    #: At the rule's own setting; None where it has none.
-    served: Served | None = None
+    #: At the rule's own setting, or at about half of the calls where it must be set.
+    served: Served
+    by_share: bool = False
     #: PGR there, less that of a random mix with as many strong calls.
     above_random: Interval | None = None
     #: PGR where the strong model gets so many of the calls; None where the rule cannot be set.
@@ -54,22 +55,20 @@ def measure(source: Source) -> Iterator[PairTable]:
 def _rows(data: PairData) -> Iterator[PairRow]:
     items = data.items
     for one in picked(data):
-        own = served(items, one.picks) if one.picks is not None else None
-        lead = above_random(items, one.picks) if one.picks is not None else None
+        row = PairRow(
+            data=data.name,
+            rule=one.rule,
+            served=served(items, one.picks),
+            by_share=one.by_share,
+            above_random=above_random(items, one.picks),
+        )
         if one.rule == "random mix":
-            yield PairRow(data=data.name, rule=one.rule, pgr_at=CALLS, apgr=luck(items))
+            apgr = luck(items)
+            row = structs.replace(row, apgr=apgr, pgr_at=CALLS if apgr is not None else None)
         elif one.settings:
             curve = Curve(items, one.settings)
-            yield PairRow(
-                data=data.name,
-                rule=one.rule,
-                served=own,
-                above_random=lead,
-                pgr_at=tuple(curve.pgr_at(calls) for calls in CALLS),
-                apgr=curve.apgr_interval(),
-            )
-        else:
-            yield PairRow(data=data.name, rule=one.rule, served=own, above_random=lead)
+            row = structs.replace(row, apgr=curve.apgr_interval(), pgr_at=tuple(curve.pgr_at(calls) for calls in CALLS))
+        yield row
 
 
 def luck(items: Sequence[Item]) -> Interval | None:

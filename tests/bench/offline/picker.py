@@ -26,6 +26,7 @@ WEAK: Final = ("haiku-1", "haiku")
 STRONG: Final = ("opus-1", "opus")
 #: Settings of a threshold, as the share of calls that it should give.
 SHARES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+HALF: Final = SHARES.index(0.5)
 CLASSES: Final[tuple[Complexity, ...]] = ("trivial", "simple", "standard", "complex", "expert")
 #: A context of so many tokens counts as the richest.
 RICH_TOKENS: Final = 8_000
@@ -37,10 +38,11 @@ class Picked(Struct, frozen=True):
     """What a rule picked."""
 
     rule: str
-    #: As it comes; None for a rule that has to be set first.
-    picks: Picks | None = None
+    #: As it comes; a rule that has to be set first (`by_share`) is set to about half of the calls.
+    picks: Picks
     #: At each of its settings, where it has some.
     settings: tuple[Picks, ...] = ()
+    by_share: bool = False
 
 
 def picked(data: PairData) -> list[Picked]:
@@ -51,8 +53,8 @@ def picked(data: PairData) -> list[Picked]:
     lots = [chance.random() for _ in items]
     bars = [bool(item.kind.requires) for item in items]
     gains = [item.gain for item in items]
-    uplifts = learned(items)
-    lengths = [float(item.prompt_chars) for item in items]
+    by_length = by_lift(items, [float(item.prompt_chars) for item in items])
+    by_gain = by_lift(items, learned(items))
     by_class = tuple(
         routed(
             items,
@@ -64,7 +66,7 @@ def picked(data: PairData) -> list[Picked]:
     return [
         Picked("always-cheap", [False] * len(items)),
         Picked("always-premium", [True] * len(items)),
-        Picked("random mix"),
+        Picked("random mix", highest(lots)[HALF], by_share=True),
         Picked("oracle (sees the marks)", [gain > 0 for gain in gains], highest(gains, lots)),
         Picked("next free slot", half),
         Picked("plain [A]", bars),
@@ -74,8 +76,8 @@ def picked(data: PairData) -> list[Picked]:
             routed(items, lambda place, now_ms: with_role(items[place], place, now_ms)),
             by_class,
         ),
-        Picked("slotwise, EV = prompt length", None, by_lift(items, lengths)),
-        Picked("slotwise, EV = gain learned by kind", None, by_lift(items, uplifts)),
+        Picked("slotwise, EV = prompt length", by_length[HALF], by_length, by_share=True),
+        Picked("slotwise, EV = gain learned by kind", by_gain[HALF], by_gain, by_share=True),
     ]
 
 

@@ -3,7 +3,8 @@
 The sink reads the journal from the broker, checks and decodes it, and writes in transactions of bounded size. The
 other side has the rows in memory already, as tuples, and sends them by psycopg's COPY into the same tables (partitions
 and indexes included) of another database, all in one transaction; beside it, without a goal, the same with the text
-that COPY takes made beforehand. The sink's clock runs from its first commit on.
+that COPY takes made beforehand, and the sink with the records in memory, which is what is left without the broker. The
+sink's clock runs from its first commit on.
 """
 
 from __future__ import annotations
@@ -58,16 +59,23 @@ def measure(bench: Bench) -> list[Finding]:
     file.write_bytes(msgspec.msgpack.encode(journal.partitions))
     server = bench.stage.postgres()
     sunk: list[Sunk] = []
+    alone: list[Sunk] = []
     copied: list[Copied] = []
     sent: list[Copied] = []
     for number in range(bench.options.repeat):
         bench.stage.clear()
-        sides = ("sink", "rows", "text")
+        sides = ("sink", "memory", "rows", "text")
         for side in sides if number % 2 == 0 else reversed(sides):
             database = _new_database(server)
             if side == "sink":
                 sunk.append(_sink(bench, journal, database))
-                bench.tell(f"sink: {sunk[-1].rows_per_s:,.0f} rows/s")
+                bench.tell(
+                    f"sink: {sunk[-1].rows_per_s:,.0f} rows/s, {sunk[-1].cpu_us_per_row:.1f} us of its processor"
+                )
+                continue
+            if side == "memory":
+                alone.append(_sink_alone(journal, str(file), database))
+                bench.tell(f"sink from memory: {alone[-1].rows_per_s:,.0f} rows/s")
                 continue
             found = msgspec.json.decode(run_program("copy", str(file), database, side), type=Copied)
             (copied if side == "rows" else sent).append(found)
@@ -77,7 +85,7 @@ def measure(bench: Bench) -> list[Finding]:
             )
     if profile := bench.profile_file("d_sink"):
         bench.stage.clear()
-        _sink(bench, journal, _new_database(server), str(profile))
+        _sink(bench, journal, _new_database(server), "--profile", str(profile))
         bench.tell(f"profile of the sink: {profile}")
     server.stop()
     ratios = [a.rows_per_s / b.rows_per_s for a, b in zip(sunk, copied, strict=True)]
@@ -107,6 +115,15 @@ def measure(bench: Bench) -> list[Finding]:
             ours=f"{median(one.rows_per_s for one in sunk):,.0f} rows/s",
             theirs=f"{median(one.rows_per_s for one in sent):,.0f} rows/s",
             details={"theirs": msgspec.to_builtins(sent)},
+        ),
+        Finding(
+            key="d.memory",
+            title="The sink from records in memory, against COPY of the same rows (no goal)",
+            value=round(median(a.rows_per_s / b.rows_per_s for a, b in zip(alone, copied, strict=True)), 3),
+            unit="x",
+            ours=f"{median(one.rows_per_s for one in alone):,.0f} rows/s",
+            theirs=f"{median(one.rows_per_s for one in copied):,.0f} rows/s",
+            details={"ours": msgspec.to_builtins(alone)},
         ),
         Finding.of(
             "d.decode_us",
@@ -149,6 +166,11 @@ def _sink(bench: Bench, journal: Journal, database: str, *profile: str) -> Sunk:
     variables |= {"SLOTWISE_GROUP": settings.group, "SLOTWISE_TOPIC_PREFIX": settings.topic_prefix}
     arguments = [str(journal.steps), str(journal.rows), *profile]
     return msgspec.json.decode(run_program("sink", *arguments, environment=variables), type=Sunk)
+
+
+def _sink_alone(journal: Journal, file: str, database: str) -> Sunk:
+    arguments = [str(journal.steps), str(journal.rows), "--journal", file]
+    return msgspec.json.decode(run_program("sink", *arguments, environment={"SLOTWISE_DATABASE": database}), type=Sunk)
 
 
 async def _write(settings: Settings, journal: Journal) -> None:

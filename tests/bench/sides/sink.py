@@ -1,23 +1,31 @@
 """Our side of (d): the audit sink as it is, stopped when all steps are in the database; prints how long it took.
 
-Run: python -m tests.bench.sides.sink STEPS ROWS [PROFILE_FILE], settings in the environment.
+With `--journal` it reads the records from memory: what is left is the sink without the broker.
+
+Run: python -m tests.bench.sides.sink STEPS ROWS [--journal FILE] [--profile FILE], settings in the environment.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import cProfile
 import os
 import sys
 import time
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from streams.settings import Settings, load
-from streams.sinks.postgres import PostgresSink
+from streams.sinks.clock import SystemClock
+from streams.sinks.database import connect_async
+from streams.sinks.follow import Follower, Status
+from streams.sinks.postgres import PostgresSink, PostgresStore
 from tests.bench.profile import write_profile
+from tests.journals import HandClock, MemoryRecords
 
 POLL_S: Final = 0.005
 SECONDS_MAX: Final = 300.0
@@ -34,8 +42,35 @@ class Sunk(Struct, frozen=True, kw_only=True):
     cpu_us_per_row: float
 
 
-async def _main(settings: Settings, steps: int, rows: int) -> Sunk:
-    sink = PostgresSink(settings)
+class Sink(Protocol):
+    """What is measured: the sink, or the part of it that knows no broker."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow until told to stop."""
+
+    def status(self) -> Status:
+        """Say how far it is."""
+
+
+def _in_memory(settings: Settings, journal: Path) -> Sink:
+    records = MemoryRecords(HandClock())
+    partitions = msgspec.msgpack.decode(journal.read_bytes(), type=tuple[tuple[bytes, ...], ...])
+    records.logs = {partition: [] for partition in range(len(partitions))}
+    records.first = dict.fromkeys(records.logs, 0)
+    records.assigned = frozenset(records.logs)
+    for partition, values in enumerate(partitions):
+        records.append(*values, partition=partition)
+    store = PostgresStore(
+        lambda: connect_async(settings.database),
+        journal="bench",
+        name="the database",
+        transaction_s_max=settings.database_statement_timeout_s,
+    )
+    return Follower(records, store, SystemClock(), lambda: 1.0, rows_max=settings.sink_rows_max)
+
+
+async def _main(settings: Settings, steps: int, rows: int, journal: str) -> Sunk:
+    sink: Sink = _in_memory(settings, Path(journal)) if journal else PostgresSink(settings)
     stop = asyncio.Event()
     running = asyncio.create_task(sink.run(stop))
     seen: list[tuple[float, int]] = []
@@ -64,13 +99,19 @@ async def _main(settings: Settings, steps: int, rows: int) -> Sunk:
 
 def main() -> None:
     """Run until all is written."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("steps", type=int)
+    parser.add_argument("rows", type=int)
+    parser.add_argument("--journal", default="")
+    parser.add_argument("--profile", default="")
+    given = parser.parse_args()
     profile = cProfile.Profile()
-    if len(sys.argv) > 3:
+    if given.profile:
         profile.enable()
-    sunk = asyncio.run(_main(load(os.environ), int(sys.argv[1]), int(sys.argv[2])))
+    sunk = asyncio.run(_main(load(os.environ), given.steps, given.rows, given.journal))
     profile.disable()
-    if len(sys.argv) > 3:
-        write_profile(profile, sys.argv[3])
+    if given.profile:
+        write_profile(profile, given.profile)
     sys.stdout.write(msgspec.json.encode(sunk).decode())
 
 

@@ -150,13 +150,14 @@ class Router:
             tasks[finished.pool, finished.task_id] = None
         slots = [(slot.pool, slot.slot_id) for slot in step.slots]
         slots += [(gone.pool, gone.slot_id) for gone in step.slots_gone]
+        for ledger in step.ledgers:
+            self._lineup(ledger.pool).sync_ledger(ledger.tenant_id)
         for pool, task_id in tasks:
             self._lineup(pool).sync_task(task_id)
         for pool, slot_id in slots:
             self._lineup(pool).sync_slot(slot_id)
         for lineup in self._lineups.values():
-            lineup.prepared.clear()
-            lineup.now_ms = state.now_ms
+            lineup.applied(state.now_ms)
             if step is not self._latest:
                 lineup.settled_mask = None
         self.changes += len(tasks) + len(slots)
@@ -259,7 +260,7 @@ class Router:
             usual = self._usual(pool, now_ms)
             if usual is not pool.pool.percentiles and usual is not None:
                 percentiles.append(usual)
-            pool.lineup.align(pool.fleet(), usual, pool.marks, pool.available(), now_ms)
+            pool.lineup.align(pool.fleet(), usual, pool.marks, pool.ledgers, now_ms)
             # 4. Decide: a round over everything that waits and everything that is free.
             decisions.extend(_Deciding(self, pool, now_ms, last).decisions())
             pool.lineup.release()
@@ -448,8 +449,9 @@ class _Deciding:
         draft, lineup = self.draft, self.lineup
         for task_id in draft.left:
             lineup.hide(lineup.entries[task_id])
-        loose = {task_id: lineup.classify(row) for task_id, row in draft.loose.items()}
-        lineup.prepared.update(loose)
+        loose = self._classify(draft.loose)
+        if lineup.look_at_credit():
+            loose = self._classify(draft.loose)
         free_mask = 0
         if draft.slots or any(lineup.free_counts):
             turn = Round(draft, loose.values(), self.now_ms)
@@ -457,9 +459,16 @@ class _Deciding:
                 loose.pop(pair.entry.task_id, None)
                 yield self._routed(pair, turn.free_before)
             free_mask = turn.free_mask
+            if lineup.look_at_credit() or turn.moved:
+                loose = self._classify({task_id: entry.row for task_id, entry in loose.items()})
         for ending in draft.endings:
             yield self._ended(ending)
         yield from self._waiting(loose, free_mask)
+
+    def _classify(self, rows: Mapping[str, TaskRow]) -> dict[str, Entry]:
+        entries = {task_id: self.lineup.classify(row) for task_id, row in rows.items()}
+        self.lineup.prepared.update(entries)
+        return entries
 
     def _routed(self, pair: Pair, free_mask: int) -> Decision:
         draft, lineup, rulebook, now_ms = self.draft, self.lineup, self.rulebook, self.now_ms
@@ -505,7 +514,7 @@ class _Deciding:
                     slot_id=slot.slot_id,
                     lease=lease,
                     decision_id=id_,
-                    reserved_uusd=cost if group.costs is not None else None,
+                    reserved_uusd=cost if entry.costs is not None else None,
                     story=(*standing.story, Moment(now_ms, draft.seq, "routed", slot.slot_id)),
                 ),
                 traceparent=row.traceparent,
@@ -513,7 +522,7 @@ class _Deciding:
                 advice=row.advice,
             )
         )
-        if group.costs is not None and cost is not None:
+        if entry.costs is not None and cost is not None:
             money.reserve(draft, task, cost, id_, now_ms)
         if pair.code == "router_error":
             draft.count("router_error")
@@ -524,7 +533,9 @@ class _Deciding:
             outcome="routed",
             reason_code=pair.code,
             reason=words.routed(pair, lineup),
-            alternatives=group.alternatives(lineup.fleet, pair.gates, free_mask, pair.bit, self._scores(entry)),
+            alternatives=group.alternatives(
+                lineup.fleet, pair.gates, free_mask, pair.bit, self._scores(entry, pair.mask)
+            ),
             chosen_slot_id=slot.slot_id,
             chosen_model=model.id,
             tier=model.tier,
@@ -541,9 +552,9 @@ class _Deciding:
             priced_at=model.priced_at.isoformat() if model.priced_at is not None and cost is not None else None,
         )
 
-    def _scores(self, entry: Entry) -> Scores | None:
+    def _scores(self, entry: Entry, mask: int) -> Scores | None:
         try:
-            return self.lineup.scores(entry)
+            return self.lineup.scores_among(entry, mask)
         except Exception:  # noqa: BLE001 -- a score that cannot be told is left out of the record
             return None
 
@@ -616,7 +627,9 @@ class _Deciding:
             outcome="waiting",
             reason_code=headline,
             reason=words.waits(entry, headline, lineup, free_mask),
-            alternatives=entry.group.alternatives(lineup.fleet, entry.group.gates, free_mask, -1, self._scores(entry)),
+            alternatives=entry.group.alternatives(
+                lineup.fleet, entry.group.gates, free_mask, -1, self._scores(entry, entry.group.mask)
+            ),
             position=self._position(entry, loose),
             flags=self._flags(row),
         )

@@ -26,7 +26,7 @@ from schemas.decision import (
     TaskRow,
     WorkDone,
 )
-from schemas.vocabulary import DecisionOutcome, MicroUsd, Millis, to_millis
+from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.policy.groups import Cell
 from streams.policy.lineup import Due, LineUp
 from streams.state.marks import Mark, Marks
@@ -122,13 +122,6 @@ class PoolDraft:
             return None
         row = self.ledgers.get(tenant)
         return row if row is not None else self.pool.ledgers.get(tenant)
-
-    def available(self) -> dict[str, MicroUsd]:
-        """What each tenant with a budget may still spend."""
-        if not self.pool.ledgers and not self.ledgers:
-            return {}
-        rows = {**self.pool.ledgers, **self.ledgers}
-        return {tenant: row.available_uusd for tenant, row in rows.items()}
 
     def task(self, task_id: str) -> TaskRow | None:
         """The unfinished task as it would be."""

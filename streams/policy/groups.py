@@ -2,21 +2,27 @@
 
 A *shape* is everything about a task that its verdicts depend on, apart from its EV and priority: what it requires,
 its floor, its boundaries, whether it fits. A *group* are the tasks with the same verdicts of the gates that stand for
-good (1 to 4, and premium), the same lift and, where their tenant has a budget, the same costs. What changes with time
-(exhausted, drained, quota, credit, whether the local emergency model is open) is laid over a whole group by `look`.
+good (1 to 4, and premium), the same lift and, where their tenant has a budget, the same tenant and much the same cost.
+What changes with time (exhausted, drained, quota, credit, whether the local emergency model is open) is laid over a
+whole group by `look`.
+
+Where a tenant's credit covers some tasks of a group and not others, the group is split by exact costs for as long as
+that is so: see `Family`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import Final, NamedTuple
 
 from msgspec import Raw
 from msgspec.json import encode
 
-from schemas.vocabulary import GATES, Complexity, Dimension, Gate, MicroUsd, Millis, ReasonCode
-from streams.policy.rules import capability, credit
+from schemas.vocabulary import GATES, Complexity, Gate, MicroUsd, Millis, ReasonCode
+from streams.policy.rules import credit
 from streams.state.waiting import AgeingQueue, Entry
 
 ORDER: Final[dict[str, int]] = {gate: i for i, gate in enumerate(GATES)}
@@ -78,44 +84,78 @@ class Fleet:
         return tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
 
 
-class Costs(NamedTuple):
-    """What a task would cost its tenant on each model of the fleet; None where the price is unknown."""
+#: What a task would cost its tenant on each model of the fleet; None where the price is unknown.
+Costs = tuple[MicroUsd | None, ...]
+
+
+class Bill(NamedTuple):
+    """Who pays for the tasks of a group, and how much: nearly (the power of four of the dearest model), or exactly."""
 
     tenant: str
-    uusd: tuple[MicroUsd | None, ...]
+    size: int
+    exact: Costs | None
 
 
+class Family:
+    """The tasks of one tenant that differ by what they cost only, and not by much."""
+
+    __slots__ = ("cheap", "dear", "groups", "split")
+
+    def __init__(self, costs: Costs) -> None:
+        #: Bounds of the costs by model; they only grow apart, for as long as somebody waits.
+        self.cheap: list[MicroUsd | None] = list(costs)
+        self.dear: list[MicroUsd | None] = list(costs)
+        #: The credit covers some of them and not others: each stands with those of its exact costs.
+        self.split = False
+        #: How many groups there are of it.
+        self.groups = 0
+
+    def widen(self, costs: Costs) -> bool:
+        """One more; whether the bounds have changed."""
+        changed = False
+        for i, cost in enumerate(costs):
+            low, high = self.cheap[i], self.dear[i]
+            if cost is None or low is None or high is None:
+                continue
+            if cost < low:
+                self.cheap[i], changed = cost, True
+            elif cost > high:
+                self.dear[i], changed = cost, True
+        return changed
+
+    def is_mixed(self, left: MicroUsd) -> bool:
+        """Whether this much credit covers some of them and not others."""
+        return any(
+            low is not None and high is not None and low <= left < high
+            for low, high in zip(self.cheap, self.dear, strict=True)
+        )
+
+
+def size_of(costs: Costs) -> int:
+    """The power of four of what the dearest model would cost."""
+    return max((cost.bit_length() for cost in costs if cost is not None), default=0) // 2
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Shape:
     """Everything about a task that its verdicts depend on, apart from its EV and priority."""
 
-    __slots__ = ("asked_for", "bars", "complexity", "failed", "groups", "open", "ranking", "reserved", "strategy")
-
-    def __init__(
-        self,
-        *,
-        requires: Mapping[Dimension, int],
-        complexity: Complexity | None,
-        strategy: str,
-        ranking: tuple[str, ...],
-        asked_for: bool,
-        verdicts: Verdicts,
-        reserved: Verdicts,
-        failed: bool = False,
-    ) -> None:
-        self.bars = "" if failed else capability.bars(requires)
-        self.complexity = complexity
-        self.strategy = strategy
-        #: Models to try first, by id.
-        self.ranking = ranking
-        #: The local emergency model is one like any other to it.
-        self.asked_for = asked_for
-        #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
-        self.open = verdicts
-        self.reserved = reserved
-        #: Looking at it raised: the static fallback decides.
-        self.failed = failed
-        #: (reserve closed, lifted) -> group
-        self.groups: dict[tuple[bool, bool], Group] = {}
+    #: What it requires, in words.
+    bars: str
+    complexity: Complexity | None
+    strategy: str
+    #: Models to try first, by id; so many of them are of the policy's list, the others of a plug-in's.
+    ranking: tuple[str, ...] = ()
+    listed: int = 0
+    #: The local emergency model is one like any other to it.
+    asked_for: bool
+    #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
+    open: Verdicts
+    reserved: Verdicts
+    #: Looking at it raised: the static fallback decides.
+    failed: bool = False
+    #: (reserve closed, lifted) -> group
+    groups: dict[tuple[bool, bool], Group] = field(default_factory=dict)
 
 
 class Told:
@@ -161,7 +201,7 @@ class GroupKey(NamedTuple):
     lifted: bool
     asked_for: bool
     failed: bool
-    costs: Costs | None
+    bill: Bill | None
 
 
 class Group:
@@ -171,22 +211,25 @@ class Group:
         "_able",
         "_pictures",
         "able_mask",
-        "costs",
+        "bill",
+        "family",
         "gates",
         "key",
         "lifted",
         "mask",
         "premium_mask",
         "queue",
-        "seen_uusd",
         "shut",
         "told",
+        "valid_from_uusd",
+        "valid_to_uusd",
     )
 
-    def __init__(self, key: GroupKey, fleet: Fleet, ageing_ms: int) -> None:
+    def __init__(self, key: GroupKey, fleet: Fleet, ageing_ms: int, family: Family | None) -> None:
         self.key = key
         self.lifted = key.lifted
-        self.costs = key.costs
+        self.bill = key.bill
+        self.family = family
         #: The model could do the work, whether or not policy lets it.
         self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in _UNABLE)
         #: Of each cell: the gate that refuses, or None.
@@ -196,8 +239,9 @@ class Group:
         self.premium_mask = 0
         #: The local emergency model is closed to them.
         self.shut = False
-        #: What was available to their tenant when last looked at.
-        self.seen_uusd: MicroUsd | None = None
+        #: What was seen of the credit holds from this amount left on, and below that one.
+        self.valid_from_uusd: float = 0.0
+        self.valid_to_uusd: float = 0.0
         self.queue = AgeingQueue(ageing_ms)
         #: Reason last announced -> those to whom it was announced.
         self.told: dict[ReasonCode | None, Told] = {}
@@ -208,29 +252,39 @@ class Group:
         self, fleet: Fleet, conditions: Verdicts, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
     ) -> None:
         """Lay over them what holds now; `keep_shut`: an emergency does not begin in the middle of a round."""
-        verdicts, costs = self.key.verdicts, self.costs
+        verdicts = self.key.verdicts
         gates: list[Gate | None] = []
-        left = available[costs.tenant] if costs is not None else None
         for of, condition in zip(fleet.model_of, conditions, strict=True):
             gate = verdicts[of]
-            if gate is None or gate == "premium":
-                gate = condition or gate
-            if gate is None and costs is not None and left is not None and credit.refuses(costs.uusd[of], left):
-                gate = "credit"
-            gates.append(gate)
+            gates.append(condition or gate if gate is None or gate == "premium" else gate)
+        if self.bill is not None and self.family is not None:
+            left = available[self.bill.tenant]
+            costs = self.bill.exact or self.family.cheap
+            for i, of in enumerate(fleet.model_of):
+                if gates[i] is None and credit.refuses(costs[of], left):
+                    gates[i] = "credit"
+            limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
+            self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
+            self.valid_to_uusd = min((cost for cost in limits if cost > left), default=inf)
         if fleet.reserve_mask and not self.key.asked_for:
             some = any(gate is None for i, gate in enumerate(gates) if not fleet.reserve_mask >> i & 1)
             self.shut = some or (keep_shut and self.shut)
+            if self.shut and not some:
+                # It is kept for the rest of this turn only.
+                self.valid_to_uusd = -inf
             if self.shut:
                 for i, gate in enumerate(gates):
                     if fleet.reserve_mask >> i & 1 and gate not in ("capability", "context"):
                         gates[i] = "boundary"
         self.gates = tuple(gates)
-        self.seen_uusd = left
         self.mask = sum(1 << i for i, gate in enumerate(gates) if gate is None)
         self.premium_mask = sum(1 << i for i, gate in enumerate(gates) if gate == "premium")
         self._pictures.clear()
         self._able = None
+
+    def is_valid(self, left: MicroUsd) -> bool:
+        """Whether what was last seen holds with this much credit left."""
+        return self.valid_from_uusd <= left < self.valid_to_uusd
 
     def tell(self, entry: Entry) -> None:
         """The task was told the headline that its row has."""

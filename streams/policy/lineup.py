@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
 
-from schemas.decision import Percentiles, SlotRow, TaskRow
+from schemas.decision import LedgerRow, Percentiles, SlotRow, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import Complexity, Gate, MicroUsd, Millis, ReasonCode, to_millis
 from streams.policy.catalog import PREMIUM_TIER, Model
-from streams.policy.groups import Cell, Costs, Fleet, Group, GroupKey, Scores, Shape, Verdicts
+from streams.policy.groups import Bill, Cell, Costs, Family, Fleet, Group, GroupKey, Scores, Shape, Verdicts, size_of
 from streams.policy.rulebook import Rulebook
 from streams.policy.rules import capability, context, drained, emergency, exhausted, floor
 from streams.policy.rules.premium import PERCENTILE_ERROR
@@ -61,8 +61,19 @@ class LineUp:
         self.marks: Marks = pool.marks
         self.marks_ms = now_ms
         self._marks_seen: tuple[Marks, int, Millis, float] | None = None
-        #: What tenants with a budget may still spend; a round spends of it.
-        self.available: dict[str, MicroUsd] = {}
+        #: What tenants with a budget may still spend, at this point of the decision.
+        self.available: dict[str, MicroUsd] = {tenant: row.available_uusd for tenant, row in pool.ledgers.items()}
+        #: The same as the state has it, for those whom the decision concerns; None: they have no budget.
+        self._available_before: dict[str, MicroUsd | None] = {}
+        #: Tenants whose credit has changed since their groups were looked at, and families that became mixed.
+        self._spenders: set[str] = set()
+        self._mixed: dict[GroupKey, None] = {}
+        self.families: dict[GroupKey, Family] = {}
+        #: Groups and waiting tasks by tenant.
+        self.billed: dict[str, dict[GroupKey, Group]] = {}
+        self._by_tenant: dict[str, dict[str, Entry]] = {}
+        #: Tenants whose waiting tasks stand in groups of their own.
+        self._enrolled: set[str] = set()
         self.groups: dict[GroupKey, Group] = {}
         self.entries: dict[str, Entry] = {}
         self.free: dict[Cell, FreeSlots] = {}
@@ -87,7 +98,7 @@ class LineUp:
         self.prepared: dict[str, Entry] = {}
         self._shapes: dict[ShapeKey, Shape] = {}
         #: Groups of tenants with a budget that came up in this decision; those without tasks go with it.
-        self._costed: list[Group] = []
+        self._came_up: list[Group] = []
         self._scores: dict[tuple[object, ...], Scores] = {}
         self._by_ev: dict[int, dict[str, Entry]] = {}
         self._ev_keys: list[int] = []
@@ -97,13 +108,7 @@ class LineUp:
         self._slot_rows: dict[str, SlotRow] = {}
         for slot in pool.slots.values():
             self.sync_slot(slot.slot_id)
-        self.align(
-            frozenset(self.in_service),
-            pool.percentiles,
-            pool.marks,
-            {tenant: row.available_uusd for tenant, row in pool.ledgers.items()},
-            now_ms,
-        )
+        self.align(frozenset(self.in_service), pool.percentiles, pool.marks, {}, now_ms)
         for row in pool.tasks.values():
             self.sync_task(row.task.task_id)
 
@@ -118,12 +123,14 @@ class LineUp:
             shape = self._failed_shape(task)
         low = self.rulebook.policy.premium.is_low(row.ev, task.priority, self.usual)
         lifted = self.is_lifted(row)
-        budget = task.tenant_id is not None and task.tenant_id in self.available
-        group = None if budget else shape.groups.get((low, lifted))
+        group = shape.groups.get((low, lifted))
         if group is None:
-            group = self._group(task, shape, low=low, lifted=lifted, budget=budget)
+            group = self._group(shape, low=low, lifted=lifted)
         entry = Entry(row, self.rulebook.ageing_ms, shape)
         entry.group = group
+        if task.tenant_id is not None and task.tenant_id in self.available:
+            entry.costs = self._costs(task, shape)
+            entry.group = self._billed_group(group, task.tenant_id or "", entry.costs)
         return entry
 
     def is_lifted(self, row: TaskRow) -> bool:
@@ -174,28 +181,67 @@ class LineUp:
             known = self._scores[key] = tuple(by_place.get(i) for i in range(len(self.fleet.models)))
         return known
 
-    def _group(self, task: TaskPending, shape: Shape, *, low: bool, lifted: bool, budget: bool) -> Group:
-        costs = self._costs(task, shape) if budget else None
-        key = GroupKey(shape.reserved if low else shape.open, lifted, shape.asked_for, shape.failed, costs)
+    def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
+        key = GroupKey(shape.reserved if low else shape.open, lifted, shape.asked_for, shape.failed, None)
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = Group(key, self.fleet, self.rulebook.ageing_ms)
-            group.look(self.fleet, self.conditions, self.available)
-        if costs is None:
-            shape.groups[low, lifted] = group
-        else:
-            self._costed.append(group)
+            group = self.groups[key] = self._new_group(key, None)
+        shape.groups[low, lifted] = group
+        return group
+
+    def _billed_group(self, unbilled: Group, tenant: str, costs: Costs) -> Group:
+        """The group of those who are like the others, and whose tenant has a budget."""
+        key = unbilled.key._replace(bill=Bill(tenant, size_of(costs), None))
+        family = self.families.get(key)
+        if family is None:
+            family = self.families[key] = Family(costs)
+        elif family.widen(costs) and key in self.groups:
+            self.groups[key].look(self.fleet, self.conditions, self.available)
+        if not family.split and family.is_mixed(self.available[tenant]):
+            self._mixed[key] = None
+        if family.split or key in self._mixed:
+            key = key._replace(bill=Bill(tenant, key.bill.size if key.bill is not None else 0, costs))
+        group = self.groups.get(key)
+        if group is None:
+            group = self._new_group(key, family)
+            self._put_billed(group, tenant)
+            self._came_up.append(group)
+        return group
+
+    def _put_billed(self, group: Group, tenant: str) -> None:
+        family = group.family
+        if family is not None:
+            self.groups[group.key] = group
+            self.billed.setdefault(tenant, {})[group.key] = group
+            family.groups += 1
+
+    def _drop_billed(self, group: Group) -> None:
+        """Nobody waits there; its family goes with the last of its groups."""
+        bill = group.bill
+        if bill is None or group.queue.live or self.groups.get(group.key) is not group:
+            return
+        del self.groups[group.key]
+        del self.billed[bill.tenant][group.key]
+        if group.family is not None:
+            group.family.groups -= 1
+            if not group.family.groups:
+                whole = _whole(group.key)
+                self.families.pop(whole, None)
+                self._mixed.pop(whole, None)
+
+    def _new_group(self, key: GroupKey, family: Family | None) -> Group:
+        group = Group(key, self.fleet, self.rulebook.ageing_ms, family)
+        group.look(self.fleet, self.conditions, self.available)
         return group
 
     def _costs(self, task: TaskPending, shape: Shape) -> Costs:
         rulebook = self.rulebook
         complexity = shape.complexity
-        return Costs(
-            task.tenant_id or "",
-            tuple(
+        return tuple(
+            [
                 model.cost_uusd(task.input_tokens, rulebook.output_tokens(task, complexity, model))
                 for model in self._fleet_models()
-            ),
+            ]
         )
 
     def _shape(self, row: TaskRow) -> Shape:
@@ -246,11 +292,13 @@ class LineUp:
         policy = rulebook.policy
         lane = policy.lane.get(task.lane) if task.lane is not None else None
         strategy = policy.strategy.resolve(task, lane.strategy if lane is not None else None)
-        ranking: tuple[str, ...] = ()
-        if strategy == "preference":
-            ranking = policy.strategy.ranking(task)
-        elif advice is not None and advice.strategy == strategy:
-            ranking = advice.ranking
+        listed = policy.strategy.ranking(task) if strategy == "preference" else ()
+        ranking = listed
+        if advice is not None and advice.strategy == (
+            policy.strategy.fallback if strategy == "preference" else strategy
+        ):
+            # At the end of a list the policy's default goes on, which may be a plug-in's.
+            ranking += tuple(model for model in advice.ranking if model not in listed)
         ruled_out = advice.refused if advice is not None else ()
         tier_min = policy.floor.tier_min(
             task, row.standing.tier_min, policy.complexity_tier_min, complexity, rulebook.models
@@ -270,7 +318,8 @@ class LineUp:
             else:
                 verdicts.append(None)
         reserve = [model for model in models if emergency.is_reserve(model)]
-        asked_for = any(emergency.is_asked_for(task, model, ranking) for model in reserve)
+        # A plug-in that sorts all models does not mean to ask for this one.
+        asked_for = any(emergency.is_asked_for(task, model, listed) for model in reserve)
         # The sole-capable exception: premium refuses only where something cheaper is capable at all, in ordinary times.
         cheaper = any(
             gate is None and model.tier < PREMIUM_TIER and (asked_for or model not in reserve)
@@ -281,12 +330,13 @@ class LineUp:
             for model, gate in zip(models, verdicts, strict=True)
         ]
         return Shape(
-            requires=task.requires,
+            bars=capability.bars(task.requires),
             complexity=complexity,
             strategy=strategy,
             ranking=ranking,
+            listed=len(listed),
             asked_for=asked_for,
-            verdicts=tuple(verdicts),
+            open=tuple(verdicts),
             reserved=tuple(reserved),
         )
 
@@ -299,12 +349,11 @@ class LineUp:
         except Exception:  # noqa: BLE001 -- as above
             verdicts = (None,) * len(self.fleet.models)
         return Shape(
-            requires=task.requires,
+            bars="",
             complexity=task.complexity,
             strategy="cheapest_capable",
-            ranking=(),
             asked_for=True,
-            verdicts=verdicts,
+            open=verdicts,
             reserved=verdicts,
             failed=True,
         )
@@ -355,6 +404,8 @@ class LineUp:
             self._band_counts.insert(i, 0)
         self._band_counts[i] += 1
         self._ev_bucket(entry)[entry.task_id] = entry
+        if (tenant := entry.row.task.tenant_id) is not None:
+            self._by_tenant.setdefault(tenant, {})[entry.task_id] = entry
 
     def _remove(self, entry: Entry) -> None:
         del self.entries[entry.task_id]
@@ -365,11 +416,16 @@ class LineUp:
             del self._bands[i]
             del self._band_counts[i]
         del self._ev_bucket(entry)[entry.task_id]
+        if (tenant := entry.row.task.tenant_id) is not None:
+            theirs = self._by_tenant[tenant]
+            del theirs[entry.task_id]
+            if not theirs:
+                del self._by_tenant[tenant]
 
     def _join(self, entry: Entry) -> None:
-        if entry.group.costs is not None:
-            # It may have gone with the decision that it came up in.
-            entry.group = self.groups.setdefault(entry.group.key, entry.group)
+        if entry.costs is not None and self.groups.get(entry.group.key) is not entry.group:
+            # It went with the decision that it came up in.
+            entry.group = self.classify(entry.row).group
         group: Group = entry.group
         group.queue.push(entry)
         self._tell(entry)
@@ -378,8 +434,7 @@ class LineUp:
         group: Group = entry.group
         group.queue.remove(entry)
         self._untell(entry, entry.row.standing.headline)
-        if group.costs is not None and not group.queue.live:
-            self.groups.pop(group.key, None)
+        self._drop_billed(group)
 
     def _tell(self, entry: Entry) -> None:
         entry.group.tell(entry)
@@ -388,6 +443,23 @@ class LineUp:
     def _untell(self, entry: Entry, headline: ReasonCode | None) -> None:
         entry.group.untell(headline)
         self._reserved -= headline == "reserved_for_ev"
+
+    def applied(self, now_ms: Millis) -> None:
+        """A step became part of the state."""
+        self.now_ms = now_ms
+        self.prepared.clear()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Groups in which nobody came to wait go."""
+        for group in self._came_up:
+            self._drop_billed(group)
+        self._came_up.clear()
+
+    def sync_ledger(self, tenant: str) -> None:
+        """The tenant's money changed."""
+        self.available[tenant] = self.pool.ledgers[tenant].available_uusd
+        self._spenders.add(tenant)
 
     def sync_slot(self, slot_id: str) -> None:
         """The slot's row changed."""
@@ -434,15 +506,13 @@ class LineUp:
         fleet: AbstractSet[Cell],
         usual: Percentiles | None,
         marks: Marks,
-        available: dict[str, MicroUsd],
+        ledgers: Mapping[str, LedgerRow],
         now_ms: Millis,
     ) -> None:
-        """From here on the fleet, the usual EVs, the marks and the credit are these."""
-        cells_differ = fleet != self.fleet.bit.keys()
-        budgets_differ = available.keys() != self.available.keys()
-        spent = available != self.available
-        self.available = available
-        if cells_differ or budgets_differ:
+        """From here on the fleet, the usual EVs, the marks and the credit of these tenants are these."""
+        for tenant, row in ledgers.items():
+            self.leave(tenant, row.available_uusd)
+        if fleet != self.fleet.bit.keys():
             self.usual = usual
             self._refleet(fleet, marks, now_ms)
             return
@@ -452,16 +522,71 @@ class LineUp:
         if self._see(marks, now_ms):
             self.settled_mask = None
             for group in self.groups.values():
-                group.look(self.fleet, self.conditions, available)
-        elif spent:
-            self.look_at_credit()
-
-    def look_at_credit(self) -> None:
-        """What tenants have left has changed: their tasks may have other verdicts."""
-        self.settled_mask = None
-        for group in self.groups.values():
-            if group.costs is not None:
                 group.look(self.fleet, self.conditions, self.available)
+        self.look_at_credit()
+
+    def leave(self, tenant: str, uusd: MicroUsd) -> None:
+        """So much credit is left to the tenant, for the rest of this decision."""
+        before = self.available.get(tenant)
+        if before != uusd:
+            self._available_before.setdefault(tenant, before)
+            self.available[tenant] = uusd
+            self._spenders.add(tenant)
+
+    def look_at_credit(self) -> bool:
+        """Look again at the groups of those whose credit has changed; whether tasks had to change groups."""
+        moved = False
+        for tenant in sorted(self._spenders):
+            self.settled_mask = None
+            left = self.available.get(tenant)
+            if (left is None) == (tenant in self._enrolled):
+                # It has a budget now, or has none again.
+                moved = True
+                self._enrolled ^= {tenant}
+                self._move(list(self._by_tenant.get(tenant, {}).values()))
+            if left is None:
+                continue
+            for group in list(self.billed.get(tenant, {}).values()):
+                if not group.is_valid(left):
+                    group.look(self.fleet, self.conditions, self.available)
+                    family = group.family
+                    if family is not None and family.is_mixed(left) != family.split:
+                        self._mixed[_whole(group.key)] = None
+        self._spenders.clear()
+        for key in list(self._mixed):
+            moved |= self._split(key)
+        self._mixed.clear()
+        return moved
+
+    def _split(self, key: GroupKey) -> bool:
+        """Split a family by exact costs, or bring it together again."""
+        family, bill = self.families.get(key), key.bill
+        if family is None or bill is None:
+            return False
+        mixed = family.is_mixed(self.available[bill.tenant])
+        family.split = mixed
+        self.settled_mask = None
+        theirs = self._by_tenant.get(bill.tenant, {})
+        self._move([entry for entry in theirs.values() if entry.group.bill and _whole(entry.group.key) == key])
+        return True
+
+    def _move(self, entries: list[Entry]) -> None:
+        """What they cost, or may cost, puts them into other groups."""
+        for entry in entries:
+            fresh = self.classify(entry.row)
+            if fresh.group is not entry.group:
+                self._replace(entry, fresh)
+
+    def _replace(self, entry: Entry, fresh: Entry) -> None:
+        # A queue's entries are its own: leave with the old one, join with a new one.
+        self._leave(entry)
+        self.entries[entry.task_id] = fresh
+        self._ev_bucket(entry)[entry.task_id] = fresh
+        if (tenant := entry.row.task.tenant_id) is not None:
+            self._by_tenant[tenant][entry.task_id] = fresh
+        self._join(fresh)
+        if entry.taken:
+            self.hide(fresh)
 
     def _see(self, marks: Marks, now_ms: Millis) -> bool:
         """Look at the marks; whether what they say of the fleet has changed."""
@@ -504,13 +629,19 @@ class LineUp:
         self._shapes.clear()
         self._scores.clear()
         self.groups.clear()
-        self._costed.clear()
+        self.families.clear()
+        self.billed.clear()
+        self._came_up.clear()
+        self._spenders.clear()
+        self._mixed.clear()
+        self._enrolled = set(self.available)
         self.prepared.clear()
         self._reserved = 0
         for entry in self.entries.values():
             fresh = self.classify(entry.row)
-            entry.group, entry.shape = fresh.group, fresh.shape
+            entry.group, entry.shape, entry.costs = fresh.group, fresh.shape, fresh.costs
             self._join(entry)
+        self.look_at_credit()
 
     def _regroup(self, before: Percentiles | None, after: Percentiles | None) -> None:
         """Tasks whose EV lies between an old and a new percentile change sides."""
@@ -530,11 +661,7 @@ class LineUp:
         for entry in list(movers.values()):
             fresh = self.classify(entry.row)
             if fresh.group is not entry.group:
-                # A queue's entries are its own: leave with the old one, join with a new one.
-                self._leave(entry)
-                self.entries[entry.task_id] = fresh
-                self._ev_bucket(entry)[entry.task_id] = fresh
-                self._join(fresh)
+                self._replace(entry, fresh)
 
     def _ev_bucket(self, entry: Entry) -> dict[str, Entry]:
         ev = entry.row.ev
@@ -666,16 +793,25 @@ class LineUp:
             free.release()
         self._hidden_in.clear()
         self._hidden_slots.clear()
-        for group in self._costed:
-            if not group.queue.live and self.groups.get(group.key) is group:
-                del self.groups[group.key]
-        self._costed.clear()
+        for tenant, before in self._available_before.items():
+            self._spenders.add(tenant)
+            if before is None:
+                del self.available[tenant]
+            else:
+                self.available[tenant] = before
+        self._available_before.clear()
+        self._tidy()
         for line, place in self._parked_lines:
             heappush(line, place)
         self._parked_lines.clear()
         for item in self.parked_due:
             heappush(self.due, item)
         self.parked_due.clear()
+
+
+def _whole(key: GroupKey) -> GroupKey:
+    """The key of the family that a billed group belongs to."""
+    return key if key.bill is None or key.bill.exact is None else key._replace(bill=key.bill._replace(exact=None))
 
 
 def cell_of(slot: SlotRow) -> Cell:

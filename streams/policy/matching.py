@@ -15,9 +15,10 @@ from heapq import heapify, heappop, heapreplace
 from schemas.vocabulary import MicroUsd, Millis
 from streams.policy.choosing import choose
 from streams.policy.draft import PoolDraft
-from streams.policy.groups import Group
+from streams.policy.groups import Group, Verdicts
 from streams.policy.lineup import LineUp
 from streams.policy.offer import Offer
+from streams.policy.rules import credit
 from streams.policy.trading import Pair, trade
 from streams.state.waiting import NO_EV, Entry
 
@@ -35,10 +36,13 @@ class Round:
         self._offer = Offer(draft, now_ms)
         #: Cells with a free slot when the round began.
         self.free_before = self._offer.mask
-        #: Tasks beside those of the line-up: heaps in service order.
+        #: Tasks beside those of the line-up, and the same as heaps in service order.
+        self._waiting = {entry.task_id: entry for entry in loose}
+        #: Money spent has put tasks into other groups: entries known before are of no use any more.
+        self.moved = False
         self._loose: dict[Group, list[_Waiting]] = {}
-        if self.free_before:
-            self._sort(loose)
+        #: Entries of the line-up whose tenant could not pay in this turn, though others of their group could.
+        self._passed_over: list[Entry] = []
 
     @property
     def free_mask(self) -> int:
@@ -48,21 +52,24 @@ class Round:
     def pairs(self) -> list[Pair]:
         """Serve until nobody who waits may use what is free."""
         pairs: list[Pair] = []
-        spent = False
+        lineup = self._lineup
         while self._offer.mask:
+            self._sort()
             served = self._serve()
             pairs += served
-            if not any(pair.entry.group.costs is not None for pair in served):
-                break
-            spent = True
+            spent = any(pair.entry.costs is not None for pair in served)
+            for entry in self._passed_over:
+                entry.taken = False
+                entry.group.queue.show()
+            self._passed_over.clear()
             # Money spent may have begun somebody's emergency: then there is one more turn.
-            self._lineup.look_at_credit()
-            if not self._offer.mask & self._lineup.fleet.reserve_mask:
+            if not (spent and self._offer.mask & lineup.fleet.reserve_mask):
                 break
+            if lineup.look_at_credit():
+                self.moved = True
+                self._waiting = {task_id: lineup.classify(entry.row) for task_id, entry in self._waiting.items()}
         if len(pairs) > 1:
-            trade(pairs, self._lineup)
-            if spent:
-                self._lineup.look_at_credit()
+            trade(pairs, lineup)
         return pairs
 
     def _serve(self) -> list[Pair]:
@@ -88,15 +95,18 @@ class Round:
         while heads and offer.mask:
             _, i, entry = heads[0]
             group = groups[i]
-            costs = group.costs
-            if costs is not None and group.seen_uusd != lineup.available[costs.tenant]:
+            if group.bill is not None and not group.is_valid(lineup.available[group.bill.tenant]):
                 group.look(lineup.fleet, lineup.conditions, lineup.available, keep_shut=True)
-            if not group.mask & offer.mask:
+            admissible = group.mask & offer.mask
+            if not admissible:
                 heappop(heads)
                 continue
             if entry is not None:
-                pairs.append(self._take_slot(entry))
-                self._take_task(entry)
+                if entry.costs is not None:
+                    admissible &= self._paid_for(entry)
+                self._take_task(entry, served=admissible != 0)
+                if admissible:
+                    pairs.append(self._take_slot(entry, admissible))
                 if not offer.mask:
                     break
             head = self._head(group)
@@ -110,9 +120,10 @@ class Round:
         """Place in service order; `place` begins with the negated points."""
         return (0, 0, *place) if -place[0] >= self._patience_points else (*rank, *place)
 
-    def _sort(self, loose: Iterable[Entry]) -> None:
+    def _sort(self) -> None:
         ageing_ms = self._lineup.rulebook.ageing_ms
-        for entry in loose:
+        self._loose.clear()
+        for entry in self._waiting.values():
             points = (self._now_ms - entry.birth_ms) // ageing_ms
             item = (-points, entry.ev_key, entry.since_ms, entry.task_id, entry)
             self._loose.setdefault(entry.group, []).append(item)
@@ -139,21 +150,41 @@ class Round:
             best, entry = loose[0][:4], loose[0][4]
         return (best, entry) if best is not None and entry is not None else None
 
-    def _take_task(self, entry: Entry) -> None:
+    def _take_task(self, entry: Entry, *, served: bool) -> None:
+        """The task is out of the way for the rest of this turn; one that is served, of all turns."""
         loose = self._loose.get(entry.group)
         if loose and loose[0][4] is entry:
             heappop(loose)
+            if served:
+                del self._waiting[entry.task_id]
         else:
             self._lineup.hide(entry)
+            if not served:
+                self._passed_over.append(entry)
 
-    def _take_slot(self, entry: Entry) -> Pair:
+    def _paid_for(self, entry: Entry) -> int:
+        """Cells that the task's tenant can pay for."""
+        lineup = self._lineup
+        costs, left = entry.costs or (), lineup.available[entry.row.task.tenant_id]
+        return sum([1 << i for i, of in enumerate(lineup.fleet.model_of) if not credit.refuses(costs[of], left)])
+
+    def _gates(self, entry: Entry) -> Verdicts:
+        """What the gates say of each cell at the moment of choice."""
+        group: Group = entry.group
+        if entry.costs is None or not group.mask & ~self._paid_for(entry):
+            return group.gates
+        paid = self._paid_for(entry)
+        return tuple("credit" if gate is None and not paid >> i & 1 else gate for i, gate in enumerate(group.gates))
+
+    def _take_slot(self, entry: Entry, mask: int) -> Pair:
         offer, lineup = self._offer, self._lineup
         group: Group = entry.group
         next_free_model = offer.next_free_model(group.able_mask)
-        choice, second_best = choose(entry, group.mask & offer.mask, offer, lineup)
-        pair = Pair(entry, choice, next_free_model, fallback=second_best)
+        choice, second_best = choose(entry, mask, offer, lineup)
+        pair = Pair(entry, choice, self._gates(entry), next_free_model, fallback=second_best)
         offer.take(pair.bit, pair.slot_id)
-        if group.costs is not None:
-            cost = group.costs.uusd[lineup.fleet.model_of[pair.bit]]
-            lineup.available[group.costs.tenant] = MicroUsd(lineup.available[group.costs.tenant] - (cost or 0))
+        if entry.costs is not None:
+            tenant = entry.row.task.tenant_id
+            cost = entry.costs[lineup.fleet.model_of[pair.bit]]
+            lineup.leave(tenant, MicroUsd(lineup.available[tenant] - (cost or 0)))
         return pair

@@ -14,7 +14,7 @@ from operator import or_
 
 from schemas.vocabulary import MicroUsd
 from streams.policy.choosing import Choice
-from streams.policy.groups import Group
+from streams.policy.groups import Verdicts
 from streams.policy.lineup import LineUp
 from streams.state.waiting import NO_EV, Entry
 
@@ -22,17 +22,22 @@ from streams.state.waiting import NO_EV, Entry
 class Pair:
     """A task and the slot it gets."""
 
-    __slots__ = ("bit", "busy_ms", "code", "entry", "fallback", "gates", "next_free_model", "slot_id", "traded")
+    __slots__ = ("bit", "busy_ms", "code", "entry", "fallback", "gates", "mask", "next_free_model", "slot_id", "traded")
 
-    def __init__(self, entry: Entry, choice: Choice, next_free_model: str | None, *, fallback: bool) -> None:
+    def __init__(
+        self, entry: Entry, choice: Choice, gates: Verdicts, next_free_model: str | None, *, fallback: bool
+    ) -> None:
         self.entry = entry
         #: The strategy would rather have had another one.
         self.fallback = fallback
         self.bit, self.slot_id, self.busy_ms, self.code = choice
         #: Model of the able slot that had been free longest: what "next free slot" would have used.
         self.next_free_model = next_free_model
-        #: What the gates said at the moment of choice.
-        self.gates = entry.group.gates
+        #: What the gates said at the moment of choice, and what they admitted.
+        self.gates = gates
+        self.mask: int = entry.group.mask
+        if gates is not entry.group.gates:
+            self.mask = sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
         self.traded = False
 
 
@@ -41,9 +46,7 @@ def trade(pairs: list[Pair], lineup: LineUp) -> None:
     fleet = lineup.fleet
     tiers = fleet.tier_masks
     tier = [next(tier for tier, mask in tiers.items() if mask >> bit & 1) for bit in range(len(fleet.cells))]
-    traders = [
-        pair for pair in pairs if pair.entry.shape.strategy == "cheapest_capable" and not pair.entry.shape.failed
-    ]
+    traders = [pair for pair in pairs if pair.code in ("cheapest_capable", "lifted")]
     if len({tier[pair.bit] for pair in traders}) < 2:  # noqa: PLR2004 -- nobody has a better one
         return
     line = sorted(traders, key=lambda pair: pair.entry.ev_key)
@@ -64,31 +67,32 @@ def trade(pairs: list[Pair], lineup: LineUp) -> None:
 
 def _reach(pair: Pair, lineup: LineUp) -> int:
     """Where the pair could move: what its gates admit, and what its tenant can still pay for."""
-    group: Group = pair.entry.group
-    if group.costs is None:
-        return group.mask
-    left = lineup.available[group.costs.tenant] + _cost(pair, pair.bit, lineup)
-    return sum(1 << bit for bit, gate in enumerate(pair.gates) if gate is None and _cost(pair, bit, lineup) <= left)
+    entry = pair.entry
+    if entry.costs is None:
+        return pair.mask
+    left = lineup.available[entry.row.task.tenant_id] + _cost(pair, pair.bit, lineup)
+    cells = (bit for bit in range(len(lineup.fleet.cells)) if pair.mask >> bit & 1)
+    return sum(1 << bit for bit in cells if _cost(pair, bit, lineup) <= left)
 
 
 def _cost(pair: Pair, bit: int, lineup: LineUp) -> MicroUsd:
     """What the task would cost its tenant there; only asked where the price is known."""
-    costs = pair.entry.group.costs
-    return costs.uusd[lineup.fleet.model_of[bit]] or MicroUsd(0)
+    costs = pair.entry.costs
+    return (costs[lineup.fleet.model_of[bit]] if costs is not None else None) or MicroUsd(0)
 
 
 def _is_covered(chain: list[Pair], lineup: LineUp) -> bool:
     """Whether every tenant can pay for the chain; if so, it is charged for it."""
     spent: dict[str, int] = {}
     for i, pair in enumerate(chain):
-        group: Group = pair.entry.group
-        if group.costs is not None:
+        if pair.entry.costs is not None:
+            tenant = pair.entry.row.task.tenant_id
             dearer = _cost(pair, chain[(i + 1) % len(chain)].bit, lineup) - _cost(pair, pair.bit, lineup)
-            spent[group.costs.tenant] = spent.get(group.costs.tenant, 0) + dearer
+            spent[tenant] = spent.get(tenant, 0) + dearer
     if any(amount > max(0, lineup.available[tenant]) for tenant, amount in spent.items()):
         return False
     for tenant, amount in spent.items():
-        lineup.available[tenant] = MicroUsd(lineup.available[tenant] - amount)
+        lineup.leave(tenant, MicroUsd(lineup.available[tenant] - amount))
     return True
 
 

@@ -36,7 +36,9 @@ def routed(pair: Pair, lineup: LineUp) -> str:
             text = f"Best score for {shape.bars} among what was free; {slot_id} had the lowest utilisation."
         case "preference":
             place = shape.ranking.index(model) + 1
-            by = f"{row.task.task_type} prefers" if shape.strategy == "preference" else f"{shape.strategy} asked for"
+            by = f"{row.task.task_type} prefers"
+            if place > shape.listed and row.advice is not None:
+                place, by = place - shape.listed, f"{row.advice.strategy} asked for"
             text = f"{model} is number {place} of what {by}; {slot_id} had the lowest utilisation."
         case "router_error":
             text = f"The policy failed on this task; took the first capable model in catalogue order: {slot_id}."
@@ -74,14 +76,14 @@ def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) ->
             return " ".join([text, *_rules_said(row, group, fleet.models)])
         case "floor":
             return "Every capable model of the fleet is below its floor."
-        case "credit" if group.costs is not None:
+        case "credit" if entry.costs is not None and row.task.tenant_id is not None:
             known = [
                 cost
                 for i, gate in enumerate(group.gates)
-                if gate == "credit" and (cost := group.costs.uusd[fleet.model_of[i]]) is not None
+                if gate == "credit" and (cost := entry.costs[fleet.model_of[i]]) is not None
             ]
-            left = lineup.available[group.costs.tenant]
-            return f"{credit.reason(group.costs.tenant, left, min(known, default=None))}."
+            left = lineup.available[row.task.tenant_id]
+            return f"{credit.reason(row.task.tenant_id, left, min(known, default=None))}."
         case _:
             return f"{'; '.join(dict.fromkeys(_conditions(group, lineup)))}."
 

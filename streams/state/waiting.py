@@ -24,7 +24,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from schemas.decision import TaskRow
-from schemas.vocabulary import Millis
+from schemas.vocabulary import MicroUsd, Millis
 
 NO_EV: Final = float("inf")
 
@@ -36,6 +36,7 @@ class Entry:
         "alive",
         "band",
         "birth_ms",
+        "costs",
         "ev_key",
         "group",
         "phase_ms",
@@ -57,6 +58,8 @@ class Entry:
         self.ev_key = NO_EV if row.ev is None else -row.ev
         self.shape = shape
         self.group: Any = None
+        #: What it would cost a tenant with a budget, by model.
+        self.costs: tuple[MicroUsd | None, ...] | None = None
         self.alive = True
         self.taken = False
 
@@ -177,6 +180,16 @@ class AgeingQueue:
         """Hide the entry from this decision's further look-ups."""
         entry.taken = True
         self._taken.append(entry)
+
+    def show(self) -> None:
+        """Entries that are not taken any more are in the queue again, before the decision ends."""
+        hidden = []
+        for heap, item in self._parked:
+            if item[3].taken:
+                hidden.append((heap, item))
+            elif item[3].alive:
+                heappush(heap, item)
+        self._parked = hidden
 
     def release(self) -> None:
         """End of a decision: what `take` hid is in the queue again, unless it was removed."""

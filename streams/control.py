@@ -107,7 +107,7 @@ def moment_ahead(text: str, what: str = "until") -> str:
     """
     told = moment(text, what)
     if to_millis(told) <= WallClock().now_ms():
-        raise ControlError(f"{what} {told} is past: name a later time, or end a mark with `slotwise restore`.")
+        raise ControlError(f"{what} {told} is past: name a moment to come (`slotwise restore` ends marks and drains).")
     return told
 
 
@@ -207,7 +207,7 @@ def give(settings: Settings, event: FleetControl, *, wait_s: float | None) -> Gi
 
 def _send(settings: Settings, event: FleetControl) -> dict[int, Position]:
     value = write_event(FLEET_CONTROL, event, ce_id=event.control_id, source=SOURCE, time_ms=0).value
-    records = records_of(settings, FLEET_CONTROL, value, ce_id=event.control_id)
+    records = records_of(settings, FLEET_CONTROL, value, ce_id=event.control_id, source=SOURCE)
     if isinstance(records, Unreadable):
         raise ControlError(records.reason)
     producer = open_producer(settings)

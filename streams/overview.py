@@ -178,6 +178,8 @@ def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None)
         if pool in (None, name) and (found.slots or found.tasks or found.ledgers)
     )
     problems = (*_disagreements(partitions), *(problem for one in pools for problem in _problems(one)))
+    if pool is not None and not pools:
+        problems = (*problems, f"No pool {pool} is known: nothing there has slots, tasks or budgets.")
     return Overview(at=from_millis(now_ms), well=not problems, problems=problems, partitions=partitions, pools=pools)
 
 

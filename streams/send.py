@@ -105,14 +105,16 @@ def open_producer(settings: Settings) -> KafkaProducer:
     )
 
 
-def records_of(settings: Settings, topic: str, value: bytes, ce_id: str | None = None) -> list[Any] | Unreadable:
+def records_of(
+    settings: Settings, topic: str, value: bytes, *, ce_id: str | None = None, source: str = SOURCE
+) -> list[Any] | Unreadable:
     """Make the records of one value, as arguments of the producer; or why the router would not read it."""
     pool = _pool(value)
     event = read_event(topic, None if pool is None else pool.encode(), value, ())
     if isinstance(event, Unreadable):
         return event
     ce_id = ce_id or str(uuid.uuid4())
-    record = write_event(topic, event, ce_id=ce_id, source=SOURCE, time_ms=time.time_ns() // 1_000_000)
+    record = write_event(topic, event, ce_id=ce_id, source=source, time_ms=time.time_ns() // 1_000_000)
     common = {"topic": settings.topic_prefix + topic, "value": value, "headers": list(record.headers)}
     if record.key is not None:
         # The default partitioner: murmur2 of the key, as everywhere.

@@ -45,6 +45,8 @@ class InForce(Struct, frozen=True, kw_only=True):
     catalog: str
     #: `activated`: by an event; `files`: as the worker was started.
     source: str
+    #: Hashes of the files here; they decide only until something is activated.
+    files: tuple[str, str]
     models: tuple[str, ...]
     sections: dict[str, Any]
     #: Partitions that decide by something else, with the hashes of their policy and catalogue.
@@ -103,6 +105,8 @@ def show(settings: Settings, *, offline: Offline = False, as_json: Json = False)
     if as_json:
         print_json(found)
     else:
+        if found.files != (found.policy, found.catalog):
+            err.print(f"The files here say otherwise: policy {found.files[0]}, catalogue {found.files[1]}.")
         out.print(f"# policy {found.policy}, catalogue {found.catalog} ({', '.join(found.models)}); {found.source}")
         section = ""
         for key, value in values(_policy_of(found)).items():
@@ -192,14 +196,17 @@ def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, L
 
 
 def _in_force(settings: Settings, *, offline: bool) -> InForce:
+    from streams.inspect import file_rulebook  # noqa: PLC0415 - brings the Kafka client along
+
     rulebook, found = _active(settings, offline=offline)
-    hashes = (rulebook.policy_hash, rulebook.catalog_hash)
+    hashes = _hashes(rulebook)
     decided = {number: look.decided_by or _hashes(look.router.rulebook) for number, look in found.items()}
     activated = any(look.router.state.activated is not None for look in found.values())
     return InForce(
         policy=rulebook.policy_hash,
         catalog=rulebook.catalog_hash,
         source="activated" if activated else "files",
+        files=_hashes(file_rulebook(settings)),
         models=tuple(rulebook.models),
         sections=msgspec.to_builtins(rulebook.policy),
         others={number: by for number, by in decided.items() if by != hashes},

@@ -90,6 +90,7 @@ def test_an_activated_policy_decides_everywhere_from_its_position_on(own_install
     assert own_installation.command("policy", "diff", str(policy_file)).returncode == 0
     shown = json.loads(own_installation.command("policy", "show", "--json").stdout)
     assert (shown["source"], shown["sections"]["premium"]["ev_percentile"], shown["others"]) == ("activated", 0.6, {})
+    assert "The files here say otherwise" in own_installation.command("policy", "show").stderr
     assert audited(own_installation, given["control_id"])["by"] == "ann"
     assert look(own_installation, "ruled").well
 

@@ -125,6 +125,7 @@ def test_one_pool_can_be_looked_at_alone() -> None:
     desk.hand_in(slot("opus-9", pool="other"))
     assert [one.pool for one in look(desk).pools] == ["main", "other"]
     assert [one.pool for one in look(desk, pool="other").pools] == ["other"]
+    assert look(desk, pool="othre").problems == ("No pool othre is known: nothing there has slots, tasks or budgets.",)
 
 
 def test_partitions_that_decide_by_different_rules_need_a_look() -> None:

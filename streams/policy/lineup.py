@@ -130,7 +130,7 @@ class LineUp:
         entry.group = group
         if task.tenant_id is not None and task.tenant_id in self.available:
             entry.costs = self._costs(task, shape)
-            entry.group = self._billed_group(group, task.tenant_id or "", entry.costs)
+            entry.group = self._billed_group(group, entry.tenant, entry.costs)
         return entry
 
     def is_lifted(self, row: TaskRow) -> bool:

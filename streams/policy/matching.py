@@ -165,7 +165,7 @@ class Round:
     def _paid_for(self, entry: Entry) -> int:
         """Cells that the task's tenant can pay for."""
         lineup = self._lineup
-        costs, left = entry.costs or (), lineup.available[entry.row.task.tenant_id]
+        costs, left = entry.costs or (), lineup.available[entry.tenant]
         return sum([1 << i for i, of in enumerate(lineup.fleet.model_of) if not credit.refuses(costs[of], left)])
 
     def _gates(self, entry: Entry) -> Verdicts:
@@ -184,7 +184,7 @@ class Round:
         pair = Pair(entry, choice, self._gates(entry), next_free_model, fallback=second_best)
         offer.take(pair.bit, pair.slot_id)
         if entry.costs is not None:
-            tenant = entry.row.task.tenant_id
+            tenant = entry.tenant
             cost = entry.costs[lineup.fleet.model_of[pair.bit]]
             lineup.leave(tenant, MicroUsd(lineup.available[tenant] - (cost or 0)))
         return pair

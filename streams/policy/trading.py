@@ -70,7 +70,7 @@ def _reach(pair: Pair, lineup: LineUp) -> int:
     entry = pair.entry
     if entry.costs is None:
         return pair.mask
-    left = lineup.available[entry.row.task.tenant_id] + _cost(pair, pair.bit, lineup)
+    left = lineup.available[entry.tenant] + _cost(pair, pair.bit, lineup)
     cells = (bit for bit in range(len(lineup.fleet.cells)) if pair.mask >> bit & 1)
     return sum(1 << bit for bit in cells if _cost(pair, bit, lineup) <= left)
 
@@ -86,7 +86,7 @@ def _is_covered(chain: list[Pair], lineup: LineUp) -> bool:
     spent: dict[str, int] = {}
     for i, pair in enumerate(chain):
         if pair.entry.costs is not None:
-            tenant = pair.entry.row.task.tenant_id
+            tenant = pair.entry.tenant
             dearer = _cost(pair, chain[(i + 1) % len(chain)].bit, lineup) - _cost(pair, pair.bit, lineup)
             spent[tenant] = spent.get(tenant, 0) + dearer
     if any(amount > max(0, lineup.available[tenant]) for tenant, amount in spent.items()):

@@ -92,14 +92,17 @@ class Marks:
         return min((at for at in ends if at is not None and at > after_ms), default=inf)
 
     def dump(self) -> MarksDump:
-        """The marks as rows."""
+        """The marks as rows, in an order that does not tell how they came about."""
         return MarksDump(
             tuple(
                 ExhaustedMark(product=product, account=account, until_ms=until_ms)
-                for (product, account), until_ms in self.exhausted.items()
+                for (product, account), until_ms in sorted(self.exhausted.items(), key=str)
             ),
-            tuple(DrainMark(model=model, drained=True, until_ms=until_ms) for model, until_ms in self.drained.items()),
-            tuple(self.quotas.values()),
+            tuple(
+                DrainMark(model=model, drained=True, until_ms=until_ms)
+                for model, until_ms in sorted(self.drained.items(), key=str)
+            ),
+            tuple(row for _, row in sorted(self.quotas.items(), key=str)),
         )
 
     @classmethod

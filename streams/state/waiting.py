@@ -45,6 +45,7 @@ class Entry:
         "since_ms",
         "taken",
         "task_id",
+        "tenant",
     )
 
     def __init__(self, row: TaskRow, ageing_ms: int, shape: Any) -> None:
@@ -58,7 +59,8 @@ class Entry:
         self.ev_key = NO_EV if row.ev is None else -row.ev
         self.shape = shape
         self.group: Any = None
-        #: What it would cost a tenant with a budget, by model.
+        self.tenant = row.task.tenant_id or ""
+        #: What it would cost its tenant by model, if that one has a budget.
         self.costs: tuple[MicroUsd | None, ...] | None = None
         self.alive = True
         self.taken = False

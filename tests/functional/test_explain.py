@@ -31,6 +31,21 @@ def test_a_typo_fix_is_explained_with_every_model_of_the_fleet(installation: Up)
     assert verdicts["haiku"] == "chosen"
     assert verdicts["glm"] == "capability"
     assert set(verdicts) == {"opus", "haiku", "glm"}
+    assert told["asked"] == {"requires": {"coding": 4}}
+
+    answer = installation.command("explain", "explain-1", "--why-not", "glm").stdout
+    assert "glm: capability" in answer
+    assert "coding 3 < 4" in answer
+    found = json.loads(installation.command("explain", "explain-1", "--why-not", "glm", "--json").stdout)
+    assert (found["gate"], found["notes"]) == ("capability", [])
+    assert "requires.coding to 3 (now 4)" in found["flip"]
+
+
+def test_the_days_of_the_audit_are_kept(installation: Up) -> None:
+    """A day further ahead than the migration went has something to do once, and then no more."""
+    made = installation.command("db", "maintain", "--days-ahead", "15", "--keep-days", "400", "--json")
+    assert len(json.loads(made.stdout)["done"]) == 1
+    assert installation.command("db", "maintain", "--days-ahead", "15").stdout == "There was nothing to do.\n"
 
 
 def test_a_task_that_nobody_sent_is_said_to_be_unknown(installation: Up) -> None:

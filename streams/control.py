@@ -8,13 +8,14 @@ router took it, or refused it and why. The same `control_id` twice is one order,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.codec import StepError, decode_step, read_event, write_event
 from schemas.decision import Step
@@ -247,51 +248,50 @@ class _Journal:
 
     def follow(self, event: FleetControl, positions: Mapping[int, Position], wait_s: float) -> dict[int, Position]:
         """Read until every partition has come to the order, or until the time is up."""
-        found = dict(positions)
-        watched = [where for where in self._starts if where.partition in found]
+        traces = {number: Trace(event, position) for number, position in positions.items()}
+        watched = [where for where in self._starts if where.partition in traces]
         self._consumer.assign(watched)
         for where in watched:
             self._consumer.seek(where, self._starts[where])
-        seen = dict.fromkeys(found, -1)
         deadline_s = time.monotonic() + wait_s
-        while any(one.fate == "sent" for one in found.values()) and time.monotonic() < deadline_s:
+        while any(one.position.fate == "sent" for one in traces.values()) and time.monotonic() < deadline_s:
             for where, records in self._consumer.poll(timeout_ms=POLL_MS).items():
-                for step in _steps(record.value for record in records):
-                    # Numbers only grow: a step that does not is that of a writer who came too late, and never was.
-                    if step.seq > seen[where.partition]:
-                        seen[where.partition] = step.seq
-                        found[where.partition] = _look(event, found[where.partition], step)
-        return found
+                for record in records:
+                    traces[where.partition].feed(_step(record.value))
+        return {number: one.position for number, one in traces.items()}
 
 
-def _steps(values: Iterable[bytes]) -> Iterable[Step]:
+class Trace:
+    """Looks for an order in the steps of one partition, fed in the order of the journal."""
+
+    def __init__(self, event: FleetControl, position: Position) -> None:
+        self.position = position
+        self._event = event
+        self._where = (CONTROL, position.offset)
+        self._seq = -1
+
+    def feed(self, step: Step) -> None:
+        """See what a step says of the order, if it came to it."""
+        # Numbers only grow: a step that does not is that of a writer who came too late, and never was.
+        if step.seq <= self._seq or self.position.fate != "sent":
+            return
+        self._seq = step.seq
+        if self._where not in ((one.topic, one.offset) for one in step.inputs):
+            return
+        reason = next((one.reason for one in step.rejected if (one.topic, one.offset) == self._where), None)
+        fate: Fate = "refused"
+        if reason is None:
+            ours = any(one.control_id == self._event.control_id for one in step.controls)
+            fate = "taken" if ours else "known"
+        note = _note(self._event, step) if fate == "taken" else None
+        self.position = replace(self.position, fate=fate, seq=step.seq, reason=reason, note=note)
+
+
+def _step(value: bytes) -> Step:
     try:
-        for value in values:
-            yield decode_step(value)
+        return decode_step(value)
     except StepError as error:
         raise JournalError(str(error)) from error
-
-
-def _look(event: FleetControl, position: Position, step: Step) -> Position:
-    """See what a step says of the order, if it came to it."""
-    where = (CONTROL, position.offset)
-    if position.fate != "sent" or where not in ((one.topic, one.offset) for one in step.inputs):
-        return position
-    reason = next((one.reason for one in step.rejected if (one.topic, one.offset) == where), None)
-    if reason is not None:
-        fate: Fate = "refused"
-    elif any(one.control_id == event.control_id for one in step.controls):
-        fate = "taken"
-    else:
-        fate = "known"
-    return Position(
-        partition=position.partition,
-        offset=position.offset,
-        fate=fate,
-        seq=step.seq,
-        reason=reason,
-        note=_note(event, step) if fate == "taken" else None,
-    )
 
 
 def _note(event: FleetControl, step: Step) -> str | None:

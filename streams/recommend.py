@@ -24,6 +24,8 @@ from streams.settings import Settings
 from streams.topics import check_topics
 
 TASKS: Final = INPUT_TOPICS.index(TASK_PENDING)
+#: The pool that is meant where nobody says so.
+MAIN: Final = "main"
 SLOTS: Final = INPUT_TOPICS.index(SLOT_FREED)
 #: Fields of a task that have no option of their own.
 OTHERS: Final = frozenset(TaskPending.__struct_fields__) - {
@@ -118,8 +120,8 @@ def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
     """
     check_topics(settings)
     known = _with_slots(settings, partitions_of(settings, pool))
-    if pool is None and len(known) == 1:
-        (pool,) = known
+    if pool is None and (len(known) == 1 or MAIN in known):
+        pool = MAIN if MAIN in known else next(iter(known))
     if pool is None:
         hint = (
             f"name one of {', '.join(sorted(known))} with --pool" if known else "announce slots, or ask with --offline"

@@ -10,6 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 #: Tables for a file or a pipe are as wide as this; on a terminal, as wide as that.
 WIDE: Final = 200
@@ -21,6 +22,11 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def print_json(value: Any) -> None:
     """Print a value for programs."""
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def line(text: str) -> Text:
+    """Give text as it is: no markup, and what a terminal would obey is spelled out; a tenant's name may be anything."""
+    return Text("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text))
 
 
 def busy(what: str, *, quiet: bool) -> Any:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from streams.commands.codes import FAILED
-from streams.commands.console import err, out, print_json
+from streams.commands.console import err, line, out, print_json
 from streams.commands.control import SETTINGS
 from streams.commands.options import Json, takes
 from streams.settings import Settings
@@ -55,7 +54,7 @@ def check(
 def recommend(
     settings: Settings,
     *,
-    pool: Annotated[str | None, typer.Option(help="The pool. Default: the only one there is.")] = None,
+    pool: Annotated[str | None, typer.Option(help="The pool. Default: main, or the only one there is.")] = None,
     task_type: Annotated[str | None, typer.Option(help="Kind of work: code, debug, writing, bulk ...")] = None,
     requires: Annotated[
         list[str] | None, typer.Option(metavar="RATING=BAR", help="As coding=8; several times, or with commas.")
@@ -129,7 +128,7 @@ def _tell(found: Overview) -> None:
     told = ", ".join(f"policy {policy}, catalogue {catalog}" for policy, catalog in sorted(rules))
     out.print(f"{len(found.pools)} pools on {len(found.partitions)} partitions; {told}.")
     for problem in found.problems:
-        err.print(Text(problem))
+        err.print(line(problem))
     if found.well:
         out.print("All well.")
 
@@ -138,7 +137,7 @@ def _tell_pool(pool: PoolView) -> None:
     tasks = pool.tasks
     reasons = ", ".join(f"{count} {reason}" for reason, count in tasks.waiting_by_reason.items())
     out.print(
-        Text(
+        line(
             f"{pool.pool} (partition {pool.partition}): {tasks.waiting} waiting{f' ({reasons})' if reasons else ''}, "
             f"{tasks.running} running, {tasks.held} held back"
         )
@@ -146,26 +145,26 @@ def _tell_pool(pool: PoolView) -> None:
     if pool.models:
         grid = Table("  model", "tier", "free", "held", "lost", "accounts", "quota", "state", box=None)
         for model in pool.models:
-            grid.add_row(*map(Text, _row(model)))
+            grid.add_row(*map(line, _row(model)))
         out.print(grid)
     _tell_marks(pool, "  ")
     for budget in pool.budgets:
         spent = (
             f"${budget.reserved_usd:.2f} reserved, ${budget.consumed_usd:.2f} consumed of ${budget.credited_usd:.2f}"
         )
-        out.print(Text(f"  budget {budget.tenant_id}: ${budget.available_usd:.2f} available, {spent}"))
+        out.print(line(f"  budget {budget.tenant_id}: ${budget.available_usd:.2f} available, {spent}"))
     out.print()
 
 
 def _tell_marks(told: PoolView | PartitionView, indent: str) -> None:
     for mark in told.exhausted:
-        out.print(Text(f"{indent}exhausted {_whose(mark.product, mark.account)} until {mark.until}"))
+        out.print(line(f"{indent}exhausted {_whose(mark.product, mark.account)} until {mark.until}"))
     for drain in told.drained:
-        out.print(Text(f"{indent}drained {drain.model}{f' until {drain.until}' if drain.until is not None else ''}"))
+        out.print(line(f"{indent}drained {drain.model}{f' until {drain.until}' if drain.until is not None else ''}"))
     for window in told.quotas:
         resets = f", resets at {window.resets_at}" if window.resets_at is not None else ""
         whose = _whose(window.product, window.account)
-        out.print(Text(f"{indent}quota {whose}, {window.window}: {window.utilisation:.0%}{resets}"))
+        out.print(line(f"{indent}quota {whose}, {window.window}: {window.utilisation:.0%}{resets}"))
 
 
 def _whose(product: str, account: str | None) -> str:
@@ -195,10 +194,10 @@ def _row(model: ModelView) -> tuple[str, ...]:
 
 def _tell_recommendation(found: Recommendation) -> None:
     if found.outcome == "routed":
-        out.print(Text(f"{found.model} ({found.slot_id}): {found.reason}"))
+        out.print(line(f"{found.model} ({found.slot_id}): {found.reason}"))
     else:
         place = f", place {found.position}" if found.position is not None else ""
-        out.print(Text(f"It would be {found.outcome} ({found.reason_code}{place}): {found.reason}"))
+        out.print(line(f"It would be {found.outcome} ({found.reason_code}{place}): {found.reason}"))
     if found.alternatives:
         grid = Table("  model", "verdict", "score", box=None)
         for model, verdict in found.alternatives.items():

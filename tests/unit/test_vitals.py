@@ -83,6 +83,18 @@ def test_the_longest_wait_and_the_greatest_points_are_told(story: Story) -> None
     assert metrics.REGISTRY.get_sample_value("slotwise_patience_points") == story.router.rulebook.patience_points
 
 
+def test_tasks_that_wait_for_credit_are_counted_too() -> None:
+    """Two tenants, of whom one has spent what it had; a task that ran no longer counts."""
+    story = Story()
+    story.tell(BudgetCredited(**said(pool=POOL, tenant_id="acme", amount_usd=0.000001)), slot("haiku-1", pool=POOL))
+    story.tell(
+        *(task(f"t-{number}", pool=POOL, tenant_id="acme", input_tokens=1000 * number) for number in range(1, 4)),
+        task("t-free", pool=POOL, tenant_id="initech"),
+    )
+    assert story.shown("slotwise_waiting_tasks", headline="credit") == 3
+    assert story.shown("slotwise_slots", model="haiku", state="held") == 1
+
+
 @pytest.mark.parametrize("waited_s", [0, 59, 60, 61, 3_599])
 def test_points_are_exact_or_one_more(waited_s: int) -> None:
     """Whatever part of a minute the task has waited."""

@@ -15,6 +15,7 @@ from tests.bench.offline.item import Item, gsm8k
 from tests.bench.offline.job import Job, able, jobs, paced
 from tests.bench.offline.kind import CODE, KNOWLEDGE, MATHS, kind_of
 from tests.bench.offline.markdown import BEGIN, END, NoPlace, write
+from tests.bench.offline.pairs import at_random
 from tests.bench.offline.picker import asked, highest, learned, picked, routed, valued
 from tests.bench.offline.place import MIXED, fleet
 from tests.bench.offline.plain_a import PlainA
@@ -212,6 +213,14 @@ def test_a_set_has_a_row_for_every_rule() -> None:
     rows = {one.rule: one for one in picked(data)}
     assert {len(one.picks) for one in rows.values()} == {len(data.items)}
     assert sum(rows["plain [A]"].picks) == sum(rows["slotwise"].picks) == len(data.items)
+
+
+def test_a_random_mix_recovers_half_of_the_gap_for_half_of_the_calls() -> None:
+    """Its numbers are those of the average draw; single draws lie around it."""
+    row = at_random(gsm8k(Source()))
+    assert (row.served.calls, row.served.pgr) == (0.5, 0.5)
+    assert row.apgr is not None
+    assert row.apgr.low < row.apgr.value == 0.5 < row.apgr.high
 
 
 def test_the_numbers_are_the_same_every_time() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct, structs
 
 from tests.bench.offline.curve import INTERVAL, Curve, Interval, Served, above_random, served
-from tests.bench.offline.item import Item, PairData, pair_data
+from tests.bench.offline.item import PairData, pair_data
 from tests.bench.offline.picker import SEED, highest, picked
 from tests.bench.offline.source import Source
 
@@ -54,6 +54,7 @@ def measure(source: Source) -> Iterator[PairTable]:
 
 def _rows(data: PairData) -> Iterator[PairRow]:
     items = data.items
+    yield at_random(data)
     for one in picked(data):
         row = PairRow(
             data=data.name,
@@ -62,24 +63,35 @@ def _rows(data: PairData) -> Iterator[PairRow]:
             by_share=one.by_share,
             above_random=above_random(items, one.picks),
         )
-        if one.rule == "random mix":
-            apgr = luck(items)
-            row = structs.replace(row, apgr=apgr, pgr_at=CALLS if apgr is not None else None)
-        elif one.settings:
+        if one.settings:
             curve = Curve(items, one.settings)
             row = structs.replace(row, apgr=curve.apgr_interval(), pgr_at=tuple(curve.pgr_at(calls) for calls in CALLS))
         yield row
 
 
-def luck(items: Sequence[Item]) -> Interval | None:
-    """APGR of a random mix: 0.5 by definition; the interval is that of single draws on these very items."""
+def at_random(data: PairData) -> PairRow:
+    """A random mix as it is on average; the intervals are those of single draws on these very items: luck."""
+    items = data.items
+    none, every = (served(items, [pick] * len(items)) for pick in (False, True))
+    average = Served(
+        calls=0.5,
+        quality=(none.quality + every.quality) / 2,
+        usd_per_1000=(none.usd_per_1000 + every.usd_per_1000) / 2,
+        pgr=0.5 if every.pgr is not None else None,
+    )
+    row = PairRow(data=data.name, rule="random mix", served=average, by_share=True)
+    if average.pgr is None:
+        return row
     chance = random.Random(SEED)
-    found = []
+    leads, areas = [], []
     for _ in range(DRAWS):
-        apgr = Curve(items, highest([chance.random() for _ in items])).apgr()
-        if apgr is None:
-            return None
-        found.append(apgr)
+        curve = Curve(items, highest([chance.random() for _ in items]))
+        leads.append((curve.pgr_at(0.5) or 0.0) - 0.5)
+        areas.append(curve.apgr() or 0.0)
+    return structs.replace(row, above_random=_most(0.0, leads), pgr_at=CALLS, apgr=_most(0.5, areas))
+
+
+def _most(value: float, found: list[float]) -> Interval:
     found.sort()
     low, high = (found[min(len(found) - 1, int(share * len(found)))] for share in INTERVAL)
-    return Interval(0.5, low, high)
+    return Interval(value, low, high)

@@ -66,7 +66,6 @@ def picked(data: PairData) -> list[Picked]:
     return [
         Picked("always-cheap", [False] * len(items)),
         Picked("always-premium", [True] * len(items)),
-        Picked("random mix", highest(lots)[HALF], by_share=True),
         Picked("oracle (sees the marks)", [gain > 0 for gain in gains], highest(gains, lots)),
         Picked("next free slot", half),
         Picked("plain [A]", bars),

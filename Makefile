@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test check bench lock
+.PHONY: help venv run test check bench mutate lock
 
 help: ## Say what each command is for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,16 @@ check: $(READY) ## Format, lint, types and import directions
 
 bench: $(READY) ## Measure against the budgets
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# On a copy of what is committed, and with a tool of its own, of this exact version: tests/mutation uses its insides.
+mutate: $(READY) ## Try the tests of the policy on small mistakes put into it
+	@set -eu; lab=$$(mktemp -d); trap 'rm -rf "$$lab"' EXIT; out="$(CURDIR)/build/mutation"; \
+	locked=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	$(BIN)/python -m venv "$$lab/tool"; \
+	"$$lab/tool/bin/pip" install --quiet --disable-pip-version-check 'mutmut==3.8.1'; \
+	git clone --quiet . "$$lab/copy"; cd "$$lab/copy"; \
+	PYTHONPATH="$$locked" "$$lab/tool/bin/python" -m tests.mutation --out "$$out" $(ARGS); \
+	echo "Every mutant is in $$out/mutants.jsonl, and those that no test noticed in survivors.txt beside it."
 
 # uv does the resolving, from a throw-away environment: nobody needs it to install, test or run.
 lock: ## Renew requirements.lock from pyproject.toml

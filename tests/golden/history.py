@@ -12,6 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def files() -> list[Path]:
     return sorted(HERE.rglob("*.yaml"))
 
 
+@cache
 def read(path: Path) -> History:
     """Read one file; a mistake in it names the file and the step."""
     told = yaml.safe_load(path.read_text())

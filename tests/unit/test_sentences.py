@@ -1,0 +1,186 @@
+"""A decision is told in a sentence that states what was looked at, with its numbers: each of them, word for word."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from schemas.events import Event, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
+from schemas.vocabulary import from_millis
+from streams.policy.rulebook import Rulebook
+from streams.policy.words import ended
+from tests.builders import START_MS, rulebook, slot, task
+from tests.desk import Desk
+from tests.usual import usual
+
+WHOSE: dict[str, Any] = {"by": "ops", "at": from_millis(START_MS)}
+SOON = from_millis(START_MS + 60_000)
+#: P50 is 10 and P90 is 50, whatever way a percentile is read.
+WINDOW = (*(10.0,) * 14, *(50.0,) * 6)
+
+
+def exhausted(product: str) -> ModelExhausted:
+    """A product is used up for a minute."""
+    return ModelExhausted(control_id=f"e-{product}", product=product, until=SOON, **WHOSE)
+
+
+def drained(model: str, until: str | None = None) -> ModelDrained:
+    """A model is out of service."""
+    return ModelDrained(control_id=f"d-{model}", model=model, until=until, **WHOSE)
+
+
+def used(share: float) -> QuotaUpdated:
+    """So much of claude is used."""
+    return QuotaUpdated(control_id="q", provider="anthropic", product="claude", window="5h", utilisation=share, **WHOSE)
+
+
+class Case(NamedTuple):
+    """A fleet, what happens before a task comes, and what is said of the task."""
+
+    slots: tuple[str, ...]
+    task: TaskPending
+    want: str
+    before: tuple[Event, ...] = ()
+    book: Rulebook | None = None
+    evs: tuple[float, ...] = ()
+
+
+SENTENCES = {
+    "the cheapest class": Case(
+        ("haiku-1",), task(), "Cheapest capable class for no requirement; haiku-1 had the lowest utilisation."
+    ),
+    "requirements, by their names": Case(
+        ("haiku-1",),
+        task(requires={"safety": 2, "coding": 3}),
+        "Cheapest capable class for coding>=3, safety>=2; haiku-1 had the lowest utilisation.",
+    ),
+    "lifted by a quest": Case(
+        ("opus-1",),
+        task(quest_priority=95, requires={"coding": 8}),
+        "Lifted by quest priority 95: looked from the highest tier down for coding>=8; took opus-1.",
+    ),
+    "lifted by its EV": Case(
+        ("opus-1",),
+        task(ev=60.5, quest_priority=94),
+        "Lifted by EV 60.5 is above P90 (50): looked from the highest tier down for no requirement; took opus-1.",
+        evs=WINDOW,
+    ),
+    "the best score": Case(
+        ("haiku-1",),
+        task(strategy="objective"),
+        "Best score for no requirement among what was free; haiku-1 had the lowest utilisation.",
+    ),
+    "a preference": Case(
+        ("haiku-1",),
+        task(strategy="preference", task_type="review"),
+        "haiku is number 2 of what review prefers; haiku-1 had the lowest utilisation.",
+        book=rulebook(strategy={"preference": {"review": ["sonnet", "haiku"]}}),
+    ),
+    "exhausted": Case(("haiku-1",), task(), f"claude is exhausted until {SOON}.", (exhausted("claude"),)),
+    "exhausted for two models is said once": Case(
+        ("haiku-1", "sonnet-1"), task(), f"claude is exhausted until {SOON}.", (exhausted("claude"),)
+    ),
+    "drained for good": Case(("haiku-1",), task(), "haiku is drained.", (drained("haiku"),)),
+    "drained for a while": Case(("haiku-1",), task(), f"haiku is drained until {SOON}.", (drained("haiku", SOON),)),
+    "each for its own reason, in the order of the catalogue": Case(
+        ("haiku-1", "codex-1", "sonnet-1"),
+        task(),
+        f"sonnet is drained; codex-cli is exhausted until {SOON}; haiku is drained until {SOON}.",
+        (drained("sonnet"), exhausted("codex-cli"), drained("haiku", SOON)),
+    ),
+    "one condition beside another gate": Case(
+        ("haiku-1", "opus-1"), task(max_tier=1), "haiku is drained.", (drained("haiku"), drained("opus", SOON))
+    ),
+    "a quota": Case(
+        ("opus-1",), task(), "opus is spared: 83% of claude is used, and it is refused from 80% on.", (used(0.83),)
+    ),
+    "more than the whole quota is the whole": Case(
+        ("haiku-1",), task(), "haiku is spared: 100% of claude is used, and it is refused from 95% on.", (used(1.7),)
+    ),
+    "what may do it is busy": Case(
+        ("sonnet-1", "haiku-1"),
+        task(),
+        "Every slot that may do it is busy: sonnet, haiku.",
+        (task("first"), task("second")),
+    ),
+    "a floor above everything": Case(
+        ("haiku-1",), task(floor_model="opus"), "Every capable model of the fleet is below its floor."
+    ),
+    "boundaries": Case(
+        ("haiku-1",),
+        task(deny_providers=("anthropic",)),
+        "Its own boundaries, its lane's or an operator's leave no capable model of the fleet.",
+    ),
+    "what is lacking, of what lacks it": Case(
+        ("haiku-1", "sonnet-1"),
+        task(requires={"coding": 10, "safety": 7}),
+        "No model of the fleet is good enough for coding>=10, safety>=7 (sonnet: coding 8 < 10; haiku: coding 5 < 10).",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES.values(), ids=SENTENCES.keys())
+def test_a_decision_says_what_was_looked_at(case: Case) -> None:
+    """In one voice, and for the person who asks why."""
+    desk = Desk(*case.slots, book=case.book)
+    if case.evs:
+        usual(desk, *case.evs)
+    if case.before:
+        desk.hand_in(*case.before)
+    (said,) = desk.hand_in(case.task).decisions
+    assert said.reason == case.want
+
+
+@pytest.mark.parametrize(
+    ("ev", "want"),
+    [
+        (1.5, "opus is kept for tasks above P50 (10); this one has EV 1.5."),
+        (None, "opus is kept for tasks above P50 (10); its EV is unknown."),
+    ],
+)
+def test_a_kept_model_says_for_whom(ev: float | None, want: str) -> None:
+    """By its EV or that it has none, and with the P50 of the moment."""
+    desk = Desk("opus-1", "haiku-1")
+    usual(desk, *WINDOW)
+    desk.hand_in(task("in-the-way"))
+    (said,) = desk.hand_in(task("low", ev=ev)).decisions
+    assert said.reason == want
+
+
+def test_of_two_kept_models_the_free_one_is_named() -> None:
+    """The other is busy anyway."""
+    desk = Desk("gpt-5-1", "opus-1", "haiku-1")
+    usual(desk, *WINDOW)
+    desk.hand_in(task("worthy", ev=10.0, deny_providers=("openai",), floor_model="opus"), task("in-the-way"))
+    assert desk.runs_on("worthy") == "opus-1"
+    (said,) = desk.hand_in(task("low", ev=1.0)).decisions
+    assert said.reason == "gpt-5 is kept for tasks above P50 (10); this one has EV 1."
+
+
+def test_a_traded_slot_says_so() -> None:
+    """After the sentence of the choice."""
+    desk = Desk()
+    step = desk.hand_in(
+        task("quest", ev=1.0, quest_priority=95), task("worthy", ev=9.0), slot("opus-1"), slot("haiku-1")
+    )
+    traded = "Within the round the better tier went to the higher EV."
+    assert {one.task_id: one.reason for one in step.decisions} == {
+        "quest": "Lifted by quest priority 95: looked from the highest tier down for no requirement; took haiku-1. "
+        + traded,
+        "worthy": "Cheapest capable class for no requirement; opus-1 had the lowest utilisation. " + traded,
+    }
+
+
+ENDS = {
+    "cancelled": "Cancelled by x.",
+    "expired": "Its deadline x passed before a slot was free.",
+    "dead_lettered": "Given up after x; see task.pending.dlq.",
+    "dropped": "Reported as failed, and on_failure is drop: x.",
+}
+
+
+@pytest.mark.parametrize(("outcome", "want"), ENDS.items())
+def test_a_way_that_ends_without_a_slot_says_why(outcome: str, want: str) -> None:
+    """With what the event told."""
+    assert ended(outcome, "x") == want

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+from typing import TYPE_CHECKING
 
 import pytest
 
-from streams.sinks.follow import BACKOFF_S_MAX, NOWHERE, Cursor, Follower, JournalError, Record
+from streams.sinks.follow import BACKOFF_S_MAX, NOWHERE, Cursor, Follower, JournalError, Record, TroubleError
 from tests.builders import decision, journal, step
 from tests.journals import HandClock, MemoryRecords, MemoryStore, until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streams.sinks.follow import Journaled
 
 
 class Bench:
@@ -94,6 +101,47 @@ async def test_waiting_grows_up_to_a_bound_and_is_told_now_and_then(caplog: pyte
     assert 3 <= len(caplog.records) <= 3 + lasted_s / 60
     assert "trying until it is back" in caplog.messages[0]
     assert "back after" in caplog.messages[-1]
+
+
+async def test_a_store_that_answers_but_takes_nothing_is_one_outage(caplog: pytest.LogCaptureFixture) -> None:
+    """It is back when something was written, not when it said where it stands: a full disk can be read."""
+    caplog.set_level(logging.WARNING)
+    bench = Bench()
+    bench.records.append(*steps(0, 1))
+    original, refused = bench.store.write, iter(range(8))
+
+    async def write(steps: Sequence[Journaled]) -> None:
+        if next(refused, None) is not None:
+            raise TroubleError("the database at test:1 failed (no space left)")
+        await original(steps)
+
+    bench.store.write = write  # type: ignore[method-assign]
+    await until(lambda: bench.store.seqs() == [0, 1] and bench.follower.status().trouble is None, bench.follower)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["sink", "sink"]
+    assert "trying until it is back" in caplog.messages[0]
+    assert "back after" in caplog.messages[1]
+
+
+async def test_the_next_batch_is_read_while_one_is_written() -> None:
+    """And is written after it, in order; what is not written yet counts as lag."""
+    bench = Bench(rows_max=2)
+    bench.records.append(*steps(0), b"{}", *steps(1))
+    original, go_on = bench.store.write, asyncio.Event()
+
+    async def write(steps: Sequence[Journaled]) -> None:
+        await go_on.wait()
+        await original(steps)
+
+    bench.store.write = write  # type: ignore[method-assign]
+
+    def both_are_written() -> bool:
+        if bench.follower.status().unreadable:
+            # Read on, past the first batch, which nobody has let go yet.
+            assert go_on.is_set() or bench.store.seqs() == []
+            go_on.set()
+        return bench.store.seqs() == [0, 1] and bench.follower.status().lag_records == 0
+
+    await until(both_are_written, bench.follower)
 
 
 async def test_the_lag_of_an_outage_is_visible() -> None:

@@ -260,7 +260,7 @@ class Router:
             usual = self._usual(pool, now_ms)
             if usual is not pool.pool.percentiles and usual is not None:
                 percentiles.append(usual)
-            pool.lineup.align(pool.fleet(), usual, pool.marks, pool.ledgers, now_ms)
+            pool.lineup.align(pool.fleet(), usual, pool.marks, pool.ledgers, pool.slots_max, now_ms)
             # 4. Decide: a round over everything that waits and everything that is free.
             decisions.extend(_Deciding(self, pool, now_ms, last).decisions())
             pool.lineup.release()
@@ -450,6 +450,9 @@ class _Deciding:
         for task_id in draft.left:
             lineup.hide(lineup.entries[task_id])
         loose = self._classify(draft.loose)
+        for ending in draft.endings:
+            # Only for what it may tell about its tenant's credit.
+            lineup.classify(ending.row)
         if lineup.look_at_credit():
             loose = self._classify(draft.loose)
         free_mask = 0
@@ -484,6 +487,7 @@ class _Deciding:
         expires_at_ms = Millis(now_ms + rulebook.lease_ms(shape.complexity))
         max_tokens = min(rulebook.max_tokens(shape.complexity, task.output_tokens), model.output_tokens_max)
         tokens = max_tokens if task.output_tokens is None else min(task.output_tokens, max_tokens)
+        has_budget = entry.tenant in lineup.available
         cost = model.cost_uusd(task.input_tokens, tokens)
         id_ = decision_id(task.pool, draft.seq, task.task_id)
         draft.put_slot(
@@ -514,7 +518,7 @@ class _Deciding:
                     slot_id=slot.slot_id,
                     lease=lease,
                     decision_id=id_,
-                    reserved_uusd=cost if entry.costs is not None else None,
+                    reserved_uusd=cost if has_budget else None,
                     story=(*standing.story, Moment(now_ms, draft.seq, "routed", slot.slot_id)),
                 ),
                 traceparent=row.traceparent,
@@ -522,7 +526,7 @@ class _Deciding:
                 advice=row.advice,
             )
         )
-        if entry.costs is not None and cost is not None:
+        if has_budget and cost is not None:
             money.reserve(draft, task, cost, id_, now_ms)
         if pair.code == "router_error":
             draft.count("router_error")

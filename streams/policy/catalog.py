@@ -39,6 +39,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_tokens_max: Annotated[int, Meta(ge=1)]
     local: bool = False
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether its prices are known."""
+        return self.input_usd_per_mtok is not None and self.output_usd_per_mtok is not None
+
     def cost_uusd(self, input_tokens: int, output_tokens: int) -> MicroUsd | None:
         """Price of that many tokens in micro-dollars, rounded half up; None where a price is unknown.
 

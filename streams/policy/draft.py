@@ -116,6 +116,11 @@ class PoolDraft:
             self.marks = self.pool.marks.copy()
         self.marks.put(row, now_ms)
 
+    @property
+    def slots_max(self) -> int:
+        """The pool has no more slots than so many."""
+        return len(self.pool.slots) + len(self.slots)
+
     def ledger(self, tenant: str | None) -> LedgerRow | None:
         """The tenant's money as it would be; None: it pays by no budget here."""
         if tenant is None:

@@ -72,8 +72,13 @@ class LineUp:
         #: Groups and waiting tasks by tenant.
         self.billed: dict[str, dict[GroupKey, Group]] = {}
         self._by_tenant: dict[str, dict[str, Entry]] = {}
-        #: Tenants whose waiting tasks stand in groups of their own.
+        #: Tenants whose waiting tasks stand in groups of their own: others pay by no budget, or have more than enough.
         self._enrolled: set[str] = set()
+        #: By tenant, what no task of its may cost more than; and how many slots a round may use.
+        self._dearest: dict[str, int] = {}
+        self._slots_max = 0
+        #: Every model of the fleet has a price.
+        self._priced = True
         self.groups: dict[GroupKey, Group] = {}
         self.entries: dict[str, Entry] = {}
         self.free: dict[Cell, FreeSlots] = {}
@@ -108,7 +113,7 @@ class LineUp:
         self._slot_rows: dict[str, SlotRow] = {}
         for slot in pool.slots.values():
             self.sync_slot(slot.slot_id)
-        self.align(frozenset(self.in_service), pool.percentiles, pool.marks, {}, now_ms)
+        self.align(frozenset(self.in_service), pool.percentiles, pool.marks, {}, len(pool.slots), now_ms)
         for row in pool.tasks.values():
             self.sync_task(row.task.task_id)
 
@@ -128,10 +133,38 @@ class LineUp:
             group = self._group(shape, low=low, lifted=lifted)
         entry = Entry(row, self.rulebook.ageing_ms, shape)
         entry.group = group
-        if task.tenant_id is not None and task.tenant_id in self.available:
+        if task.tenant_id is not None and task.tenant_id in self.available and self._is_counted(task, shape):
             entry.costs = self._costs(task, shape)
             entry.group = self._billed_group(group, entry.tenant, entry.costs)
         return entry
+
+    def _is_counted(self, task: TaskPending, shape: Shape) -> bool:
+        """Whether the task's tenant, who has a budget, may come to the end of it in a round."""
+        tenant = task.tenant_id or ""
+        most = self.rulebook.cost_max_uusd(task, shape.complexity)
+        if most > self._dearest_of(tenant):
+            self._dearest[tenant] = most
+            if tenant not in self._enrolled and not self._is_rich(tenant, self.available[tenant]):
+                self._spenders.add(tenant)
+        return tenant in self._enrolled
+
+    def _dearest_of(self, tenant: str) -> int:
+        """What no task of this tenant, who has a budget, costs more than."""
+        most = self._dearest.get(tenant)
+        if most is None:
+            waiting = (entry for entry in self._by_tenant.get(tenant, {}).values())
+            cost = self.rulebook.cost_max_uusd
+            most = max((cost(entry.row.task, entry.shape.complexity) for entry in waiting), default=0)
+            self._dearest[tenant] = most
+        return most
+
+    def _is_rich(self, tenant: str, left: MicroUsd) -> bool:
+        """Whether the credit is enough for whatever a round may route, and then for one more.
+
+        Who was found to have less must have twice as much, so that nobody goes back and forth.
+        """
+        enough = (self._slots_max + 1) * self._dearest_of(tenant)
+        return self._priced and left >= (2 * enough if tenant in self._enrolled else enough)
 
     def is_lifted(self, row: TaskRow) -> bool:
         """Whether the task may claim a higher tier than it needs."""
@@ -507,11 +540,18 @@ class LineUp:
         usual: Percentiles | None,
         marks: Marks,
         ledgers: Mapping[str, LedgerRow],
+        slots_max: int,
         now_ms: Millis,
     ) -> None:
-        """From here on the fleet, the usual EVs, the marks and the credit of these tenants are these."""
+        """From here on the fleet, the usual EVs, the marks and the credit of these tenants are these.
+
+        `slots_max` is how many slots the pool may have.
+        """
         for tenant, row in ledgers.items():
             self.leave(tenant, row.available_uusd)
+        if slots_max > self._slots_max:
+            self._slots_max = slots_max
+            self._spenders.update(self.available)
         if fleet != self.fleet.bit.keys():
             self.usual = usual
             self._refleet(fleet, marks, now_ms)
@@ -536,23 +576,28 @@ class LineUp:
     def look_at_credit(self) -> bool:
         """Look again at the groups of those whose credit has changed; whether tasks had to change groups."""
         moved = False
-        for tenant in sorted(self._spenders):
-            self.settled_mask = None
+        spenders = sorted(self._spenders)
+        # Looking may find that somebody's tasks cost more than was known.
+        self._spenders.clear()
+        for tenant in spenders:
             left = self.available.get(tenant)
-            if (left is None) == (tenant in self._enrolled):
-                # It has a budget now, or has none again.
+            counted = left is not None and not self._is_rich(tenant, left)
+            if counted != (tenant in self._enrolled):
                 moved = True
                 self._enrolled ^= {tenant}
                 self._move(list(self._by_tenant.get(tenant, {}).values()))
             if left is None:
+                # From here on nobody looks at what its tasks cost.
+                self._dearest.pop(tenant, None)
+            if left is None or not counted:
                 continue
+            self.settled_mask = None
             for group in list(self.billed.get(tenant, {}).values()):
                 if not group.is_valid(left):
                     group.look(self.fleet, self.conditions, self.available)
                     family = group.family
                     if family is not None and family.is_mixed(left) != family.split:
                         self._mixed[_whole(group.key)] = None
-        self._spenders.clear()
         for key in list(self._mixed):
             moved |= self._split(key)
         self._mixed.clear()
@@ -565,13 +610,13 @@ class LineUp:
             return False
         mixed = family.is_mixed(self.available[bill.tenant])
         family.split = mixed
-        self.settled_mask = None
         theirs = self._by_tenant.get(bill.tenant, {})
         self._move([entry for entry in theirs.values() if entry.group.bill and _whole(entry.group.key) == key])
         return True
 
     def _move(self, entries: list[Entry]) -> None:
         """What they cost, or may cost, puts them into other groups."""
+        self.settled_mask = None
         for entry in entries:
             fresh = self.classify(entry.row)
             if fresh.group is not entry.group:
@@ -632,9 +677,11 @@ class LineUp:
         self.families.clear()
         self.billed.clear()
         self._came_up.clear()
-        self._spenders.clear()
         self._mixed.clear()
+        self._priced = all(model.is_priced for model in self._fleet_models())
+        self._dearest.clear()
         self._enrolled = set(self.available)
+        self._spenders.update(self.available)
         self.prepared.clear()
         self._reserved = 0
         for entry in self.entries.values():

@@ -54,23 +54,29 @@ class Round:
         pairs: list[Pair] = []
         lineup = self._lineup
         while self._offer.mask:
-            self._sort()
-            served = self._serve()
+            served = self._turn()
             pairs += served
-            spent = any(pair.entry.costs is not None for pair in served)
-            for entry in self._passed_over:
-                entry.taken = False
-                entry.group.queue.show()
-            self._passed_over.clear()
-            # Money spent may have begun somebody's emergency: then there is one more turn.
-            if not (spent and self._offer.mask & lineup.fleet.reserve_mask):
+            # Money spent may have begun somebody's emergency, money given back may pay for somebody: one more turn.
+            again = bool(served) and any(pair.entry.costs is not None for pair in served)
+            again = again and self._offer.mask & lineup.fleet.reserve_mask != 0
+            if not again and len(pairs) > 1:
+                again = trade(pairs, lineup) and self._offer.mask != 0
+            if not again:
                 break
             if lineup.look_at_credit():
                 self.moved = True
                 self._waiting = {task_id: lineup.classify(entry.row) for task_id, entry in self._waiting.items()}
-        if len(pairs) > 1:
-            trade(pairs, lineup)
         return pairs
+
+    def _turn(self) -> list[Pair]:
+        """Serve until nobody who waits may use what is free."""
+        self._sort()
+        served = self._serve()
+        for entry in self._passed_over:
+            entry.taken = False
+            entry.group.queue.show()
+        self._passed_over.clear()
+        return served
 
     def _serve(self) -> list[Pair]:
         offer, lineup = self._offer, self._lineup

@@ -154,6 +154,11 @@ class Rulebook:
         self.policy_hash = _content_hash(policy)
         #: A prompt of so many tokens fits every model, whatever it may answer.
         self.input_tokens_safe = min(model.context_window - model.output_tokens_max for model in catalog.model)
+        #: The dearest prices of the catalogue, for bounds.
+        self._usd_per_mtok_max = (
+            max((model.input_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
+            max((model.output_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
+        )
         #: product -> provider, and the models counted under it.
         self.products: dict[str, str] = {model.product: model.provider for model in catalog.model}
         #: Roles that some model has; another one earns no bonus.
@@ -191,6 +196,13 @@ class Rulebook:
         """How much the model will probably write."""
         most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
         return most if task.output_tokens is None else min(task.output_tokens, most)
+
+    def cost_max_uusd(self, task: TaskPending, complexity: Complexity | None) -> int:
+        """No model costs more for this task."""
+        dearest_in, dearest_out = self._usd_per_mtok_max
+        most = self.max_tokens(complexity, task.output_tokens)
+        tokens = most if task.output_tokens is None else min(task.output_tokens, most)
+        return int(task.input_tokens * dearest_in + tokens * dearest_out) + 1
 
     def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
         """Most output tokens the task may use, before the model's own limit."""

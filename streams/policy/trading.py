@@ -41,19 +41,22 @@ class Pair:
         self.traded = False
 
 
-def trade(pairs: list[Pair], lineup: LineUp) -> None:
-    """Let the pairs that looked for the cheapest capable slot trade theirs."""
+def trade(pairs: list[Pair], lineup: LineUp) -> bool:
+    """Let the pairs that looked for the cheapest capable slot trade theirs; whether somebody has money back."""
     fleet = lineup.fleet
     tiers = fleet.tier_masks
     tier = [next(tier for tier, mask in tiers.items() if mask >> bit & 1) for bit in range(len(fleet.cells))]
     traders = [pair for pair in pairs if pair.code in ("cheapest_capable", "lifted")]
     if len({tier[pair.bit] for pair in traders}) < 2:  # noqa: PLR2004 -- nobody has a better one
-        return
+        return False
+    before = {
+        pair.entry.tenant: lineup.available[pair.entry.tenant] for pair in traders if pair.entry.costs is not None
+    }
     line = sorted(traders, key=lambda pair: pair.entry.ev_key)
     holders = _Holders(line, [_reach(pair, lineup) for pair in line])
     for place, mine in enumerate(line):
         if mine.entry.ev_key == NO_EV:
-            return
+            break
         reach = holders.remove(place)
         better = reach & sum(1 << bit for bit in range(len(tier)) if tier[bit] > tier[mine.bit])
         if better and (reachable := better & holders.sources(mine.bit)):
@@ -63,6 +66,7 @@ def trade(pairs: list[Pair], lineup: LineUp) -> None:
                 holders.shift(chain)
         # From here on it may move within its tier only.
         holders.add(place, reach & tiers[tier[mine.bit]])
+    return any(lineup.available[tenant] > left for tenant, left in before.items())
 
 
 def _reach(pair: Pair, lineup: LineUp) -> int:

@@ -60,7 +60,7 @@ class Entry:
         self.shape = shape
         self.group: Any = None
         self.tenant = row.task.tenant_id or ""
-        #: What it would cost its tenant by model, if that one has a budget.
+        #: What it would cost its tenant by model, where that one may come to the end of its budget.
         self.costs: tuple[MicroUsd | None, ...] | None = None
         self.alive = True
         self.taken = False

@@ -6,15 +6,24 @@ Everything follows from a seed, so that both sides of a comparison, and two runs
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
 
 from schemas.codec import Record, write_event
-from schemas.events import Outcome, SlotFreed, TaskPending
+from schemas.events import Affinity, BudgetCredited, ModelExhausted, Outcome, QuotaUpdated, SlotFreed, TaskPending
 from schemas.input import Input
-from schemas.vocabulary import INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Dimension, Millis, from_millis
+from schemas.vocabulary import (
+    FLEET_CONTROL,
+    INPUT_TOPICS,
+    SLOT_FREED,
+    TASK_PENDING,
+    Dimension,
+    Millis,
+    Strategy,
+    from_millis,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,9 +33,16 @@ if TYPE_CHECKING:
 
 PENDING: Final = INPUT_TOPICS.index(TASK_PENDING)
 FREED: Final = INPUT_TOPICS.index(SLOT_FREED)
+CONTROL: Final = INPUT_TOPICS.index(FLEET_CONTROL)
 SOURCE: Final = "slotwise/bench"
 #: Every model of the shipped catalogue; slots are dealt out in this order.
 MODELS: Final = ("opus", "gpt-5", "sonnet", "codex", "haiku", "minimax", "glm", "gemini-flash", "local")
+
+ACCOUNTS: Final = ("account-0", "account-1")
+ROLES: Final = ("editor", "writer", "coder", "reviewer", "architect", None)
+KINDS: Final = ("code", "docs", "bulk", "strategy", "security", None)
+#: Half of the tasks leave it to the policy.
+STRATEGIES: Final[tuple[Strategy | None, ...]] = (None, None, "objective", "preference")
 
 #: Ten shapes of requirements, from "any model will do" to what only the best can.
 REQUIREMENTS: Final[tuple[dict[Dimension, int], ...]] = (
@@ -66,15 +82,33 @@ class Load(Struct, frozen=True):
 class Tasks:
     """Tasks of one pool, numbered."""
 
-    def __init__(self, pool: str, seed: int = 1) -> None:
+    def __init__(self, pool: str, seed: int = 1, *, whole: bool = False) -> None:
         self.pool = pool
         self._random = random.Random(seed)
         self._count = 0
+        #: Every rule of the policy has something to say about some of them.
+        self._whole = whole
 
     def next(self, now_ms: int) -> TaskPending:
         """Give one more."""
         chance = self._random
         self._count += 1
+        own_ways: dict[str, Any] = {
+            "agent_role": "editor",
+            "task_type": "code",
+            "output_tokens": 500,
+        }
+        if self._whole:
+            own_ways = {
+                "agent_role": chance.choice(ROLES),
+                "task_type": chance.choice(KINDS),
+                "output_tokens": chance.randrange(50, 4000),
+                "strategy": chance.choice(STRATEGIES),
+                "requires_reasoning": chance.random() < 0.2,
+                "affinity": Affinity(account=chance.choice(ACCOUNTS)) if chance.random() < 0.2 else None,
+                "max_tier": 2 if chance.random() < 0.1 else None,
+                "deny_providers": ("zhipu",) if chance.random() < 0.1 else (),
+            }
         return TaskPending(
             task_id=f"{self.pool}-t{self._count}",
             pool=self.pool,
@@ -84,22 +118,21 @@ class Tasks:
             priority=chance.choice(PRIORITIES),
             requires=chance.choice(REQUIREMENTS),
             input_tokens=chance.randrange(100, 5000),
-            output_tokens=500,
             layer="docs",
             lane="maintenance",
-            agent_role="editor",
-            task_type="code",
             tenant_id=chance.choice(TENANTS),
+            **own_ways,
         )
 
 
 class Churn:
     """Inputs for one router in memory: a fleet, a backlog, and then as many slots that come free as tasks that come."""
 
-    def __init__(self, pool: str, now_ms: int, seed: int = 1) -> None:
+    def __init__(self, pool: str, now_ms: int, seed: int = 1, *, whole: bool = False) -> None:
         self.now_ms = now_ms
         self.pool = pool
-        self._tasks = Tasks(pool, seed)
+        self._whole = whole
+        self._tasks = Tasks(pool, seed, whole=whole)
         self._random = random.Random(seed)
         self._offsets = [-1] * len(INPUT_TOPICS)
         self._slots = 0
@@ -124,10 +157,42 @@ class Churn:
         return [
             self._input(
                 FREED,
-                SlotFreed(slot_id=f"s{i}", pool=self.pool, at=from_millis(self.now_ms), model=MODELS[i % len(MODELS)]),
+                SlotFreed(
+                    slot_id=f"s{i}",
+                    pool=self.pool,
+                    at=from_millis(self.now_ms),
+                    model=MODELS[i % len(MODELS)],
+                    account=ACCOUNTS[i // len(MODELS) % len(ACCOUNTS)] if self._whole else None,
+                ),
             )
             for i in slots
         ]
+
+    def rule(self) -> list[Input]:
+        """What operators and probes say first: budgets for all tenants, a quota watched, one product used up."""
+        at = from_millis(self.now_ms)
+        later = from_millis(self.now_ms + 30 * 86_400_000)
+        said: list[Event] = [
+            BudgetCredited(
+                control_id=f"credit-{tenant}", at=at, by="bench", pool=self.pool, tenant_id=tenant, amount_usd=1e6
+            )
+            for tenant in TENANTS
+        ]
+        said += [
+            QuotaUpdated(
+                control_id="quota",
+                at=at,
+                by="bench",
+                provider="anthropic",
+                product="claude",
+                account=ACCOUNTS[0],
+                window="5h",
+                utilisation=0.85,
+                resets_at=later,
+            ),
+            ModelExhausted(control_id="exhausted", at=at, by="bench", product="zhipu", until=later),
+        ]
+        return [self._input(CONTROL, event) for event in said]
 
     def arrive(self, count: int) -> list[Input]:
         """So many new tasks, a millisecond apart."""

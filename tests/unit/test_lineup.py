@@ -34,7 +34,7 @@ def test_a_percentile_that_passes_by_takes_along_who_stood_at_it() -> None:
     def usual(p90: float) -> Percentiles:
         return Percentiles(pool="main", at_ms=Millis(START_MS), samples=9, p50=1.0, p90=p90)
 
-    lineup.align(lineup.fleet.bit.keys(), usual(4.999999999999999), lineup.pool.marks, {}, Millis(START_MS))
+    lineup.align(lineup.fleet.bit.keys(), usual(4.999999999999999), lineup.pool.marks, {}, 1, Millis(START_MS))
     assert not lineup.entries["waits"].group.lifted
-    lineup.align(lineup.fleet.bit.keys(), usual(3.0), lineup.pool.marks, {}, Millis(START_MS))
+    lineup.align(lineup.fleet.bit.keys(), usual(3.0), lineup.pool.marks, {}, 1, Millis(START_MS))
     assert lineup.entries["waits"].group.lifted

@@ -1,6 +1,7 @@
 """Measure `Router.handle` alone, in one thread, by the processor's clock; prints its findings as JSON.
 
-Run: python -m tests.bench.sides.router WAITING SLOTS[,SLOTS...] WINDOWS DECISIONS [PROFILE]
+Run: python -m tests.bench.sides.router WAITING SLOTS[,SLOTS...] WINDOWS DECISIONS plain|whole [PROFILE]
+`whole`: accounts, budgets, marks, classes and all strategies take part; `plain`: the cheapest capable class only.
 A process of its own for each backlog, so that memory and the garbage collector start clean.
 """
 
@@ -82,11 +83,13 @@ class _Window:
 class Bench:
     """A router with a backlog, and the world around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool) -> None:
         settings = Settings()
         rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
         self.router = Router(0, rulebook)
-        self.churn = Churn("main", START_MS)
+        self.churn = Churn("main", START_MS, whole=whole)
+        if whole:
+            self.play(self.churn.rule())
 
     @property
     def waiting(self) -> int:
@@ -149,10 +152,10 @@ class Bench:
         return window
 
 
-def main(waiting: int, fleets: list[int], windows: int, decisions: int, profile: str | None) -> None:
+def main(waiting: int, fleets: list[int], windows: int, decisions: int, rules: str, profile: str | None) -> None:
     """Fill, then measure with each fleet."""
     empty_bytes = _resident_bytes()
-    bench = Bench()
+    bench = Bench(whole=rules == "whole")
     begun_s = process_time()
     bench.fill(waiting)
     fill_s = process_time() - begun_s
@@ -201,5 +204,6 @@ if __name__ == "__main__":
         [int(slots) for slots in sys.argv[2].split(",")],
         int(sys.argv[3]),
         int(sys.argv[4]),
-        sys.argv[5] if len(sys.argv) > 5 else None,
+        sys.argv[5],
+        sys.argv[6] if len(sys.argv) > 6 else None,
     )

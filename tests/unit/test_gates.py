@@ -10,6 +10,7 @@ import pytest
 from schemas.decision import Decision
 from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
 from schemas.vocabulary import Complexity, from_millis
+from streams.policy.rules.floor import FloorPolicy
 from tests.builders import START_MS, rulebook, slot, task
 from tests.desk import Desk, outcomes
 from tests.usual import usual
@@ -194,6 +195,15 @@ def test_the_highest_floor_holds(told: dict[str, Any], want: str) -> None:
     """Model, role and class each set one; tiers are compared, not models."""
     desk = Desk("opus-1", "sonnet-1", "haiku-1", book=rulebook(floor={"by_role": {"judge": "sonnet"}}))
     assert outcomes(desk.hand_in(task("a", **told))) == {"a": want}
+
+
+def test_a_class_that_the_policy_sets_no_tier_for_has_no_floor() -> None:
+    """The task's other floors hold as ever."""
+    models = rulebook().models
+    floor = FloorPolicy()
+    assert floor.tier_min(task(), 1, {"expert": 3}, "trivial", models) == 1
+    assert floor.tier_min(task(), 2, {"expert": 3}, "trivial", models) == 2
+    assert floor.tier_min(task(floor_model="opus"), 1, {"expert": 2}, "trivial", models) == 3
 
 
 # Window, length and lease.

@@ -214,6 +214,16 @@ def test_a_number_that_the_outcome_leaves_out_is_the_tasks_own_estimate(told: di
     assert step.ledgers[-1].consumed_uusd == done.cost_uusd
 
 
+@pytest.mark.parametrize(("complexity", "want_usd"), [("trivial", 0.05 + 0.000512), ("simple", 0.05 + 0.001024)])
+def test_without_a_budget_and_a_word_of_its_cost_work_costs_the_estimate(complexity: Any, want_usd: float) -> None:
+    """By the length of its class; nobody is charged."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("a", tenant_id="acme", complexity=complexity, input_tokens=500_000))
+    step = desk.ends("a")
+    assert [one.cost_uusd for one in step.work] == [round(want_usd * 1e6)]
+    assert (step.ledgers, step.money) == ((), ())
+
+
 # Activation.
 
 CATALOG, POLICY = shipped("catalog.toml"), shipped("policy.toml")

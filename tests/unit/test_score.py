@@ -180,7 +180,9 @@ def test_an_unknown_price_never_wins(price: str) -> None:
 
 @pytest.mark.parametrize(("key", "dimension"), [("speed_tps", "speed"), ("quality", "quality")])
 def test_an_unknown_speed_or_quality_never_wins(key: str, dimension: str) -> None:
-    """Likewise."""
+    """Likewise, beside others that are alike and beside others that differ."""
+    differing = model(**{key: 0.25}), model("m", **{key: None}), model(**{key: 0.5}), model(**{key: 0.75})
+    assert scored(*differing, by=only(dimension)) == (0.0, 0.0, 0.5, 1.0)
     assert scored(model(), model("m", **{key: None}), by=only(dimension)) == (1.0, 0.0)
     assert scored(model("m", **{key: None}), by=only(dimension)) == (0.0,)
 
@@ -270,6 +272,28 @@ def test_the_penalty_is_the_policys() -> None:
     assert context_penalty(model(context_window=1_000), 500, 0, by) == 0.0
     assert context_penalty(model(context_window=1_000), 750, 0, by) == pytest.approx(0.2)
     assert context_penalty(model(context_window=1_000), 1_000, 0, by) == pytest.approx(0.4)
+
+
+# Mistakes.
+
+WEIGHTS: dict[str, tuple[tuple[float, float, float], bool]] = {
+    "none": ((0.0, 0.0, 0.0), True),
+    "cost": ((1.0, 0.0, 0.0), False),
+    "speed": ((0.0, 1.0, 0.0), False),
+    "quality": ((0.0, 0.0, 1.0), False),
+    "cost as much as quality": ((0.5, 0.0, 0.5), False),
+    "cost as much as speed": ((0.5, 0.5, 0.0), False),
+    "speed as much as quality": ((0.0, 0.5, 0.5), False),
+}
+
+
+@pytest.mark.parametrize(("weights", "wrong"), WEIGHTS.values(), ids=WEIGHTS.keys())
+def test_something_must_have_a_weight(weights: tuple[float, float, float], wrong: bool) -> None:
+    """One dimension is enough; with none there is nothing to compare by."""
+    cost, speed, quality = weights
+    by = policy(weights=WeightsByObjective(quality=Weights(cost=cost, speed=speed, quality=quality)))
+    want = ["weights.quality: one of cost, speed and quality must be above 0."] if wrong else []
+    assert list(by.mistakes()) == want
 
 
 # The shipped numbers.

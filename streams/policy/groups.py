@@ -234,7 +234,7 @@ class Group:
         self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in _UNABLE)
         #: Of each cell: the gate that refuses, or None.
         self.gates: Verdicts = ()
-        #: Bit i: the i-th cell is admissible; or refused by `premium` alone.
+        #: Bit i: the i-th cell is admissible; or refused by `premium` alone, and by credit neither.
         self.mask = 0
         self.premium_mask = 0
         #: The local emergency model is closed to them.
@@ -257,12 +257,14 @@ class Group:
         for of, condition in zip(fleet.model_of, conditions, strict=True):
             gate = verdicts[of]
             gates.append(condition or gate if gate is None or gate == "premium" else gate)
+        alone = [gate == "premium" for gate in gates]
         if self.bill is not None and self.family is not None:
             left = available[self.bill.tenant]
             costs = self.bill.exact or self.family.cheap
             for i, of in enumerate(fleet.model_of):
-                if gates[i] is None and credit.refuses(costs[of], left):
-                    gates[i] = "credit"
+                if credit.refuses(costs[of], left):
+                    alone[i] = False
+                    gates[i] = gates[i] or "credit"
             limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
             self.valid_to_uusd = min((cost for cost in limits if cost > left), default=inf)
@@ -278,7 +280,7 @@ class Group:
                         gates[i] = "boundary"
         self.gates = tuple(gates)
         self.mask = sum(1 << i for i, gate in enumerate(gates) if gate is None)
-        self.premium_mask = sum(1 << i for i, gate in enumerate(gates) if gate == "premium")
+        self.premium_mask = sum(1 << i for i, only in enumerate(alone) if only)
         self._pictures.clear()
         self._able = None
 

@@ -39,8 +39,8 @@ def test_where_a_gate_fails_the_first_capable_model_in_catalogue_order_is_taken(
     desk = Desk("haiku-1", "haiku-2", "sonnet-1", "opus-1")
     step = desk.hand_in(odd("a", requires={"coding": 5}), task("b"))
     assert outcomes(step) == {"a": "opus-1", "b": "haiku-1"}
-    said = {one.task_id: one.reason_code for one in step.decisions}
-    assert said == {"a": "router_error", "b": "cheapest_capable"}
+    said = {one.task_id: (one.reason_code, one.fallback) for one in step.decisions}
+    assert said == {"a": ("router_error", True), "b": ("cheapest_capable", False)}
     assert step.counts == {"router_error": 1}
 
 
@@ -87,5 +87,5 @@ def test_where_a_strategy_fails_the_first_admissible_model_in_catalogue_order_is
     desk = Desk("haiku-1", "sonnet-1", "opus-1")
     step = desk.hand_in(task("a", max_tier=2))
     assert outcomes(step) == {"a": "sonnet-1"}
-    assert step.decisions[0].reason_code == "router_error"
+    assert (step.decisions[0].reason_code, step.decisions[0].fallback) == ("router_error", True)
     assert desk.count("router_error") == 1

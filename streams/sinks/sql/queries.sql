@@ -59,7 +59,7 @@ SELECT
             ) ORDER BY m.at, m.seq, m.place
         )
         FROM v_budget_movements AS m
-        WHERE m.decision_id = d.decision_id AND m.journal = d.journal
+        WHERE m.decision_id = d.decision_id AND m.journal = d.journal AND m.at >= d.decided_at
     ) AS money
 FROM v_model_routing_decisions AS d
 LEFT JOIN v_model_routing_outcomes AS o

@@ -558,7 +558,7 @@ class _Deciding:
 
     def _scores(self, entry: Entry, mask: int) -> Scores | None:
         try:
-            return self.lineup.scores_among(entry, mask)
+            return self.lineup.scores(entry, mask)
         except Exception:  # noqa: BLE001 -- a score that cannot be told is left out of the record
             return None
 

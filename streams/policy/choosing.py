@@ -12,7 +12,8 @@ from typing import NamedTuple
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import ReasonCode
-from streams.policy.groups import Fleet, Group, Shape
+from streams.policy.fleet import Fleet
+from streams.policy.groups import Group, Shape
 from streams.policy.lineup import LineUp
 from streams.policy.offer import Offer
 from streams.state.waiting import Entry
@@ -67,7 +68,7 @@ def _is_second_best(entry: Entry, choice: Choice, lineup: LineUp) -> bool:
             before = shape.ranking[: shape.ranking.index(fleet.cells[choice.bit].model)]
             return able & _masks_of(before, fleet) != 0
         case "objective":
-            scores = lineup.scores_among(entry, able | 1 << choice.bit) or ()
+            scores = lineup.scores(entry, able | 1 << choice.bit) or ()
             return max(score for score in scores if score is not None) != scores[fleet.model_of[choice.bit]]
         case "cheapest_capable" | "lifted":
             if shape.ranking and able & _masks_of(shape.ranking, fleet):
@@ -91,7 +92,7 @@ def tier_mask(lineup: LineUp, mask: int, *, lifted: bool) -> int:
 
 def _best_scored(mask: int, entry: Entry, lineup: LineUp) -> int:
     fleet = lineup.fleet
-    scores = lineup.scores(entry) or ()
+    scores = lineup.scores(entry, entry.group.mask) or ()
     free = [(-(score or 0.0), i) for i, score in enumerate(scores) if fleet.model_masks[i] & mask]
     best = min(free)[0]
     alike = sum(fleet.model_masks[i] for score, i in free if score == best)
@@ -126,7 +127,7 @@ def _within(part: int, entry: Entry, offer: Offer, lineup: LineUp, code: ReasonC
         least = min(offer.share(bit) for _, bit in alike)
         alike = [place for place in alike if offer.share(place[1]) == least]
     if len({lineup.fleet.cells[bit].model for _, bit in alike}) > 1:
-        scores = lineup.scores(entry) or ()
+        scores = lineup.scores(entry, entry.group.mask) or ()
         of = lineup.fleet.model_of
         best = max(scores[of[bit]] or 0.0 for _, bit in alike)
         alike = [place for place in alike if (scores[of[place[1]]] or 0.0) == best]

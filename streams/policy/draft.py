@@ -27,8 +27,9 @@ from schemas.decision import (
     WorkDone,
 )
 from schemas.vocabulary import DecisionOutcome, Millis, to_millis
-from streams.policy.groups import Cell
-from streams.policy.lineup import Due, LineUp
+from streams.policy.due import Due
+from streams.policy.fleet import Cell
+from streams.policy.lineup import LineUp
 from streams.state.marks import Mark, Marks
 from streams.state.pool import Pool
 
@@ -202,9 +203,9 @@ class PoolDraft:
 
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing due by `now_ms`, of this step or of before."""
-        if self._due and self._due[0][0] <= now_ms and self._due[0][0] < self.lineup.first_due_ms():
+        if self._due and self._due[0][0] <= now_ms and self._due[0][0] < self.lineup.due.first_ms():
             return heappop(self._due)
-        return self.lineup.pop_due(now_ms)
+        return self.lineup.due.pop(now_ms)
 
     def fleet(self) -> AbstractSet[Cell]:
         """Models and accounts with a slot in service, were this step part of the state."""

@@ -12,7 +12,7 @@ that is so: see `Family`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -22,6 +22,7 @@ from msgspec import Raw
 from msgspec.json import encode
 
 from schemas.vocabulary import GATES, Complexity, Gate, MicroUsd, Millis, ReasonCode
+from streams.policy.fleet import Fleet
 from streams.policy.rules import credit
 from streams.state.waiting import AgeingQueue, Entry
 
@@ -44,44 +45,6 @@ _TOLD_SPARE: Final = 64
 _PICTURES_MAX: Final = 256
 Verdicts = tuple[Gate | None, ...]
 Scores = tuple[float | None, ...]
-
-
-class Cell(NamedTuple):
-    """Slots that are alike to every rule: those of one model under one account."""
-
-    model: str
-    account: str | None
-
-
-class Fleet:
-    """Whose slots are in service, as bits: bit i of every mask is the i-th cell, in the order of the catalogue."""
-
-    __slots__ = ("account_masks", "bit", "cells", "model_masks", "model_of", "models", "reserve_mask", "tier_masks")
-
-    def __init__(self, cells: Sequence[Cell], tiers: Mapping[str, int], reserve: frozenset[str]) -> None:
-        self.cells = tuple(cells)
-        self.bit = {cell: i for i, cell in enumerate(self.cells)}
-        #: The models, each once.
-        self.models: tuple[str, ...] = tuple(dict.fromkeys(cell.model for cell in self.cells))
-        place = {model: i for i, model in enumerate(self.models)}
-        #: Place in `models` of each cell's model.
-        self.model_of = tuple(place[cell.model] for cell in self.cells)
-        self.model_masks = [0] * len(self.models)
-        self.account_masks: dict[str, int] = {}
-        self.tier_masks: dict[int, int] = {}
-        #: Cells of local emergency models.
-        self.reserve_mask = 0
-        for i, cell in enumerate(self.cells):
-            self.model_masks[self.model_of[i]] |= 1 << i
-            self.tier_masks[tiers[cell.model]] = self.tier_masks.get(tiers[cell.model], 0) | 1 << i
-            if cell.account is not None:
-                self.account_masks[cell.account] = self.account_masks.get(cell.account, 0) | 1 << i
-            if cell.model in reserve:
-                self.reserve_mask |= 1 << i
-
-    def tiers_up(self) -> tuple[int, ...]:
-        """The masks of the tiers, lowest first."""
-        return tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
 
 
 #: What a task would cost its tenant on each model of the fleet; None where the price is unknown.

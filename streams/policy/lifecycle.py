@@ -16,8 +16,8 @@ from streams.policy import money
 from streams.policy.catalog import PREMIUM_TIER
 from streams.policy.document import nearest
 from streams.policy.draft import PoolDraft
+from streams.policy.due import Due
 from streams.policy.ev import CachedScorer
-from streams.policy.lineup import Due
 from streams.policy.rulebook import Rulebook
 
 _STORY_MAX = 64

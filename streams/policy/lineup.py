@@ -14,31 +14,24 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import islice
-from typing import Final
 
 from schemas.decision import LedgerRow, Percentiles, SlotRow, TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import Complexity, Gate, MicroUsd, Millis, ReasonCode, to_millis
-from streams.policy.catalog import PREMIUM_TIER, Model
-from streams.policy.groups import Bill, Cell, Costs, Family, Fleet, Group, GroupKey, Scores, Shape, Verdicts, size_of
+from schemas.vocabulary import Gate, MicroUsd, Millis, ReasonCode, to_millis
+from streams.policy.due import DueList
+from streams.policy.fleet import Cell, Fleet, cell_of
+from streams.policy.groups import Bill, Costs, Family, Group, GroupKey, Scores, Shape, Verdicts, size_of
 from streams.policy.rulebook import Rulebook
-from streams.policy.rules import capability, context, drained, emergency, exhausted, floor
+from streams.policy.rules import drained, emergency, exhausted
 from streams.policy.rules.premium import PERCENTILE_ERROR
-from streams.policy.score import context_penalty, mix, scores
+from streams.policy.scoreboard import Scoreboard
+from streams.policy.shapes import Shapes
 from streams.state.marks import Marks
 from streams.state.pool import Pool
 from streams.state.slots import FreeSlots
 from streams.state.waiting import Entry
-
-#: Shapes remembered; more different ones than this come from nobody but a fuzzer.
-_SHAPES_MAX: Final = 4_096
-_SCORES_MAX: Final = 16_384
-_DUE_MIN: Final = 4_096
-ShapeKey = tuple[object, ...]
-#: Due: (when, kind, id, which); kinds are `lease`, `deadline` and `due`.
-Due = tuple[Millis, str, str, int]
 
 
 class LineUp:
@@ -94,17 +87,15 @@ class LineUp:
         self._lines: dict[Cell, list[tuple[Millis, str]]] = {}
         self._hidden_slots: set[str] = set()
         self._parked_lines: list[tuple[list[tuple[Millis, str]], tuple[Millis, str]]] = []
-        self.due: list[Due] = []
-        self.parked_due: list[Due] = []
-        self._due_max = _DUE_MIN
+        self.due = DueList(pool)
         #: How many were told that they wait because of the percentiles.
         self._reserved = 0
         #: Classified while deciding; used again when the decision becomes part of the state.
         self.prepared: dict[str, Entry] = {}
-        self._shapes: dict[ShapeKey, Shape] = {}
+        self.shapes = Shapes(rulebook, self.fleet)
+        self._scoreboard = Scoreboard(rulebook, self.fleet)
         #: Groups of tenants with a budget that came up in this decision; those without tasks go with it.
         self._came_up: list[Group] = []
-        self._scores: dict[tuple[object, ...], Scores] = {}
         self._by_ev: dict[int, dict[str, Entry]] = {}
         self._ev_keys: list[int] = []
         self._unknown_ev: dict[str, Entry] = {}
@@ -122,10 +113,7 @@ class LineUp:
     def classify(self, row: TaskRow) -> Entry:
         """A place in the line-up for the task: its shape and its group."""
         task = row.task
-        try:
-            shape = self._shape(row)
-        except Exception:  # noqa: BLE001 -- a mistake in a rule must not stop the others: the static fallback decides
-            shape = self._failed_shape(task)
+        shape = self.shapes.of(row)
         low = self.rulebook.policy.premium.is_low(row.ev, task.priority, self.usual)
         lifted = self.is_lifted(row)
         group = shape.groups.get((low, lifted))
@@ -134,9 +122,13 @@ class LineUp:
         entry = Entry(row, self.rulebook.ageing_ms, shape)
         entry.group = group
         if task.tenant_id is not None and task.tenant_id in self.available and self._is_counted(task, shape):
-            entry.costs = self._costs(task, shape)
+            entry.costs = self.shapes.costs(task, shape)
             entry.group = self._billed_group(group, entry.tenant, entry.costs)
         return entry
+
+    def scores(self, entry: Entry, cells: int) -> Scores | None:
+        """Score of each model with a cell in the mask, compared with each other; None for the others."""
+        return self._scoreboard.among(cells, entry.row.task, entry.shape.complexity)
 
     def _is_counted(self, task: TaskPending, shape: Shape) -> bool:
         """Whether the task's tenant, who has a budget, may come to the end of it in a round."""
@@ -174,45 +166,6 @@ class LineUp:
         if usual is None or usual.p90 is None or row.ev is None:
             return False
         return row.ev > usual.p90 + abs(usual.p90) * PERCENTILE_ERROR
-
-    def scores(self, entry: Entry) -> Scores | None:
-        """Score of each model that the task's gates admit, free or busy; None where they do not."""
-        return self.scores_among(entry, entry.group.mask)
-
-    def scores_among(self, entry: Entry, cells: int) -> Scores | None:
-        """Score of each model with a cell in the mask, compared with each other."""
-        if not cells:
-            return None
-        task: TaskPending = entry.row.task
-        shape: Shape = entry.shape
-        rulebook = self.rulebook
-        policy = rulebook.policy
-        lane = policy.lane.get(task.lane) if task.lane is not None else None
-        objective = policy.objective.resolve(task, shape.complexity, lane.objective if lane is not None else None)
-        profile = task.profile or (lane.profile if lane is not None else None)
-        most = rulebook.max_tokens(shape.complexity, task.output_tokens)
-        mix16 = mix(task.input_tokens, most if task.output_tokens is None else min(task.output_tokens, most))
-        role = task.agent_role if task.agent_role in rulebook.roles else None
-        full = (task.input_tokens, most) if task.input_tokens > rulebook.input_tokens_roomy else None
-        key = (cells, objective, profile, mix16, role, full)
-        known = self._scores.get(key)
-        if known is None:
-            if len(self._scores) >= _SCORES_MAX:
-                self._scores.clear()
-            places = [i for i, mask in enumerate(self.fleet.model_masks) if mask & cells]
-            models = [rulebook.models[self.fleet.models[i]] for i in places]
-            found = scores(
-                models,
-                objective=objective,
-                profile=profile,
-                mix16=mix16,
-                penalties=[context_penalty(model, *full, policy.score) if full else 0.0 for model in models],
-                role=role,
-                policy=policy.score,
-            )
-            by_place = dict(zip(places, found, strict=True))
-            known = self._scores[key] = tuple(by_place.get(i) for i in range(len(self.fleet.models)))
-        return known
 
     def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
         key = GroupKey(shape.reserved if low else shape.open, lifted, shape.asked_for, shape.failed, None)
@@ -267,130 +220,6 @@ class LineUp:
         group.look(self.fleet, self.conditions, self.available)
         return group
 
-    def _costs(self, task: TaskPending, shape: Shape) -> Costs:
-        rulebook = self.rulebook
-        complexity = shape.complexity
-        return tuple(
-            [
-                model.cost_uusd(task.input_tokens, rulebook.output_tokens(task, complexity, model))
-                for model in self._fleet_models()
-            ]
-        )
-
-    def _shape(self, row: TaskRow) -> Shape:
-        task = row.task
-        requires = task.requires
-        rulebook = self.rulebook
-        complexity = rulebook.complexity(task)
-        key: ShapeKey = (
-            tuple(sorted(requires.items())) if len(requires) > 1 else tuple(requires.items()),
-            row.standing.tier_min,
-            complexity,
-            task.floor_model,
-            task.max_tier,
-            task.local_only,
-            task.allow_providers,
-            task.deny_providers,
-            # Whether it fits is part of its shape only where there is a model that it may not fit.
-            self._fits(task, complexity) if task.input_tokens > rulebook.input_tokens_safe else None,
-            self._own_ways(row),
-        )
-        shape = self._shapes.get(key)
-        if shape is None:
-            if len(self._shapes) >= _SHAPES_MAX:
-                self._shapes.clear()
-            shape = self._shapes[key] = self._new_shape(row, complexity)
-        return shape
-
-    def _own_ways(self, row: TaskRow) -> tuple[object, ...] | None:
-        """What few tasks have: a strategy, a lane or a role with rules of its own, a plug-in's word."""
-        task, policy, advice = row.task, self.rulebook.policy, row.advice
-        lane = task.lane if task.lane in policy.lane else None
-        role = task.agent_role if task.agent_role in policy.floor.by_role else None
-        listed = task.task_type if task.task_type in policy.strategy.preference else None
-        if lane is None and role is None and task.strategy is None and advice is None:
-            return None if policy.strategy.default != "preference" else (listed,)
-        said = (advice.strategy, advice.ranking, tuple(sorted(advice.refused))) if advice is not None else None
-        return (lane, role, task.strategy, listed, said)
-
-    def _fits(self, task: TaskPending, complexity: Complexity | None) -> tuple[bool, ...]:
-        max_tokens = self.rulebook.max_tokens(complexity, task.output_tokens)
-        return tuple(not context.refuses(task, max_tokens, model) for model in self._fleet_models())
-
-    def _fleet_models(self) -> list[Model]:
-        return [self.rulebook.models[model] for model in self.fleet.models]
-
-    def _new_shape(self, row: TaskRow, complexity: Complexity | None) -> Shape:
-        task, advice, rulebook = row.task, row.advice, self.rulebook
-        policy = rulebook.policy
-        lane = policy.lane.get(task.lane) if task.lane is not None else None
-        strategy = policy.strategy.resolve(task, lane.strategy if lane is not None else None)
-        listed = policy.strategy.ranking(task) if strategy == "preference" else ()
-        ranking = listed
-        if advice is not None and advice.strategy == (
-            policy.strategy.fallback if strategy == "preference" else strategy
-        ):
-            # At the end of a list the policy's default goes on, which may be a plug-in's.
-            ranking += tuple(model for model in advice.ranking if model not in listed)
-        ruled_out = advice.refused if advice is not None else ()
-        tier_min = policy.floor.tier_min(
-            task, row.standing.tier_min, policy.complexity_tier_min, complexity, rulebook.models
-        )
-        max_tokens = rulebook.max_tokens(complexity, task.output_tokens)
-        models = self._fleet_models()
-        verdicts: list[Gate | None] = []
-        for model in models:
-            if capability.refuses(task, model):
-                verdicts.append("capability")
-            elif context.refuses(task, max_tokens, model):
-                verdicts.append("context")
-            elif policy.boundary.refuses(task, model, lane, ruled_out):
-                verdicts.append("boundary")
-            elif floor.refuses(tier_min, model):
-                verdicts.append("floor")
-            else:
-                verdicts.append(None)
-        reserve = [model for model in models if emergency.is_reserve(model)]
-        # A plug-in that sorts all models does not mean to ask for this one.
-        asked_for = any(emergency.is_asked_for(task, model, listed) for model in reserve)
-        # The sole-capable exception: premium refuses only where something cheaper is capable at all, in ordinary times.
-        cheaper = any(
-            gate is None and model.tier < PREMIUM_TIER and (asked_for or model not in reserve)
-            for model, gate in zip(models, verdicts, strict=True)
-        )
-        reserved: list[Gate | None] = [
-            "premium" if gate is None and cheaper and model.tier >= PREMIUM_TIER else gate
-            for model, gate in zip(models, verdicts, strict=True)
-        ]
-        return Shape(
-            bars=capability.bars(task.requires),
-            complexity=complexity,
-            strategy=strategy,
-            ranking=ranking,
-            listed=len(listed),
-            asked_for=asked_for,
-            open=tuple(verdicts),
-            reserved=tuple(reserved),
-        )
-
-    def _failed_shape(self, task: TaskPending) -> Shape:
-        """What the static fallback goes by: whoever is capable, and whoever there is where that cannot be told."""
-        try:
-            verdicts: Verdicts = tuple(
-                "capability" if capability.refuses(task, model) else None for model in self._fleet_models()
-            )
-        except Exception:  # noqa: BLE001 -- as above
-            verdicts = (None,) * len(self.fleet.models)
-        return Shape(
-            bars="",
-            complexity=task.complexity,
-            strategy="cheapest_capable",
-            asked_for=True,
-            open=verdicts,
-            reserved=verdicts,
-            failed=True,
-        )
-
     # Keeping in line with the rows.
 
     def sync_task(self, task_id: str) -> None:
@@ -423,9 +252,9 @@ class LineUp:
         """What will fall due for this task."""
         task, standing = row.task, row.standing
         if standing.state == "held" and standing.due_ms is not None:
-            self._push_due((standing.due_ms, "due", task.task_id, standing.attempt))
+            self.due.push((standing.due_ms, "due", task.task_id, standing.attempt))
         if task.deadline is not None and standing.state != "running":
-            self._push_due((to_millis(task.deadline), "deadline", task.task_id, standing.attempt))
+            self.due.push((to_millis(task.deadline), "deadline", task.task_id, standing.attempt))
 
     def _add(self, entry: Entry) -> None:
         self.entries[entry.task_id] = entry
@@ -523,7 +352,7 @@ class LineUp:
                 if cell in self.fleet.bit:
                     self.free_counts[self.fleet.bit[cell]] += 1
         if row.state == "held" and row.lease_expires_at_ms is not None:
-            self._push_due((row.lease_expires_at_ms, "lease", slot_id, row.lease))
+            self.due.push((row.lease_expires_at_ms, "lease", slot_id, row.lease))
 
     def free_slots(self, cell: Cell) -> FreeSlots:
         """The free slots of a cell."""
@@ -671,14 +500,14 @@ class LineUp:
         self.settled_mask = None
         self._marks_seen = None
         self._see(marks, now_ms)
-        self._shapes.clear()
-        self._scores.clear()
+        self.shapes = Shapes(self.rulebook, self.fleet)
+        self._scoreboard = Scoreboard(self.rulebook, self.fleet)
         self.groups.clear()
         self.families.clear()
         self.billed.clear()
         self._came_up.clear()
         self._mixed.clear()
-        self._priced = all(model.is_priced for model in self._fleet_models())
+        self._priced = all(model.is_priced for model in self.shapes.models)
         self._dearest.clear()
         self._enrolled = set(self.available)
         self._spenders.update(self.available)
@@ -741,15 +570,15 @@ class LineUp:
 
     def due_from_ms(self) -> float:
         """Nothing falls due before this; whether something does then, `is_due` tells."""
-        return min(self.due[0][0] if self.due else math.inf, self._other_from_ms())
+        return min(self.due.from_ms(), self._other_from_ms())
 
     def is_due(self, now_ms: Millis) -> bool:
         """Whether something fell due by `now_ms`."""
-        return self.due_from_ms() <= now_ms and min(self.first_due_ms(), self._other_from_ms()) <= now_ms
+        return self.due_from_ms() <= now_ms and min(self.due.first_ms(), self._other_from_ms()) <= now_ms
 
     def next_due_ms(self) -> Millis | None:
         """When the next thing falls due: a row's, or what somebody waits for changes by itself."""
-        due_ms = min(self.first_due_ms(), self._other_from_ms())
+        due_ms = min(self.due.first_ms(), self._other_from_ms())
         return None if due_ms == math.inf else Millis(int(due_ms))
 
     def _other_from_ms(self) -> float:
@@ -769,40 +598,6 @@ class LineUp:
         """Whether the slot is free in the state and not hidden."""
         row = self._slot_rows.get(slot_id)
         return row is not None and row.state == "free" and not row.retired and slot_id not in self._hidden_slots
-
-    def first_due_ms(self) -> float:
-        """When the next row falls due."""
-        while self.due:
-            if self._is_current(self.due[0]):
-                return self.due[0][0]
-            heappop(self.due)
-        return math.inf
-
-    def pop_due(self, now_ms: Millis) -> Due | None:
-        """The next thing that fell due by `now_ms`, hidden until `release`."""
-        if self.first_due_ms() > now_ms:
-            return None
-        item = heappop(self.due)
-        self.parked_due.append(item)
-        return item
-
-    def _is_current(self, item: Due) -> bool:
-        _, kind, id_, which = item
-        if kind == "lease":
-            slot = self.pool.slots.get(id_)
-            return slot is not None and slot.state == "held" and slot.lease == which
-        row = self.pool.tasks.get(id_)
-        if row is None or row.standing.attempt != which:
-            return False
-        return row.standing.state == "held" if kind == "due" else row.standing.state != "running"
-
-    def _push_due(self, item: Due) -> None:
-        heappush(self.due, item)
-        if len(self.due) > self._due_max:
-            # Most leases end before their limit; what they left behind goes when it has doubled the heap.
-            self.due = [kept for kept in self.due if self._is_current(kept)]
-            heapify(self.due)
-            self._due_max = max(_DUE_MIN, 2 * len(self.due))
 
     def hide(self, entry: Entry) -> None:
         """The task is not waiting any more, for the rest of this decision."""
@@ -851,19 +646,12 @@ class LineUp:
         for line, place in self._parked_lines:
             heappush(line, place)
         self._parked_lines.clear()
-        for item in self.parked_due:
-            heappush(self.due, item)
-        self.parked_due.clear()
+        self.due.release()
 
 
 def _whole(key: GroupKey) -> GroupKey:
     """The key of the family that a billed group belongs to."""
     return key if key.bill is None or key.bill.exact is None else key._replace(bill=key.bill._replace(exact=None))
-
-
-def cell_of(slot: SlotRow) -> Cell:
-    """Where the slot stands in the fleet."""
-    return Cell(slot.model, slot.account)
 
 
 def _lines(usual: Percentiles | None) -> tuple[float | None, float | None]:

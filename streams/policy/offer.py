@@ -7,7 +7,8 @@ from heapq import heapify, heappop, heappush
 from schemas.decision import SlotRow
 from schemas.vocabulary import Millis
 from streams.policy.draft import PoolDraft
-from streams.policy.lineup import LineUp, cell_of
+from streams.policy.fleet import cell_of
+from streams.policy.lineup import LineUp
 from streams.state.utilisation import SHORT_MS
 
 

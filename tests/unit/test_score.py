@@ -181,7 +181,7 @@ def test_an_unknown_price_never_wins(price: str) -> None:
 @pytest.mark.parametrize(("key", "dimension"), [("speed_tps", "speed"), ("quality", "quality")])
 def test_an_unknown_speed_or_quality_never_wins(key: str, dimension: str) -> None:
     """Likewise, beside others that are alike and beside others that differ."""
-    differing = model(**{key: 0.25}), model("m", **{key: None}), model(**{key: 0.5}), model(**{key: 0.75})
+    differing = [model("m", **{key: value}) for value in (0.25, None, 0.5, 0.75)]
     assert scored(*differing, by=only(dimension)) == (0.0, 0.0, 0.5, 1.0)
     assert scored(model(), model("m", **{key: None}), by=only(dimension)) == (1.0, 0.0)
     assert scored(model("m", **{key: None}), by=only(dimension)) == (0.0,)

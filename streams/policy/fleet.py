@@ -1,0 +1,51 @@
+"""Whose slots are in service in a pool, as bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from schemas.decision import SlotRow
+
+
+class Cell(NamedTuple):
+    """Slots that are alike to every rule: those of one model under one account."""
+
+    model: str
+    account: str | None
+
+
+class Fleet:
+    """Whose slots are in service, as bits: bit i of every mask is the i-th cell, in the order of the catalogue."""
+
+    __slots__ = ("account_masks", "bit", "cells", "model_masks", "model_of", "models", "reserve_mask", "tier_masks")
+
+    def __init__(self, cells: Sequence[Cell], tiers: Mapping[str, int], reserve: frozenset[str]) -> None:
+        self.cells = tuple(cells)
+        self.bit = {cell: i for i, cell in enumerate(self.cells)}
+        #: The models, each once.
+        self.models: tuple[str, ...] = tuple(dict.fromkeys(cell.model for cell in self.cells))
+        place = {model: i for i, model in enumerate(self.models)}
+        #: Place in `models` of each cell's model.
+        self.model_of = tuple(place[cell.model] for cell in self.cells)
+        self.model_masks = [0] * len(self.models)
+        self.account_masks: dict[str, int] = {}
+        self.tier_masks: dict[int, int] = {}
+        #: Cells of local emergency models.
+        self.reserve_mask = 0
+        for i, cell in enumerate(self.cells):
+            self.model_masks[self.model_of[i]] |= 1 << i
+            self.tier_masks[tiers[cell.model]] = self.tier_masks.get(tiers[cell.model], 0) | 1 << i
+            if cell.account is not None:
+                self.account_masks[cell.account] = self.account_masks.get(cell.account, 0) | 1 << i
+            if cell.model in reserve:
+                self.reserve_mask |= 1 << i
+
+    def tiers_up(self) -> tuple[int, ...]:
+        """The masks of the tiers, lowest first."""
+        return tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
+
+
+def cell_of(slot: SlotRow) -> Cell:
+    """Where the slot stands in the fleet."""
+    return Cell(slot.model, slot.account)

@@ -33,6 +33,7 @@ TESTS: Final = (
             "lineup",
             "objective",
             "router_advice",
+            "router_controls",
             "router_escalation",
             "router_reserve",
             "router_rounds",
@@ -41,8 +42,10 @@ TESTS: Final = (
             "router_tasks",
             "router_thrown_away",
             "router_waits",
+            "router_within_a_step",
             "rulebook",
             "score",
+            "sentences",
             "static_fallback",
             "strategy_policy",
         )

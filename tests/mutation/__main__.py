@@ -29,6 +29,7 @@ TESTS: Final = (
         for name in (
             "complexity",
             "difference",
+            "ev",
             "gates",
             "lineup",
             "objective",

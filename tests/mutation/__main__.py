@@ -38,6 +38,7 @@ TESTS: Final = (
             "router_escalation",
             "router_reserve",
             "router_rounds",
+            "router_rows",
             "router_slots",
             "router_steps",
             "router_tasks",

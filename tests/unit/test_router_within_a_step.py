@@ -56,6 +56,21 @@ def test_a_task_that_comes_and_is_cancelled_leaves_its_end_only() -> None:
     assert outcomes(step) == {"a": "cancelled", "b": "haiku-1"}
 
 
+def test_a_cancel_ahead_of_its_task_is_used_up_by_it() -> None:
+    """Nothing of it is remembered beyond the step."""
+    step = Desk("haiku-1").hand_in(TaskCancelled(pool="main", task_id="a", **WHOSE), task("a"))
+    assert outcomes(step) == {"a": "cancelled"}
+    assert step.cancels == ()
+
+
+def test_a_task_that_ended_in_the_step_comes_no_second_time() -> None:
+    """It is counted as a duplicate."""
+    cancelled = TaskCancelled(pool="main", task_id="a", **WHOSE)
+    step = Desk("haiku-1").hand_in(task("a"), cancelled, task("a"))
+    assert outcomes(step) == {"a": "cancelled"}
+    assert step.counts == {"duplicate_task": 1}
+
+
 def test_a_slot_that_comes_and_leaves_is_gone() -> None:
     """And gets nothing."""
     desk = Desk()

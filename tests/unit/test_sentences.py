@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from schemas.events import Event, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
+from schemas.events import Event, ModelDrained, ModelExhausted, QuotaUpdated, TaskCancelled, TaskPending
 from schemas.vocabulary import from_millis
+from streams.policy import choosing
 from streams.policy.rulebook import Rulebook
-from streams.policy.words import ended
 from tests.builders import START_MS, rulebook, slot, task
 from tests.desk import Desk
 from tests.usual import usual
@@ -172,15 +172,67 @@ def test_a_traded_slot_says_so() -> None:
     }
 
 
-ENDS = {
-    "cancelled": "Cancelled by x.",
-    "expired": "Its deadline x passed before a slot was free.",
-    "dead_lettered": "Given up after x; see task.pending.dlq.",
-    "dropped": "Reported as failed, and on_failure is drop: x.",
+# Ends without a slot.
+
+DEADLINE = from_millis(START_MS + 30_000)
+
+
+def test_a_task_whose_deadline_passes_says_which() -> None:
+    """On arrival, while it waits, and when its slot is lost."""
+    want = f"Its deadline {DEADLINE} passed before a slot was free."
+    desk = Desk("haiku-1")
+    desk.hand_in(task("runs", deadline_ms=START_MS + 30_000), task("waits", deadline_ms=START_MS + 30_000))
+    (waited,) = desk.wait(30).decisions
+    (late,) = desk.hand_in(task("late", deadline_ms=START_MS + 30_000)).decisions
+    (lost,) = desk.hand_in(slot("haiku-1", at_ms=START_MS + 31_000), after_s=1).decisions
+    assert [(one.task_id, one.outcome, one.reason) for one in (waited, late, lost)] == [
+        (task_id, "expired", want) for task_id in ("waits", "late", "runs")
+    ]
+
+
+def test_a_cancelled_task_says_by_whom() -> None:
+    """Also where the cancel came first."""
+    desk = Desk()
+    early = TaskCancelled(pool="main", task_id="early", **WHOSE, control_id="c-1")
+    later = TaskCancelled(pool="main", task_id="later", **WHOSE, control_id="c-2")
+    desk.hand_in(early, task("later"))
+    assert {one.task_id: one.reason for one in desk.hand_in(task("early"), later).decisions} == {
+        "early": "Cancelled by a cancel that came before it.",
+        "later": "Cancelled by ops.",
+    }
+
+
+GIVEN_UP: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "dropped": ({"on_failure": "drop"}, {"error_class": "bug"}, "Reported as failed, and on_failure is drop: bug."),
+    "dropped, and nobody says why": (
+        {"on_failure": "drop"},
+        {},
+        "Reported as failed, and on_failure is drop: no error class given.",
+    ),
+    "at the highest tier": (
+        {"on_failure": "escalate"},
+        {},
+        "Given up after a failure on opus, from where it cannot escalate; see task.pending.dlq.",
+    ),
+    "too often": ({}, {}, "Given up after 1 failed attempts, the last: failed; see task.pending.dlq."),
 }
 
 
-@pytest.mark.parametrize(("outcome", "want"), ENDS.items())
-def test_a_way_that_ends_without_a_slot_says_why(outcome: str, want: str) -> None:
-    """With what the event told."""
-    assert ended(outcome, "x") == want
+@pytest.mark.parametrize(("told", "outcome", "want"), GIVEN_UP.values(), ids=GIVEN_UP.keys())
+def test_work_that_failed_for_good_says_how(told: dict[str, Any], outcome: dict[str, Any], want: str) -> None:
+    """With what the outcome and the policy tell."""
+    desk = Desk("opus-1", book=rulebook(attempts={"failures_max": 1}))
+    desk.hand_in(task("a", **told))
+    (said,) = desk.ends("a", "failure", **outcome).decisions
+    assert said.reason == want
+
+
+def test_where_the_policy_fails_the_decision_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was done instead."""
+
+    def fails(*_given: Any, **_named: Any) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(choosing, "tier_mask", fails)
+    (said,) = Desk("haiku-1").hand_in(task()).decisions
+    assert said.reason == "The policy failed on this task; took the first capable model in catalogue order: haiku-1."

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
+from schemas.decision import Advice
 from schemas.events import Event, ModelDrained, ModelExhausted, QuotaUpdated, TaskCancelled, TaskPending
 from schemas.vocabulary import from_millis
 from streams.policy import choosing
 from streams.policy.rulebook import Rulebook
-from tests.builders import START_MS, rulebook, slot, task
+from tests.builders import START_MS, inputs, rulebook, slot, task
 from tests.desk import Desk
 from tests.usual import usual
 
@@ -130,6 +132,56 @@ def test_a_decision_says_what_was_looked_at(case: Case) -> None:
         desk.hand_in(*case.before)
     (said,) = desk.hand_in(case.task).decisions
     assert said.reason == case.want
+
+
+def test_what_holds_for_one_account_is_said_of_it() -> None:
+    """Both accounts are refused, each by its own mark or by its own usage."""
+    later = from_millis(START_MS + 90_000)
+    desk = Desk()
+    desk.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
+    desk.hand_in(
+        ModelExhausted(control_id="c-1", product="claude", account="acct-1", until=SOON, **WHOSE),
+        ModelExhausted(control_id="c-2", product="claude", account="acct-2", until=later, **WHOSE),
+    )
+    (said,) = desk.hand_in(task("a")).decisions
+    assert said.reason == f"claude is exhausted until {SOON}; claude is exhausted until {later}."
+    desk = Desk()
+    desk.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
+    for account, share in (("acct-1", 0.96), ("acct-2", 0.99)):
+        told = {"provider": "anthropic", "product": "claude", "window": "5h", "utilisation": share}
+        desk.hand_in(QuotaUpdated(control_id=account, account=account, **told, **WHOSE))
+    (said,) = desk.hand_in(task("a")).decisions
+    assert said.reason == (
+        "haiku is spared: 96% of claude is used, and it is refused from 95% on; "
+        "haiku is spared: 99% of claude is used, and it is refused from 95% on."
+    )
+
+
+def test_three_sentences_of_rules_are_enough() -> None:
+    """Each once, in the order of the catalogue."""
+    fleet = ("haiku", "sonnet", "codex", "opus", "gpt-5")
+    desk = Desk(*(f"{model}-1" for model in fleet))
+    said = {model: f"mine: Not {model}." for model in fleet} | {"gpt-5": "mine: Not opus."}
+    (item,) = inputs(task("a"), now_ms=desk.now_ms)
+    (found,) = desk.take([replace(item, advice=Advice(refused=said))]).decisions
+    assert found.reason == (
+        "Its own boundaries, its lane's or an operator's leave no capable model of the fleet. "
+        "mine: Not opus. mine: Not sonnet. mine: Not codex."
+    )
+
+
+def test_models_are_numbered_in_the_list_that_they_stand_in() -> None:
+    """First the policy's, then what a plug-in asked for, each counted from 1."""
+    book = rulebook(strategy={"preference": {"review": ["sonnet", "opus"]}, "default": "mine"})
+    for free, want in {
+        "opus-1": "opus is number 2 of what review prefers; opus-1 had the lowest utilisation.",
+        "haiku-1": "haiku is number 2 of what mine asked for; haiku-1 had the lowest utilisation.",
+    }.items():
+        desk = Desk(free, book=book)
+        (item,) = inputs(task("a", strategy="preference", task_type="review"), now_ms=desk.now_ms)
+        advice = Advice(strategy="mine", ranking=("codex", "haiku"))
+        (said,) = desk.take([replace(item, advice=advice)]).decisions
+        assert said.reason == want
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import IO, Final
 import msgspec
 import pytest
 
-from tests.mutation.mutants import Mutant, Verdict, plant, sample
+from tests.mutation.mutants import Mutant, Verdict, again, plant, sample
 
 #: What tells whether the policy is as it should be, in milliseconds a test. Anything with a server, a clock or a
 #: random story is left out: a mutant that only those notice deserves an example of its own.
@@ -56,6 +56,8 @@ TESTS: Final = (
 #: Quick and quiet: nothing of a failure is shown, and how long a test may take is the trial's concern.
 QUIET: Final = ("-qq", "-s", "--tb=native", "--assert=plain", "-p", "no:cacheprovider", "-o", "timeout=0")
 WORDS: Final = ("killed", "timeout", "survived", "unreached")
+#: Questions to a person.
+LEFT: Final = ("survived", "unreached")
 #: So often it says how far it is.
 EVERY: Final = 100
 EXIT_OK: Final = 0
@@ -86,6 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_MISTAKE
     every = list(plant(tuple(options.only.split(","))))
     chosen = sample(every, options.share, options.seed)
+    if options.again is not None:
+        before = msgspec.json.Decoder(Verdict).decode_lines(options.again.read_bytes())
+        chosen = again(chosen, [one.mutant for one in before if one.what in LEFT])
     if not chosen:
         sys.stderr.write(f"Nothing to change in {options.only}: name modules of streams/policy, as in rules/quota.\n")
         return EXIT_MISTAKE
@@ -97,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = pytest.main([*QUIET, *TESTS], plugins=[trial])
     if len(trial.verdicts) != len(chosen):
         return code or EXIT_MISTAKE
-    left = [_survivor(one) for one in trial.verdicts if one.what in WORDS[2:]]
+    left = [_survivor(one) for one in trial.verdicts if one.what in LEFT]
     (options.out / "survivors.txt").write_text("\n".join(left))
     sys.stdout.write(f"{table(every, trial.verdicts)}\n")
     return EXIT_OK

@@ -77,3 +77,9 @@ def sample(mutants: list[Mutant], share: float, seed: int) -> list[Mutant]:
         one.name for some in by_module.values() for one in chance.sample(some, min(len(some), round(len(some) * share)))
     }
     return [one for one in mutants if one.name in drawn]
+
+
+def again(mutants: list[Mutant], before: list[Mutant]) -> list[Mutant]:
+    """Those that make a mistake which one made before, whatever number it has by now."""
+    known = {(one.function, one.diff) for one in before}
+    return [one for one in mutants if (one.function, one.diff) in known]

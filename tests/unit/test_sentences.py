@@ -148,7 +148,7 @@ def test_what_holds_for_one_account_is_said_of_it() -> None:
     desk = Desk()
     desk.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
     for account, share in (("acct-1", 0.96), ("acct-2", 0.99)):
-        told = {"provider": "anthropic", "product": "claude", "window": "5h", "utilisation": share}
+        told: dict[str, Any] = {"provider": "anthropic", "product": "claude", "window": "5h", "utilisation": share}
         desk.hand_in(QuotaUpdated(control_id=account, account=account, **told, **WHOSE))
     (said,) = desk.hand_in(task("a")).decisions
     assert said.reason == (

@@ -11,6 +11,7 @@ from tests.desk import Desk
 
 NOW = Millis(START_MS)
 DUE = Millis(START_MS + 1_000)
+LEASE_MS = 1_800_000
 ACCEPTED = Moment(NOW, 0, "accepted")
 
 
@@ -67,6 +68,20 @@ def test_a_lost_slot_holds_nothing() -> None:
     assert desk.row("haiku-1") == SlotRow(
         slot_id="haiku-1", pool="main", model="haiku", state="lost", lease=1, since_ms=routed.lease_expires_at_ms
     )
+
+
+def test_nobody_is_woken_for_what_is_over() -> None:
+    """A deadline goes with its task, a lease with its end; the next one is what is left."""
+    desk = Desk()
+    desk.hand_in(task("a", deadline_ms=START_MS + 60_000), task("b", deadline_ms=START_MS + 90_000))
+    desk.hand_in(cancelled("a"))
+    assert desk.router.due_ms() == START_MS + 90_000
+    desk.hand_in(slot("haiku-1"))
+    assert desk.router.due_ms() == START_MS + LEASE_MS
+    desk.ends("b", "failure")
+    assert desk.router.due_ms() == START_MS + LEASE_MS
+    desk.ends("b")
+    assert desk.router.due_ms() is None
 
 
 def test_an_announcement_that_says_less_takes_nothing_away() -> None:

@@ -238,7 +238,7 @@ class Router:
         draft = StepDraft(self.state.seq, min((lineup.due_from_ms() for lineup in self._lineups.values()), default=inf))
         if isinstance(activated, Activated):
             draft.activated = activated
-            for name in sorted(self.state.pools):
+            for name in self._inhabited():
                 self._pool(draft, name)
         for i, item in enumerate(inputs):
             # 1. Let time pass: what fell due before this input happens before it.
@@ -266,6 +266,10 @@ class Router:
             pool.lineup.release()
         # 5. Write down what happened and what it leaves behind.
         return self._step(inputs, now_ms, draft, decisions, percentiles)
+
+    def _inhabited(self) -> list[str]:
+        """The pools in which there is something; one router may know names of more than another."""
+        return sorted(name for name, pool in self.state.pools.items() if not pool.is_empty())
 
     def _index(self) -> None:
         for name in self.state.pools:
@@ -330,7 +334,7 @@ class Router:
                 money.credit(self._pool(draft, event.pool), event, now_ms)
             case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated():
                 # Whoever it concerns is looked at; a pool that comes up later in the step sees the mark as well.
-                for name in (event.pool,) if event.pool is not None else sorted(self.state.pools):
+                for name in (event.pool,) if event.pool is not None else self._inhabited():
                     self._pool(draft, name)
                 return controls.mark(draft, event, now_ms, self.rulebook)
             case PolicyActivated():
@@ -487,7 +491,7 @@ class _Deciding:
         expires_at_ms = Millis(now_ms + rulebook.lease_ms(shape.complexity))
         max_tokens = min(rulebook.max_tokens(shape.complexity, task.output_tokens), model.output_tokens_max)
         tokens = max_tokens if task.output_tokens is None else min(task.output_tokens, max_tokens)
-        has_budget = entry.tenant in lineup.available
+        has_budget = entry.tenant in lineup.purses.left
         cost = model.cost_uusd(task.input_tokens, tokens)
         id_ = decision_id(task.pool, draft.seq, task.task_id)
         draft.put_slot(

@@ -19,10 +19,11 @@ from itertools import islice
 
 from schemas.decision import LedgerRow, Percentiles, SlotRow, TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import Gate, MicroUsd, Millis, ReasonCode, to_millis
+from schemas.vocabulary import Gate, Millis, ReasonCode, to_millis
 from streams.policy.due import DueList
 from streams.policy.fleet import Cell, Fleet, cell_of
 from streams.policy.groups import Bill, Costs, Family, Group, GroupKey, Scores, Shape, Verdicts, size_of
+from streams.policy.purses import Purses
 from streams.policy.rulebook import Rulebook
 from streams.policy.rules import drained, emergency, exhausted
 from streams.policy.rules.premium import PERCENTILE_ERROR
@@ -54,24 +55,13 @@ class LineUp:
         self.marks: Marks = pool.marks
         self.marks_ms = now_ms
         self._marks_seen: tuple[Marks, int, Millis, float] | None = None
-        #: What tenants with a budget may still spend, at this point of the decision.
-        self.available: dict[str, MicroUsd] = {tenant: row.available_uusd for tenant, row in pool.ledgers.items()}
-        #: The same as the state has it, for those whom the decision concerns; None: they have no budget.
-        self._available_before: dict[str, MicroUsd | None] = {}
-        #: Tenants whose credit has changed since their groups were looked at, and families that became mixed.
-        self._spenders: set[str] = set()
+        self.purses = Purses(pool.ledgers, self._costs_max)
+        #: Families that became mixed.
         self._mixed: dict[GroupKey, None] = {}
         self.families: dict[GroupKey, Family] = {}
         #: Groups and waiting tasks by tenant.
         self.billed: dict[str, dict[GroupKey, Group]] = {}
         self._by_tenant: dict[str, dict[str, Entry]] = {}
-        #: Tenants whose waiting tasks stand in groups of their own: others pay by no budget, or have more than enough.
-        self._enrolled: set[str] = set()
-        #: By tenant, what no task of its may cost more than; and how many slots a round may use.
-        self._dearest: dict[str, int] = {}
-        self._slots_max = 0
-        #: Every model of the fleet has a price.
-        self._priced = True
         self.groups: dict[GroupKey, Group] = {}
         self.entries: dict[str, Entry] = {}
         self.free: dict[Cell, FreeSlots] = {}
@@ -121,7 +111,7 @@ class LineUp:
             group = self._group(shape, low=low, lifted=lifted)
         entry = Entry(row, self.rulebook.ageing_ms, shape)
         entry.group = group
-        if task.tenant_id is not None and task.tenant_id in self.available and self._is_counted(task, shape):
+        if self._is_watched(task, shape):
             entry.costs = self.shapes.costs(task, shape)
             entry.group = self._billed_group(group, entry.tenant, entry.costs)
         return entry
@@ -130,33 +120,17 @@ class LineUp:
         """Score of each model with a cell in the mask, compared with each other; None for the others."""
         return self._scoreboard.among(cells, entry.row.task, entry.shape.complexity)
 
-    def _is_counted(self, task: TaskPending, shape: Shape) -> bool:
-        """Whether the task's tenant, who has a budget, may come to the end of it in a round."""
-        tenant = task.tenant_id or ""
-        most = self.rulebook.cost_max_uusd(task, shape.complexity)
-        if most > self._dearest_of(tenant):
-            self._dearest[tenant] = most
-            if tenant not in self._enrolled and not self._is_rich(tenant, self.available[tenant]):
-                self._spenders.add(tenant)
-        return tenant in self._enrolled
+    def _costs_max(self, tenant: str) -> Iterator[int]:
+        """Bounds of what the tenant's waiting tasks cost."""
+        cost_max = self.rulebook.cost_max_uusd
+        for entry in self._by_tenant.get(tenant, {}).values():
+            yield cost_max(entry.row.task, entry.shape.complexity)
 
-    def _dearest_of(self, tenant: str) -> int:
-        """What no task of this tenant, who has a budget, costs more than."""
-        most = self._dearest.get(tenant)
-        if most is None:
-            waiting = (entry for entry in self._by_tenant.get(tenant, {}).values())
-            cost = self.rulebook.cost_max_uusd
-            most = max((cost(entry.row.task, entry.shape.complexity) for entry in waiting), default=0)
-            self._dearest[tenant] = most
-        return most
-
-    def _is_rich(self, tenant: str, left: MicroUsd) -> bool:
-        """Whether the credit is enough for whatever a round may route, and then for one more.
-
-        Who was found to have less must have twice as much, so that nobody goes back and forth.
-        """
-        enough = (self._slots_max + 1) * self._dearest_of(tenant)
-        return self._priced and left >= (2 * enough if tenant in self._enrolled else enough)
+    def _is_watched(self, task: TaskPending, shape: Shape) -> bool:
+        tenant = task.tenant_id
+        if tenant is None or tenant not in self.purses.left:
+            return False
+        return self.purses.is_watched(tenant, self.rulebook.cost_max_uusd(task, shape.complexity))
 
     def is_lifted(self, row: TaskRow) -> bool:
         """Whether the task may claim a higher tier than it needs."""
@@ -182,8 +156,8 @@ class LineUp:
         if family is None:
             family = self.families[key] = Family(costs)
         elif family.widen(costs) and key in self.groups:
-            self.groups[key].look(self.fleet, self.conditions, self.available)
-        if not family.split and family.is_mixed(self.available[tenant]):
+            self.groups[key].look(self.fleet, self.conditions, self.purses.left)
+        if not family.split and family.is_mixed(self.purses.left[tenant]):
             self._mixed[key] = None
         if family.split or key in self._mixed:
             key = key._replace(bill=Bill(tenant, key.bill.size if key.bill is not None else 0, costs))
@@ -217,7 +191,7 @@ class LineUp:
 
     def _new_group(self, key: GroupKey, family: Family | None) -> Group:
         group = Group(key, self.fleet, self.rulebook.ageing_ms, family)
-        group.look(self.fleet, self.conditions, self.available)
+        group.look(self.fleet, self.conditions, self.purses.left)
         return group
 
     # Keeping in line with the rows.
@@ -320,8 +294,7 @@ class LineUp:
 
     def sync_ledger(self, tenant: str) -> None:
         """The tenant's money changed."""
-        self.available[tenant] = self.pool.ledgers[tenant].available_uusd
-        self._spenders.add(tenant)
+        self.purses.sync(tenant, self.pool.ledgers[tenant].available_uusd)
 
     def sync_slot(self, slot_id: str) -> None:
         """The slot's row changed."""
@@ -377,10 +350,8 @@ class LineUp:
         `slots_max` is how many slots the pool may have.
         """
         for tenant, row in ledgers.items():
-            self.leave(tenant, row.available_uusd)
-        if slots_max > self._slots_max:
-            self._slots_max = slots_max
-            self._spenders.update(self.available)
+            self.purses.leave(tenant, row.available_uusd)
+        self.purses.has_slots(slots_max)
         if fleet != self.fleet.bit.keys():
             self.usual = usual
             self._refleet(fleet, marks, now_ms)
@@ -391,39 +362,27 @@ class LineUp:
         if self._see(marks, now_ms):
             self.settled_mask = None
             for group in self.groups.values():
-                group.look(self.fleet, self.conditions, self.available)
+                group.look(self.fleet, self.conditions, self.purses.left)
         self.look_at_credit()
-
-    def leave(self, tenant: str, uusd: MicroUsd) -> None:
-        """So much credit is left to the tenant, for the rest of this decision."""
-        before = self.available.get(tenant)
-        if before != uusd:
-            self._available_before.setdefault(tenant, before)
-            self.available[tenant] = uusd
-            self._spenders.add(tenant)
 
     def look_at_credit(self) -> bool:
         """Look again at the groups of those whose credit has changed; whether tasks had to change groups."""
+        purses = self.purses
         moved = False
-        spenders = sorted(self._spenders)
+        changed = sorted(purses.changed)
         # Looking may find that somebody's tasks cost more than was known.
-        self._spenders.clear()
-        for tenant in spenders:
-            left = self.available.get(tenant)
-            counted = left is not None and not self._is_rich(tenant, left)
-            if counted != (tenant in self._enrolled):
+        purses.changed.clear()
+        for tenant in changed:
+            if purses.look(tenant):
                 moved = True
-                self._enrolled ^= {tenant}
                 self._move(list(self._by_tenant.get(tenant, {}).values()))
-            if left is None:
-                # From here on nobody looks at what its tasks cost.
-                self._dearest.pop(tenant, None)
-            if left is None or not counted:
+            if tenant not in purses.watched:
                 continue
             self.settled_mask = None
+            left = purses.left[tenant]
             for group in list(self.billed.get(tenant, {}).values()):
                 if not group.is_valid(left):
-                    group.look(self.fleet, self.conditions, self.available)
+                    group.look(self.fleet, self.conditions, purses.left)
                     family = group.family
                     if family is not None and family.is_mixed(left) != family.split:
                         self._mixed[_whole(group.key)] = None
@@ -437,7 +396,7 @@ class LineUp:
         family, bill = self.families.get(key), key.bill
         if family is None or bill is None:
             return False
-        mixed = family.is_mixed(self.available[bill.tenant])
+        mixed = family.is_mixed(self.purses.left[bill.tenant])
         family.split = mixed
         theirs = self._by_tenant.get(bill.tenant, {})
         self._move([entry for entry in theirs.values() if entry.group.bill and _whole(entry.group.key) == key])
@@ -507,10 +466,7 @@ class LineUp:
         self.billed.clear()
         self._came_up.clear()
         self._mixed.clear()
-        self._priced = all(model.is_priced for model in self.shapes.models)
-        self._dearest.clear()
-        self._enrolled = set(self.available)
-        self._spenders.update(self.available)
+        self.purses.begin_again(priced=all(model.is_priced for model in self.shapes.models))
         self.prepared.clear()
         self._reserved = 0
         for entry in self.entries.values():
@@ -635,13 +591,7 @@ class LineUp:
             free.release()
         self._hidden_in.clear()
         self._hidden_slots.clear()
-        for tenant, before in self._available_before.items():
-            self._spenders.add(tenant)
-            if before is None:
-                del self.available[tenant]
-            else:
-                self.available[tenant] = before
-        self._available_before.clear()
+        self.purses.release()
         self._tidy()
         for line, place in self._parked_lines:
             heappush(line, place)

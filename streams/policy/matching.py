@@ -101,8 +101,8 @@ class Round:
         while heads and offer.mask:
             _, i, entry = heads[0]
             group = groups[i]
-            if group.bill is not None and not group.is_valid(lineup.available[group.bill.tenant]):
-                group.look(lineup.fleet, lineup.conditions, lineup.available, keep_shut=True)
+            if group.bill is not None and not group.is_valid(lineup.purses.left[group.bill.tenant]):
+                group.look(lineup.fleet, lineup.conditions, lineup.purses.left, keep_shut=True)
             admissible = group.mask & offer.mask
             if not admissible:
                 heappop(heads)
@@ -171,7 +171,7 @@ class Round:
     def _paid_for(self, entry: Entry) -> int:
         """Cells that the task's tenant can pay for."""
         lineup = self._lineup
-        costs, left = entry.costs or (), lineup.available[entry.tenant]
+        costs, left = entry.costs or (), lineup.purses.left[entry.tenant]
         return sum([1 << i for i, of in enumerate(lineup.fleet.model_of) if not credit.refuses(costs[of], left)])
 
     def _gates(self, entry: Entry) -> Verdicts:
@@ -192,5 +192,5 @@ class Round:
         if entry.costs is not None:
             tenant = entry.tenant
             cost = entry.costs[lineup.fleet.model_of[pair.bit]]
-            lineup.leave(tenant, MicroUsd(lineup.available[tenant] - (cost or 0)))
+            lineup.purses.leave(tenant, MicroUsd(lineup.purses.left[tenant] - (cost or 0)))
         return pair

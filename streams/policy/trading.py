@@ -50,7 +50,7 @@ def trade(pairs: list[Pair], lineup: LineUp) -> bool:
     if len({tier[pair.bit] for pair in traders}) < 2:  # noqa: PLR2004 -- nobody has a better one
         return False
     before = {
-        pair.entry.tenant: lineup.available[pair.entry.tenant] for pair in traders if pair.entry.costs is not None
+        pair.entry.tenant: lineup.purses.left[pair.entry.tenant] for pair in traders if pair.entry.costs is not None
     }
     line = sorted(traders, key=lambda pair: pair.entry.ev_key)
     holders = _Holders(line, [_reach(pair, lineup) for pair in line])
@@ -66,7 +66,7 @@ def trade(pairs: list[Pair], lineup: LineUp) -> bool:
                 holders.shift(chain)
         # From here on it may move within its tier only.
         holders.add(place, reach & tiers[tier[mine.bit]])
-    return any(lineup.available[tenant] > left for tenant, left in before.items())
+    return any(lineup.purses.left[tenant] > left for tenant, left in before.items())
 
 
 def _reach(pair: Pair, lineup: LineUp) -> int:
@@ -74,7 +74,7 @@ def _reach(pair: Pair, lineup: LineUp) -> int:
     entry = pair.entry
     if entry.costs is None:
         return pair.mask
-    left = lineup.available[entry.tenant] + _cost(pair, pair.bit, lineup)
+    left = lineup.purses.left[entry.tenant] + _cost(pair, pair.bit, lineup)
     cells = (bit for bit in range(len(lineup.fleet.cells)) if pair.mask >> bit & 1)
     return sum(1 << bit for bit in cells if _cost(pair, bit, lineup) <= left)
 
@@ -93,10 +93,10 @@ def _is_covered(chain: list[Pair], lineup: LineUp) -> bool:
             tenant = pair.entry.tenant
             dearer = _cost(pair, chain[(i + 1) % len(chain)].bit, lineup) - _cost(pair, pair.bit, lineup)
             spent[tenant] = spent.get(tenant, 0) + dearer
-    if any(amount > max(0, lineup.available[tenant]) for tenant, amount in spent.items()):
+    if any(amount > max(0, lineup.purses.left[tenant]) for tenant, amount in spent.items()):
         return False
     for tenant, amount in spent.items():
-        lineup.leave(tenant, MicroUsd(lineup.available[tenant] - amount))
+        lineup.purses.leave(tenant, MicroUsd(lineup.purses.left[tenant] - amount))
     return True
 
 

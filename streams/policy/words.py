@@ -82,7 +82,7 @@ def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) ->
                 for i, gate in enumerate(group.gates)
                 if gate == "credit" and (cost := entry.costs[fleet.model_of[i]]) is not None
             ]
-            left = lineup.available[row.task.tenant_id]
+            left = lineup.purses.left[row.task.tenant_id]
             return f"{credit.reason(row.task.tenant_id, left, min(known, default=None))}."
         case _:
             return f"{'; '.join(dict.fromkeys(_conditions(group, lineup)))}."

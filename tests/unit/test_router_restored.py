@@ -1,0 +1,50 @@
+"""A router restored from a snapshot knows fewer names than the one that took it, and decides the same to the byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.codec import encode_step
+from schemas.events import BudgetCredited, Event, ModelDrained, ModelExhausted
+from streams.router import Router
+from tests.builders import inputs, task
+from tests.desk import Desk, picture
+
+AT = "2026-11-21T10:00:00.000Z"
+LATER = "2026-11-21T11:00:00.000Z"
+
+
+def credit(pool: str, usd: float) -> BudgetCredited:
+    """Credit acme in a pool."""
+    return BudgetCredited(control_id=f"{pool}-{usd}", at=AT, by="ops", pool=pool, tenant_id="acme", amount_usd=usd)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ModelExhausted(control_id="m", at=AT, by="ops", product="zhipu", until=LATER),
+        ModelDrained(control_id="m", at=AT, by="ops", model="glm"),
+    ],
+    ids=["exhausted", "drained"],
+)
+def test_a_pool_that_was_only_named_does_not_change_the_order_of_a_step(order: Event) -> None:
+    """Pool a was named by a refused task; what is said of all pools looks at those in which there is something."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("refused", pool="a", floor_model="no-such-model"))
+    restored = Router.restore(0, desk.book, picture(desk.router))
+    batch = inputs(order, credit("main", 5.0), credit("a", 7.0), now_ms=desk.now_ms, offset=50)
+    assert encode_step(restored.handle(batch)) == encode_step(desk.router.handle(batch))
+
+
+def test_a_tenant_is_known_to_be_poor_whenever_its_budget_began() -> None:
+    """Its task waited before the first credit, which covers nothing; both routers say so."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("in-the-way"))
+    desk.hand_in(task("waits", tenant_id="acme", input_tokens=100_000))
+    desk.hand_in(credit("main", 0.000_001), after_s=2)
+    assert desk.headline("waits") == "credit"
+    restored = Router.restore(0, desk.book, picture(desk.router))
+    batch = inputs(credit("main", 90.0), now_ms=desk.now_ms + 1_000, offset=60)
+    step = desk.router.handle(batch)
+    assert encode_step(restored.handle(batch)) == encode_step(step)
+    assert [one.reason_code for one in step.decisions] == ["capable_busy"]

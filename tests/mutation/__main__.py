@@ -72,6 +72,9 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the share")
     parser.add_argument("--children", type=int, default=os.cpu_count() or 1, metavar="N", help="mutants at a time")
     parser.add_argument(
+        "--again", type=Path, metavar="FILE", help="of these the ones that survived before, by that mutants.jsonl"
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path(), metavar="DIR", help="where mutants.jsonl and survivors.txt go"
     )
     options = parser.parse_args(arguments)

@@ -197,6 +197,21 @@ def test_the_highest_floor_holds(told: dict[str, Any], want: str) -> None:
     assert outcomes(desk.hand_in(task("a", **told))) == {"a": want}
 
 
+def test_tasks_that_differ_by_a_role_or_a_length_are_looked_at_apart() -> None:
+    """Whatever was seen of one says nothing of the other, in whichever order they come."""
+    desk = Desk("opus-1", "haiku-1", "haiku-2", book=rulebook(floor={"by_role": {"judge": "opus"}}))
+    step = desk.hand_in(
+        task("a"),
+        task("b", agent_role="judge", complexity="trivial"),
+        task("c", agent_role="clerk", complexity="trivial"),
+    )
+    assert outcomes(step) == {"a": "haiku-1", "b": "opus-1", "c": "haiku-2"}
+    desk = Desk("opus-1", "opus-2")
+    room = desk.book.models["opus"].context_window - 10_000
+    step = desk.hand_in(*(task(f"{length}", input_tokens=room, output_tokens=length) for length in (6_000, 7_000)))
+    assert outcomes(step) == {"6000": "opus-1", "7000": "context"}
+
+
 def test_a_class_that_the_policy_sets_no_tier_for_has_no_floor() -> None:
     """The task's other floors hold as ever."""
     models = rulebook().models
@@ -245,6 +260,19 @@ def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: s
         control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE
     )
     assert outcomes(desk.hand_in(credited, task("a", **told))) == {"a": want}
+
+
+@pytest.mark.parametrize(("short_uusd", "want"), {0: "haiku-1", 1: "credit"}.items())
+def test_credit_covers_the_length_of_the_class(short_uusd: int, want: str) -> None:
+    """A trivial task of unknown length writes 1,024 tokens at the most, and no more must be paid for."""
+    desk = Desk("haiku-1")
+    cost = desk.book.models["haiku"].cost_uusd(100_000, 1_024)
+    assert cost is not None
+    credited = BudgetCredited(
+        control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE
+    )
+    trivial = task("a", tenant_id="acme", complexity="trivial", input_tokens=100_000)
+    assert outcomes(desk.hand_in(credited, trivial)) == {"a": want}
 
 
 # Patience.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from schemas.decision import Percentiles
 from schemas.events import ModelDrained
 from schemas.vocabulary import Millis, from_millis
@@ -38,6 +40,37 @@ def test_lists_that_were_looked_through_still_have_everybody_who_waits() -> None
     drained = ModelDrained(control_id="c", model="haiku", by="ops", at=from_millis(START_MS))
     assert outcomes(desk.hand_in(drained)) == {f"waits-{n}": "drained" for n in range(3)}
     assert desk.wait(1).decisions == ()
+
+
+@pytest.mark.parametrize("ev", [-300.0, -0.5, 0.0, 0.25, 0.75, 300.0])
+def test_a_percentile_passes_by_small_and_negative_values_too(ev: float) -> None:
+    """From above it to below it the task is lifted, and back; a value far away is left where it is."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("in-the-way"))
+    desk.hand_in(task("waits", ev=ev), task("far", ev=9_000.0))
+    lineup = desk.router._lineups["main"]
+    for shift, want in ((0.125, False), (-0.125, True), (0.125, False), (-100.0, True)):
+        usual = Percentiles(pool="main", at_ms=Millis(START_MS), samples=9, p50=-500.0, p90=ev + shift)
+        lineup.align(lineup.fleet.bit.keys(), usual, lineup.pool.marks, {}, 1, Millis(START_MS))
+        assert lineup.entries["waits"].group.lifted == want
+        assert lineup.entries["far"].group.lifted
+
+
+def test_places_in_the_line_count_lifted_tasks_first() -> None:
+    """Each wait says how many are served before it, and itself."""
+    desk = Desk("haiku-1")
+    desk.hand_in(task("in-the-way"))
+    places = [
+        ("plain", {"priority": 50}, 1),
+        ("later", {"priority": 40}, 2),
+        ("quest", {"priority": 0, "quest_priority": 95}, 1),
+        ("quest-2", {"priority": 10, "quest_priority": 95}, 1),
+        ("quest-3", {"priority": 5, "quest_priority": 95}, 2),
+        ("last", {"priority": 45}, 5),
+    ]
+    for task_id, told, want in places:
+        (said,) = desk.hand_in(task(task_id, **told)).decisions
+        assert (task_id, said.position) == (task_id, want)
 
 
 def test_a_percentile_that_passes_by_takes_along_who_stood_at_it() -> None:

@@ -62,6 +62,15 @@ def test_bars_and_operators_bind_the_fallback_too() -> None:
     assert desk.count("router_error") == 2
 
 
+@pytest.mark.usefixtures("a_gate_fails")
+def test_the_fallback_takes_the_local_model_as_any_other() -> None:
+    """Whether an emergency is on cannot be told where the policy fails; the task keeps its class."""
+    desk = Desk("haiku-1", "local-1")
+    desk.hand_in(task("in-the-way"))
+    (said,) = desk.hand_in(odd("a", complexity="expert")).decisions
+    assert (said.chosen_slot_id, said.reason_code, said.complexity) == ("local-1", "router_error", "expert")
+
+
 def test_where_even_the_bars_fail_any_model_is_capable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Better a decision than none."""
 

@@ -268,10 +268,15 @@ def _again(
     failures = standing.failures + 1
     told = _told(standing, now_ms, draft.seq, why, slot.slot_id)
     if failures >= rulebook.policy.attempts.failures_max:
-        _give_up(draft, replace(row, standing=told), f"{failures} failed attempts, the last: {why}", now_ms)
+        _give_up(
+            draft,
+            replace(row, standing=told),
+            f"{failures} failed attempt{'s' if failures > 1 else ''}, the last: {why}",
+            now_ms,
+        )
         return
     if row.task.deadline is not None and to_millis(row.task.deadline) <= now_ms:
-        draft.end(replace(row, standing=told), "expired", row.task.deadline, now_ms)
+        draft.end(row, "expired", row.task.deadline, now_ms)
         return
     due_ms = Millis(now_ms + rulebook.back_off_ms)
     held = due_ms > now_ms

@@ -58,7 +58,7 @@ def usage(marks: Marks, product: str, account: Account, now_ms: Millis) -> float
     """Usage of the product's strictest window for this account, 0..1; windows past their reset are empty."""
     return max(
         (
-            min(1.0, row.utilisation)
+            row.utilisation
             for (of, whose, _), row in marks.quotas.items()
             if of == product and whose in (None, account) and (row.resets_at_ms is None or row.resets_at_ms > now_ms)
         ),

@@ -266,7 +266,7 @@ GIVEN_UP: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "Given up after a failure on opus, from where it cannot escalate; see task.pending.dlq.",
     ),
-    "too often": ({}, {}, "Given up after 1 failed attempts, the last: failed; see task.pending.dlq."),
+    "too often": ({}, {}, "Given up after 1 failed attempt, the last: failed; see task.pending.dlq."),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from schemas.codec import decode_step, encode_step
-from schemas.decision import Decision, SlotRow, Standing, Step
+from schemas.decision import Advice, Decision, SlotRow, Standing, Step
 from schemas.events import Event, SlotFreed
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
@@ -33,6 +33,8 @@ class Desk:
         self.follower = self.make()
         self.strict = strict
         self.now_ms = START_MS
+        #: What plug-ins say of a task as it arrives.
+        self.advise: Callable[[Event | Unreadable], Advice | None] = lambda _: None
         self.steps: list[Step] = []
         self.batches: list[list[Input]] = []
         self._offsets = [0] * len(INPUT_TOPICS)
@@ -52,7 +54,8 @@ class Desk:
         for after_ms, event in events:
             self.now_ms += after_ms
             topic = topic_of(event)
-            batch.append(Input(topic=topic, offset=self._offsets[topic], now_ms=Millis(self.now_ms), event=event))
+            now_ms, offset, advice = Millis(self.now_ms), self._offsets[topic], self.advise(event)
+            batch.append(Input(topic=topic, offset=offset, now_ms=now_ms, event=event, advice=advice))
             self._offsets[topic] += 1
         return self.take(batch)
 

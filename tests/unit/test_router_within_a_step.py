@@ -22,6 +22,19 @@ def test_a_task_held_back_is_served_in_the_step_in_which_it_falls_due(after_ms: 
     assert outcomes(desk.hand_in_timed([(0, task("a", not_before_ms=START_MS + 1_000)), (after_ms, tick())])) == want
 
 
+def test_several_fall_due_one_after_the_other() -> None:
+    """Each before the first input that is not before it."""
+    desk = Desk("haiku-1", "haiku-2", "haiku-3")
+    held = [(0, task(f"t-{s}", not_before_ms=START_MS + 1_000 * s)) for s in (5, 1, 3)]
+    step = desk.hand_in_timed([*held, (2_000, tick()), (2_000, tick()), (2_000, tick())])
+    assert {one.task_id: one.outcome for one in step.decisions} == {"t-1": "routed", "t-3": "routed", "t-5": "routed"}
+    assert {row.task.task_id: row.standing.accepted_ms - START_MS for row in step.tasks} == {
+        "t-1": 1_000,
+        "t-3": 3_000,
+        "t-5": 5_000,
+    }
+
+
 def test_one_that_falls_due_between_two_inputs_is_before_those_that_came_later() -> None:
     """It has waited since its moment, and the other began later."""
     desk = Desk()

@@ -230,13 +230,11 @@ class Group:
                     gates[i] = gates[i] or "credit"
             limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
-            self.valid_to_uusd = min((cost for cost in limits if cost > left), default=inf)
+            # What is seen in the middle of a round is looked at again after it.
+            self.valid_to_uusd = -inf if keep_shut else min((cost for cost in limits if cost > left), default=inf)
         if fleet.reserve_mask and not self.key.asked_for:
             some = any(gate is None for i, gate in enumerate(gates) if not fleet.reserve_mask >> i & 1)
             self.shut = some or (keep_shut and self.shut)
-            if self.shut and not some:
-                # It is kept for the rest of this turn only.
-                self.valid_to_uusd = -inf
             if self.shut:
                 for i, gate in enumerate(gates):
                     if fleet.reserve_mask >> i & 1 and gate not in ("capability", "context"):

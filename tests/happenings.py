@@ -46,6 +46,7 @@ FLEETS = st.sets(st.sampled_from(FLEET), min_size=4).map(sorted) | st.sampled_fr
         ["opus-1", "opus-2", "haiku-1"],
         ["gpt-5-1", "opus-1", "sonnet-1", "glm-1"],
         ["local-1", "sonnet-1", "opus-1"],
+        ["gpt-5-1", "local-1", "opus-1"],
         ["haiku-1", "haiku-2", "opus-1", "sonnet-1", "sonnet-2"],
     ]
 )
@@ -150,7 +151,12 @@ QUIRKS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
             [{"slot_id": "haiku-2"}, {"account": "a1"}, {"slot_id": "opus-2", "account": "a2"}, {"account": "a2"}]
         ),
     },
-    "money": {"tenant_id": TENANTS},
+    "money": {
+        "tenant_id": TENANTS,
+        "both": st.builds(
+            lambda tenant, tokens: {"tenant_id": tenant, "output_tokens": tokens}, TENANTS, st.integers(0, 9_000)
+        ),
+    },
     "times": {
         "deadline_ms": st.sampled_from([-5_000, 0, 1, 60_000, 500_000, 500_000, 4_000_000, 4_000_000]),
         "not_before_ms": st.sampled_from([-5_000, 0, 1, 60_000, 500_000]),
@@ -304,6 +310,7 @@ def controls(kind: type[Control], feature: str, **fields: st.SearchStrategy[Any]
 NONE = st.none()
 SOME_ACCOUNT = st.sampled_from([None, None, "a1", "a2"])
 MARKS = st.one_of(
+    controls(ModelExhausted, "marks", product=st.just("claude"), until_ms=st.sampled_from([60_000, 500_000])),
     controls(ModelExhausted, "marks", product=PRODUCTS, account=SOME_ACCOUNT, until_ms=ENDS_MS),
     controls(ModelExhausted, "marks", model=MODELS, account=SOME_ACCOUNT, until_ms=ENDS_MS),
     controls(ModelDrained, "marks", model=MODELS, until_ms=st.none() | ENDS_MS),
@@ -322,7 +329,7 @@ QUOTAS = st.one_of(
 )  # fmt: skip
 MONEY = controls(
     BudgetCredited, "money", pool=st.sampled_from(["main", "main", "main", "side"]), tenant_id=TENANTS,
-    amount_usd=st.sampled_from([0.002, 0.005, 0.02, 0.1, 0.2, 0.3, 0.5, 1.0, -0.05, -0.2]),
+    amount_usd=st.sampled_from([0.002, 0.004096, 0.02, 0.08192, 0.16384, 0.2, 0.3, 0.5, 1.0, 5.0, -0.05, -0.2, -4.0]),
 )  # fmt: skip
 MISTAKES = st.one_of(
     controls(ModelExhausted, "marks", product=st.just("clode"), until_ms=ENDS_MS),
@@ -351,7 +358,7 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
         {
             "strategy": {"default": "objective"},
             "score": {"bias": {"sonnet": 0.1}},
-            "boundary": {"exclude_models": ["glm"]},
+            "boundary": {"exclude_models": ["gpt-5"]},
         },
     ),
     "strict": (
@@ -392,7 +399,7 @@ def texts(variant: str, told_max: int, back_off_s: float) -> tuple[str, str]:
     catalog, policy = tomllib.loads(shipped("catalog.toml")), tomllib.loads(shipped("policy.toml"))
     models, sections = VARIANTS[variant]
     policy["lane"] = LANES
-    policy["floor"]["by_role"] = {"architect": "opus", "coder": "sonnet"}
+    policy["floor"]["by_role"] = {"architect": "opus", "linter": "sonnet"}
     policy["service"] |= {"announcements_max": told_max, "announcements_per_s": 10.0}
     policy["attempts"] |= {"failures_max": 3, "back_off_s": back_off_s}
     for section, changed in sections.items():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schemas.decision import Decision, Step
-from schemas.events import TaskPending
+from schemas.events import BudgetCredited, TaskPending
 from schemas.vocabulary import Millis
 from streams.policy.rulebook import load_rulebook
 from streams.router import Router
@@ -41,6 +41,7 @@ from tests.happenings import (
     hashes,
     pending,
     texts,
+    told,
 )
 from tests.naive import GATES, Choice, Naive, NaivePool, Slot
 
@@ -60,7 +61,7 @@ MUST_BE_SEEN = (
         "patient",
     ),
     *("reserved_for_ev", "capable_busy", "no_capable_model", "boundary", "context", "floor"),
-    *("exhausted", "drained", "quota", "credit", "watching", "emergency", "near", "activated", "not activated"),
+    *("quota", "credit", "watching", "emergency", "near", "activated", "not activated"),
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
     *("chosen by use", "thrown away", "overdrawn", "stale_free", "duplicate_free", "lost_slot", "duplicate_task"),
     *("conflicting_task", "foreign_outcome", "late_cancel", "cancelled_while_running", "duplicate_control"),
@@ -129,6 +130,41 @@ class Routing(RuleBasedStateMachine):
         self._happen(
             [(0, pending(0, [*said, ("", "ev", ev), ("money", "tenant_id", tenant)], "main")) for ev, tenant in work]
         )
+
+    @rule(
+        work=st.lists(
+            st.tuples(
+                st.sampled_from([1.0, 2.0, 9.0]),
+                st.sampled_from(["acme", "acme", "bob"]),
+                st.integers(0, 60).map(lambda step: step * 150),
+                st.sampled_from([0, 0, 1_000, 20_000]),
+            ),
+            min_size=3,
+            max_size=8,
+        ),
+        budget=st.sampled_from([None, None, 0.01, 0.1, 0.3, 1.0, 3.0, -1.0]),
+    )
+    def paid_work_comes(self, work: list[tuple[float, str, int, int]], budget: float | None) -> None:
+        """Tasks of all sizes that budgets pay for."""
+        money = (
+            []
+            if budget is None
+            else [told(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": budget}, "main")]
+        )
+        tasks = [
+            pending(
+                0,
+                [
+                    ("", "ev", ev),
+                    ("money", "tenant_id", tenant),
+                    ("money", "output_tokens", output),
+                    ("money", "input_tokens", input_),
+                ],
+                "main",
+            )
+            for ev, tenant, output, input_ in work
+        ]
+        self._happen([(0, making) for making in (*money, *tasks)])
 
     @rule(status=STATUS, after_ms=PAUSES_MS)
     def all_work_ends(self, status: str | None, after_ms: int) -> None:
@@ -270,7 +306,8 @@ class Routing(RuleBasedStateMachine):
             # Somebody's trade left its tenant more than there was when it was looked at.
             assert pool.ledger(task) is not None
             assert any(pool.ledger(one.task) is pool.ledger(task) for one in choices)
-            assert pool.said(task)[slots[task.id].cell] in (None, "credit")
+            gate = pool.said(task)[slots[task.id].cell]
+            assert gate in (None, "credit") or not pool.gates.is_regular(task, slots[task.id].model), gate
         self.seen["served after a trade"] += bool(later)
         for id_, decision in routed.items():
             place = slots[id_]

@@ -56,7 +56,7 @@ class Round:
         while self._offer.mask:
             served = self._turn()
             pairs += served
-            # Money spent may have begun somebody's emergency, money given back may pay for somebody: one more turn.
+            # Money spent may have begun somebody's emergency, money given back by a trade may pay for a task: one more.
             again = bool(served) and any(pair.entry.costs is not None for pair in served)
             again = again and self._offer.mask & lineup.fleet.reserve_mask != 0
             if not again and len(pairs) > 1:

@@ -42,7 +42,7 @@ class Pair:
 
 
 def trade(pairs: list[Pair], lineup: LineUp) -> bool:
-    """Let the pairs that looked for the cheapest capable slot trade theirs; whether somebody has money back."""
+    """Let the pairs that looked for the cheapest capable slot trade theirs; whether money changed hands."""
     fleet = lineup.fleet
     tiers = fleet.tier_masks
     tier = [next(tier for tier, mask in tiers.items() if mask >> bit & 1) for bit in range(len(fleet.cells))]
@@ -66,7 +66,7 @@ def trade(pairs: list[Pair], lineup: LineUp) -> bool:
                 holders.shift(chain)
         # From here on it may move within its tier only.
         holders.add(place, reach & tiers[tier[mine.bit]])
-    return any(lineup.purses.left[tenant] > left for tenant, left in before.items())
+    return any(lineup.purses.left[tenant] != left for tenant, left in before.items())
 
 
 def _reach(pair: Pair, lineup: LineUp) -> int:

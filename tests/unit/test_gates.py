@@ -10,7 +10,9 @@ import pytest
 from schemas.decision import Decision
 from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
 from schemas.vocabulary import Complexity, from_millis
+from streams.policy.rulebook import RulebookError, load_rulebook
 from streams.policy.rules.floor import FloorPolicy
+from streams.shipped import shipped
 from tests.builders import START_MS, rulebook, slot, task
 from tests.desk import Desk, outcomes
 from tests.usual import usual
@@ -81,6 +83,17 @@ def test_the_curve_is_data() -> None:
     desk = Desk("codex-1", "gpt-5-1", book=rulebook(quota={"step": [step]}))
     (said,) = desk.hand_in(quota(0.5, product="codex-cli", provider="openai"), task("a", floor_model="gpt-5")).decisions
     assert verdicts(said) == {"gpt-5": "quota", "codex": "floor"}
+
+
+def test_a_curve_of_products_that_nobody_has_is_refused() -> None:
+    """With the nearest ones that there are."""
+    policy = '[[quota.step]]\nusage_of = "cluade"\nfrom_share = 0.5\nrefuse = [{product = "codx-cli"}]\n'
+    with pytest.raises(RulebookError) as refused:
+        load_rulebook(shipped("catalog.toml"), policy)
+    assert [problem.partition(" is no product ")[2] for problem in refused.value.problems] == [
+        "of the catalogue. Did you mean claude?",
+        "of the catalogue. Did you mean codex-cli?",
+    ]
 
 
 RESETS = {"before it": (59.999, "quota"), "at it": (60.0, "haiku-1")}
@@ -243,6 +256,13 @@ def test_each_class_has_its_length_its_lease_and_its_share_of_the_window(
     (said,) = desk.hand_in(task("fits", complexity=complexity, input_tokens=room)).decisions
     assert (said.max_tokens, said.lease_expires_at_ms) == (want[0], START_MS + want[1] * 1000)
     assert outcomes(desk.hand_in(task("more", complexity=complexity, input_tokens=room + 1))) == {"more": "context"}
+
+
+def test_a_class_that_the_policy_says_nothing_of_has_the_default_length_and_lease() -> None:
+    """An empty policy knows no classes' own."""
+    desk = Desk("haiku-1", book=load_rulebook(shipped("catalog.toml"), ""))
+    (said,) = desk.hand_in(task("a", complexity="expert")).decisions
+    assert (said.max_tokens, said.lease_expires_at_ms) == (LIMITS[None][0], START_MS + LIMITS[None][1] * 1000)
 
 
 # Credit.

@@ -73,6 +73,15 @@ def test_places_in_the_line_count_lifted_tasks_first() -> None:
         assert (task_id, said.position) == (task_id, want)
 
 
+def test_among_many_a_lifted_task_has_lifted_ones_before_it_only() -> None:
+    """An upper bound: forty quests, and sixty others that it does not count."""
+    desk = Desk("haiku-1")
+    desk.hand_in(*(task(f"q-{n}", quest_priority=95) for n in range(41)), *(task(f"t-{n}") for n in range(60)))
+    (lifted,) = desk.hand_in(task("quest", quest_priority=95)).decisions
+    (plain,) = desk.hand_in(task("plain")).decisions
+    assert (lifted.position, plain.position) == (41, 102)
+
+
 def test_a_percentile_that_passes_by_takes_along_who_stood_at_it() -> None:
     """An EV of 5 is not above a P90 of 4.999999999999999, and it is above one of 3."""
     desk = Desk("haiku-1")

@@ -200,6 +200,15 @@ def test_a_kept_model_says_for_whom(ev: float | None, want: str) -> None:
     assert said.reason == want
 
 
+def test_of_two_kept_models_that_are_free_the_first_in_the_catalogue_is_named() -> None:
+    """One is enough to say why."""
+    desk = Desk("gpt-5-1", "opus-1", "haiku-1")
+    usual(desk, *WINDOW)
+    desk.hand_in(task("in-the-way"))
+    (said,) = desk.hand_in(task("low", ev=1.0)).decisions
+    assert said.reason == "opus is kept for tasks above P50 (10); this one has EV 1."
+
+
 def test_of_two_kept_models_the_free_one_is_named() -> None:
     """The other is busy anyway."""
     desk = Desk("gpt-5-1", "opus-1", "haiku-1")

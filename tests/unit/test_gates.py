@@ -295,6 +295,13 @@ def test_credit_covers_the_length_of_the_class(short_uusd: int, want: str) -> No
     assert outcomes(desk.hand_in(credited, trivial)) == {"a": want}
 
 
+@pytest.mark.parametrize(("usd", "want"), {1.9: "credit", 2.1: "opus-1"}.items())
+def test_credit_covers_a_long_answer(usd: float, want: str) -> None:
+    """A hundred thousand tokens at 20 dollars a million, though tasks that say nothing write far less."""
+    credited = BudgetCredited(control_id="c", pool="main", tenant_id="acme", amount_usd=usd, **WHOSE)
+    assert outcomes(Desk("opus-1").hand_in(credited, task("a", tenant_id="acme", output_tokens=100_000))) == {"a": want}
+
+
 # Patience.
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from schemas.events import Event, ModelDrained, ModelRestored
+from schemas.vocabulary import from_millis
 from tests.builders import START_MS, inputs, slot, task
 from tests.desk import Desk, outcomes
 
@@ -26,3 +30,19 @@ def test_a_look_ahead_does_not_age_anybody() -> None:
     ahead = desk.router.handle(inputs(slot("haiku-1"), now_ms=START_MS + 105_000))
     assert outcomes(ahead)["second"] == "haiku-1"
     assert outcomes(desk.hand_in(slot("haiku-1"), after_s=30))["first"] == "haiku-1"
+
+
+def test_a_router_that_only_follows_decides_by_marks_that_it_was_told_of() -> None:
+    """It had looked at the pool before the mark was made, and takes over after it."""
+    desk = Desk("haiku-1", "haiku-2")
+    follower = desk.follower
+    follower.handle(inputs(task("never-taken"), now_ms=desk.now_ms + 1))
+    said: dict[str, Any] = {"model": "haiku", "by": "ops", "at": from_millis(START_MS)}
+    told: list[tuple[Event, str]] = [
+        (ModelDrained(control_id="c-1", **said), "drained"),
+        (ModelRestored(control_id="c-2", **said), "haiku-1"),
+    ]
+    for number, (event, want) in enumerate(told):
+        desk.hand_in(event, after_s=1)
+        asked = inputs(task(f"asked-{number}"), now_ms=desk.now_ms + 1, offset=100 + number)
+        assert outcomes(follower.handle(asked)) == {f"asked-{number}": want}

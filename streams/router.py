@@ -396,6 +396,7 @@ class Router:
     ) -> Step:
         tasks: list[TaskRow] = []
         moved: list[Moved] = []
+        marks = [mark for mark, _ in draft.marks]
         pools = draft.pools.values()
         for pool in pools:
             known = pool.pool.tasks
@@ -424,9 +425,9 @@ class Router:
             percentiles=tuple(percentiles),
             work=tuple([row for pool in pools for row in pool.work]),
             controls=tuple(draft.controls.values()),
-            exhausted=tuple([mark for mark, _ in draft.marks if isinstance(mark, ExhaustedMark)]),
-            drains=tuple([mark for mark, _ in draft.marks if isinstance(mark, DrainMark)]),
-            quotas=tuple([mark for mark, _ in draft.marks if isinstance(mark, QuotaRow)]),
+            exhausted=tuple([mark for mark in marks if isinstance(mark, ExhaustedMark)]),
+            drains=tuple([mark for mark in marks if isinstance(mark, DrainMark)]),
+            quotas=tuple([mark for mark in marks if isinstance(mark, QuotaRow)]),
             ledgers=tuple([row for pool in pools for row in pool.ledgers.values()]),
             money=tuple([row for pool in pools for row in pool.money]),
             activated=draft.activated,
@@ -459,8 +460,8 @@ class _Deciding:
             lineup.classify(ending.row)
         if lineup.look_at_credit():
             loose = self._classify(draft.loose)
-        free_mask = 0
-        if draft.slots or any(lineup.free_counts):
+        free_mask = lineup.free_mask()
+        if draft.slots or draft.slots_gone or (free_mask and lineup.may_serve(free_mask)):
             turn = Round(draft, loose.values(), self.now_ms)
             for pair in turn.pairs():
                 loose.pop(pair.entry.task_id, None)

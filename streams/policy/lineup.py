@@ -369,6 +369,8 @@ class LineUp:
         """Look again at the groups of those whose credit has changed; whether tasks had to change groups."""
         purses = self.purses
         moved = False
+        if not purses.changed and not self._mixed:
+            return moved
         changed = sorted(purses.changed)
         # Looking may find that somebody's tasks cost more than was known.
         purses.changed.clear()
@@ -523,6 +525,14 @@ class LineUp:
         as_old = sum(self._band_counts[:i])
         group: Group = entry.group
         return min(lifted, as_old) if group.lifted else min(len(self.entries), lifted + as_old)
+
+    def free_mask(self) -> int:
+        """Cells with a free slot, as the state has it."""
+        return sum([1 << bit for bit, count in enumerate(self.free_counts) if count])
+
+    def may_serve(self, free_mask: int) -> bool:
+        """Whether somebody may use what is free; a local model that waits for an emergency is free most of the time."""
+        return any(group.mask & free_mask for group in self.groups.values())
 
     def due_from_ms(self) -> float:
         """Nothing falls due before this; whether something does then, `is_due` tells."""

@@ -88,6 +88,8 @@ class Round:
         single = offer.single()
         cycle = self._now_ms // lineup.rulebook.ageing_ms
         free, loose = offer.mask, self._loose
+        # Cells that anybody of them may use; in the middle of a turn there are never more.
+        wanted = 0
         for group in lineup.groups.values():
             admissible = group.mask & free
             if admissible and (group.queue.live or group in loose):
@@ -96,9 +98,10 @@ class Round:
                 heads.append((self._key(rank, (*self._bound(group, cycle), 0, "")), len(groups), None))
                 groups.append(group)
                 ranks.append(rank)
+                wanted |= group.mask
         heapify(heads)
         pairs: list[Pair] = []
-        while heads and offer.mask:
+        while heads and offer.mask & wanted:
             _, i, entry = heads[0]
             group = groups[i]
             if group.bill is not None and not group.is_valid(lineup.purses.left[group.bill.tenant]):
@@ -113,7 +116,7 @@ class Round:
                 self._take_task(entry, served=admissible != 0)
                 if admissible:
                     pairs.append(self._take_slot(entry, admissible))
-                if not offer.mask:
+                if not offer.mask & wanted:
                     break
             head = self._head(group)
             if head is None:

@@ -224,7 +224,9 @@ async def test_a_checkpoint_carries_over_what_the_journal_has_forgotten(
 
         async def goes_on() -> bool:
             journal = await installation.records(installation.names.journal)
-            return bool(json.loads(journal[-1].value)["inputs"][-1][1] == 209)
+            # Where the checkpoint reached the end, nothing is left of the journal until the next step.
+            taken = [one for record in journal for one in json.loads(record.value)["inputs"]]
+            return any((topic, offset) == (0, 209) for topic, offset, _ in taken)
 
         await until("the last task is handled", goes_on)
         assert len(positions) == len(set(positions))

@@ -55,7 +55,7 @@ from streams.policy.ev import QUANTILE_GRID, CachedScorer, EvScorer, ingredients
 from streams.policy.groups import Group, Scores, Shape
 from streams.policy.lineup import LineUp
 from streams.policy.matching import Round
-from streams.policy.rulebook import Rulebook
+from streams.policy.rulebook import Rulebook, expected_output
 from streams.policy.trading import Pair
 from streams.state.invariants import check
 from streams.state.partition import Partition
@@ -491,7 +491,7 @@ class _Deciding:
         lease = slot.lease + 1
         expires_at_ms = Millis(now_ms + rulebook.lease_ms(shape.complexity))
         max_tokens = min(rulebook.max_tokens(shape.complexity, task.output_tokens), model.output_tokens_max)
-        tokens = max_tokens if task.output_tokens is None else min(task.output_tokens, max_tokens)
+        tokens = expected_output(task, max_tokens)
         has_budget = entry.tenant in lineup.purses.left
         cost = model.cost_uusd(task.input_tokens, tokens)
         id_ = decision_id(task.pool, draft.seq, task.task_id)
@@ -671,8 +671,6 @@ class _Deciding:
         task, standing = row.task, row.standing
         usual = self.lineup.usual
         shape: Shape = entry.shape
-        policy = self.rulebook.policy
-        lane = policy.lane.get(task.lane) if task.lane is not None else None
         topic, offset = self.draft.origins.get(task.task_id, self.last)
         return {
             "task_id": task.task_id,
@@ -691,7 +689,7 @@ class _Deciding:
             "task_type": task.task_type,
             "tenant_id": task.tenant_id,
             "complexity": shape.complexity,
-            "objective": policy.objective.resolve(task, shape.complexity, lane.objective if lane is not None else None),
+            "objective": self.rulebook.policy.objective_of(task, shape.complexity),
             "ev": row.ev,
             "ev_percentile": percentile_of(row.ev, usual),
             "p50": usual.p50 if usual is not None else None,

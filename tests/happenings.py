@@ -28,6 +28,7 @@ from schemas.events import (
     PolicyActivated,
     QuotaUpdated,
     TaskPending,
+    Tick,
 )
 from schemas.input import Unreadable
 from schemas.vocabulary import from_millis
@@ -461,8 +462,8 @@ ACTIVATIONS = st.builds(activated, st.integers(0, 9), st.sampled_from(["", "", "
 # All of it.
 
 
-def again(pick: int) -> Making:
-    """An input of before is delivered again."""
+def again(pick: int, *, order: bool = False) -> Making:
+    """An input of before is delivered again; only an operator's `order`, which is rare among all the others."""
 
     def make(stage: Stage) -> Event | Unreadable:
         seen = [
@@ -470,6 +471,7 @@ def again(pick: int) -> Making:
             for batch in reversed(stage.desk.batches)
             for item in batch
             if not isinstance(item.event, PolicyActivated)
+            and (not order or (isinstance(item.event, Control) and not isinstance(item.event, Tick)))
         ]
         return seen[pick % len(seen)] if seen else tick()
 
@@ -499,6 +501,7 @@ OTHER = evenly(
     st.builds(unwanted, st.integers(0, 9)),
     st.builds(again, st.integers(0, 500)),
     st.builds(again, st.integers(0, 30)),
+    st.builds(again, st.integers(0, 30), order=st.just(value=True)),
     RESTARTS,
     st.just(lambda _: tick()),
     st.just(lambda _: Unreadable(reason="Not JSON.")),

@@ -115,8 +115,7 @@ class Adviser:
         """Places of the tasks that a plugged-in strategy is to choose for, or to fall back on, by its name."""
         found: dict[str, list[int]] = {}
         for place, task in enumerate(tasks):
-            lane = self._policy.lane.get(task.lane) if task.lane is not None else None
-            name = self._policy.strategy.resolve(task, lane.strategy if lane is not None else None)
+            name = self._policy.strategy_of(task)
             if name == "preference":
                 name = self._policy.strategy.fallback
             if name in self._strategies:

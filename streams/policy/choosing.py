@@ -12,7 +12,6 @@ from typing import NamedTuple
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import ReasonCode
-from streams.policy.fleet import Fleet
 from streams.policy.groups import Group, Shape
 from streams.policy.lineup import LineUp
 from streams.policy.offer import Offer
@@ -46,7 +45,7 @@ def _by_strategy(entry: Entry, mask: int, offer: Offer, lineup: LineUp) -> Choic
     shape: Shape = entry.shape
     fleet = lineup.fleet
     for model in shape.ranking:
-        if model in fleet.models and (part := mask & fleet.model_masks[fleet.models.index(model)]):
+        if part := mask & fleet.masks_of((model,)):
             return _within(part, entry, offer, lineup, "preference")
     strategy = shape.strategy
     if strategy not in ("objective", "cheapest_capable"):
@@ -66,25 +65,22 @@ def _is_second_best(entry: Entry, choice: Choice, lineup: LineUp) -> bool:
     match choice.code:
         case "preference":
             before = shape.ranking[: shape.ranking.index(fleet.cells[choice.bit].model)]
-            return able & _masks_of(before, fleet) != 0
+            return able & fleet.masks_of(before) != 0
         case "objective":
             scores = lineup.scores(entry, able | 1 << choice.bit) or ()
             return max(score for score in scores if score is not None) != scores[fleet.model_of[choice.bit]]
         case "cheapest_capable" | "lifted":
-            if shape.ranking and able & _masks_of(shape.ranking, fleet):
+            if shape.ranking and able & fleet.masks_of(shape.ranking):
                 return True
             return not tier_mask(lineup, able, lifted=choice.code == "lifted") >> choice.bit & 1
         case _:
             return True
 
 
-def _masks_of(models: tuple[str, ...], fleet: Fleet) -> int:
-    return sum(mask for model, mask in zip(fleet.models, fleet.model_masks, strict=True) if model in models)
-
-
 def tier_mask(lineup: LineUp, mask: int, *, lifted: bool) -> int:
     """Those of the cells in `mask` that are of its lowest tier; of its highest for a lifted task."""
-    for tier in reversed(lineup.tiers_up) if lifted else lineup.tiers_up:
+    tiers = lineup.fleet.tiers_up
+    for tier in reversed(tiers) if lifted else tiers:
         if tier & mask:
             return tier & mask
     return 0

@@ -28,7 +28,7 @@ from schemas.decision import (
 )
 from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.policy.due import Due
-from streams.policy.fleet import Cell
+from streams.policy.fleet import Cell, cell_of
 from streams.policy.lineup import LineUp
 from streams.state.marks import Mark, Marks
 from streams.state.pool import Pool
@@ -215,9 +215,9 @@ class PoolDraft:
         for slot_id in (*self.slots, *self.slots_gone):
             old, new = self.pool.slots.get(slot_id), self.slot(slot_id)
             if old is not None and not old.retired:
-                counts[Cell(old.model, old.account)] -= 1
+                counts[cell_of(old)] -= 1
             if new is not None and not new.retired:
-                cell = Cell(new.model, new.account)
+                cell = cell_of(new)
                 counts[cell] = counts.get(cell, 0) + 1
         return {cell for cell, count in counts.items() if count}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from schemas.decision import SlotRow
@@ -18,7 +18,17 @@ class Cell(NamedTuple):
 class Fleet:
     """Whose slots are in service, as bits: bit i of every mask is the i-th cell, in the order of the catalogue."""
 
-    __slots__ = ("account_masks", "bit", "cells", "model_masks", "model_of", "models", "reserve_mask", "tier_masks")
+    __slots__ = (
+        "account_masks",
+        "bit",
+        "cells",
+        "model_masks",
+        "model_of",
+        "models",
+        "reserve_mask",
+        "tier_masks",
+        "tiers_up",
+    )
 
     def __init__(self, cells: Sequence[Cell], tiers: Mapping[str, int], reserve: frozenset[str]) -> None:
         self.cells = tuple(cells)
@@ -40,10 +50,12 @@ class Fleet:
                 self.account_masks[cell.account] = self.account_masks.get(cell.account, 0) | 1 << i
             if cell.model in reserve:
                 self.reserve_mask |= 1 << i
+        #: The masks of the tiers, lowest first.
+        self.tiers_up = tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
 
-    def tiers_up(self) -> tuple[int, ...]:
-        """The masks of the tiers, lowest first."""
-        return tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
+    def masks_of(self, models: Collection[str]) -> int:
+        """The cells of these models; who has no slot here has none."""
+        return sum(mask for model, mask in zip(self.models, self.model_masks, strict=True) if model in models)
 
 
 def cell_of(slot: SlotRow) -> Cell:

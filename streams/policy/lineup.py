@@ -45,8 +45,6 @@ class LineUp:
         self.now_ms = now_ms
         #: The fleet that the groups are made for.
         self.fleet = Fleet((), {}, frozenset())
-        #: The masks of the tiers, lowest first.
-        self.tiers_up: tuple[int, ...] = ()
         self.usual: Percentiles | None = None
         #: What marks say of each cell at the moment of the decision, and what is to be pointed out.
         self.conditions: Verdicts = ()
@@ -151,7 +149,8 @@ class LineUp:
 
     def _billed_group(self, unbilled: Group, tenant: str, costs: Costs) -> Group:
         """The group of those who are like the others, and whose tenant has a budget."""
-        key = unbilled.key._replace(bill=Bill(tenant, size_of(costs), None))
+        bill = Bill(tenant, size_of(costs), None)
+        key = unbilled.key._replace(bill=bill)
         family = self.families.get(key)
         if family is None:
             family = self.families[key] = Family(costs)
@@ -160,7 +159,7 @@ class LineUp:
         if not family.split and family.is_mixed(self.purses.left[tenant]):
             self._mixed[key] = None
         if family.split or key in self._mixed:
-            key = key._replace(bill=Bill(tenant, key.bill.size if key.bill is not None else 0, costs))
+            key = key._replace(bill=bill._replace(exact=costs))
         group = self.groups.get(key)
         if group is None:
             group = self._new_group(key, family)
@@ -405,7 +404,7 @@ class LineUp:
         return True
 
     def _move(self, entries: list[Entry]) -> None:
-        """What they cost, or may cost, puts them into other groups."""
+        """What they cost, or what is usual, may put them into other groups."""
         self.settled_mask = None
         for entry in entries:
             fresh = self.classify(entry.row)
@@ -456,7 +455,6 @@ class LineUp:
         cells = sorted(fleet, key=lambda cell: (rank[cell.model], cell.account or ""))
         reserve = frozenset(cell.model for cell in cells if emergency.is_reserve(models[cell.model]))
         self.fleet = Fleet(cells, {cell.model: models[cell.model].tier for cell in cells}, reserve)
-        self.tiers_up = self.fleet.tiers_up()
         self.free_counts = [len(self.free_slots(cell)) for cell in self.fleet.cells]
         self.settled_mask = None
         self._marks_seen = None
@@ -479,7 +477,6 @@ class LineUp:
 
     def _regroup(self, before: Percentiles | None, after: Percentiles | None) -> None:
         """Tasks whose EV lies between an old and a new percentile change sides."""
-        self.settled_mask = None
         self.prepared.clear()
         movers: dict[str, Entry] = {}
         for old, new in zip(_lines(before), _lines(after), strict=True):
@@ -492,10 +489,7 @@ class LineUp:
                 margin = 2 * PERCENTILE_ERROR
                 for bucket in self._ev_buckets(low - abs(low) * margin, high + abs(high) * margin):
                     movers.update(bucket)
-        for entry in list(movers.values()):
-            fresh = self.classify(entry.row)
-            if fresh.group is not entry.group:
-                self._replace(entry, fresh)
+        self._move(list(movers.values()))
 
     def _ev_bucket(self, entry: Entry) -> dict[str, Entry]:
         ev = entry.row.ev

@@ -111,11 +111,12 @@ class Round:
                 heappop(heads)
                 continue
             if entry is not None:
-                if entry.costs is not None:
-                    admissible &= self._paid_for(entry)
+                gates = self._gates(entry)
+                if gates is not group.gates:
+                    admissible &= sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
                 self._take_task(entry, served=admissible != 0)
                 if admissible:
-                    pairs.append(self._take_slot(entry, admissible))
+                    pairs.append(self._take_slot(entry, admissible, gates))
                 if not offer.mask & wanted:
                     break
             head = self._head(group)
@@ -171,26 +172,25 @@ class Round:
             if not served:
                 self._passed_over.append(entry)
 
-    def _paid_for(self, entry: Entry) -> int:
-        """Cells that the task's tenant can pay for."""
-        lineup = self._lineup
-        costs, left = entry.costs or (), lineup.purses.left[entry.tenant]
-        return sum([1 << i for i, of in enumerate(lineup.fleet.model_of) if not credit.refuses(costs[of], left)])
-
     def _gates(self, entry: Entry) -> Verdicts:
-        """What the gates say of each cell at the moment of choice."""
+        """What the gates say of each cell at this moment: its group's, but for what its own tenant cannot pay for."""
         group: Group = entry.group
-        if entry.costs is None or not group.mask & ~self._paid_for(entry):
+        costs = entry.costs
+        if costs is None:
             return group.gates
-        paid = self._paid_for(entry)
-        return tuple("credit" if gate is None and not paid >> i & 1 else gate for i, gate in enumerate(group.gates))
+        left, model_of = self._lineup.purses.left[entry.tenant], self._lineup.fleet.model_of
+        own = tuple(
+            "credit" if gate is None and credit.refuses(costs[of], left) else gate
+            for gate, of in zip(group.gates, model_of, strict=True)
+        )
+        return group.gates if own == group.gates else own
 
-    def _take_slot(self, entry: Entry, mask: int) -> Pair:
+    def _take_slot(self, entry: Entry, mask: int, gates: Verdicts) -> Pair:
         offer, lineup = self._offer, self._lineup
         group: Group = entry.group
         next_free_model = offer.next_free_model(group.able_mask)
         choice, second_best = choose(entry, mask, offer, lineup)
-        pair = Pair(entry, choice, self._gates(entry), next_free_model, fallback=second_best)
+        pair = Pair(entry, choice, gates, next_free_model, fallback=second_best)
         offer.take(pair.bit, pair.slot_id)
         if entry.costs is not None:
             tenant = entry.tenant

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.events import TaskPending
-from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Strategy, Word
+from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Objective, Strategy, Word
 from streams.policy.catalog import PREMIUM_TIER, Catalog, Model
 from streams.policy.complexity import ComplexityPolicy
 from streams.policy.document import RulebookError, nearest, read
@@ -106,6 +106,20 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     floor: FloorPolicy = FloorPolicy()
     quota: QuotaPolicy = QuotaPolicy()
 
+    def lane_of(self, name: str | None) -> LanePolicy | None:
+        """What the lane of that name has of its own, if anything."""
+        return self.lane.get(name) if name is not None else None
+
+    def strategy_of(self, task: TaskPending) -> str:
+        """By which strategy the task's slot is chosen."""
+        lane = self.lane_of(task.lane)
+        return self.strategy.resolve(task, lane.strategy if lane is not None else None)
+
+    def objective_of(self, task: TaskPending, complexity: Complexity | None) -> Objective:
+        """What the task's score is to favour."""
+        lane = self.lane_of(task.lane)
+        return self.objective.resolve(task, complexity, lane.objective if lane is not None else None)
+
     def mistakes(self) -> Iterator[str]:
         """What each value alone cannot show: key and sentence."""
         for section in ("complexity", "score", "plugins"):
@@ -195,13 +209,13 @@ class Rulebook:
     def output_tokens(self, task: TaskPending, complexity: Complexity | None, model: Model) -> int:
         """How much the model will probably write."""
         most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
-        return most if task.output_tokens is None else min(task.output_tokens, most)
+        return expected_output(task, most)
 
     def cost_max_uusd(self, task: TaskPending, complexity: Complexity | None) -> int:
         """No model costs more for this task."""
         dearest_in, dearest_out = self._usd_per_mtok_max
         most = self.max_tokens(complexity, task.output_tokens)
-        tokens = most if task.output_tokens is None else min(task.output_tokens, most)
+        tokens = expected_output(task, most)
         return int(task.input_tokens * dearest_in + tokens * dearest_out) + 1
 
     def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
@@ -212,6 +226,11 @@ class Rulebook:
         if output_tokens is not None:
             return max(1, int(output_tokens * output.headroom))
         return output.default_tokens
+
+
+def expected_output(task: TaskPending, most: int) -> int:
+    """How many tokens the task will probably produce, where so many are the most."""
+    return most if task.output_tokens is None else min(task.output_tokens, most)
 
 
 def load_rulebook(

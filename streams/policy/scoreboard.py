@@ -8,7 +8,7 @@ from schemas.events import TaskPending
 from schemas.vocabulary import Complexity
 from streams.policy.fleet import Fleet
 from streams.policy.groups import Scores
-from streams.policy.rulebook import Rulebook
+from streams.policy.rulebook import Rulebook, expected_output
 from streams.policy.score import context_penalty, mix, scores
 
 _SCORES_MAX: Final = 16_384
@@ -28,11 +28,11 @@ class Scoreboard:
             return None
         rulebook = self._rulebook
         policy = rulebook.policy
-        lane = policy.lane.get(task.lane) if task.lane is not None else None
-        objective = policy.objective.resolve(task, complexity, lane.objective if lane is not None else None)
+        lane = policy.lane_of(task.lane)
+        objective = policy.objective_of(task, complexity)
         profile = task.profile or (lane.profile if lane is not None else None)
         most = rulebook.max_tokens(complexity, task.output_tokens)
-        mix16 = mix(task.input_tokens, most if task.output_tokens is None else min(task.output_tokens, most))
+        mix16 = mix(task.input_tokens, expected_output(task, most))
         role = task.agent_role if task.agent_role in rulebook.roles else None
         full = (task.input_tokens, most) if task.input_tokens > rulebook.input_tokens_roomy else None
         key = (cells, objective, profile, mix16, role, full)

@@ -77,8 +77,8 @@ class Shapes:
     def _new(self, row: TaskRow, complexity: Complexity | None) -> Shape:
         task, advice, rulebook = row.task, row.advice, self._rulebook
         policy = rulebook.policy
-        lane = policy.lane.get(task.lane) if task.lane is not None else None
-        strategy = policy.strategy.resolve(task, lane.strategy if lane is not None else None)
+        lane = policy.lane_of(task.lane)
+        strategy = policy.strategy_of(task)
         listed = policy.strategy.ranking(task) if strategy == "preference" else ()
         ranking = listed
         if advice is not None and advice.strategy == (

@@ -145,7 +145,7 @@ def _boundary(case: Case, model: Model) -> Refusal | None:
 def _boundaries(case: Case, model: Model) -> Iterator[tuple[str, str]]:
     policy, task = case.rulebook.policy, case.task
     lane = case.decision.get("lane")
-    lane_policy = policy.lane.get(lane) if lane is not None else None
+    lane_policy = policy.lane_of(lane)
     if model.id in policy.boundary.exclude_models:
         yield f"The policy excludes {model.id}.", f"take {model.id} out of boundary.exclude_models in the policy."
     if lane_policy is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.lanes import Lanes
+from streams.kafka.transport import Batches, topic_index
+from streams.partition.assignment import Lanes
 from streams.tables import FLUSH_S, Tables
 from streams.topics import Names
-from streams.transport import Batches, topic_index
 
 
 def add_agents(app: Any, names: Names, lanes: Lanes, tables: Tables) -> None:

@@ -17,21 +17,23 @@ from yarl import URL
 from schemas.vocabulary import Millis
 from streams import metrics
 from streams.agents import add_agents
-from streams.broker import Broker
-from streams.checkpoint import KafkaCompacted, SlottedCheckpoints
-from streams.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
-from streams.lane import Fold, Lane, Limits, Outside
-from streams.lanes import Lanes
+from streams.core.policy.rulebook import Rulebook, load_rulebook
+from streams.core.router import Router
+from streams.kafka.client import Broker
+from streams.kafka.compacted import KafkaCompacted
+from streams.kafka.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
+from streams.kafka.outputs import KafkaOutputs, ProgressGroup
+from streams.kafka.transport import Transport, audit_delivery
 from streams.pages import add_pages
+from streams.partition.assignment import Lanes
+from streams.partition.checkpoint import SlottedCheckpoints
+from streams.partition.publish import Publisher
+from streams.partition.worker import Fold, Lane, Limits, Outside
 from streams.plugins.adviser import Plugins
-from streams.policy.rulebook import Rulebook, load_rulebook
-from streams.publish import KafkaOutputs, ProgressGroup, Publisher
-from streams.router import Router
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 from streams.tables import Tables
 from streams.topics import TABLES, Names, home_of, names
-from streams.transport import Transport, audit_delivery
 
 _log = logging.getLogger(__name__)
 

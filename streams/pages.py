@@ -6,7 +6,8 @@ import time
 from typing import Any, Final
 
 from schemas.vocabulary import Millis
-from streams import metrics, vitals
+from streams import metrics
+from streams.views import gauges as vitals
 
 #: An input that waits longer for the journal makes the worker not ready.
 UNJOURNALED_S_MAX: Final = 30.0

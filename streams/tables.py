@@ -22,7 +22,7 @@ from fastdigest import TDigest
 from msgspec import Struct
 
 from schemas.decision import EvSample, Percentiles, SlotGone, SlotRow
-from streams.journal import Entry, Journal, Raw
+from streams.partition.ports import Entry, Journal, Raw
 from streams.topics import TABLES
 
 _log = logging.getLogger(__name__)

@@ -23,7 +23,6 @@ from schemas.vocabulary import (
     TASK_PENDING,
     TASK_ROUTED,
 )
-from streams.broker import FRAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +33,8 @@ CHECKPOINT: Final = "slotwise.checkpoint"
 #: Names of the Faust tables; their changelogs are topics too.
 TABLES: Final = ("utilisation", "ev_percentiles")
 
+#: Around the journal's value: key, headers and framing of the record.
+FRAME_BYTES: Final = 65_536
 CONNECT_TIMEOUT_MS: Final = 5_000
 HOUR_MS: Final = 3_600_000
 #: What is needed to start again must not be gone before what would be read again.

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from streams import logs
 from streams.app import build_app
-from streams.policy.rulebook import RulebookError
+from streams.core.policy.rulebook import RulebookError
 from streams.settings import Settings, SettingsError, load
 from streams.topics import TopicsError, check_topics
 

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from tests.missing import go_without
+from tests.support.missing import go_without
 
-pytest_plugins = ["tests.fix_brokers", "tests.fix_postgres"]
+pytest_plugins = ["tests.support.fix_brokers", "tests.support.fix_postgres"]
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 

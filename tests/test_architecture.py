@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 
 #: The core: a function of its input. Time, identity and chance are given to it.
-PURE = ("schemas", "streams/state", "streams/policy", "streams/router.py")
+PURE = ("schemas", "streams/core")
 
 #: What would make it depend on when, where or how often it runs.
 FORBIDDEN_MODULES = frozenset(

@@ -14,7 +14,7 @@ import yaml
 
 from schemas.events import FleetControl
 from schemas.vocabulary import GATES, ReasonCode, Strategy
-from streams.policy.rulebook import Policy
+from streams.core.policy.rulebook import Policy
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "rules.md"
@@ -129,5 +129,5 @@ def test_gates_stand_in_the_order_in_which_they_are_asked() -> None:
 def test_every_file_that_decides_holds_a_rule() -> None:
     """Of the rules' own folder each file is named; a rule that nobody can find is not read."""
     shown = {file for row in ROWS for file in row.files}
-    rules = {str(path.relative_to(ROOT)) for path in (ROOT / "streams" / "policy" / "rules").glob("*.py")}
-    assert rules - shown == {"streams/policy/rules/__init__.py"}
+    rules = {str(path.relative_to(ROOT)) for path in (ROOT / "streams" / "core" / "policy" / "rules").glob("*.py")}
+    assert rules - shown == {"streams/core/policy/rules/__init__.py"}

@@ -12,7 +12,7 @@ from rich.text import Text
 from streams.commands.codes import FAILED
 from streams.commands.console import busy, err, out, print_json
 from streams.commands.options import Json, takes
-from streams.policy.rulebook import load_rulebook
+from streams.core.policy.rulebook import load_rulebook
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 
@@ -25,7 +25,7 @@ app.add_typer(db_app, name="db")
 @takes("database", join=True)
 def db_migrate(settings: Settings, *, as_json: Json = False) -> None:
     """Create or update tables, views and roles of the audit, and its partitions for the days ahead."""
-    from streams.sinks.migrations import migrate  # noqa: PLC0415 - brings the database driver along
+    from streams.database.migrations import migrate  # noqa: PLC0415 - brings the database driver along
 
     with busy("Migrating the audit database", quiet=as_json):
         ran = migrate(settings.database)
@@ -50,7 +50,7 @@ def db_maintain(
 
     Balances of budgets go on when their old movements are dropped.
     """
-    from streams.sinks.migrations import maintain  # noqa: PLC0415 - brings the database driver along
+    from streams.database.migrations import maintain  # noqa: PLC0415 - brings the database driver along
 
     with busy("Maintaining the audit database", quiet=as_json):
         done = maintain(settings.database, days_ahead=days_ahead, keep_days=keep_days)
@@ -79,8 +79,8 @@ def explain(
     With --why-not the last decision counts; ratings, prices and thresholds are those of the catalogue and the policy
     in the settings, and where a decision was made by others, that is said.
     """
-    from streams.sinks import explain as audit  # noqa: PLC0415 - brings the database driver along
-    from streams.sinks.database import Timeouts  # noqa: PLC0415
+    from streams.database.connection import Timeouts  # noqa: PLC0415
+    from streams.views import explain as audit  # noqa: PLC0415 - brings the database driver along
 
     modes, timeouts = None if mode == "all" else mode, Timeouts.of(settings)
     told: object = None

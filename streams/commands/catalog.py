@@ -14,14 +14,14 @@ from rich.text import Text
 from streams.commands.codes import FAILED
 from streams.commands.console import err, out, print_json
 from streams.commands.options import Json, takes
-from streams.policy.catalog import Catalog, Model
-from streams.policy.document import read
-from streams.policy.rulebook import load_rulebook
+from streams.core.policy.catalog import Catalog, Model
+from streams.core.policy.document import read
+from streams.core.policy.rulebook import load_rulebook
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 
 if TYPE_CHECKING:
-    from streams.prices import Refreshed
+    from streams.operate.prices import Refreshed
 
 app = typer.Typer(help="Show the model catalogue, and bring its prices up to date.")
 
@@ -85,7 +85,7 @@ def refresh(
     With --write the changed values, `priced_at` and `price_source` of the rows that the file prices are written;
     comments, order and everything else stay. It changes the file only: `slotwise policy activate` puts it in force.
     """
-    from streams.prices import compare, read_prices, rewrite  # noqa: PLC0415 - brings tomlkit along
+    from streams.operate.prices import compare, read_prices, rewrite  # noqa: PLC0415 - brings tomlkit along
 
     where = settings.catalog or "the shipped catalogue"
     if write and not settings.catalog:

@@ -32,7 +32,7 @@ from streams.commands.options import Json, takes
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from streams.control import Given
+    from streams.operate.orders import Given
 
 app = typer.Typer()
 quota_app = typer.Typer(help="Tell how much of a product's quota is used.")
@@ -87,7 +87,7 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         as_json: Json = False,
         **own: Any,
     ) -> None:
-        from streams.control import check, give  # noqa: PLC0415 - brings the Kafka client along
+        from streams.operate.orders import check, give  # noqa: PLC0415 - brings the Kafka client along
         from streams.topics import check_topics  # noqa: PLC0415
 
         order = Order(
@@ -167,7 +167,7 @@ def exhausted(
 
     A model stands for the product that its quota is counted under: all models of that product are marked.
     """
-    from streams.control import moment_ahead, named  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.orders import moment_ahead, named  # noqa: PLC0415 - brings the Kafka client along
 
     return ModelExhausted(
         **order.fields(), **named(order.settings, name), until=moment_ahead(until), account=account, pool=pool
@@ -184,7 +184,7 @@ def restore(
     pool: Pool = None,
 ) -> FleetControl:
     """End exhausted marks and drains now, before their time."""
-    from streams.control import named  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.orders import named  # noqa: PLC0415 - brings the Kafka client along
 
     return ModelRestored(**order.fields(), **named(order.settings, name), account=account, pool=pool)
 
@@ -199,7 +199,7 @@ def drain(
     pool: Pool = None,
 ) -> FleetControl:
     """Take a model out of service: what runs on it ends in peace, nothing new begins. Without --until: for good."""
-    from streams.control import moment_ahead  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.orders import moment_ahead  # noqa: PLC0415 - brings the Kafka client along
 
     ends = moment_ahead(until) if until is not None else None
     return ModelDrained(**order.fields(), model=model, until=ends, pool=pool)
@@ -220,7 +220,7 @@ def quota_set(
     pool: Pool = None,
 ) -> FleetControl:
     """Tell the usage of one window of a product; the policy's curve says what follows from it."""
-    from streams.control import moment_ahead, provider_of  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.orders import moment_ahead, provider_of  # noqa: PLC0415 - brings the Kafka client along
 
     return QuotaUpdated(
         **order.fields(),

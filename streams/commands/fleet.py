@@ -14,8 +14,8 @@ from streams.commands.options import Json, takes
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from streams.overview import ModelView, Overview, PartitionView, PoolView
-    from streams.recommend import Recommendation
+    from streams.operate.recommend import Recommendation
+    from streams.views.overview import ModelView, Overview, PartitionView, PoolView
 
 app = typer.Typer()
 
@@ -35,9 +35,9 @@ def check(
     Exit code 0: all well; 1: something needs a look, such as a model that is exhausted, drained or refused by its
     quota, a lost slot, a budget that is used up, a task that no model is good enough for. The sentences say what.
     """
-    from streams.inspect import WallClock, looks, partitions_of  # noqa: PLC0415 - brings the Kafka client along
-    from streams.overview import overview  # noqa: PLC0415
+    from streams.operate.read_partitions import WallClock, looks, partitions_of  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
+    from streams.views.overview import overview  # noqa: PLC0415
 
     check_topics(settings)
     found = overview(looks(settings, partitions_of(settings, pool)), WallClock().now_ms(), pool)
@@ -86,8 +86,8 @@ def recommend(
     It is the very router, on the present state, with all that waits already. Exit code 0: it would be routed;
     1: it would wait, or end.
     """
-    from streams.inspect import WallClock  # noqa: PLC0415 - brings the Kafka client along
-    from streams.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415
+    from streams.operate.read_partitions import WallClock  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415
 
     task = fields_of(
         **others(field or ()),

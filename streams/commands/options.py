@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, get_type_hints
 import msgspec
 import typer
 
-from streams import up_file
+from streams.local import up_file
 from streams.settings import Settings, load, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -16,15 +16,15 @@ from streams.commands.codes import FAILED
 from streams.commands.console import err, out, print_json
 from streams.commands.control import SETTINGS, Order, gives
 from streams.commands.options import Json, takes
-from streams.policy.catalog import Catalog
-from streams.policy.difference import Difference, differences, values
-from streams.policy.document import RulebookError, read
-from streams.policy.rulebook import Policy, Rulebook, load_rulebook
+from streams.core.policy.catalog import Catalog
+from streams.core.policy.difference import Difference, differences, values
+from streams.core.policy.document import RulebookError, read
+from streams.core.policy.rulebook import Policy, Rulebook, load_rulebook
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 
 if TYPE_CHECKING:
-    from streams.overview import Look
+    from streams.views.overview import Look
 
 app = typer.Typer(help="Check, show, compare and activate what decides.")
 
@@ -185,7 +185,7 @@ def is_catalog(text: str) -> bool:
 
 
 def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, Look]]:
-    from streams.inspect import file_rulebook, looks  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.read_partitions import file_rulebook, looks  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
     if offline:
@@ -196,7 +196,7 @@ def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, L
 
 
 def _in_force(settings: Settings, *, offline: bool) -> InForce:
-    from streams.inspect import file_rulebook  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.read_partitions import file_rulebook  # noqa: PLC0415 - brings the Kafka client along
 
     rulebook, found = _active(settings, offline=offline)
     hashes = _hashes(rulebook)

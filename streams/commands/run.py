@@ -59,7 +59,7 @@ def up(
     While it runs, up.json in the data directory says where each part is reached, and the other commands
     (send, explain, topics, tables) find it there by themselves.
     """
-    from streams.up import Options, run  # noqa: PLC0415 - starts slowly
+    from streams.local.up import Options, run  # noqa: PLC0415 - starts slowly
 
     options = Options(
         broker=broker.value,
@@ -105,7 +105,7 @@ def sink(
     as_json: Json = False,
 ) -> None:
     """Write the journal to Postgres, until SIGTERM. A second one takes over when the first ends."""
-    from streams.sinks.database import Timeouts, connect  # noqa: PLC0415 - brings the database driver along
+    from streams.database.connection import Timeouts, connect  # noqa: PLC0415 - brings the database driver along
     from streams.sinks.runner import run  # noqa: PLC0415
     from streams.topics import check_topics  # noqa: PLC0415
 
@@ -127,7 +127,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Send the bundled sample to a broker and play the fleet that works it off, until Ctrl-C."""
-    from streams.simulate.play import play  # noqa: PLC0415 - brings the Kafka client along
+    from streams.sample.play import play  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
     check_topics(settings)

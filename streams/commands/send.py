@@ -16,7 +16,7 @@ from streams.commands.options import Json, takes
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from streams.send import Kind
+    from streams.operate.send import Kind
 
 app = typer.Typer()
 
@@ -43,7 +43,7 @@ def send(
 
     Lines that the router would refuse are not sent but told; the exit code is 1 then.
     """
-    from streams.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
     if file != "-":

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.events import TaskPending
-from streams.policy.catalog import Model
+from streams.core.policy.catalog import Model
 
 
 class Scorer(Protocol):

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from schemas.decision import Advice
 from schemas.events import TaskPending
+from streams.core.policy.catalog import Model
+from streams.core.policy.document import RulebookError, nearest
+from streams.core.policy.rulebook import Rulebook
 from streams.plugins.asker import Asker, Call, Failed, NonsenseError
 from streams.plugins.installed import PluginError, Role, load, named
-from streams.policy.catalog import Model
-from streams.policy.document import RulebookError, nearest
-from streams.policy.rulebook import Rulebook
 
 #: A rule's sentence is cut here; it is read by people and stands in every decision about the task.
 REASON_CHARS_MAX: Final = 500

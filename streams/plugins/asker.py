@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from schemas.events import TaskPending
 from streams import metrics
+from streams.core.policy.plugins import PluginPolicy
 from streams.plugins.installed import PluginError, Role
-from streams.policy.plugins import PluginPolicy
 
 _log = logging.getLogger(__name__)
 

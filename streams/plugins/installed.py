@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal, TypeAlias
 
-from streams.policy.document import nearest
-from streams.policy.plugins import PluginPolicy
+from streams.core.policy.document import nearest
+from streams.core.policy.plugins import PluginPolicy
 
 Role: TypeAlias = Literal["scorer", "strategy", "rule"]
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import Struct
 
 from schemas.codec import StepError
-from streams.sinks.kept import Kept, read_kept
+from streams.sinks.audit_step import Kept, read_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

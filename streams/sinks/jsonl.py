@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.vocabulary import DECISION_AUDIT
-from streams.sinks.clock import SystemClock
+from streams.clock import SystemClock
 from streams.sinks.follow import Follower, Standing, Status, TroubleError
 from streams.sinks.records import KafkaRecords
 

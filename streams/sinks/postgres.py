@@ -22,12 +22,12 @@ import psycopg
 from psycopg import errors
 
 from schemas.vocabulary import DECISION_AUDIT
+from streams.clock import SystemClock
+from streams.database.connection import Timeouts, connect_async, parameters, sentence, where
+from streams.database.sql import QUERIES
 from streams.sinks import rows
-from streams.sinks.clock import SystemClock
-from streams.sinks.database import Timeouts, connect_async, parameters, sentence, where
 from streams.sinks.follow import YIELD_ROWS, Follower, Standing, Status, TakenError, TroubleError
 from streams.sinks.records import KafkaRecords
-from streams.sinks.sql import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from streams.settings import Settings
+    from streams.sinks.audit_step import Kept
     from streams.sinks.follow import Journaled
-    from streams.sinks.kept import Kept
 
 DAY_MS: Final = 86_400_000
 #: When a day's partition could not be made, its rows go to DEFAULT, and this long nobody is made to wait for it again.

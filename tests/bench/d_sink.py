@@ -21,11 +21,11 @@ from msgspec.structs import replace
 from psycopg import sql
 
 from schemas.codec import encode_step
-from streams.policy.rulebook import load_rulebook
-from streams.router import Router
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router
+from streams.database.migrations import migrate
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
-from streams.sinks.migrations import migrate
 from streams.topics import names
 from tests.bench.report import Finding
 from tests.bench.sides.copy import Copied
@@ -34,7 +34,7 @@ from tests.bench.stage import PARTITIONS, now_ms, producer, run_program
 from tests.bench.workload import Churn, in_steps, pools_at_home
 
 if TYPE_CHECKING:
-    from streams.embedded import EmbeddedPostgres
+    from streams.local.embedded import EmbeddedPostgres
     from tests.bench.bench import Bench
 
 SLOTS: Final = 100

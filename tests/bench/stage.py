@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
-from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedPostgres, Part, plain_environment
+from streams.local.embedded import ApacheKafka, EmbeddedBroker, EmbeddedPostgres, Part, plain_environment
+from streams.local.up import environment as in_variables
 from streams.settings import ENV_PREFIX, Settings
 from streams.topics import create_topics, names
-from streams.up import environment as in_variables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

@@ -12,21 +12,12 @@ import pytest
 from schemas.codec import read_event
 from schemas.events import Tick
 from schemas.vocabulary import Millis
-from streams.broker import Broker
-from streams.checkpoint import Compacted, KafkaCompacted, SlottedCheckpoints
-from streams.journal import (
-    DeadLetters,
-    Inputs,
-    Journal,
-    KafkaDeadLetters,
-    KafkaInputs,
-    KafkaJournal,
-    KafkaTicks,
-    Letter,
-    Mark,
-    Ticks,
-)
-from streams.memory import (
+from streams.kafka.client import Broker
+from streams.kafka.compacted import KafkaCompacted
+from streams.kafka.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
+from streams.kafka.outputs import ProgressGroup
+from streams.partition.checkpoint import Compacted, SlottedCheckpoints
+from streams.partition.memory import (
     ManualClock,
     MemoryCompacted,
     MemoryDeadLetters,
@@ -35,13 +26,14 @@ from streams.memory import (
     MemoryRecord,
     MemoryTicks,
 )
-from streams.publish import Progress, ProgressGroup
+from streams.partition.ports import DeadLetters, Inputs, Journal, Letter, Mark, Ticks
+from streams.partition.publish import Progress
 from streams.settings import Settings
 from streams.topics import create_topics, names
-from tests.builders import START_MS
+from tests.support.builders import START_MS
 
 if TYPE_CHECKING:
-    from streams.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.embedded import ApacheKafka, EmbeddedBroker
 
 PARTITION = 1
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from msgspec.structs import replace
 
-from streams.inspect import WallClock, looks, partitions_of
-from streams.overview import Overview, PoolView, overview
-from streams.send import Kind, send
+from streams.operate.read_partitions import WallClock, looks, partitions_of
+from streams.operate.send import Kind, send
 from streams.settings import Settings
+from streams.views.overview import Overview, PoolView, overview
 from tests.functional.commands import until
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from streams.embedded import MissingPart, fetch_kafka_jars, find_java
+from streams.local.embedded import MissingPart, fetch_kafka_jars, find_java
 from tests.functional.commands import Up, runs, slotwise, until
-from tests.missing import go_without
+from tests.support.missing import go_without
 
 TASK = '{"task_id":"%s","pool":"main","title":"Fix typo in README","requires":{"coding":4}}'
 

@@ -26,9 +26,9 @@ from schemas.decision import Advice, Decision, LedgerRow, SlotRow, Step
 from schemas.events import Event
 from schemas.input import Unreadable
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, from_millis
-from streams.policy.rulebook import Rulebook, load_rulebook
+from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.shipped import shipped
-from tests.builders import START_MS
+from tests.support.builders import START_MS
 
 HERE = Path(__file__).parent
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -10,10 +10,10 @@ import pytest
 from schemas.codec import encode_step
 from schemas.input import Input
 from schemas.vocabulary import INPUT_TOPICS, Millis
-from streams.router import Router
-from tests.builders import START_MS
-from tests.desk import Desk, picture
+from streams.core.router import Router
 from tests.golden.history import HERE, History, HistoryStep, Picture, compare, files, read, said_ms, span_ms
+from tests.support.builders import START_MS
+from tests.support.desk import Desk, picture
 
 FILES = files()
 

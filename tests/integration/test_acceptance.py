@@ -10,13 +10,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.events import Outcome
 from schemas.vocabulary import TASK_ROUTED
-from tests.acceptance import POOL, SLOTS, TASKS, check
-from tests.workers import Installation
+from tests.support.acceptance import POOL, SLOTS, TASKS, check
+from tests.support.workers import Installation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streams.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.embedded import ApacheKafka, EmbeddedBroker
 
 
 async def test_the_two_highest_evs_get_opus_and_sonnet(broker: ApacheKafka | EmbeddedBroker, tmp_path: Path) -> None:

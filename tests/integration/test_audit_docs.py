@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from streams.sinks.migrations import migrate
-from streams.sinks.sql import QUERIES
+from streams.database.migrations import migrate
+from streams.database.sql import QUERIES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
 BLOCKS = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)

@@ -11,11 +11,11 @@ from psycopg.conninfo import make_conninfo
 
 from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, ModelRestored, QuotaUpdated
 from schemas.vocabulary import GATES, from_millis
-from streams.router import Router
-from streams.sinks.explain import explain_why_not
-from streams.sinks.migrations import migrate
-from tests.builders import START_MS, freed, inputs, rulebook, slot, task, topic_of
+from streams.core.router import Router
+from streams.database.migrations import migrate
+from streams.views.explain import explain_why_not
 from tests.integration.test_sink_controls import ask, write
+from tests.support.builders import START_MS, freed, inputs, rulebook, slot, task, topic_of
 
 if TYPE_CHECKING:
     from schemas.decision import Step

@@ -18,8 +18,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams import embedded
-from streams.embedded import (
+from streams.local import embedded
+from streams.local.embedded import (
     ApacheKafka,
     EmbeddedBroker,
     EmbeddedError,
@@ -182,7 +182,7 @@ def test_a_home_that_cannot_be_written_is_a_sentence(tmp_path: Path, monkeypatch
 def test_a_broker_does_not_survive_the_program_that_started_it(tmp_path: Path) -> None:
     """After `kill -9` of the parent nothing is left running."""
     program = (
-        "import sys, time; from pathlib import Path; from streams.embedded import EmbeddedBroker\n"
+        "import sys, time; from pathlib import Path; from streams.local.embedded import EmbeddedBroker\n"
         "broker = EmbeddedBroker(log_file=Path(sys.argv[1])); broker.start()\n"
         "print(broker.pid, flush=True); time.sleep(60)"
     )

@@ -11,19 +11,19 @@ from msgspec.structs import replace
 from schemas.codec import decode_step
 from schemas.events import ModelDrained
 from schemas.vocabulary import DECISION_AUDIT, from_millis
-from streams.control import check, give
-from streams.inspect import LookError, WallClock, file_rulebook, looks
-from streams.journal import JournalError
-from streams.router import Router
+from streams.core.router import Router
+from streams.operate.orders import check, give
+from streams.operate.read_partitions import LookError, WallClock, file_rulebook, looks
+from streams.partition.ports import JournalError
 from streams.shipped import shipped
-from tests.desk import picture
-from tests.workers import Installation
+from tests.support.desk import picture
+from tests.support.workers import Installation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from streams.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.embedded import ApacheKafka, EmbeddedBroker
 
 
 @pytest.fixture

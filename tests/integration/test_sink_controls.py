@@ -16,12 +16,12 @@ from psycopg.rows import dict_row
 
 from schemas.decision import ControlTaken, MoneyMoved, Standing, TaskRow
 from schemas.vocabulary import MicroUsd, Millis, from_millis
-from streams.sinks.database import connect_async
-from streams.sinks.explain import explain, explain_why_not
+from streams.database.connection import connect_async
+from streams.database.migrations import maintain, migrate
 from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record, TakenError
-from streams.sinks.migrations import maintain, migrate
 from streams.sinks.postgres import PostgresStore
-from tests.builders import START_MS, decision, journal, rulebook, step, task, work
+from streams.views.explain import explain, explain_why_not
+from tests.support.builders import START_MS, decision, journal, rulebook, step, task, work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from streams.sinks.database import DatabaseError
-from streams.sinks.migrations import Migration, MigrationError, maintain, migrate, shipped
+from streams.database.connection import DatabaseError
+from streams.database.migrations import Migration, MigrationError, maintain, migrate, shipped
 
 if TYPE_CHECKING:
-    from streams.embedded import EmbeddedPostgres
+    from streams.local.embedded import EmbeddedPostgres
 
 NAMES = [migration.name for migration in shipped()]
 

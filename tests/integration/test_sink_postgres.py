@@ -13,20 +13,20 @@ from aiokafka import AIOKafkaProducer
 from psycopg.conninfo import make_conninfo
 
 from schemas.codec import encode_step
+from streams.database.migrations import maintain, migrate
+from streams.database.sql import QUERIES
 from streams.settings import Settings
-from streams.sinks.explain import explain
 from streams.sinks.follow import JournalError
-from streams.sinks.migrations import maintain, migrate
 from streams.sinks.postgres import PostgresSink
-from streams.sinks.sql import QUERIES
 from streams.topics import create_topics
-from tests.builders import START_MS, decision, step, work
+from streams.views.explain import explain
+from tests.support.builders import START_MS, decision, step, work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from schemas.decision import Step
-    from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedPostgres
+    from streams.local.embedded import ApacheKafka, EmbeddedBroker, EmbeddedPostgres
 
 PARTITIONS = 2
 DEADLINE_S = 60.0

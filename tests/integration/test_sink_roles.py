@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from streams.sinks.migrations import migrate
+from streams.database.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

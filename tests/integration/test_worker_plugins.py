@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from schemas.vocabulary import INPUT_TOPICS
-from streams.policy.rulebook import load_rulebook
-from streams.router import Router
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router
 from streams.shipped import shipped
-from tests.plugins import install, install_example
-from tests.rederive import rederive
-from tests.workers import Installation, Worker, until
+from tests.support.plugins import install, install_example
+from tests.support.rederive import rederive
+from tests.support.workers import Installation, Worker, until
 
 #: What a call may take is far more than a healthy one takes on a slow machine.
 POLICY = """

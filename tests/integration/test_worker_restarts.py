@@ -14,12 +14,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import KafkaAdminClient
 
-from tests.workers import Installation, until
+from tests.support.workers import Installation, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streams.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.embedded import ApacheKafka, EmbeddedBroker
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Mutation testing of `streams.policy`: small mistakes put into the rules, to see whether a test notices each."""
+"""Mutation testing of `streams.core`: small mistakes put into the rules, to see whether a test notices each."""

@@ -67,7 +67,9 @@ EXIT_MISTAKE: Final = 2
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="make mutate", description="Try the tests of the policy on mutants of it.")
-    parser.add_argument("--only", default="*", metavar="rules/*,score", help="these modules of streams/policy")
+    parser.add_argument(
+        "--only", default="*", metavar="policy/rules/*,step/money", help="these modules of streams/core"
+    )
     parser.add_argument("--share", type=float, default=1.0, metavar="S", help="a random share of each module's mutants")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the share")
     parser.add_argument("--children", type=int, default=os.cpu_count() or 1, metavar="N", help="mutants at a time")
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Plant, try, tell."""
     options = read_options(arguments)
     if not Path.cwd().resolve().is_relative_to(Path(tempfile.gettempdir()).resolve()):
-        sys.stderr.write("This overwrites streams/policy with mutants: call it by make mutate, which makes a copy.\n")
+        sys.stderr.write("This overwrites streams/core with mutants: call it by make mutate, which makes a copy.\n")
         return EXIT_MISTAKE
     every = list(plant(tuple(options.only.split(","))))
     chosen = sample(every, options.share, options.seed)
@@ -95,7 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
         before = msgspec.json.Decoder(Verdict).decode_lines(options.again.read_bytes())
         chosen = again(chosen, [one.mutant for one in before if one.what in LEFT])
     if not chosen:
-        sys.stderr.write(f"Nothing to change in {options.only}: name modules of streams/policy, as in rules/quota.\n")
+        sys.stderr.write(
+            f"Nothing to change in {options.only}: name modules of streams/core, as in policy/rules/quota.\n"
+        )
         return EXIT_MISTAKE
     options.out.mkdir(parents=True, exist_ok=True)
     from tests.mutation.trial import Trial  # noqa: PLC0415  # imports the policy: not before the mutants are planted

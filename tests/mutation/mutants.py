@@ -12,16 +12,18 @@ from typing import Final
 from msgspec import Struct
 from mutmut.mutation.file_mutation import mutate_file_contents
 
-POLICY: Final = Path("streams/policy")
+CORE: Final = Path("streams/core")
+#: Its floors with rules, look-up and steps; what the rows do is held by the properties.
+FLOORS: Final = ("policy", "index", "step")
 _HEADS: Final = ("---", "+++", "@@ ")
 
 
 class Mutant(Struct, frozen=True, kw_only=True):
     """One small mistake."""
 
-    #: As people name it: `rules/quota`.
+    #: As people name it: `policy/rules/quota`.
     module: str
-    #: As the trampoline names it: `streams.policy.rules.quota.xǁQuotaǁcheck__mutmut_3`.
+    #: As the trampoline names it: `streams.core.policy.rules.quota.xǁQuotaǁcheck__mutmut_3`.
     name: str
     #: What the file says, and what the mutant says instead, as lines of a diff.
     diff: tuple[str, ...]
@@ -44,8 +46,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 def plant(only: tuple[str, ...]) -> Iterator[Mutant]:
     """Write the mutants of the chosen modules into the files below the present directory, and name them."""
-    for path in sorted(POLICY.rglob("*.py")):
-        module = str(path.relative_to(POLICY).with_suffix(""))
+    for path in sorted(path for floor in FLOORS for path in (CORE / floor).rglob("*.py")):
+        module = str(path.relative_to(CORE).with_suffix(""))
         if not any(fnmatch(module, pattern) for pattern in only):
             continue
         planted = mutate_file_contents(str(path), path.read_text())

@@ -18,10 +18,10 @@ from schemas.codec import decode_step, encode_step, read_event, write_event
 from schemas.events import Event
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS, Millis
-from streams.policy.rulebook import Rulebook
-from streams.router import Router
-from tests.builders import START_MS, cancelled, freed, retired, rulebook, slot, task, tick
-from tests.desk import Desk, picture
+from streams.core.policy.rulebook import Rulebook
+from streams.core.router import Router
+from tests.support.builders import START_MS, cancelled, freed, retired, rulebook, slot, task, tick
+from tests.support.desk import Desk, picture
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("opus", "gpt-5", "sonnet", "codex", "haiku", "glm", "gemini-flash")

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Millis
-from streams.policy.ev import QUANTILE_GRID
-from streams.state.ev_percentiles import MINUTE_MS, EvWindow
-from tests.builders import START_MS
+from streams.core.policy.ev import QUANTILE_GRID
+from streams.core.state.ev_percentiles import MINUTE_MS, EvWindow
+from tests.support.builders import START_MS
 
 HOUR_MS = 60 * MINUTE_MS
 EXACT_MAX = 500

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from schemas.decision import Step
 from schemas.events import BudgetCredited
-from streams.policy.rulebook import load_rulebook
-from streams.state.partition import Partition
-from tests.builders import slot, tick
-from tests.desk import Desk
-from tests.happenings import (
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.state.partition import Partition
+from tests.support.builders import slot, tick
+from tests.support.desk import Desk
+from tests.support.happenings import (
     MARKS,
     MONEY,
     OTHER,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from schemas.codec import decode_step, encode_step
 from schemas.decision import Accepted, Step
 from schemas.vocabulary import Millis
+from streams.core.policy.rulebook import load_rulebook
 from streams.plugins.adviser import Plugins
-from streams.policy.rulebook import load_rulebook
 from streams.shipped import shipped
-from tests.builders import task
+from tests.support.builders import task
 
 BOOK = load_rulebook(
     shipped("catalog.toml"),

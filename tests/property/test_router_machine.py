@@ -15,12 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from schemas.decision import Decision, Step
 from schemas.events import BudgetCredited, TaskPending
 from schemas.vocabulary import Millis
-from streams.policy.rulebook import load_rulebook
-from streams.router import Router
-from streams.state.utilisation import SHORT_MS
-from tests.builders import START_MS, inputs, slot, tick
-from tests.desk import Desk, picture
-from tests.happenings import (
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router
+from streams.core.state.utilisation import SHORT_MS
+from tests.reference import GATES, Choice, Naive, NaivePool, Slot
+from tests.support.builders import START_MS, inputs, slot, tick
+from tests.support.desk import Desk, picture
+from tests.support.happenings import (
     ACTIVATIONS,
     FLEETS,
     MAKINGS,
@@ -43,7 +44,6 @@ from tests.happenings import (
     texts,
     told,
 )
-from tests.naive import GATES, Choice, Naive, NaivePool, Slot
 
 DAY_MS = 24 * 3_600_000
 #: Histories in CI, where they are always the same ones, and elsewhere.

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Millis
-from streams.state.slots import FreeSlots
-from streams.state.utilisation import SHORT_MS, BusyCurve
-from tests.builders import START_MS
+from streams.core.index.free_slots import FreeSlots
+from streams.core.state.utilisation import SHORT_MS, BusyCurve
+from tests.support.builders import START_MS
 
 SLOTS = [f"haiku-{number}" for number in range(1, 13)]
 PASSED_MS = st.one_of(

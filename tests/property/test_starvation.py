@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from schemas.decision import Step, TaskRow
 from schemas.events import BudgetCredited
-from tests.builders import rulebook, slot, task
-from tests.desk import Desk
-from tests.happenings import Stage, told
+from tests.support.builders import rulebook, slot, task
+from tests.support.desk import Desk
+from tests.support.happenings import Stage, told
 
 AGEING_MS = 60_000
 PATIENCE = 101

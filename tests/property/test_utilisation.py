@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Millis
-from streams.state.utilisation import LONG_MS, SHORT_MS, BusyCurve
-from tests.builders import START_MS
+from streams.core.state.utilisation import LONG_MS, SHORT_MS, BusyCurve
+from tests.support.builders import START_MS
 
 #: What thinning may cost, for each that was busy at once: the distance of the breakpoints that are kept, and of
 #: those that a crowded short window keeps before.

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from schemas.decision import Standing, TaskRow
 from schemas.vocabulary import Millis
-from streams.state.waiting import AgeingQueue, Entry
-from tests.builders import task
+from streams.core.index.waiting import AgeingQueue, Entry
+from tests.support.builders import task
 
 AGEINGS_MS = st.sampled_from([1, 7, 60, 1_000, 1_000])
 PASSED_MS = st.one_of(st.sampled_from([0, 0, 1, 5, 60, 3_000]), st.integers(0, 300))

@@ -9,11 +9,11 @@ from schemas.codec import decode_step, encode_step
 from schemas.events import Outcome, SlotFreed, TaskPending
 from schemas.input import Input
 from schemas.vocabulary import INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
-from streams.policy.rulebook import load_rulebook
-from streams.router import Router
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
-from tests.acceptance import POOL, SLOTS, TASKS, check
+from tests.support.acceptance import POOL, SLOTS, TASKS, check
 
 START_MS = 1_795_255_200_000
 

@@ -10,10 +10,10 @@ from msgspec import Raw
 
 from schemas.decision import ControlTaken, MoneyMoved, Standing, TaskRow
 from schemas.vocabulary import MicroUsd, Millis
+from streams.database.sql import QUERIES, parse
 from streams.sinks import rows
 from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record
-from streams.sinks.sql import QUERIES, parse
-from tests.builders import decision, journal, step, task, work
+from tests.support.builders import decision, journal, step, task, work
 
 
 def journaled(*decisions: object, **named: object) -> Journaled:

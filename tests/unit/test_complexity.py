@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from schemas.vocabulary import Complexity
-from streams.policy.complexity import ClassPoints, ComplexityPolicy, LengthPoints, RichnessPoints
-from tests.builders import rulebook, task
+from streams.core.policy.complexity import ClassPoints, ComplexityPolicy, LengthPoints, RichnessPoints
+from tests.support.builders import rulebook, task
 
 SHIPPED = rulebook().policy.complexity
 

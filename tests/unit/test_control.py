@@ -8,9 +8,9 @@ from schemas.decision import Accepted, ControlTaken, Rejected, SlotRow, Step
 from schemas.events import FleetControl, ModelDrained, SlotRetired, TaskCancelled
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
 from streams.commands.console import line
-from streams.control import CONTROL, ControlError, Position, Trace, check, moment, moment_ahead
+from streams.operate.orders import CONTROL, ControlError, Position, Trace, check, moment, moment_ahead
 from streams.settings import Settings
-from tests.builders import START_MS, step
+from tests.support.builders import START_MS, step
 
 ORDER = ModelDrained(control_id="c-1", at=from_millis(START_MS), by="ops", model="opus")
 

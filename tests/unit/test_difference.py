@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from streams.policy.catalog import Catalog
-from streams.policy.difference import Difference, differences, values
-from streams.policy.document import read
-from streams.policy.rulebook import Policy
+from streams.core.policy.catalog import Catalog
+from streams.core.policy.difference import Difference, differences, values
+from streams.core.policy.document import read
+from streams.core.policy.rulebook import Policy
 from streams.shipped import shipped
 
 POLICY = read(shipped("policy.toml"), Policy, "policy.toml")

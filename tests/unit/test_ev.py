@@ -9,9 +9,9 @@ import pytest
 from schemas.decision import Advice, Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
-from streams.policy import ev as module
-from streams.policy.ev import CachedScorer, ingredients, percentile_of
-from tests.builders import START_MS, task
+from streams.core.policy import ev as module
+from streams.core.policy.ev import CachedScorer, ingredients, percentile_of
+from tests.support.builders import START_MS, task
 
 WHOLE: dict[str, Any] = {"importance": 2.0, "tractability": 3.0, "impact": 5.0, "estimated_cost": 4.0}
 INGREDIENTS: dict[str, tuple[dict[str, float | None], float | None]] = {

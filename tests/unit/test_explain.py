@@ -11,7 +11,7 @@ from uuid import UUID
 from rich.console import Console
 
 from schemas.vocabulary import Verdict
-from streams.sinks.explain import MEANINGS, render, tell
+from streams.views.explain import MEANINGS, render, tell
 
 
 def row(**named: Any) -> dict[str, Any]:

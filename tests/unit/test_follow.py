@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streams.sinks.follow import BACKOFF_S_MAX, NOWHERE, Cursor, Follower, JournalError, Record, TroubleError
-from tests.builders import decision, journal, step
-from tests.journals import HandClock, MemoryRecords, MemoryStore, until
+from tests.support.builders import decision, journal, step
+from tests.support.journals import HandClock, MemoryRecords, MemoryStore, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,12 +10,12 @@ import pytest
 from schemas.decision import Decision
 from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
 from schemas.vocabulary import Complexity, from_millis
-from streams.policy.rulebook import RulebookError, load_rulebook
-from streams.policy.rules.floor import FloorPolicy
+from streams.core.policy.rulebook import RulebookError, load_rulebook
+from streams.core.policy.rules.floor import FloorPolicy
 from streams.shipped import shipped
-from tests.builders import START_MS, rulebook, slot, task
-from tests.desk import Desk, outcomes
-from tests.usual import usual
+from tests.support.builders import START_MS, rulebook, slot, task
+from tests.support.desk import Desk, outcomes
+from tests.support.usual import usual
 
 #: P50 is 10 and P90 is 50, whatever way a percentile is read.
 WINDOW = (*(10.0,) * 14, *(50.0,) * 6)

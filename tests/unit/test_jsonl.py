@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from streams.sinks.follow import NOWHERE, Cursor, Follower, Journaled, Record
 from streams.sinks.jsonl import JsonLinesStore, open_lines
-from tests.builders import decision, journal, step
-from tests.journals import HandClock, MemoryRecords, until
+from tests.support.builders import decision, journal, step
+from tests.support.journals import HandClock, MemoryRecords, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,13 +15,13 @@ from schemas.decision import Advice, Step
 from schemas.events import Event, ModelDrained, PolicyActivated, TaskPending
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import Millis, from_millis
-from streams.journal import JournalError
-from streams.lane import INBOX_RECORDS_MAX, Fold, Lane, LaneError, _Taken, cut
-from streams.memory import MemoryRecord
-from streams.policy.rulebook import load_rulebook
-from streams.router import Router
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router
+from streams.partition.memory import MemoryRecord
+from streams.partition.ports import JournalError
+from streams.partition.worker import INBOX_RECORDS_MAX, Fold, Lane, LaneError, _Taken, cut
 from streams.shipped import shipped
-from tests.lanes import (
+from tests.support.lanes import (
     RULEBOOK,
     FaultyJournal,
     World,
@@ -516,7 +516,7 @@ async def test_an_activated_policy_says_which_plug_ins_are_asked(caplog: pytest.
     world, advisers = World(), Advisers()
     world.adviser = lambda rulebook: advisers if rulebook.policy.plugins.any else None
     async with at_work(world) as lane:
-        caplog.set_level("INFO", logger="streams.lane")
+        caplog.set_level("INFO", logger="streams.partition.worker")
         for number in range(2):
             world.task(f"t-{number}")
         activation(world, '[plugins]\nrules = ["mine"]\n')

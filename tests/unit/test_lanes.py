@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams.journal import JournalError
-from streams.lane import Lane, LaneError
-from streams.lanes import NO_GENERATION, Lanes
-from tests.lanes import World, until
+from streams.partition.assignment import NO_GENERATION, Lanes
+from streams.partition.ports import JournalError
+from streams.partition.worker import Lane, LaneError
+from tests.support.lanes import World, until
 
 
 class House:

@@ -7,8 +7,8 @@ import pytest
 from schemas.decision import Percentiles
 from schemas.events import ModelDrained
 from schemas.vocabulary import Millis, from_millis
-from tests.builders import START_MS, task
-from tests.desk import Desk, outcomes
+from tests.support.builders import START_MS, task
+from tests.support.desk import Desk, outcomes
 
 
 def test_those_who_left_do_not_stay_on_the_lists() -> None:

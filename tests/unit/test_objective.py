@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from schemas.vocabulary import Complexity, Objective
-from streams.policy.objective import ObjectivePolicy
-from tests.builders import rulebook, task
+from streams.core.policy.objective import ObjectivePolicy
+from tests.support.builders import rulebook, task
 
 SHIPPED = rulebook().policy.objective
 

@@ -25,7 +25,7 @@ from tests.bench.offline.source import SLICES, Source, SourceMissing
 from tests.bench.offline.trace import Call, traces
 from tests.bench.offline.waits import nearest_rank, waits
 from tests.bench.offline.world import NeverServed, play
-from tests.builders import START_MS
+from tests.support.builders import START_MS
 
 
 def item(weak: float, strong: float, sort: str = "anatomy", *, chars: int = 400) -> Item:

@@ -6,9 +6,9 @@ from typing import Any
 
 from schemas.events import BudgetCredited, FleetControl, ModelDrained, ModelExhausted, QuotaUpdated
 from schemas.vocabulary import Millis, from_millis
-from streams.overview import Look, ModelView, Overview, PoolView, overview
-from tests.builders import START_MS, rulebook, slot, task
-from tests.desk import Desk
+from streams.views.overview import Look, ModelView, Overview, PoolView, overview
+from tests.support.builders import START_MS, rulebook, slot, task
+from tests.support.desk import Desk
 
 HOUR_MS = 3_600_000
 

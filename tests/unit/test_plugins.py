@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from schemas.decision import Advice
+from streams.core.policy.plugins import PluginPolicy
+from streams.core.policy.rulebook import Rulebook, RulebookError, load_rulebook
 from streams.metrics import REGISTRY
 from streams.plugins import Model, TaskPending
 from streams.plugins.adviser import REASON_CHARS_MAX, Adviser, Plugins
 from streams.plugins.installed import GROUPS, PluginError, Role
-from streams.policy.plugins import PluginPolicy
-from streams.policy.rulebook import Rulebook, RulebookError, load_rulebook
 from streams.shipped import shipped
-from tests.builders import task
-from tests.lanes import until
-from tests.plugins import EXAMPLE, install, install_example
+from tests.support.builders import task
+from tests.support.lanes import until
+from tests.support.plugins import EXAMPLE, install, install_example
 
 #: Long enough that no healthy call is ever too slow, on any machine.
 PATIENT = "time_limit_s = 60.0\nbatch_limit_s = 60.0\n"

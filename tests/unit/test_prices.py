@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from streams.policy.catalog import Catalog
-from streams.policy.document import read
-from streams.prices import Change, PriceFileError, Refreshed, compare, read_prices, rewrite
+from streams.core.policy.catalog import Catalog
+from streams.core.policy.document import read
+from streams.operate.prices import Change, PriceFileError, Refreshed, compare, read_prices, rewrite
 from streams.shipped import shipped
 
 SLICE = Path(__file__).parents[1] / "prices" / "litellm_slice.json"

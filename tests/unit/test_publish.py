@@ -11,11 +11,11 @@ from schemas.codec import encode_step
 from schemas.decision import Moment, Standing, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
-from streams.journal import Mark
-from streams.memory import MemoryJournal
-from streams.publish import STEPS_MAX, Outgoing, Publisher, records
-from tests.builders import START_MS, decision, step
-from tests.lanes import until
+from streams.partition.memory import MemoryJournal
+from streams.partition.ports import Mark
+from streams.partition.publish import STEPS_MAX, Outgoing, Publisher, records
+from tests.support.builders import START_MS, decision, step
+from tests.support.lanes import until
 
 if TYPE_CHECKING:
     from schemas.decision import Step

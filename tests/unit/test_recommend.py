@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 
 from schemas.vocabulary import Millis
+from streams.core.policy.rulebook import load_rulebook
+from streams.operate.recommend import (
+    Recommendation,
+    RecommendError,
+    bars,
+    fields_of,
+    offline_router,
+    others,
+    recommendation,
+)
 from streams.plugins.adviser import Plugins
-from streams.policy.rulebook import load_rulebook
-from streams.recommend import Recommendation, RecommendError, bars, fields_of, offline_router, others, recommendation
 from streams.settings import Settings
 from streams.shipped import shipped
-from tests.builders import task
-from tests.desk import Desk, picture
+from tests.support.builders import task
+from tests.support.desk import Desk, picture
 
 
 def ask(desk: Desk, **fields: Any) -> Recommendation:

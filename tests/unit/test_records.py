@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.records import Records
+from streams.kafka.lenient_headers import Records
 
 
 class Nameless(str):

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from schemas.codec import encode_step
 from schemas.decision import Advice, Decision, Step
 from schemas.events import TaskPending
-from streams.policy.rulebook import load_rulebook
-from streams.router import Router
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router
 from streams.shipped import shipped
-from tests.builders import START_MS, inputs, slot, task
-from tests.desk import Desk, outcomes, picture
+from tests.support.builders import START_MS, inputs, slot, task
+from tests.support.desk import Desk, outcomes, picture
 
 #: Two plug-ins that may be strategies; which are installed is of no interest to a router.
 POLICY = '[plugins]\nstrategies = ["mine", "yours"]\n[strategy]\ndefault = "mine"\n[lane.docs]\nstrategy = "yours"\n'

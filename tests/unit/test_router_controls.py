@@ -18,10 +18,10 @@ from schemas.events import (
     QuotaUpdated,
 )
 from schemas.vocabulary import MicroUsd, Millis, from_millis
-from streams.policy.rulebook import load_rulebook
+from streams.core.policy.rulebook import load_rulebook
 from streams.shipped import shipped
-from tests.builders import START_MS, rulebook, slot, task
-from tests.desk import Desk, outcomes
+from tests.support.builders import START_MS, rulebook, slot, task
+from tests.support.desk import Desk, outcomes
 
 WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START_MS)}
 UNTIL_MS = Millis(START_MS + 60_000)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.builders import slot, task
-from tests.desk import Desk, outcomes
+from tests.support.builders import slot, task
+from tests.support.desk import Desk, outcomes
 
 
 @pytest.mark.parametrize("how", ["restarted", "lost"])

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import pytest
 
 from schemas.events import TaskPending
-from streams.router import Router
-from tests.builders import START_MS, inputs, retired, rulebook, task
-from tests.desk import Desk, outcomes
-from tests.usual import usual
+from streams.core.router import Router
+from tests.support.builders import START_MS, inputs, retired, rulebook, task
+from tests.support.desk import Desk, outcomes
+from tests.support.usual import usual
 
 FIVES = (5.0,) * 5
 

@@ -6,9 +6,9 @@ import pytest
 
 from schemas.codec import encode_step
 from schemas.events import BudgetCredited, Event, ModelDrained, ModelExhausted
-from streams.router import Router
-from tests.builders import inputs, task
-from tests.desk import Desk, picture
+from streams.core.router import Router
+from tests.support.builders import inputs, task
+from tests.support.desk import Desk, picture
 
 AT = "2026-11-21T10:00:00.000Z"
 LATER = "2026-11-21T11:00:00.000Z"

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from schemas.events import Affinity, SlotFreed, TaskPending
-from tests.builders import START_MS, slot, task
-from tests.desk import Desk, outcomes
-from tests.usual import usual
+from tests.support.builders import START_MS, slot, task
+from tests.support.desk import Desk, outcomes
+from tests.support.usual import usual
 
 MINUTE_MS = 60_000
 

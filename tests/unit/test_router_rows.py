@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from schemas.decision import Moment, SlotRow, Standing
 from schemas.vocabulary import Millis
-from tests.builders import START_MS, cancelled, inputs, rulebook, slot, task
-from tests.desk import Desk
+from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task
+from tests.support.desk import Desk
 
 NOW = Millis(START_MS)
 DUE = Millis(START_MS + 1_000)

@@ -8,8 +8,8 @@ import pytest
 
 from schemas.events import SlotFreed, SlotRetired
 from schemas.vocabulary import from_millis
-from tests.builders import START_MS, freed, retired, slot, task
-from tests.desk import Desk, outcomes
+from tests.support.builders import START_MS, freed, retired, slot, task
+from tests.support.desk import Desk, outcomes
 
 
 def bare(lease: int | None = None, at_ms: int = START_MS) -> SlotFreed:

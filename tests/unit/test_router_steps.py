@@ -14,13 +14,13 @@ from schemas.codec import encode_step
 from schemas.events import BudgetCredited
 from schemas.input import Unreadable
 from schemas.vocabulary import Millis
-from streams.policy import lifecycle
-from streams.router import Router, accept_time, decision_id
-from streams.state.invariants import InvariantBroken
-from streams.state.partition import StepOutOfOrder
-from tests.builders import START_MS, cancelled, inputs, rulebook, slot, task, tick
-from tests.desk import Desk, outcomes, picture
-from tests.usual import usual
+from streams.core.router import Router, accept_time, decision_id
+from streams.core.state.invariants import InvariantBroken
+from streams.core.state.partition import StepOutOfOrder
+from streams.core.step import lifecycle
+from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task, tick
+from tests.support.desk import Desk, outcomes, picture
+from tests.support.usual import usual
 
 
 def busy_desk() -> Desk:

@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.events import TaskPending
-from streams.policy.catalog import Catalog
-from streams.policy.rulebook import Rulebook
-from tests.builders import START_MS, cancelled, freed, retired, rulebook, slot, task
-from tests.desk import Desk, outcomes
-from tests.usual import usual
+from streams.core.policy.catalog import Catalog
+from streams.core.policy.rulebook import Rulebook
+from tests.support.builders import START_MS, cancelled, freed, retired, rulebook, slot, task
+from tests.support.desk import Desk, outcomes
+from tests.support.usual import usual
 
 DAY_S = 86_400
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from schemas.events import Event, ModelDrained, ModelRestored
 from schemas.vocabulary import from_millis
-from tests.builders import START_MS, inputs, slot, task
-from tests.desk import Desk, outcomes
+from tests.support.builders import START_MS, inputs, slot, task
+from tests.support.desk import Desk, outcomes
 
 
 def test_a_look_ahead_does_not_make_a_busy_slot_fresh() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from schemas.decision import Decision
 from schemas.events import TaskPending
-from tests.builders import START_MS, retired, rulebook, slot, task
-from tests.desk import Desk, outcomes
-from tests.usual import usual
+from tests.support.builders import START_MS, retired, rulebook, slot, task
+from tests.support.desk import Desk, outcomes
+from tests.support.usual import usual
 
 FIVES = (5.0,) * 5
 

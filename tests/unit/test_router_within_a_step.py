@@ -9,8 +9,8 @@ import pytest
 from schemas.decision import SlotGone
 from schemas.events import ModelDrained, TaskCancelled
 from schemas.vocabulary import Millis, from_millis
-from tests.builders import START_MS, retired, slot, task, tick
-from tests.desk import Desk, outcomes
+from tests.support.builders import START_MS, retired, slot, task, tick
+from tests.support.desk import Desk, outcomes
 
 WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START_MS)}
 

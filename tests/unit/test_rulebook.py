@@ -7,9 +7,9 @@ import tomllib
 import msgspec
 import pytest
 
-from streams.policy.rulebook import Policy, RulebookError, load_rulebook
+from streams.core.policy.rulebook import Policy, RulebookError, load_rulebook
 from streams.shipped import shipped
-from tests.builders import rulebook
+from tests.support.builders import rulebook
 
 CATALOG, POLICY = shipped("catalog.toml"), shipped("policy.toml")
 

@@ -7,10 +7,10 @@ import msgspec
 from schemas.codec import read_event, write_event
 from schemas.events import TaskPending, TaskRouted
 from schemas.vocabulary import TASK_PENDING
+from streams.sample.fleet import SLOTS, Fleet, draw
+from streams.sample.play import engines
+from streams.sample.work import tasks
 from streams.settings import Settings
-from streams.simulate.fleet import SLOTS, Fleet, draw
-from streams.simulate.play import engines
-from streams.simulate.sample import tasks
 
 SAMPLE = tasks("run-1", 2_000)
 

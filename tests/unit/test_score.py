@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from schemas.vocabulary import DIMENSIONS, Objective, Profile
-from streams.policy.catalog import Model
-from streams.policy.rulebook import load_rulebook
-from streams.policy.score import ScorePolicy, Weights, WeightsByObjective, context_penalty, mix, scores
+from streams.core.policy.catalog import Model
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.policy.score import ScorePolicy, Weights, WeightsByObjective, context_penalty, mix, scores
 from streams.shipped import shipped
-from tests.builders import rulebook
+from tests.support.builders import rulebook
 
 BOOK = rulebook()
 

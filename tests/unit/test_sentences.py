@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from schemas.decision import Advice
 from schemas.events import Event, ModelDrained, ModelExhausted, QuotaUpdated, TaskCancelled, TaskPending
 from schemas.vocabulary import from_millis
-from streams.policy import choosing
-from streams.policy.rulebook import Rulebook
-from tests.builders import START_MS, inputs, rulebook, slot, task
-from tests.desk import Desk
-from tests.usual import usual
+from streams.core.policy.rulebook import Rulebook
+from streams.core.step import choosing
+from tests.support.builders import START_MS, inputs, rulebook, slot, task
+from tests.support.desk import Desk
+from tests.support.usual import usual
 
 WHOSE: dict[str, Any] = {"by": "ops", "at": from_millis(START_MS)}
 SOON = from_millis(START_MS + 60_000)

@@ -8,11 +8,11 @@ import pytest
 
 from schemas.events import ModelDrained, TaskPending
 from schemas.vocabulary import from_millis
-from streams.policy import choosing
-from streams.policy.catalog import Model
-from streams.policy.rules import capability, context
-from tests.builders import START_MS, slot, task
-from tests.desk import Desk, outcomes
+from streams.core.policy.catalog import Model
+from streams.core.policy.rules import capability, context
+from streams.core.step import choosing
+from tests.support.builders import START_MS, slot, task
+from tests.support.desk import Desk, outcomes
 
 
 @pytest.fixture

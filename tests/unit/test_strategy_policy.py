@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.policy.preference import StrategyPolicy
-from tests.builders import rulebook, task
+from streams.core.policy.preference import StrategyPolicy
+from tests.support.builders import rulebook, task
 
 SHIPPED = rulebook().policy.strategy
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from schemas.codec import encode_step
 from schemas.decision import EvSample, Percentiles, SlotRow
 from schemas.vocabulary import Millis
-from streams.memory import Log, MemoryJournal
+from streams.partition.memory import Log, MemoryJournal
 from streams.tables import Key, Row, Rows, Tables
-from tests.builders import START_MS, step
+from tests.support.builders import START_MS, step
 
 if TYPE_CHECKING:
     from schemas.decision import Step

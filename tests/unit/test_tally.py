@@ -10,12 +10,12 @@ from rich.console import Console
 from schemas.decision import Finished, Moved, Standing, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
-from streams.board import board, line
-from streams.result import compare, summarise
-from streams.simulate.play import Progress
-from streams.tally import Tally, quantile
-from streams.watch import Sight
-from tests.builders import START_MS, decision, step
+from streams.local.board import board, line
+from streams.local.result import compare, summarise
+from streams.local.watch import Sight
+from streams.sample.play import Progress
+from streams.views.journal_stats import Tally, quantile
+from tests.support.builders import START_MS, decision, step
 
 NOW = Millis(START_MS)
 WAITING = Standing(state="waiting", attempt=1, since_ms=NOW, accepted_ms=NOW, headline="capable_busy")

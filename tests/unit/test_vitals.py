@@ -8,14 +8,15 @@ import pytest
 
 from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, QuotaUpdated
 from schemas.vocabulary import Millis, from_millis
-from streams import metrics, vitals
-from streams.policy.waits import waits
-from streams.router import Router
-from tests.builders import START_MS, inputs, rulebook, slot, task, topic_of
+from streams import metrics
+from streams.core.index.waits import waits
+from streams.core.router import Router
+from streams.views import gauges as vitals
+from tests.support.builders import START_MS, inputs, rulebook, slot, task, topic_of
 
 if TYPE_CHECKING:
     from schemas.events import Event
-    from streams.lane import Lane
+    from streams.partition.worker import Lane
 
 MINUTE_MS = 60_000
 POOL = "vitals"

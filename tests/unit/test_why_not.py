@@ -8,13 +8,13 @@ import pytest
 
 from schemas.events import ModelDrained, ModelExhausted, ModelRestored, QuotaUpdated
 from schemas.vocabulary import Millis, Verdict, from_millis
-from streams.sinks.explain import MEANINGS
-from streams.sinks.why_not import Case, WhyNot, marks_of, why_not
-from tests.builders import START_MS, rulebook, task
+from streams.views.explain import MEANINGS
+from streams.views.why_not import Case, WhyNot, marks_of, why_not
+from tests.support.builders import START_MS, rulebook, task
 
 if TYPE_CHECKING:
-    from streams.policy.controls import MarkingControl
-    from streams.policy.rulebook import Rulebook
+    from streams.core.policy.rulebook import Rulebook
+    from streams.core.step.controls import MarkingControl
 
 HOUR_MS = 3_600_000
 SHIPPED = rulebook()

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from schemas.vocabulary import Complexity
-from streams.policy.rulebook import Rulebook
+from streams.core.policy.rulebook import Rulebook
 from tests.bench.offline.job import jobs
 from tests.bench.offline.place import MIXED, PREMIUM, fleet
 from tests.bench.offline.plain_a import PlainA
@@ -20,7 +20,7 @@ from tests.bench.offline.source import Source
 from tests.bench.offline.trace import traces
 from tests.bench.offline.waits import Waits, waits
 from tests.bench.offline.world import Rule, play
-from tests.builders import rulebook
+from tests.support.builders import rulebook
 
 #: Of what the tightest tier of the fleet can do: busy, and more than it can.
 LOADS: Final = (0.9, 1.3)

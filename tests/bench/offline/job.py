@@ -15,12 +15,12 @@ from msgspec import Struct, structs
 
 from schemas.events import TaskPending
 from schemas.vocabulary import Dimension, from_millis
-from streams.policy.ev import ingredients
-from streams.simulate.sample import tasks
+from streams.core.policy.ev import ingredients
+from streams.sample.work import tasks
 from tests.bench.offline.place import MODELS, TIER_MIN, Place
 from tests.bench.offline.slotwise import POOL
 from tests.bench.offline.trace import SAMPLE_CALLS, Call
-from tests.builders import START_MS
+from tests.support.builders import START_MS
 
 #: A task is as many calls like the recorded one as make the mean task last this long on the fleet's average slot:
 #: agents' tasks run for minutes, and the policy's clocks (ageing, the hour of the percentiles) are set for that.

@@ -19,7 +19,7 @@ from tests.bench.offline.curve import Picks
 from tests.bench.offline.item import Item, PairData
 from tests.bench.offline.kind import CHARS_PER_TOKEN
 from tests.bench.offline.slotwise import POOL, Slotwise
-from tests.builders import START_MS, rulebook
+from tests.support.builders import START_MS, rulebook
 
 SEED: Final = 20261121
 WEAK: Final = ("haiku-1", "haiku")

@@ -8,8 +8,8 @@ from typing import Final
 from msgspec import Struct
 
 from schemas.vocabulary import Complexity
-from streams.policy.catalog import PREMIUM_TIER, Model
-from tests.builders import rulebook
+from streams.core.policy.catalog import PREMIUM_TIER, Model
+from tests.support.builders import rulebook
 
 BOOK: Final = rulebook()
 MODELS: Final[dict[str, Model]] = BOOK.models

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 
-from streams.policy.catalog import PREMIUM_TIER
+from streams.core.policy.catalog import PREMIUM_TIER
 from tests.bench.offline.job import Job
 from tests.bench.offline.place import MODELS, Place
 

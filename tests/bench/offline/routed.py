@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from schemas.events import Event, TaskPending
-from streams.policy.rulebook import Rulebook
+from streams.core.policy.rulebook import Rulebook
 from tests.bench.offline.job import Job
 from tests.bench.offline.place import Place
 from tests.bench.offline.slotwise import Slotwise

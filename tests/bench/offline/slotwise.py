@@ -8,9 +8,9 @@ from schemas.decision import Decision
 from schemas.events import Event, SlotFreed, Tick
 from schemas.input import Input
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
-from streams.policy.rulebook import Rulebook
-from streams.router import Router
-from tests.builders import START_MS, topic_of
+from streams.core.policy.rulebook import Rulebook
+from streams.core.router import Router
+from tests.support.builders import START_MS, topic_of
 
 POOL = "offline"
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from streams.simulate.sample import tasks
+from streams.sample.work import tasks
 from tests.bench.offline.source import Source
 
 #: Tasks of one run, at most.

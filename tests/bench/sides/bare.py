@@ -25,9 +25,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas.codec import encode_step, read_event, trace_of
 from schemas.input import Input
 from schemas.vocabulary import INPUT_TOPICS
-from streams.policy.rulebook import load_rulebook
-from streams.publish import records
-from streams.router import Router, accept_time
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router, accept_time
+from streams.partition.publish import records
 from streams.settings import Settings, load
 from streams.shipped import catalog_text, policy_text
 from streams.topics import names

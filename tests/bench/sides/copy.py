@@ -16,9 +16,9 @@ import msgspec
 import psycopg
 from msgspec import Struct
 
+from streams.database.sql import QUERIES
 from streams.sinks import rows
 from streams.sinks.follow import NOWHERE, Cursor, Record
-from streams.sinks.sql import QUERIES
 
 if TYPE_CHECKING:
     from streams.sinks.follow import Journaled

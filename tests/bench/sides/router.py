@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from schemas.codec import encode_step
 from schemas.input import Input
-from streams.policy.rulebook import load_rulebook
-from streams.router import Router
+from streams.core.policy.rulebook import load_rulebook
+from streams.core.router import Router
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 from tests.bench.profile import write_profile

@@ -19,13 +19,13 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Struct
 
+from streams.clock import SystemClock
+from streams.database.connection import connect_async
 from streams.settings import Settings, load
-from streams.sinks.clock import SystemClock
-from streams.sinks.database import connect_async
 from streams.sinks.follow import Follower, Status
 from streams.sinks.postgres import PostgresSink, PostgresStore
 from tests.bench.profile import write_profile
-from tests.journals import HandClock, MemoryRecords
+from tests.support.journals import HandClock, MemoryRecords
 
 POLL_S: Final = 0.005
 SECONDS_MAX: Final = 300.0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schemas.decision import Step
-    from streams.journal import Mark, Raw
+    from streams.partition.ports import Mark, Raw
 
 
 class Silent:

@@ -1,0 +1,74 @@
+"""What falls due in a pool: leases, deadlines, and tasks held back.
+
+An index, not the truth: what is no longer so goes when it surfaces, or when it has doubled the heap.
+"""
+
+from __future__ import annotations
+
+import math
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from schemas.vocabulary import Millis
+from streams.core.state.pool import Pool
+
+_DUE_MIN: Final = 4_096
+#: Due: (when, kind, id, which); kinds are `lease`, `deadline` and `due`.
+Due = tuple[Millis, str, str, int]
+
+
+class DueList:
+    """What falls due for the rows of one pool, earliest first."""
+
+    __slots__ = ("_heap", "_max", "_parked", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._heap: list[Due] = []
+        self._parked: list[Due] = []
+        self._max = _DUE_MIN
+
+    def push(self, item: Due) -> None:
+        """One more."""
+        heappush(self._heap, item)
+        if len(self._heap) > self._max:
+            # Most leases end before their limit.
+            self._heap = [kept for kept in self._heap if self._is_current(kept)]
+            heapify(self._heap)
+            self._max = max(_DUE_MIN, 2 * len(self._heap))
+
+    def from_ms(self) -> float:
+        """Nothing falls due before this; something may then."""
+        return self._heap[0][0] if self._heap else math.inf
+
+    def first_ms(self) -> float:
+        """When the next one falls due."""
+        while self._heap:
+            if self._is_current(self._heap[0]):
+                return self._heap[0][0]
+            heappop(self._heap)
+        return math.inf
+
+    def pop(self, now_ms: Millis) -> Due | None:
+        """The next one that fell due by `now_ms`, hidden until `release`."""
+        if self.first_ms() > now_ms:
+            return None
+        item = heappop(self._heap)
+        self._parked.append(item)
+        return item
+
+    def release(self) -> None:
+        """End of a decision: what `pop` hid is there again."""
+        for item in self._parked:
+            heappush(self._heap, item)
+        self._parked.clear()
+
+    def _is_current(self, item: Due) -> bool:
+        _, kind, id_, which = item
+        if kind == "lease":
+            slot = self._pool.slots.get(id_)
+            return slot is not None and slot.state == "held" and slot.lease == which
+        row = self._pool.tasks.get(id_)
+        if row is None or row.standing.attempt != which:
+            return False
+        return row.standing.state == "held" if kind == "due" else row.standing.state != "running"

@@ -1,0 +1,105 @@
+"""Which slots of a model are free, least used first, without comparing them all.
+
+While a slot is free its busy share falls, at most as fast as time passes: `busy + now` never falls. A heap on
+that sum, taken when the slot was last looked at, is therefore a heap of lower bounds; the top is looked at
+again until it is up to date, and then it is the least used. Slots free for longer than the window have no
+busy time at all and stand apart, by id.
+
+An index, not the truth: what is no longer free is dropped when it surfaces. `take` and `release` as in
+`waiting.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import heappop, heappush, heapreplace
+
+from schemas.vocabulary import Millis
+from streams.core.state.utilisation import SHORT_MS, BusyCurve
+
+
+class FreeSlots:
+    """The free slots of one model in one pool."""
+
+    __slots__ = ("_cold", "_curves", "_parked_cold", "_parked_warm", "_taken", "_warm", "since_ms")
+
+    def __init__(self, curves: Mapping[str, BusyCurve]) -> None:
+        self._curves = curves
+        #: slot id -> free since; the truth of this index.
+        self.since_ms: dict[str, Millis] = {}
+        #: Without any busy time in the window, by id.
+        self._cold: list[tuple[str, Millis]] = []
+        #: Lower bound of `busy + now`, id, free since.
+        self._warm: list[tuple[int, str, Millis]] = []
+        self._taken: set[str] = set()
+        self._parked_cold: list[tuple[str, Millis]] = []
+        self._parked_warm: list[tuple[int, str, Millis]] = []
+
+    def __len__(self) -> int:
+        return len(self.since_ms)
+
+    def add(self, slot_id: str, since_ms: Millis) -> None:
+        """The slot is free from `since_ms` on."""
+        self.since_ms[slot_id] = since_ms
+        heappush(self._warm, (0, slot_id, since_ms))
+
+    def remove(self, slot_id: str) -> None:
+        """The slot is not free any more."""
+        self.since_ms.pop(slot_id, None)
+
+    def least_used(self, now_ms: Millis) -> tuple[int, str] | None:
+        """(busy ms of the last 5 min, slot id) of the least used free slot that is not taken."""
+        self._look_again(now_ms)
+        cold = self._cold
+        while cold:
+            slot_id, since_ms = cold[0]
+            if self.since_ms.get(slot_id) != since_ms:
+                heappop(cold)
+            elif slot_id in self._taken:
+                self._parked_cold.append(heappop(cold))
+            else:
+                return 0, slot_id
+        warm = self._warm
+        while warm:
+            bound_ms, slot_id, since_ms = warm[0]
+            if self.since_ms.get(slot_id) != since_ms:
+                heappop(warm)
+            elif slot_id in self._taken:
+                self._parked_warm.append(heappop(warm))
+            else:
+                busy_ms = self._busy_ms(slot_id, now_ms)
+                if busy_ms + now_ms == bound_ms:
+                    return busy_ms, slot_id
+                heapreplace(warm, (busy_ms + now_ms, slot_id, since_ms))
+        return None
+
+    def take(self, slot_id: str) -> None:
+        """Hide the slot from this decision's further look-ups."""
+        self._taken.add(slot_id)
+
+    def release(self) -> None:
+        """End of a decision: what `take` hid can be seen again."""
+        self._taken.clear()
+        for cold in self._parked_cold:
+            heappush(self._cold, cold)
+        self._parked_cold.clear()
+        for warm in self._parked_warm:
+            heappush(self._warm, warm)
+        self._parked_warm.clear()
+
+    def _busy_ms(self, slot_id: str, now_ms: Millis) -> int:
+        curve = self._curves.get(slot_id)
+        return curve.busy_ms(now_ms, SHORT_MS) if curve else 0
+
+    def _look_again(self, now_ms: Millis) -> None:
+        """Move what may have no busy time left out of the heap that needs repair."""
+        warm = self._warm
+        while warm and warm[0][0] <= now_ms:
+            _, slot_id, since_ms = warm[0]
+            if self.since_ms.get(slot_id) != since_ms:
+                heappop(warm)
+            elif busy_ms := self._busy_ms(slot_id, now_ms):
+                heapreplace(warm, (busy_ms + now_ms, slot_id, since_ms))
+            else:
+                heappop(warm)
+                heappush(self._cold, (slot_id, since_ms))

@@ -1,0 +1,330 @@
+"""Waiting tasks that may use the same models: what is alike about them is looked at once.
+
+A *shape* is everything about a task that its verdicts depend on, apart from its EV and priority: what it requires,
+its floor, its boundaries, whether it fits. A *group* are the tasks with the same verdicts of the gates that stand for
+good (1 to 4, and premium), the same lift and, where their tenant has a budget, the same tenant and much the same cost.
+What changes with time (exhausted, drained, quota, credit, whether the local emergency model is open) is laid over a
+whole group by `look`.
+
+Where a tenant's credit covers some tasks of a group and not others, the group is split by exact costs for as long as
+that is so: see `Family`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import Final, NamedTuple
+
+from msgspec import Raw
+from msgspec.json import encode
+
+from schemas.vocabulary import GATES, Complexity, Gate, MicroUsd, Millis, ReasonCode
+from streams.core.index.fleet import Fleet
+from streams.core.index.waiting import AgeingQueue, Entry
+from streams.core.policy.rules import credit
+
+ORDER: Final[dict[str, int]] = {gate: i for i, gate in enumerate(GATES)}
+_UNABLE: Final = frozenset(("capability", "context", "boundary", "floor"))
+_HEADLINES: Final[dict[str, ReasonCode]] = {
+    "capability": "no_capable_model",
+    "context": "context",
+    "boundary": "boundary",
+    "floor": "floor",
+    "exhausted": "exhausted",
+    "drained": "drained",
+    "quota": "quota",
+    "premium": "reserved_for_ev",
+    "credit": "credit",
+}
+#: So many more entries than tasks are borne before a list is looked through.
+_TOLD_SPARE: Final = 64
+#: Pictures of one group's verdicts kept as JSON.
+_PICTURES_MAX: Final = 256
+Verdicts = tuple[Gate | None, ...]
+Scores = tuple[float | None, ...]
+
+
+#: What a task would cost its tenant on each model of the fleet; None where the price is unknown.
+Costs = tuple[MicroUsd | None, ...]
+
+
+class Bill(NamedTuple):
+    """Who pays for the tasks of a group, and how much: nearly (the power of four of the dearest model), or exactly."""
+
+    tenant: str
+    size: int
+    exact: Costs | None
+
+
+class Family:
+    """The tasks of one tenant that differ by what they cost only, and not by much."""
+
+    __slots__ = ("cheap", "dear", "groups", "split")
+
+    def __init__(self, costs: Costs) -> None:
+        #: Bounds of the costs by model; they only grow apart, for as long as somebody waits.
+        self.cheap: list[MicroUsd | None] = list(costs)
+        self.dear: list[MicroUsd | None] = list(costs)
+        #: The credit covers some of them and not others: each stands with those of its exact costs.
+        self.split = False
+        #: How many groups there are of it.
+        self.groups = 0
+
+    def widen(self, costs: Costs) -> bool:
+        """One more; whether the bounds have changed."""
+        changed = False
+        for i, cost in enumerate(costs):
+            low, high = self.cheap[i], self.dear[i]
+            if cost is None or low is None or high is None:
+                continue
+            if cost < low:
+                self.cheap[i], changed = cost, True
+            elif cost > high:
+                self.dear[i], changed = cost, True
+        return changed
+
+    def is_mixed(self, left: MicroUsd) -> bool:
+        """Whether this much credit covers some of them and not others."""
+        return any(
+            low is not None and high is not None and low <= left < high
+            for low, high in zip(self.cheap, self.dear, strict=True)
+        )
+
+
+def size_of(costs: Costs) -> int:
+    """The power of four of what the dearest model would cost."""
+    return max((cost.bit_length() for cost in costs if cost is not None), default=0) // 2
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Shape:
+    """Everything about a task that its verdicts depend on, apart from its EV and priority."""
+
+    #: What it requires, in words.
+    bars: str
+    complexity: Complexity | None
+    strategy: str
+    #: Models to try first, by id; so many of them are of the policy's list, the others of a plug-in's.
+    ranking: tuple[str, ...] = ()
+    listed: int = 0
+    #: The local emergency model is one like any other to it.
+    asked_for: bool
+    #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
+    open: Verdicts
+    reserved: Verdicts
+    #: Looking at it raised: the static fallback decides.
+    failed: bool = False
+    #: (reserve closed, lifted) -> group
+    groups: dict[tuple[bool, bool], Group] = field(default_factory=dict)
+
+
+class Told:
+    """Those who were told one headline, longest waiting first; entries of others surface and go."""
+
+    __slots__ = ("line", "live")
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.line: list[tuple[Millis, str, Entry]] = []
+
+    def compact(self, group: Group, headline: ReasonCode | None) -> None:
+        """Drop the entries of those who left; a headline that is told all the time is never asked for its first."""
+        kept = {
+            item[1]: item
+            for item in self.line
+            if item[2].alive and item[2].group is group and item[2].row.standing.headline == headline
+        }
+        self.line = list(kept.values())
+        heapify(self.line)
+
+    def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:
+        """The first `count` that still wait and are not hidden."""
+        found: list[tuple[Millis, str, Entry]] = []
+        hidden: list[tuple[Millis, str, Entry]] = []
+        while self.line and len(found) < count:
+            item = heappop(self.line)
+            entry = item[2]
+            if found and found[-1][2] is entry:
+                # Told this, then something else, then this again.
+                continue
+            if entry.alive and entry.group is group and entry.row.standing.headline == headline:
+                (hidden if entry.taken else found).append(item)
+        for item in (*found, *hidden):
+            heappush(self.line, item)
+        return found
+
+
+class GroupKey(NamedTuple):
+    """What the tasks of one group have in common."""
+
+    verdicts: Verdicts
+    lifted: bool
+    asked_for: bool
+    failed: bool
+    bill: Bill | None
+
+
+class Group:
+    """Waiting tasks with the same verdicts and the same lift."""
+
+    __slots__ = (
+        "_able",
+        "_pictures",
+        "able_mask",
+        "bill",
+        "family",
+        "gates",
+        "key",
+        "lifted",
+        "mask",
+        "premium_mask",
+        "queue",
+        "shut",
+        "told",
+        "valid_from_uusd",
+        "valid_to_uusd",
+    )
+
+    def __init__(self, key: GroupKey, fleet: Fleet, ageing_ms: int, family: Family | None) -> None:
+        self.key = key
+        self.lifted = key.lifted
+        self.bill = key.bill
+        self.family = family
+        #: The model could do the work, whether or not policy lets it.
+        self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in _UNABLE)
+        #: Of each cell: the gate that refuses, or None.
+        self.gates: Verdicts = ()
+        #: Bit i: the i-th cell is admissible; or refused by `premium` alone, and by credit neither.
+        self.mask = 0
+        self.premium_mask = 0
+        #: The local emergency model is closed to them.
+        self.shut = False
+        #: What was seen of the credit holds from this amount left on, and below that one.
+        self.valid_from_uusd: float = 0.0
+        self.valid_to_uusd: float = 0.0
+        self.queue = AgeingQueue(ageing_ms)
+        #: Reason last announced -> those to whom it was announced.
+        self.told: dict[ReasonCode | None, Told] = {}
+        self._pictures: dict[tuple[int, int, Scores | None], Raw] = {}
+        self._able: str | None = None
+
+    def look(
+        self, fleet: Fleet, conditions: Verdicts, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
+    ) -> None:
+        """Lay over them what holds now; `keep_shut`: an emergency does not begin in the middle of a round."""
+        verdicts = self.key.verdicts
+        gates: list[Gate | None] = []
+        for of, condition in zip(fleet.model_of, conditions, strict=True):
+            gate = verdicts[of]
+            gates.append(condition or gate if gate is None or gate == "premium" else gate)
+        alone = [gate == "premium" for gate in gates]
+        if self.bill is not None and self.family is not None:
+            left = available[self.bill.tenant]
+            costs = self.bill.exact or self.family.cheap
+            for i, of in enumerate(fleet.model_of):
+                if credit.refuses(costs[of], left):
+                    alone[i] = False
+                    gates[i] = gates[i] or "credit"
+            limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
+            self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
+            # What is seen in the middle of a round is looked at again after it.
+            self.valid_to_uusd = -inf if keep_shut else min((cost for cost in limits if cost > left), default=inf)
+        if fleet.reserve_mask and not self.key.asked_for:
+            some = any(gate is None for i, gate in enumerate(gates) if not fleet.reserve_mask >> i & 1)
+            self.shut = some or (keep_shut and self.shut)
+            if self.shut:
+                for i, gate in enumerate(gates):
+                    if fleet.reserve_mask >> i & 1 and gate not in ("capability", "context"):
+                        gates[i] = "boundary"
+        self.gates = tuple(gates)
+        self.mask = sum(1 << i for i, gate in enumerate(gates) if gate is None)
+        self.premium_mask = sum(1 << i for i, only in enumerate(alone) if only)
+        self._pictures.clear()
+        self._able = None
+
+    def is_valid(self, left: MicroUsd) -> bool:
+        """Whether what was last seen holds with this much credit left."""
+        return self.valid_from_uusd <= left < self.valid_to_uusd
+
+    def tell(self, entry: Entry) -> None:
+        """The task was told the headline that its row has."""
+        headline = entry.row.standing.headline
+        told = self.told.get(headline)
+        if told is None:
+            told = self.told[headline] = Told()
+        told.live += 1
+        heappush(told.line, (entry.since_ms, entry.task_id, entry))
+        if len(told.line) > 2 * told.live + _TOLD_SPARE:
+            told.compact(self, headline)
+
+    def untell(self, headline: ReasonCode | None) -> None:
+        """One of those told this headline left, or was told another."""
+        told = self.told[headline]
+        told.live -= 1
+        if not told.live:
+            del self.told[headline]
+
+    def stale(self, headline: ReasonCode, count: int) -> list[tuple[Millis, str, Entry]]:
+        """Up to `count` of those who were told something else than this, longest waiting first."""
+        found: list[tuple[Millis, str, Entry]] = []
+        for other, told in self.told.items():
+            if other != headline:
+                found += told.first(self, other, count)
+        return sorted(found)[:count]
+
+    def able(self, fleet: Fleet) -> str:
+        """Admissible models by name."""
+        if self._able is None:
+            models = {fleet.cells[i].model: None for i, gate in enumerate(self.gates) if gate is None}
+            self._able = ", ".join(models)
+        return self._able
+
+    def headline(self, free_mask: int) -> ReasonCode:
+        """Why these tasks wait, when the cells in `free_mask` have a free slot."""
+        if self.premium_mask & free_mask:
+            return "reserved_for_ev"
+        if self.mask:
+            return "capable_busy"
+        furthest = furthest_gate(self.gates)
+        return _HEADLINES[furthest] if furthest is not None else "no_capable_model"
+
+    def alternatives(self, fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
+        """Every model's verdict and score as JSON, encoded once for each picture that occurs; `chosen` -1: none.
+
+        `gates` are those of the moment of choice: those of now, unless the round has spent money since.
+        """
+        now = gates is self.gates
+        key = (free_mask & self.mask, chosen, scores)
+        raw = self._pictures.get(key) if now else None
+        if raw is None:
+            raw = _picture(fleet, gates, free_mask, chosen, scores)
+            if now:
+                if len(self._pictures) >= _PICTURES_MAX:
+                    self._pictures.clear()
+                self._pictures[key] = raw
+        return raw
+
+
+def furthest_gate(gates: Verdicts) -> Gate | None:
+    """The refusal of whoever got furthest through the gates."""
+    return max((gate for gate in gates if gate is not None), key=ORDER.__getitem__, default=None)
+
+
+def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
+    free = sum(1 << i for i, gate in enumerate(gates) if gate is None) & free_mask
+    words: dict[str, dict[str, object]] = {}
+    for at, (model, mask) in enumerate(zip(fleet.models, fleet.model_masks, strict=True)):
+        own = [gate for i, gate in enumerate(gates) if mask >> i & 1]
+        if chosen >= 0 and mask >> chosen & 1:
+            word: str = "chosen"
+        elif None in own:
+            word = "ok" if free & mask else "busy"
+        else:
+            word = furthest_gate(tuple(own)) or "busy"
+        words[model] = {"gate": word}
+        if scores is not None and (score := scores[at]) is not None:
+            words[model]["score"] = score
+    return Raw(encode(words))

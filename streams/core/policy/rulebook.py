@@ -1,0 +1,301 @@
+"""The catalogue and the policy as one value: what every decision is made by, with the hashes it carries.
+
+The policy's sections belong to the rules that read them: a rule's thresholds are its struct's fields. Loading
+tells all the mistakes of both documents at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from schemas.events import TaskPending
+from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Objective, Strategy, Word
+from streams.core.policy.catalog import PREMIUM_TIER, Catalog, Model
+from streams.core.policy.complexity import ComplexityPolicy
+from streams.core.policy.document import RulebookError, nearest, read
+from streams.core.policy.lane_policy import LanePolicy
+from streams.core.policy.objective import ObjectivePolicy
+from streams.core.policy.plugins import PluginPolicy
+from streams.core.policy.preference import StrategyPolicy
+from streams.core.policy.rules.boundary import BoundaryPolicy
+from streams.core.policy.rules.floor import FloorPolicy
+from streams.core.policy.rules.premium import PremiumReserve
+from streams.core.policy.rules.quota import QuotaPolicy
+from streams.core.policy.score import ScorePolicy
+
+Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
+
+
+class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is served first, and how waiting moves a task forward."""
+
+    #: A waiting task gains one point of priority in this time.
+    ageing_s_per_point: Seconds = 60.0
+    #: Waits announced again because their headline changed: at most so many at once in a pool,
+    announcements_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    #: and so many a second for long; the rest follow as this allows.
+    announcements_per_s: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 100.0
+    #: From so many points (priority and waiting) on a task is served beside lifted ones, so that they starve nobody.
+    patience_points: Annotated[int, Meta(ge=101, le=1_000_000)] = 150
+
+
+class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What counts as a high or a low expected value."""
+
+    window_s: Seconds = 3_600.0
+    recompute_s: Seconds = 120.0
+    samples_min: Annotated[int, Meta(ge=1)] = 5
+    score_cache_s: Seconds = 60.0
+
+
+class Lift(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tasks may claim a higher tier than they need."""
+
+    ev_percentile: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.90
+    quest_priority_min: Annotated[int, Meta(ge=0, le=101)] = 95
+
+
+class Leases(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a slot may hold a task before it counts as lost."""
+
+    default_s: Seconds = 1_800.0
+    by_complexity_s: dict[Complexity, Seconds] = {}
+
+
+class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many tokens a task may produce."""
+
+    default_tokens: Annotated[int, Meta(ge=1)] = 8_192
+    headroom: Annotated[float, Meta(ge=1.0, le=100.0)] = 1.5
+    by_complexity_tokens: dict[Complexity, Annotated[int, Meta(ge=1)]] = {}
+
+
+class Attempts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often a task is tried, and what is remembered of it afterwards."""
+
+    failures_max: Annotated[int, Meta(ge=1, le=100)] = 5
+    back_off_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 0.0
+    finished_memory_s: Seconds = 86_400.0
+
+
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All thresholds and tables that decide."""
+
+    service: Service = Service()
+    ev: EvPolicy = EvPolicy()
+    premium: PremiumReserve = PremiumReserve()
+    lift: Lift = Lift()
+    leases: Leases = Leases()
+    output: Output = Output()
+    attempts: Attempts = Attempts()
+    #: Lowest tier for a task of that class.
+    complexity_tier_min: dict[Complexity, Annotated[int, Meta(ge=1, le=3)]] = {}
+    complexity: ComplexityPolicy = ComplexityPolicy()
+    objective: ObjectivePolicy = ObjectivePolicy()
+    score: ScorePolicy = ScorePolicy()
+    strategy: StrategyPolicy = StrategyPolicy()
+    #: By name of the lane; one that is not listed has nothing of its own.
+    lane: dict[Word, LanePolicy] = {}
+    plugins: PluginPolicy = PluginPolicy()
+    boundary: BoundaryPolicy = BoundaryPolicy()
+    floor: FloorPolicy = FloorPolicy()
+    quota: QuotaPolicy = QuotaPolicy()
+
+    def lane_of(self, name: str | None) -> LanePolicy | None:
+        """What the lane of that name has of its own, if anything."""
+        return self.lane.get(name) if name is not None else None
+
+    def strategy_of(self, task: TaskPending) -> str:
+        """By which strategy the task's slot is chosen."""
+        lane = self.lane_of(task.lane)
+        return self.strategy.resolve(task, lane.strategy if lane is not None else None)
+
+    def objective_of(self, task: TaskPending, complexity: Complexity | None) -> Objective:
+        """What the task's score is to favour."""
+        lane = self.lane_of(task.lane)
+        return self.objective.resolve(task, complexity, lane.objective if lane is not None else None)
+
+    def mistakes(self) -> Iterator[str]:
+        """What each value alone cannot show: key and sentence."""
+        for section in ("complexity", "score", "plugins"):
+            yield from (f"{section}.{mistake}" for mistake in getattr(self, section).mistakes())
+        strategies = (*get_args(Strategy), *self.plugins.strategies)
+        named = [("strategy.default", self.strategy.default)]
+        named += [(f"lane.{name}.strategy", lane.strategy) for name, lane in self.lane.items() if lane.strategy]
+        for key, strategy in named:
+            if strategy not in strategies:
+                near = nearest(strategy, strategies)
+                yield f"{key}: {strategy} is no shipped strategy, and no plug-in of plugins.strategies.{near}"
+
+    def models_named(self) -> Iterator[tuple[str, str]]:
+        """Every place that names a model of the catalogue: key and model id."""
+        yield from (("score.bias", model) for model in self.score.bias)
+        for kind, models in self.strategy.preference.items():
+            yield from ((f"strategy.preference.{kind}", model) for model in models)
+        for name, lane in self.lane.items():
+            yield from ((f"lane.{name}.allow_models", model) for model in lane.allow_models)
+            yield from ((f"lane.{name}.exclude_models", model) for model in lane.exclude_models)
+        yield from (("boundary.exclude_models", model) for model in self.boundary.exclude_models)
+        yield from ((f"floor.by_role.{role}", model) for role, model in self.floor.by_role.items())
+
+    def products_named(self) -> Iterator[tuple[str, str]]:
+        """Every place that names a product of the catalogue: key and product."""
+        for i, step in enumerate(self.quota.step, 1):
+            yield f"quota.step[{i}].usage_of", step.usage_of
+            yield from ((f"quota.step[{i}].refuse", refused.product) for refused in step.refuse)
+
+
+class Rulebook:
+    """A catalogue and a policy, ready to decide by."""
+
+    def __init__(
+        self, catalog: Catalog, policy: Policy, *, catalog_text: str | None = None, policy_text: str | None = None
+    ) -> None:
+        self.catalog = catalog
+        self.policy = policy
+        #: What it was read from; None: it was not read.
+        self.catalog_text = catalog_text
+        self.policy_text = policy_text
+        self.models: dict[str, Model] = {model.id: model for model in catalog.model}
+        #: Place in the catalogue: the order of everything that needs one.
+        self.rank: dict[str, int] = {model.id: i for i, model in enumerate(catalog.model)}
+        self.catalog_hash = _content_hash(catalog)
+        self.policy_hash = _content_hash(policy)
+        #: A prompt of so many tokens fits every model, whatever it may answer.
+        self.input_tokens_safe = min(model.context_window - model.output_tokens_max for model in catalog.model)
+        #: The dearest prices of the catalogue, for bounds.
+        self._usd_per_mtok_max = (
+            max((model.input_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
+            max((model.output_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
+        )
+        #: product -> provider, and the models counted under it.
+        self.products: dict[str, str] = {model.product: model.provider for model in catalog.model}
+        #: Roles that some model has; another one earns no bonus.
+        self.roles = frozenset(role for model in catalog.model for role in model.roles)
+        #: A prompt of so many tokens leaves every model room enough, whatever it may answer.
+        self.input_tokens_roomy = min(
+            int(model.context_window * policy.score.context_from_share) - model.output_tokens_max
+            for model in catalog.model
+        )
+        #: What "always premium" would have used.
+        self.premium = next((model for model in catalog.model if model.tier == PREMIUM_TIER), None)
+        self.ageing_ms = max(1, round(policy.service.ageing_s_per_point * 1000))
+        self.recompute_ms = round(policy.ev.recompute_s * 1000)
+        self.announcement_ms = max(1, round(1000 / policy.service.announcements_per_s))
+        #: Finding whom to tell costs as much as telling: it is done for a second's worth at least.
+        self.announcements_min = max(1, min(policy.service.announcements_max, 1000 // self.announcement_ms))
+        self.patience_points = policy.service.patience_points
+        self.ev_window_ms = round(policy.ev.window_s * 1000)
+        self.memory_ms = round(policy.attempts.finished_memory_s * 1000)
+        self.back_off_ms = round(policy.attempts.back_off_s * 1000)
+
+    def lease_ms(self, complexity: Complexity | None) -> Millis:
+        """How long a task of that class may hold its slot."""
+        leases = self.policy.leases
+        limit_s = leases.by_complexity_s.get(complexity, leases.default_s) if complexity else leases.default_s
+        return Millis(round(limit_s * 1000))
+
+    def complexity(self, task: TaskPending) -> Complexity | None:
+        """The task's class, given or by the table."""
+        if task.complexity is not None or task.agent_role is None:
+            return task.complexity
+        return self.policy.complexity.classify(task)
+
+    def output_tokens(self, task: TaskPending, complexity: Complexity | None, model: Model) -> int:
+        """How much the model will probably write."""
+        most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
+        return expected_output(task, most)
+
+    def cost_max_uusd(self, task: TaskPending, complexity: Complexity | None) -> int:
+        """No model costs more for this task."""
+        dearest_in, dearest_out = self._usd_per_mtok_max
+        most = self.max_tokens(complexity, task.output_tokens)
+        tokens = expected_output(task, most)
+        return int(task.input_tokens * dearest_in + tokens * dearest_out) + 1
+
+    def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
+        """Most output tokens the task may use, before the model's own limit."""
+        output = self.policy.output
+        if complexity is not None and complexity in output.by_complexity_tokens:
+            return output.by_complexity_tokens[complexity]
+        if output_tokens is not None:
+            return max(1, int(output_tokens * output.headroom))
+        return output.default_tokens
+
+
+def expected_output(task: TaskPending, most: int) -> int:
+    """How many tokens the task will probably produce, where so many are the most."""
+    return most if task.output_tokens is None else min(task.output_tokens, most)
+
+
+def load_rulebook(
+    catalog_text: str, policy_text: str, *, catalog_file: str = "catalog.toml", policy_file: str = "policy.toml"
+) -> Rulebook:
+    """The rulebook of two TOML texts.
+
+    Raises:
+        RulebookError: one sentence for each mistake in either text, with file and key.
+    """
+    problems: list[str] = []
+    catalog = policy = None
+    try:
+        catalog = read(catalog_text, Catalog, catalog_file)
+        problems += _check_catalog(catalog, catalog_file)
+    except RulebookError as error:
+        problems += error.problems
+    try:
+        policy = read(policy_text, Policy, policy_file)
+        problems += _check_policy(policy, catalog, policy_file)
+    except RulebookError as error:
+        problems += error.problems
+    if problems or catalog is None or policy is None:
+        raise RulebookError(problems)
+    return Rulebook(catalog, policy, catalog_text=catalog_text, policy_text=policy_text)
+
+
+def _check_catalog(catalog: Catalog, file: str) -> list[str]:
+    problems = []
+    seen: set[str] = set()
+    for model in catalog.model:
+        where = f"{file}: model[{model.id}]"
+        if model.id in seen:
+            problems.append(f"{where}: this id stands there twice; ids are unique.")
+        seen.add(model.id)
+        problems.extend(
+            f"{where}.ratings: {dimension} is missing; every model is rated on all six."
+            for dimension in DIMENSIONS
+            if dimension not in model.ratings
+        )
+    return problems
+
+
+def _check_policy(policy: Policy, catalog: Catalog | None, file: str) -> list[str]:
+    problems = [f"{file}: {mistake}" for mistake in policy.mistakes()]
+    if catalog is not None:
+        known = dict.fromkeys(model.id for model in catalog.model)
+        problems.extend(
+            f"{file}: {key}: {model} is no model of the catalogue.{nearest(model, known)}"
+            for key, model in policy.models_named()
+            if model not in known
+        )
+        products = dict.fromkeys(model.product for model in catalog.model)
+        problems.extend(
+            f"{file}: {key}: {product} is no product of the catalogue.{nearest(product, products)}"
+            for key, product in policy.products_named()
+            if product not in products
+        )
+    return problems
+
+
+def _content_hash(document: Any) -> str:
+    """Sixteen hex digits of SHA-256 over the values, so that comments and order of keys do not matter."""
+    canonical = msgspec.json.encode(document, order="deterministic")
+    return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+__all__ = ["Policy", "Rulebook", "RulebookError", "load_rulebook"]

@@ -1,0 +1,42 @@
+"""What must hold of every state, checked by looking at all of it. For tests, tools and the doubtful."""
+
+from __future__ import annotations
+
+from streams.core.state.partition import Partition
+
+
+class InvariantBroken(Exception):
+    """The state contradicts itself. The message names the invariant and the rows; keep the journal and report it."""
+
+
+def check(state: Partition) -> None:
+    """Every rule that a state obeys by itself.
+
+    Raises:
+        InvariantBroken: at the first contradiction.
+    """
+    for pool in state.pools.values():
+        held = {slot.task_id: slot for slot in pool.slots.values() if slot.state == "held"}
+        for slot in pool.slots.values():
+            if slot.pool != pool.name:
+                raise InvariantBroken(f"slot {slot.slot_id} of pool {slot.pool} stands in pool {pool.name}")
+            if (slot.state == "held") != (slot.task_id is not None):
+                raise InvariantBroken(f"I1: slot {slot.slot_id} is {slot.state} with task {slot.task_id}")
+            if slot.state == "held" and (slot.lease < 1 or slot.lease_expires_at_ms is None):
+                raise InvariantBroken(f"I8: slot {slot.slot_id} holds {slot.task_id} without a lease that ends")
+        if len(held) != sum(slot.state == "held" for slot in pool.slots.values()):
+            raise InvariantBroken(f"I1: two slots of pool {pool.name} hold the same task")
+        for task_id, row in pool.tasks.items():
+            standing = row.standing
+            if task_id in pool.finished:
+                raise InvariantBroken(f"I2: task {task_id} is finished and {standing.state}")
+            slot_of = held.get(task_id)
+            if (standing.state == "running") != (slot_of is not None):
+                raise InvariantBroken(f"I1: task {task_id} is {standing.state}, held by {slot_of and slot_of.slot_id}")
+            if slot_of is not None and (slot_of.lease, slot_of.slot_id) != (standing.lease, standing.slot_id):
+                raise InvariantBroken(f"I1: task {task_id} and slot {slot_of.slot_id} disagree on the lease")
+            if standing.state == "waiting" and standing.headline is None:
+                raise InvariantBroken(f"task {task_id} waits without a reason")
+        for lost_id, holder in held.items():
+            if lost_id not in pool.tasks:
+                raise InvariantBroken(f"I1: slot {holder.slot_id} holds {lost_id}, which is not there")

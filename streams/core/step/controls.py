@@ -1,0 +1,96 @@
+"""What operators and probes say of the fleet, made into marks. A function returns the reason when it refuses."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+from msgspec.json import encode
+from msgspec.structs import replace
+
+from schemas.decision import DrainMark, ExhaustedMark, QuotaRow
+from schemas.events import FleetControl, ModelDrained, ModelExhausted, ModelRestored, PolicyActivated, QuotaUpdated
+from schemas.vocabulary import Millis, to_millis
+from streams.core.policy.document import nearest
+from streams.core.policy.rulebook import Rulebook
+from streams.core.step.draft import StepDraft
+
+MarkingControl = ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated
+
+
+def mark(draft: StepDraft, event: MarkingControl, now_ms: Millis, rulebook: Rulebook) -> str | None:
+    """Set or end what the event names, in its pool or in all."""
+    match event:
+        case ModelExhausted():
+            product, refusal = _product(event, rulebook)
+            if refusal is None:
+                row = ExhaustedMark(
+                    pool=event.pool, product=product, account=event.account, until_ms=to_millis(event.until)
+                )
+                draft.mark(row, now_ms)
+            return refusal
+        case ModelRestored():
+            return _restore(draft, event, now_ms, rulebook)
+        case ModelDrained():
+            if event.model not in rulebook.models:
+                return _unknown("model", event.model, rulebook.models)
+            until_ms = to_millis(event.until) if event.until is not None else None
+            draft.mark(DrainMark(pool=event.pool, model=event.model, drained=True, until_ms=until_ms), now_ms)
+        case QuotaUpdated():
+            provider = rulebook.products.get(event.product)
+            if provider is None:
+                return _unknown("product", event.product, rulebook.products)
+            if provider != event.provider:
+                return f"product {event.product} is of provider {provider} in the catalogue, not of {event.provider}."
+            row_of = QuotaRow(
+                pool=event.pool,
+                product=event.product,
+                account=event.account,
+                window=event.window,
+                utilisation=min(1.0, event.utilisation),
+                resets_at_ms=to_millis(event.resets_at) if event.resets_at is not None else None,
+                status=event.status,
+            )
+            draft.mark(row_of, now_ms)
+    return None
+
+
+def written(event: FleetControl) -> Raw:
+    """The event as the journal keeps it; texts of a policy stand in `Step.activated`, once."""
+    if isinstance(event, PolicyActivated):
+        event = replace(event, policy_text=None, catalog_text=None)
+    return Raw(encode(event))
+
+
+def _restore(draft: StepDraft, event: ModelRestored, now_ms: Millis, rulebook: Rulebook) -> str | None:
+    product, refusal = _product(event, rulebook)
+    if refusal is not None:
+        return refusal
+    draft.mark(ExhaustedMark(pool=event.pool, product=product, account=event.account), now_ms)
+    if event.account is None:
+        # A drain is of a model, whatever the account.
+        for model in rulebook.catalog.model:
+            if event.model == model.id or (event.model is None and model.product == product):
+                draft.mark(DrainMark(pool=event.pool, model=model.id, drained=False), now_ms)
+    return None
+
+
+def _product(event: ModelExhausted | ModelRestored, rulebook: Rulebook) -> tuple[str, str | None]:
+    """The product that the event means, and why it is refused."""
+    if event.model is not None:
+        model = rulebook.models.get(event.model)
+        if model is None:
+            return "", _unknown("model", event.model, rulebook.models)
+        if event.product not in (None, model.product):
+            return (
+                "",
+                f"model {model.id} is counted under {model.product}, not under {event.product}: name one of them.",
+            )
+        return model.product, None
+    if event.product is None:
+        return "", "neither product nor model is named; one of the two says what is meant."
+    if event.product not in rulebook.products:
+        return "", _unknown("product", event.product, rulebook.products)
+    return event.product, None
+
+
+def _unknown(what: str, word: str, known: object) -> str:
+    return f"{what} {word} is not in the catalogue.{nearest(word, known)}"

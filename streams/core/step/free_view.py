@@ -1,0 +1,150 @@
+"""What is free in one round: the slots of the line-up and those that the step itself freed, less those taken."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from schemas.decision import SlotRow
+from schemas.vocabulary import Millis
+from streams.core.index.fleet import cell_of
+from streams.core.index.pool_index import LineUp
+from streams.core.state.utilisation import SHORT_MS
+from streams.core.step.draft import PoolDraft
+
+
+class Offer:
+    """The free slots of one pool within a step."""
+
+    def __init__(self, draft: PoolDraft, now_ms: Millis) -> None:
+        self._lineup: LineUp = draft.lineup
+        self._draft = draft
+        self._now_ms = now_ms
+        #: Slots that this step freed, by bit: (busy ms, slot id, free since).
+        self._fresh: dict[int, list[tuple[int, str, Millis]]] = {}
+        self._fresh_ids: dict[str, int] = {}
+        #: Free slots by bit.
+        self.counts: list[int] = self._lineup.free_counts.copy()
+        # Looked up once a round, and again after a slot of the cell was taken.
+        self._least: dict[int, tuple[int, str]] = {}
+        self._longest: dict[int, tuple[Millis, str, int]] = {}
+        self._shares: dict[str, float] = {}
+        self._lines: dict[int, list[tuple[Millis, str]]] = {}
+        self._taken: set[str] = set()
+        if draft.slots or draft.slots_gone:
+            self._count_changes(draft)
+        #: Cells with a free slot.
+        self.mask = 0
+        one = 1
+        for count in self.counts:
+            if count:
+                self.mask |= one
+            one <<= 1
+
+    def single(self) -> int:
+        """Cells of which one slot only is free."""
+        return sum([1 << bit for bit, count in enumerate(self.counts) if count == 1])
+
+    def least_used(self, bit: int) -> tuple[int, str]:
+        """(busy ms of the last 5 min, slot id) of the cell's least used free slot; there must be one."""
+        known = self._least.get(bit)
+        if known is None:
+            fresh = self._fresh.get(bit)
+            while fresh and fresh[0][1] in self._taken:
+                heappop(fresh)
+            free = self._lineup.free_slots(self._lineup.fleet.cells[bit])
+            # The count says that there is one, here or there.
+            found = [slot for slot in (free.least_used(self._now_ms), fresh[0][:2] if fresh else None) if slot]
+            known = self._least[bit] = min(found)
+        return known
+
+    def place_of(self, slot_id: str) -> tuple[int, int] | None:
+        """(bit, busy ms of the last 5 min) of the slot, if it is free."""
+        slot = self._draft.slot(slot_id)
+        if slot is None or not _is_free(slot) or slot_id in self._taken:
+            return None
+        if slot_id not in self._fresh_ids and not self._lineup.is_free(slot_id):
+            return None
+        return self._lineup.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
+
+    def share(self, bit: int) -> float:
+        """Busy share of all slots of the cell's model over 5 min, 0..1."""
+        model = self._lineup.fleet.cells[bit].model
+        share = self._shares.get(model)
+        if share is None:
+            pool = self._lineup.pool
+            curve, slots = pool.model_busy.get(model), pool.model_slots.get(model, 0)
+            share = curve.busy_ms(self._now_ms, SHORT_MS) / (SHORT_MS * slots) if curve is not None and slots else 0.0
+            self._shares[model] = share
+        return share
+
+    def take(self, bit: int, slot_id: str) -> None:
+        """The slot is free no more."""
+        if slot_id in self._fresh_ids:
+            self._taken.add(slot_id)
+        else:
+            self._lineup.hide_slot(self._lineup.fleet.cells[bit], slot_id)
+        self._least.pop(bit, None)
+        self._longest.pop(bit, None)
+        self.counts[bit] -= 1
+        if not self.counts[bit]:
+            self.mask &= ~(1 << bit)
+
+    def next_free_model(self, able_mask: int) -> str | None:
+        """Model of the slot that has been free longest among those able to do the work: the status quo's choice."""
+        lineup = self._lineup
+        mask = self.mask & able_mask
+        if not mask:
+            return None
+        if not mask & (mask - 1):
+            return lineup.fleet.cells[mask.bit_length() - 1].model
+        best: tuple[Millis, str, int] | None = None
+        while mask:
+            bit = mask.bit_length() - 1
+            mask &= ~(1 << bit)
+            known = self._longest.get(bit)
+            if known is None:
+                # What this step freed has been free for a shorter time than anything known.
+                found = lineup.longest_free(lineup.fleet.cells[bit]) or self._fresh_line(bit)[0]
+                known = self._longest[bit] = (*found, bit)
+            if best is None or known < best:
+                best = known
+        return lineup.fleet.cells[best[2]].model if best is not None else None
+
+    def _count_changes(self, draft: PoolDraft) -> None:
+        lineup = self._lineup
+        bits = lineup.fleet.bit
+        for slot_id in (*draft.slots, *draft.slots_gone):
+            old, new = lineup.pool.slots.get(slot_id), draft.slot(slot_id)
+            if old is not None and _is_free(old) and (old_bit := bits.get(cell_of(old))) is not None:
+                if new is not None and _is_free(new) and cell_of(new) == cell_of(old):
+                    continue
+                lineup.hide_slot(cell_of(old), slot_id)
+                self.counts[old_bit] -= 1
+            if new is not None and _is_free(new):
+                bit = bits[cell_of(new)]
+                heappush(self._fresh.setdefault(bit, []), (self._busy_ms(slot_id), slot_id, new.since_ms))
+                self._fresh_ids[slot_id] = bit
+                self.counts[bit] += 1
+
+    def _busy_ms(self, slot_id: str) -> int:
+        curve = self._lineup.pool.busy.get(slot_id)
+        return curve.busy_ms(self._now_ms, SHORT_MS) if curve is not None else 0
+
+    def _fresh_line(self, bit: int) -> list[tuple[Millis, str]]:
+        """What this step freed and is not taken, free longest first."""
+        line = self._lines.get(bit)
+        if line is None:
+            line = [
+                (slot.since_ms, slot_id)
+                for slot_id, of in self._fresh_ids.items()
+                if of == bit and (slot := self._draft.slot(slot_id)) is not None
+            ]
+            heapify(line)
+            self._lines[bit] = line
+        while line[0][1] in self._taken:
+            heappop(line)
+        return line
+
+
+def _is_free(slot: SlotRow | None) -> bool:
+    return slot is not None and slot.state == "free" and not slot.retired

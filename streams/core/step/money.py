@@ -1,0 +1,124 @@
+"""Tenants' money: held back at the decision, spent at the outcome, given back where the work came to nothing.
+
+available + reserved + consumed = credited, at every step. Amounts are whole micro-dollars. A tenant without a ledger
+pays by no budget, and a task routed before its tenant had one is never charged.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec.structs import replace
+
+from schemas.decision import LedgerRow, MoneyMoved, TaskRow
+from schemas.events import BudgetCredited, Outcome, TaskPending
+from schemas.vocabulary import Complexity, MicroUsd, Millis
+from streams.core.policy.catalog import Model
+from streams.core.policy.rulebook import Rulebook
+from streams.core.step.draft import PoolDraft
+
+
+def micro(usd: float) -> MicroUsd:
+    """Whole micro-dollars, rounded half away from zero."""
+    return MicroUsd(int(usd * 1e6 + (0.5 if usd >= 0 else -0.5)))
+
+
+def estimate(task: TaskPending, complexity: Complexity | None, model: Model, rulebook: Rulebook) -> MicroUsd | None:
+    """What the task will probably cost on this model; None where a price is unknown."""
+    return model.cost_uusd(task.input_tokens, rulebook.output_tokens(task, complexity, model))
+
+
+def actual(
+    task: TaskPending, complexity: Complexity | None, model: Model, outcome: Outcome, rulebook: Rulebook
+) -> MicroUsd | None:
+    """What the work cost: as reported, else by the tokens reported; None where neither says it."""
+    if outcome.cost_usd is not None:
+        return micro(outcome.cost_usd)
+    if outcome.input_tokens is None and outcome.output_tokens is None:
+        return None
+    tokens_in = task.input_tokens if outcome.input_tokens is None else outcome.input_tokens
+    tokens_out = outcome.output_tokens
+    if tokens_out is None:
+        tokens_out = rulebook.output_tokens(task, complexity, model)
+    return model.cost_uusd(tokens_in, tokens_out)
+
+
+def credit(draft: PoolDraft, event: BudgetCredited, now_ms: Millis) -> None:
+    """The tenant's budget grows, or shrinks; with the first credit it begins."""
+    amount = micro(event.amount_usd)
+    ledger = draft.ledger(event.tenant_id) or LedgerRow(
+        draft.pool.name, event.tenant_id, MicroUsd(0), MicroUsd(0), MicroUsd(0), MicroUsd(0)
+    )
+    draft.ledgers[event.tenant_id] = replace(
+        ledger,
+        credited_uusd=ledger.credited_uusd + amount,
+        available_uusd=ledger.available_uusd + amount,
+    )
+    draft.money.append(
+        MoneyMoved(
+            pool=draft.pool.name,
+            tenant_id=event.tenant_id,
+            kind="credit",
+            amount_uusd=amount,
+            at_ms=now_ms,
+            control_id=event.control_id,
+        )
+    )
+
+
+def reserve(draft: PoolDraft, task: TaskPending, amount: MicroUsd, decision_id: str, now_ms: Millis) -> None:
+    """Hold the estimate back; only for a tenant with a ledger."""
+    ledger = draft.ledger(task.tenant_id)
+    assert ledger is not None  # noqa: S101 -- who calls has seen it
+    draft.ledgers[ledger.tenant_id] = replace(
+        ledger,
+        available_uusd=ledger.available_uusd - amount,
+        reserved_uusd=ledger.reserved_uusd + amount,
+    )
+    _move(draft, ledger, "reserve", amount, decision_id, now_ms)
+
+
+def settle(draft: PoolDraft, row: TaskRow, spent: MicroUsd | None, now_ms: Millis) -> None:
+    """The work is done: its reservation becomes what was spent, or is itself what was spent where nobody knows."""
+    _close(draft, row, row.standing.reserved_uusd if spent is None else spent, "settle", now_ms)
+
+
+def release(draft: PoolDraft, row: TaskRow, now_ms: Millis) -> None:
+    """The work came to nothing: its reservation is available again."""
+    _close(draft, row, MicroUsd(0), "release", now_ms)
+
+
+def _close(
+    draft: PoolDraft, row: TaskRow, spent: MicroUsd | None, kind: Literal["settle", "release"], now_ms: Millis
+) -> None:
+    held = row.standing.reserved_uusd
+    ledger = draft.ledger(row.task.tenant_id)
+    if held is None or spent is None or ledger is None:
+        return
+    draft.ledgers[ledger.tenant_id] = replace(
+        ledger,
+        available_uusd=ledger.available_uusd + held - spent,
+        reserved_uusd=ledger.reserved_uusd - held,
+        consumed_uusd=ledger.consumed_uusd + spent,
+    )
+    _move(draft, ledger, kind, held if kind == "release" else spent, row.standing.decision_id, now_ms)
+
+
+def _move(
+    draft: PoolDraft,
+    ledger: LedgerRow,
+    kind: Literal["reserve", "settle", "release"],
+    amount: MicroUsd,
+    decision_id: str | None,
+    now_ms: Millis,
+) -> None:
+    draft.money.append(
+        MoneyMoved(
+            pool=ledger.pool,
+            tenant_id=ledger.tenant_id,
+            kind=kind,
+            amount_uusd=amount,
+            at_ms=now_ms,
+            decision_id=decision_id,
+        )
+    )

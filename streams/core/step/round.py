@@ -1,0 +1,199 @@
+"""One round: everybody who waits and everything that is free, matched in the order of service.
+
+Lifted tasks first, then those for which one free slot only would do, then by points (priority and waiting), EV,
+arrival and id; who has waited long enough to have `patience_points` stands with the first. Each takes a slot by its
+strategy (`choosing.py`); then the better ones go to the higher EV (`trading.py`).
+
+Groups are merged by their heads: only as many tasks are looked at as are served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heapify, heappop, heapreplace
+
+from schemas.vocabulary import MicroUsd, Millis
+from streams.core.index.groups import Group, Verdicts
+from streams.core.index.pool_index import LineUp
+from streams.core.index.waiting import NO_EV, Entry
+from streams.core.policy.rules import credit
+from streams.core.step.choosing import choose
+from streams.core.step.draft import PoolDraft
+from streams.core.step.free_view import Offer
+from streams.core.step.swaps import Pair, trade
+
+_Key = tuple[int, int, int, float, int, str]
+_Waiting = tuple[int, float, int, str, Entry]
+
+
+class Round:
+    """One pool's round within a step."""
+
+    def __init__(self, draft: PoolDraft, loose: Iterable[Entry], now_ms: Millis) -> None:
+        self._lineup: LineUp = draft.lineup
+        self._now_ms = now_ms
+        self._patience_points = draft.lineup.rulebook.patience_points
+        self._offer = Offer(draft, now_ms)
+        #: Cells with a free slot when the round began.
+        self.free_before = self._offer.mask
+        #: Tasks beside those of the line-up, and the same as heaps in service order.
+        self._waiting = {entry.task_id: entry for entry in loose}
+        #: Money spent has put tasks into other groups: entries known before are of no use any more.
+        self.moved = False
+        self._loose: dict[Group, list[_Waiting]] = {}
+        #: Entries of the line-up whose tenant could not pay in this turn, though others of their group could.
+        self._passed_over: list[Entry] = []
+
+    @property
+    def free_mask(self) -> int:
+        """Cells with a free slot now."""
+        return self._offer.mask
+
+    def pairs(self) -> list[Pair]:
+        """Serve until nobody who waits may use what is free."""
+        pairs: list[Pair] = []
+        lineup = self._lineup
+        while self._offer.mask:
+            served = self._turn()
+            pairs += served
+            # Money spent may have begun somebody's emergency, money given back by a trade may pay for a task: one more.
+            again = bool(served) and any(pair.entry.costs is not None for pair in served)
+            again = again and self._offer.mask & lineup.fleet.reserve_mask != 0
+            if not again and len(pairs) > 1:
+                again = trade(pairs, lineup) and self._offer.mask != 0
+            if not again:
+                break
+            if lineup.look_at_credit():
+                self.moved = True
+                self._waiting = {task_id: lineup.classify(entry.row) for task_id, entry in self._waiting.items()}
+        return pairs
+
+    def _turn(self) -> list[Pair]:
+        """Serve until nobody who waits may use what is free."""
+        self._sort()
+        served = self._serve()
+        for entry in self._passed_over:
+            entry.taken = False
+            entry.group.queue.show()
+        self._passed_over.clear()
+        return served
+
+    def _serve(self) -> list[Pair]:
+        offer, lineup = self._offer, self._lineup
+        # (key, group, entry); without an entry the key is only a bound that no head of the group is better than.
+        heads: list[tuple[_Key, int, Entry | None]] = []
+        groups: list[Group] = []
+        ranks: list[tuple[int, int]] = []
+        # Who may use just one free slot is "only capable here".
+        single = offer.single()
+        cycle = self._now_ms // lineup.rulebook.ageing_ms
+        free, loose = offer.mask, self._loose
+        # Cells that anybody of them may use; in the middle of a turn there are never more.
+        wanted = 0
+        for group in lineup.groups.values():
+            admissible = group.mask & free
+            if admissible and (group.queue.live or group in loose):
+                only_here = admissible & single and not admissible & (admissible - 1)
+                rank = (0 if group.lifted else 1, 0 if only_here else 1)
+                heads.append((self._key(rank, (*self._bound(group, cycle), 0, "")), len(groups), None))
+                groups.append(group)
+                ranks.append(rank)
+                wanted |= group.mask
+        heapify(heads)
+        pairs: list[Pair] = []
+        while heads and offer.mask & wanted:
+            _, i, entry = heads[0]
+            group = groups[i]
+            if group.bill is not None and not group.is_valid(lineup.purses.left[group.bill.tenant]):
+                group.look(lineup.fleet, lineup.conditions, lineup.purses.left, keep_shut=True)
+            admissible = group.mask & offer.mask
+            if not admissible:
+                heappop(heads)
+                continue
+            if entry is not None:
+                gates = self._gates(entry)
+                if gates is not group.gates:
+                    admissible &= sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
+                self._take_task(entry, served=admissible != 0)
+                if admissible:
+                    pairs.append(self._take_slot(entry, admissible, gates))
+                if not offer.mask & wanted:
+                    break
+            head = self._head(group)
+            if head is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, (self._key(ranks[i], head[0]), i, head[1]))
+        return pairs
+
+    def _key(self, rank: tuple[int, int], place: tuple[int, float, int, str]) -> _Key:
+        """Place in service order; `place` begins with the negated points."""
+        return (0, 0, *place) if -place[0] >= self._patience_points else (*rank, *place)
+
+    def _sort(self) -> None:
+        ageing_ms = self._lineup.rulebook.ageing_ms
+        self._loose.clear()
+        for entry in self._waiting.values():
+            points = (self._now_ms - entry.birth_ms) // ageing_ms
+            item = (-points, entry.ev_key, entry.since_ms, entry.task_id, entry)
+            self._loose.setdefault(entry.group, []).append(item)
+        for waiting in self._loose.values():
+            heapify(waiting)
+
+    def _bound(self, group: Group, cycle: int) -> tuple[int, float]:
+        """(negated points, EV key) that no head of the group is better than."""
+        loose = self._loose.get(group) if self._loose else None
+        if not group.queue.live:
+            return loose[0][:2] if loose else (0, NO_EV)
+        bound = group.queue.bound(cycle)
+        return min(bound, loose[0][:2]) if loose else bound
+
+    def _head(self, group: Group) -> tuple[tuple[int, float, int, str], Entry] | None:
+        found = group.queue.head(self._now_ms) if group.queue.live else None
+        best: tuple[int, float, int, str] | None = None
+        entry: Entry | None = None
+        if found is not None:
+            entry = found[0]
+            best = (-found[1], entry.ev_key, entry.since_ms, entry.task_id)
+        loose = self._loose.get(group) if self._loose else None
+        if loose and (best is None or loose[0][:4] < best):
+            best, entry = loose[0][:4], loose[0][4]
+        return (best, entry) if best is not None and entry is not None else None
+
+    def _take_task(self, entry: Entry, *, served: bool) -> None:
+        """The task is out of the way for the rest of this turn; one that is served, of all turns."""
+        loose = self._loose.get(entry.group)
+        if loose and loose[0][4] is entry:
+            heappop(loose)
+            if served:
+                del self._waiting[entry.task_id]
+        else:
+            self._lineup.hide(entry)
+            if not served:
+                self._passed_over.append(entry)
+
+    def _gates(self, entry: Entry) -> Verdicts:
+        """What the gates say of each cell at this moment: its group's, but for what its own tenant cannot pay for."""
+        group: Group = entry.group
+        costs = entry.costs
+        if costs is None:
+            return group.gates
+        left, model_of = self._lineup.purses.left[entry.tenant], self._lineup.fleet.model_of
+        own = tuple(
+            "credit" if gate is None and credit.refuses(costs[of], left) else gate
+            for gate, of in zip(group.gates, model_of, strict=True)
+        )
+        return group.gates if own == group.gates else own
+
+    def _take_slot(self, entry: Entry, mask: int, gates: Verdicts) -> Pair:
+        offer, lineup = self._offer, self._lineup
+        group: Group = entry.group
+        next_free_model = offer.next_free_model(group.able_mask)
+        choice, second_best = choose(entry, mask, offer, lineup)
+        pair = Pair(entry, choice, gates, next_free_model, fallback=second_best)
+        offer.take(pair.bit, pair.slot_id)
+        if entry.costs is not None:
+            tenant = entry.tenant
+            cost = entry.costs[lineup.fleet.model_of[pair.bit]]
+            lineup.purses.leave(tenant, MicroUsd(lineup.purses.left[tenant] - (cost or 0)))
+        return pair

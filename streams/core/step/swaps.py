@@ -1,0 +1,174 @@
+"""Who gets the better slot: within a round's pairs, the higher EV, as far as the gates allow.
+
+Highest EV first, each pair takes the best tier it can get by a chain of trades; a chain leaves everybody with a slot
+that their gates admit, and those before with a slot of the tier they have. Unknown EVs are last and only give. A
+chain that would overdraw a tenant's credit is not made.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from functools import reduce
+from operator import or_
+
+from schemas.vocabulary import MicroUsd
+from streams.core.index.groups import Verdicts
+from streams.core.index.pool_index import LineUp
+from streams.core.index.waiting import NO_EV, Entry
+from streams.core.step.choosing import Choice
+
+
+class Pair:
+    """A task and the slot it gets."""
+
+    __slots__ = ("bit", "busy_ms", "code", "entry", "fallback", "gates", "mask", "next_free_model", "slot_id", "traded")
+
+    def __init__(
+        self, entry: Entry, choice: Choice, gates: Verdicts, next_free_model: str | None, *, fallback: bool
+    ) -> None:
+        self.entry = entry
+        #: The strategy would rather have had another one.
+        self.fallback = fallback
+        self.bit, self.slot_id, self.busy_ms, self.code = choice
+        #: Model of the able slot that had been free longest: what "next free slot" would have used.
+        self.next_free_model = next_free_model
+        #: What the gates said at the moment of choice, and what they admitted.
+        self.gates = gates
+        self.mask: int = entry.group.mask
+        if gates is not entry.group.gates:
+            self.mask = sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
+        self.traded = False
+
+
+def trade(pairs: list[Pair], lineup: LineUp) -> bool:
+    """Let the pairs that looked for the cheapest capable slot trade theirs; whether money changed hands."""
+    fleet = lineup.fleet
+    tiers = fleet.tier_masks
+    tier = [next(tier for tier, mask in tiers.items() if mask >> bit & 1) for bit in range(len(fleet.cells))]
+    traders = [pair for pair in pairs if pair.code in ("cheapest_capable", "lifted")]
+    if len({tier[pair.bit] for pair in traders}) < 2:  # noqa: PLR2004 -- nobody has a better one
+        return False
+    before = {
+        pair.entry.tenant: lineup.purses.left[pair.entry.tenant] for pair in traders if pair.entry.costs is not None
+    }
+    line = sorted(traders, key=lambda pair: pair.entry.ev_key)
+    holders = _Holders(line, [_reach(pair, lineup) for pair in line])
+    for place, mine in enumerate(line):
+        if mine.entry.ev_key == NO_EV:
+            break
+        reach = holders.remove(place)
+        better = reach & sum(1 << bit for bit in range(len(tier)) if tier[bit] > tier[mine.bit])
+        if better and (reachable := better & holders.sources(mine.bit)):
+            bits = [bit for bit in range(len(tier)) if reachable >> bit & 1]
+            chain = [place, *holders.chain(max(bits, key=lambda bit: (tier[bit], -bit)), mine.bit)]
+            if _is_covered([line[i] for i in chain], lineup):
+                holders.shift(chain)
+        # From here on it may move within its tier only.
+        holders.add(place, reach & tiers[tier[mine.bit]])
+    return any(lineup.purses.left[tenant] != left for tenant, left in before.items())
+
+
+def _reach(pair: Pair, lineup: LineUp) -> int:
+    """Where the pair could move: what its gates admit, and what its tenant can still pay for."""
+    entry = pair.entry
+    if entry.costs is None:
+        return pair.mask
+    left = lineup.purses.left[entry.tenant] + _cost(pair, pair.bit, lineup)
+    cells = (bit for bit in range(len(lineup.fleet.cells)) if pair.mask >> bit & 1)
+    return sum(1 << bit for bit in cells if _cost(pair, bit, lineup) <= left)
+
+
+def _cost(pair: Pair, bit: int, lineup: LineUp) -> MicroUsd:
+    """What the task would cost its tenant there; only asked where the price is known."""
+    costs = pair.entry.costs
+    return (costs[lineup.fleet.model_of[bit]] if costs is not None else None) or MicroUsd(0)
+
+
+def _is_covered(chain: list[Pair], lineup: LineUp) -> bool:
+    """Whether every tenant can pay for the chain; if so, it is charged for it."""
+    spent: dict[str, int] = {}
+    for i, pair in enumerate(chain):
+        if pair.entry.costs is not None:
+            tenant = pair.entry.tenant
+            dearer = _cost(pair, chain[(i + 1) % len(chain)].bit, lineup) - _cost(pair, pair.bit, lineup)
+            spent[tenant] = spent.get(tenant, 0) + dearer
+    if any(amount > max(0, lineup.purses.left[tenant]) for tenant, amount in spent.items()):
+        return False
+    for tenant, amount in spent.items():
+        lineup.purses.leave(tenant, MicroUsd(lineup.purses.left[tenant] - amount))
+    return True
+
+
+class _Holders:
+    """Which pairs hold a slot of which model and could move to which others; pairs by their place in `line`."""
+
+    def __init__(self, line: list[Pair], masks: list[int]) -> None:
+        self._line = line
+        self._masks = masks
+        #: model bit -> mask of models to which they may move -> places, lowest EV last.
+        self._places: dict[int, dict[int, list[int]]] = {}
+        for place, mask in enumerate(self._masks):
+            self.add(place, mask)
+
+    def add(self, place: int, mask: int) -> None:
+        """The pair at `place` holds what it holds, and may move to the models in `mask`."""
+        self._masks[place] = mask
+        insort(self._places.setdefault(self._line[place].bit, {}).setdefault(mask, []), place)
+
+    def remove(self, place: int) -> int:
+        """The pair at `place` takes no part; where it could have moved."""
+        by_mask = self._places[self._line[place].bit]
+        places = by_mask[self._masks[place]]
+        places.remove(place)
+        if not places:
+            del by_mask[self._masks[place]]
+        return self._masks[place]
+
+    def sources(self, goal: int) -> int:
+        """Models from whose holders a chain leads to a slot of `goal`."""
+        onward = {bit: reduce(or_, by_mask) for bit, by_mask in self._places.items() if by_mask}
+        found, before = 1 << goal, 0
+        while found != before:
+            before = found
+            for bit, mask in onward.items():
+                if mask & found:
+                    found |= 1 << bit
+        return sum(1 << bit for bit, mask in onward.items() if mask & found)
+
+    def chain(self, start: int, goal: int) -> list[int]:
+        """Places of pairs that each move to the next one's model, from a holder of `start` to one who may use `goal`.
+
+        The shortest chain; at each link the lowest EV moves. `start` must be one of `sources(goal)`.
+        """
+        #: model -> the model before it in the chain, and the mask of the holders of that one who move on.
+        came: dict[int, tuple[int, int] | None] = {start: None}
+        queue = deque([start])
+        while True:
+            bit = queue.popleft()
+            movers = self._places.get(bit, {})
+            last = max((places[-1] for mask, places in movers.items() if mask >> goal & 1), default=None)
+            if last is not None:
+                break
+            for mask in sorted(movers, key=lambda mask: -movers[mask][-1]):
+                for onward in self._places:
+                    if onward not in came and mask >> onward & 1:
+                        came[onward] = (bit, mask)
+                        queue.append(onward)
+        chain = [last]
+        while (step := came[bit]) is not None:
+            bit = step[0]
+            chain.append(self._places[bit][step[1]][-1])
+        return chain[::-1]
+
+    def shift(self, chain: list[int]) -> None:
+        """Each pair of the chain takes the slot of the next, the last the first one's; the first is not added again."""
+        for place in chain[1:]:
+            self.remove(place)
+        slots = [(self._line[place].slot_id, self._line[place].bit, self._line[place].busy_ms) for place in chain]
+        for i, place in enumerate(chain):
+            pair = self._line[place]
+            pair.slot_id, pair.bit, pair.busy_ms = slots[(i + 1) % len(slots)]
+            pair.traded = True
+            if i:
+                self.add(place, self._masks[place])

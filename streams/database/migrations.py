@@ -1,0 +1,197 @@
+"""Bring the audit database to the schema this slotwise knows, and keep its daily partitions ahead of time.
+
+Migrations are numbered SQL files that only add; each runs once, in a transaction of its own, as slotwise_migrate.
+What ran stands in `schema_migrations` with its checksum: a file changed afterwards would leave two databases that
+both claim to be at the same number, and is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final, cast
+
+import psycopg
+from msgspec import Struct
+from psycopg import errors
+
+from streams.database import sql
+from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg.rows import TupleRow
+
+DAYS_AHEAD: Final = 14
+#: Two migrations of one database must not meet; any constant will do, as long as nobody else uses it.
+_LOCK: Final = 7_305_808_869
+_LOCK_WAIT_S: Final = 60
+
+
+class MigrationError(DatabaseError):
+    """The schema of the audit database cannot be brought up to date; the message says why and what to do."""
+
+
+class Migration(Struct, frozen=True):
+    """One numbered file."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """Tell this text from any other."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def shipped() -> tuple[Migration, ...]:
+    """Give the migrations of this slotwise, in order.
+
+    Raises:
+        MigrationError: two files share a number, or one is missing.
+    """
+    folder = files(sql.__name__).joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    found = tuple(Migration(int(name[:4]), name, folder.joinpath(name).read_text("utf-8")) for name in names)
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError(f"The migrations {', '.join(names)} are not numbered 0001, 0002, ...: rename them.")
+    return found
+
+
+def migrate(
+    dsn: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, migrations: Sequence[Migration] | None = None
+) -> list[str]:
+    """Apply what is missing and make the partitions of the days to come; gives the names of what was applied.
+
+    Safe to call at every start and from several places at once. Whoever calls it needs to be a member of
+    slotwise_migrate; the first time, on a server without our roles, to be allowed to make roles.
+
+    Raises:
+        MigrationError: roles are missing, a migration was changed or does not run, or the database is newer than we.
+        DatabaseError: Postgres cannot be reached.
+    """
+    wanted = shipped() if migrations is None else migrations
+    with connect(dsn, timeouts, application="slotwise migrate") as connection:
+        _wait_alone(connection)
+        _ensure_roles(connection)
+        connection.execute("SET ROLE slotwise_migrate")
+        connection.execute("SET search_path = public")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations ("
+            "number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, "
+            "applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        applied = _applied(connection)
+        _check(wanted, applied)
+        missing = [migration for migration in wanted if migration.number not in applied]
+        for migration in missing:
+            _apply(connection, migration)
+        connection.execute("SELECT audit_make_partitions(%s)", [DAYS_AHEAD])
+    return [migration.name for migration in missing]
+
+
+def maintain(
+    dsn: str, *, days_ahead: int = DAYS_AHEAD, keep_days: int | None = None, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> list[str]:
+    """Make the partitions of the days ahead and, when told how long to keep, drop older days whole; says what it did.
+
+    Raises:
+        DatabaseError: Postgres cannot be reached, the schema is not there, or a reader holds a table for too long.
+    """
+    with connect(dsn, timeouts, application="slotwise maintain") as connection:
+        _wait_alone(connection)
+        try:
+            connection.execute("SET ROLE slotwise_migrate")
+            done = [
+                f"made the partitions of {day}"
+                for (day,) in connection.execute("SELECT audit_make_partitions(%s)", [days_ahead])
+            ]
+            if keep_days is not None:
+                dropped = connection.execute(
+                    "SELECT audit_drop_before((now() AT TIME ZONE 'UTC')::date - %s)", [keep_days]
+                )
+                done += [f"dropped {name}" for (name,) in dropped]
+        except errors.UndefinedFunction:
+            raise MigrationError("This database has no audit schema yet: run `slotwise db migrate` first.") from None
+        except errors.LockNotAvailable:
+            raise DatabaseError(
+                "Somebody has been reading or writing the audit for seconds on end, and its partitions could not be "
+                "changed meanwhile. Nothing is lost; run it again when the long query is over."
+            ) from None
+        except psycopg.Error as error:
+            raise DatabaseError(f"The maintenance stopped: {sentence(error)}.") from error
+    return done
+
+
+def _wait_alone(connection: psycopg.Connection[TupleRow]) -> None:
+    """Take the lock of migrations; it ends with the connection, whatever happens to us."""
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{_LOCK_WAIT_S}s"])
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+    except (errors.LockNotAvailable, errors.QueryCanceled):
+        raise MigrationError(
+            "Another migration of this database has been running for long: wait for it to end, then try again."
+        ) from None
+    # From here on: rather give up than make the writers queue behind us.
+    connection.execute("SET lock_timeout = '5s'")
+
+
+def _ensure_roles(connection: psycopg.Connection[TupleRow]) -> None:
+    try:
+        connection.execute(sql.read("roles.sql"))
+    except errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"This login may not prepare the roles of the audit ({sentence(error)}). Have an administrator run once: "
+            "CREATE ROLE slotwise_migrate NOLOGIN; CREATE ROLE slotwise_write NOLOGIN; CREATE ROLE slotwise_read "
+            "NOLOGIN; GRANT USAGE, CREATE ON SCHEMA public TO slotwise_migrate; "
+            "GRANT USAGE ON SCHEMA public TO slotwise_write, slotwise_read; GRANT slotwise_migrate TO <this login>."
+        ) from None
+    row = connection.execute("SELECT pg_has_role('slotwise_migrate', 'MEMBER'), current_user").fetchone()
+    if row is not None and not row[0]:
+        raise MigrationError(
+            f"Migrations run as slotwise_migrate, and {row[1]} is no member of it: have an administrator run "
+            f"GRANT slotwise_migrate TO {row[1]}."
+        )
+
+
+def _applied(connection: psycopg.Connection[TupleRow]) -> dict[int, tuple[str, str]]:
+    rows = cast(
+        "Iterator[tuple[int, str, str]]", connection.execute("SELECT number, name, checksum FROM schema_migrations")
+    )
+    return {number: (name, checksum) for number, name, checksum in rows}
+
+
+def _check(wanted: Sequence[Migration], applied: Mapping[int, tuple[str, str]]) -> None:
+    known = {migration.number: migration for migration in wanted}
+    for number, (name, checksum) in sorted(applied.items()):
+        if number not in known:
+            raise MigrationError(
+                f"This database is at migration {name}, which this slotwise does not know: "
+                "it was migrated by a newer one. Use that one."
+            )
+        if known[number].checksum != checksum:
+            raise MigrationError(
+                f"Migration {known[number].name} was changed after this database had applied it. "
+                "Put it back as it was, and write the change as a new migration."
+            )
+
+
+def _apply(connection: psycopg.Connection[TupleRow], migration: Migration) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(migration.text)
+            connection.execute(
+                "INSERT INTO schema_migrations (number, name, checksum) VALUES (%s, %s, %s)",
+                [migration.number, migration.name, migration.checksum],
+            )
+    except errors.LockNotAvailable:
+        raise MigrationError(
+            f"Migration {migration.name} waited for a table that somebody keeps busy, gave up, and left nothing "
+            "behind. Try again when the long query is over."
+        ) from None
+    except psycopg.Error as error:
+        raise MigrationError(
+            f"Migration {migration.name} failed and left nothing behind: {sentence(error)}."
+        ) from error

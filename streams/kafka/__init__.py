@@ -1,0 +1,1 @@
+"""The broker behind the ports of `streams/partition/`, and the Kafka clients of everything else."""

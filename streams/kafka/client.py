@@ -1,0 +1,176 @@
+"""The connections of one worker to its broker, beside those of Faust: two producers, one asker of offsets, readers.
+
+Journal records have a producer of their own, so that a burst of outputs never stands before a step in the queue.
+Readers are made for one range and closed after it: they are for recovery and for what delivery left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streams.kafka.lenient_headers import install
+from streams.topics import FRAME_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
+
+    from aiokafka.structs import ConsumerRecord, RecordMetadata
+
+    from schemas.codec import Record
+    from streams.settings import Settings
+
+#: A request that takes longer has failed; the caller tries again.
+REQUEST_TIMEOUT_MS = 10_000
+#: A reader that gets nothing for so long, although the log says there is more, has failed.
+STALL_S_MAX = 30.0
+#: Waiting for one record that is there, or for the word that there is none.
+PEEK_TIMEOUT_MS = 500
+FETCH_BYTES_MAX = 8_388_608
+OUTPUT_BATCH_BYTES = 262_144
+
+
+_Client = TypeVar("_Client")
+
+
+class Broker:
+    """Starts and stops as one; safe to share between the lanes of a worker, which live on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        install()
+        self._settings = settings
+        self._journal: AIOKafkaProducer | None = None
+        self._outputs: AIOKafkaProducer | None = None
+        self._asker: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect; all or nothing."""
+        request_bytes_max = self._settings.step_bytes_max + FRAME_BYTES
+        self._journal = self._producer("journal", max_request_size=request_bytes_max)
+        self._outputs = self._producer(
+            "outputs", max_request_size=request_bytes_max, max_batch_size=OUTPUT_BATCH_BYTES, linger_ms=2
+        )
+        self._asker = self._consumer("offsets")
+        await asyncio.gather(self._journal.start(), self._outputs.start(), self._asker.start())
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+        parts = [part for part in (self._journal, self._outputs, self._asker) if part is not None]
+        self._journal = self._outputs = self._asker = None
+        await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
+
+    async def append(self, topic: str, partition: int, value: bytes) -> int:
+        """Write one record by the journal's producer and return its offset."""
+        done = await _started(self._journal).send_and_wait(topic, value, partition=partition)
+        return int(done.offset)
+
+    async def send(
+        self,
+        topic: str,
+        partition: int | None,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        timestamp_ms: int | None = None,
+    ) -> Awaitable[RecordMetadata]:
+        """Hand a record to the outputs' producer; what comes back is done when the record is durable."""
+        sent: Awaitable[RecordMetadata] = await _started(self._outputs).send(
+            topic, value, key=key, partition=partition, headers=list(headers), timestamp_ms=timestamp_ms
+        )
+        return sent
+
+    async def send_all(self, topic: str, partition: int, records: Iterable[Record]) -> list[Awaitable[RecordMetadata]]:
+        """Hand over many records of one partition in order; a batch costs a fraction of its records sent alone."""
+        producer = _started(self._outputs)
+        sent: list[Awaitable[RecordMetadata]] = []
+        batch = producer.create_batch()
+        for record in records:
+            fields = {"timestamp": None, "key": record.key, "value": record.value, "headers": list(record.headers)}
+            if batch.append(**fields) is None:
+                sent.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                # The first record of a batch always fits.
+                batch.append(**fields)
+        if batch.record_count():
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
+        return sent
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return the first offset that is kept and the one that comes next."""
+        asker = _started(self._asker)
+        where = TopicPartition(topic, partition)
+        first, following = await asyncio.gather(asker.beginning_offsets([where]), asker.end_offsets([where]))
+        if following[where] <= first[where]:
+            return first[where], following[where]
+        # Tansu answers with the first offset of the last batch, plus one; what comes with a fetch is right everywhere.
+        async with self._reader(where, following[where] - 1) as consumer:
+            await consumer.getmany(where, timeout_ms=PEEK_TIMEOUT_MS)
+            return first[where], max(following[where], consumer.highwater(where) or 0)
+
+    async def read(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncGenerator[list[ConsumerRecord[bytes, bytes]], None]:
+        """Yield the records from `start` up to, not including, `end`, as the broker hands them out."""
+        if start >= end:
+            return
+        where = TopicPartition(topic, partition)
+        loop = asyncio.get_running_loop()
+        async with self._reader(where, start) as consumer:
+            position, moved_s = start, loop.time()
+            while position < end:
+                found = (await consumer.getmany(where, timeout_ms=500)).get(where, [])
+                wanted = [record for record in found if record.offset < end]
+                if wanted:
+                    yield wanted
+                # Not the last record's offset: markers and compacted records leave holes at the end of a range.
+                before, position = position, await consumer.position(where)
+                if position > before:
+                    moved_s = loop.time()
+                elif loop.time() - moved_s > STALL_S_MAX:
+                    raise TimeoutError(f"{topic}[{partition}] ends at {end}, but reading stopped at {position}")
+
+    def group(self, group_id: str) -> AIOKafkaConsumer:
+        """Make a consumer that only keeps committed offsets for a group, without joining it."""
+        return self._consumer(group_id, group_id=group_id)
+
+    @asynccontextmanager
+    async def _reader(self, where: TopicPartition, start: int) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = self._consumer("reader")
+        await consumer.start()
+        try:
+            consumer.assign([where])
+            consumer.seek(where, start)
+            yield consumer
+        finally:
+            await consumer.stop()
+
+    def _producer(self, purpose: str, **options: Any) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=self._settings.broker,
+            client_id=f"{self._settings.group}-{purpose}",
+            acks="all",
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            **options,
+        )
+
+    def _consumer(self, purpose: str, group_id: str | None = None) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._settings.broker,
+            client_id=f"{self._settings.group}-{purpose}",
+            group_id=group_id,
+            # A reader that cannot start where it was told must say so, not jump.
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+
+
+def _started(client: _Client | None) -> _Client:
+    if client is None:
+        raise RuntimeError("The broker's connections are used before `start` or after `stop`.")
+    return client

@@ -1,0 +1,117 @@
+"""The ports of one partition's worker on Kafka: the journal, the inputs, the dead letters and the ticks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from schemas.codec import dead_letter_headers, dead_letter_value, write_event
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
+from streams.partition.ports import SOURCE, Entry, Letter, Raw
+
+if TYPE_CHECKING:
+    from schemas.events import Tick
+    from streams.kafka.client import Broker
+    from streams.topics import Names
+
+#: A dead letter keeps this much of a record's value; the rest is named by its hash.
+DEAD_LETTER_BYTES_MAX = 900_000
+
+
+class KafkaJournal:
+    """One partition of `decision.audit`.
+
+    The producer is not idempotent on purpose: a retry that wrote twice gives a second record with a `seq` that is
+    taken, which every reader ignores, and an idempotent producer has fatal states that this fence does not need.
+    """
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._topic = names.journal
+        self._partition = partition
+
+    async def append(self, value: bytes) -> int:
+        """Write one record with all replicas' acknowledgement."""
+        return await self._broker.append(self._topic, self._partition, value)
+
+    async def bounds(self) -> tuple[int, int]:
+        """Ask the partition's leader."""
+        return await self._broker.bounds(self._topic, self._partition)
+
+    async def read(self, start: int, end: int) -> AsyncGenerator[Sequence[Entry], None]:
+        """Read with a consumer of its own, outside every group."""
+        async with aclosing(self._broker.read(self._topic, self._partition, start, end)) as runs:
+            async for records in runs:
+                yield [Entry(record.offset, record.value or b"") for record in records]
+
+
+class KafkaInputs:
+    """The side reader of one partition of the input topics."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._topics = names.inputs
+        self._partition = partition
+
+    async def read(self, topic: int, start: int, end: int, limit: int) -> Sequence[Raw]:
+        """Read what retention left of the range."""
+        name = self._topics[topic]
+        first, next_offset = await self._broker.bounds(name, self._partition)
+        found: list[Raw] = []
+        async with aclosing(self._broker.read(name, self._partition, max(start, first), min(end, next_offset))) as runs:
+            async for records in runs:
+                found.extend(records)
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+
+class KafkaDeadLetters:
+    """`<topic>.dlq`: the raw record, with headers that say why and where from."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._names = names
+        self._partition = partition
+
+    async def write(self, letters: Sequence[Letter]) -> None:
+        """Send all, then wait for all."""
+        sent = []
+        for letter in letters:
+            topic = INPUT_TOPICS[letter.topic]
+            # A name may hold what no encoding has; see `lenient_headers.py`.
+            own = [(name.encode(errors="backslashreplace").decode(), told) for name, told in letter.raw.headers or ()]
+            headers = dead_letter_headers(topic, self._partition, letter.raw.offset, letter.reason, own)
+            value, more = dead_letter_value(letter.raw.value, DEAD_LETTER_BYTES_MAX)
+            if value is None and letter.raw.key is None:
+                value = b""  # the client sends no record without both
+            sent.append(
+                await self._broker.send(
+                    self._names.dead(topic),
+                    self._partition,
+                    value,
+                    key=letter.raw.key,
+                    headers=(*headers, *more),
+                )
+            )
+        for acknowledged in sent:
+            await acknowledged
+
+
+class KafkaTicks:
+    """Ticks for one partition: the partition is given, there is no key."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._topic = names.of(FLEET_CONTROL)
+        self._partition = partition
+
+    async def send(self, tick: Tick, now_ms: Millis) -> None:
+        """Send and wait, so that a lost tick is noticed and sent again."""
+        record = write_event(FLEET_CONTROL, tick, ce_id=tick.control_id, source=SOURCE, time_ms=now_ms)
+        await (
+            await self._broker.send(
+                self._topic, self._partition, record.value, headers=record.headers, timestamp_ms=now_ms
+            )
+        )

@@ -1,0 +1,103 @@
+"""Where the publisher's records go on Kafka, and the committed offsets that say how far it got."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING
+
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.partition.ports import Mark
+from streams.partition.publish import Outgoing
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer
+
+    from schemas.codec import Record
+    from streams.kafka.client import Broker
+    from streams.topics import Names
+
+
+class KafkaOutputs:
+    """The output topics of one partition: a pool's partition is the same on every topic."""
+
+    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+        self._broker = broker
+        self._names = names
+        self._partition = partition
+
+    async def send(self, outgoing: Sequence[Outgoing]) -> Sequence[Awaitable[object]]:
+        """Hand over to the producer, which keeps the order within a partition."""
+        by_topic: dict[str, list[Record]] = {}
+        for one in outgoing:
+            by_topic.setdefault(one.topic, []).append(one.record)
+        sent: list[Awaitable[object]] = []
+        for topic, those in by_topic.items():
+            sent += await self._broker.send_all(self._names.of(topic), self._partition, those)
+        return sent
+
+
+class ProgressGroup:
+    """The committed offsets of a follower's group, for all partitions of a worker; it never joins the group."""
+
+    def __init__(self, broker: Broker, names: Names, group_id: str, partitions: int) -> None:
+        self._broker = broker
+        self._group_id = group_id
+        self._all = [TopicPartition(names.journal, partition) for partition in range(partitions)]
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect."""
+        consumer = self._broker.group(self._group_id)
+        await consumer.start()
+        consumer.assign(self._all)
+        # It is there for its offsets: nothing is fetched.
+        consumer.pause(*self._all)
+        self._consumer = consumer
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    def of(self, partition: int) -> KafkaProgress:
+        """Give the progress of one partition."""
+        return KafkaProgress(self, self._all[partition])
+
+    async def load(self, where: TopicPartition) -> OffsetAndMetadata | None:
+        """Return what is committed."""
+        # The public `committed` leaves the metadata out.
+        found = await self._started()._coordinator.fetch_committed_offsets([where])  # noqa: SLF001
+        committed: OffsetAndMetadata | None = found.get(where)
+        return None if committed is None or committed.offset < 0 else committed
+
+    async def save(self, where: TopicPartition, committed: OffsetAndMetadata) -> None:
+        """Commit."""
+        await self._started().commit({where: committed})
+
+    def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError("The progress of the publisher is used before `start` or after `stop`.")
+        return self._consumer
+
+
+class KafkaProgress:
+    """How far one partition is published, as a committed offset."""
+
+    def __init__(self, group: ProgressGroup, where: TopicPartition) -> None:
+        self._group = group
+        self._where = where
+
+    async def load(self) -> tuple[int, int | None] | None:
+        """Return offset and step; the step is None where the broker keeps no metadata."""
+        committed = await self._group.load(self._where)
+        if committed is None:
+            return None
+        seq = committed.metadata.removeprefix("seq=")
+        return committed.offset, int(seq) if seq.isdecimal() else None
+
+    async def save(self, mark: Mark) -> None:
+        """Commit offset and step."""
+        await self._group.save(self._where, OffsetAndMetadata(mark.offset, f"seq={mark.seq}"))

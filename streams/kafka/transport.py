@@ -1,0 +1,298 @@
+"""Faust's consumer, taught to deliver batches, to start where the journal says, and to notice what is missing.
+
+This leans on the inside of faust-streaming 0.15 and its aiokafka driver (the version is pinned): `getmany` feeds the
+agents, `seek_to_committed` is called after table recovery and before the flow resumes, `_new_offset` says what may be
+committed. Committed offsets are written for lag dashboards and never read back: positions come from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import faust
+from aiokafka.structs import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from schemas.vocabulary import INPUT_TOPICS
+from streams import metrics
+from streams.kafka.client import Broker
+from streams.partition.assignment import Lanes
+from streams.partition.ports import JournalError
+from streams.partition.worker import LaneError
+from streams.tables import Tables
+from streams.topics import Names
+
+_log = logging.getLogger(__name__)
+
+#: Longest wait for records while some partitions are left out because their lanes are full.
+REFILL_S: Final = 0.05
+#: While the broker does not answer an audit, the next one comes this much later.
+AUDIT_ERROR_PAUSE_S: Final = 2.0
+#: How long the broker may hold back its answer while it has nothing. Tansu looks again only after a good part of this
+#: time (at 500 ms a record arrives after ~180 ms, at 50 ms after ~8 ms); Kafka answers at once in any case.
+FETCH_WAIT_MS: Final = 50
+
+
+class Batches(faust.Schema[Any, Any]):
+    """Hands an agent what the consumer put into the message, unread."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - of the interface
+        """The key is in the records."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - of the interface
+        """The records of one partition and one fetch."""
+        return message.value
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Fetches in a thread of its own: with short waits, and without moving a position while the flow is stopped."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Wait less than Faust's 1500 ms, which are not to be set."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - read when it starts, and no argument is passed on
+        return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - of the parent
+        max_records: int | None = None,
+    ) -> Any:
+        """Fetch from the partitions that are active now.
+
+        The set changes while a fetch waits, and aiokafka takes an empty one for all partitions. So a fetch from before
+        a rebalance could swallow the changelog records that the recovery after it waits for: it asks for a copy, and
+        what it got during a stop is put back at once, in the one thread that moves positions.
+        """
+        if not active_partitions:
+            return {}
+        records = await super()._fetch_records(consumer, set(active_partitions), timeout, max_records)
+        if self.consumer.flow_active:
+            return records
+        assigned = consumer.assignment()
+        for tp, run in records.items():
+            if run and tp in assigned:
+                consumer.seek(tp, run[0].offset)
+        return {}
+
+
+class Consumer(driver.Consumer):
+    """The consumer of a worker; `lanes`, `projections` and `names` of its app are there before it starts."""
+
+    app: Any
+
+    @property
+    def _lanes(self) -> Lanes:
+        lanes: Lanes = self.app.lanes
+        return lanes
+
+    @property
+    def _tables(self) -> Tables:
+        tables: Tables = self.app.projections
+        return tables
+
+    @property
+    def _names(self) -> Names:
+        names: Names = self.app.names
+        return names
+
+    @property
+    def _broker(self) -> Broker:
+        broker: Broker = self.app.connections[0]
+        return broker
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # Batches --------------------------------------------------------------------------------------------------
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
+        """Yield one message for all records of a batched partition; changelogs record by record, as Faust does."""
+        # A wait for the others would hold up a partition whose lane has room again.
+        records, active = await self._wait_next_records(REFILL_S if self._buffered_partitions else timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            # A rebalance, which ends with a seek: what is dropped here is fetched again.
+            return
+        batched = {*self._names.inputs, self._names.journal}
+        single = {}
+        for tp, run in records.items():
+            if tp.topic not in batched:
+                single[tp] = run
+            elif run and self._wanted(tp, active, generation):
+                yield tp, self._to_batch(tp, run)
+        for tp, record in self.scheduler.iterate(single):
+            if self._wanted(tp, active, generation):
+                yield tp, self._to_message(tp, record)
+
+    def _wanted(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
+        return (
+            self.flow_active
+            and self.app.consumer_generation_id == generation
+            and (active is None or tp in active or tp in self._buffered_partitions)
+        )
+
+    def _to_batch(self, tp: TP, run: Sequence[ConsumerRecord[bytes, bytes]]) -> ConsumerMessage:
+        last = run[-1]
+        value: Any = run
+        return ConsumerMessage(
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, None, None, value,
+            None, 0, 0, tp, generation_id=self.app.consumer_generation_id,
+        )  # fmt: skip
+
+    # Positions ------------------------------------------------------------------------------------------------
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Bring the lanes to the journal's end and seek to what they have not handled. Idempotent in a generation."""
+        positions = dict(await super().seek_to_committed())
+        generation = self.app.consumer_generation_id
+        partitions = self._assigned_partitions()
+        await self._lanes.settle(generation, partitions)
+        wanted = {
+            TP(name, partition): lane.position(topic) + 1
+            for partition, lane in self._lanes.all.items()
+            for topic, name in enumerate(self._names.inputs)
+        }
+        ends = await self.highwaters(*wanted) if wanted else {}
+        await self._check_ends({tp: start for tp, start in wanted.items() if ends[tp] < start})
+        wanted |= {
+            TP(self._names.journal, partition): offset for partition, offset in self._tables.settle(partitions).items()
+        }
+        assigned = self.assignment()
+        wanted = {tp: offset for tp, offset in wanted.items() if tp in assigned}
+        await self.seek_wait(wanted)
+        return positions | wanted
+
+    def _assigned_partitions(self) -> set[int]:
+        by_topic: dict[str, set[int]] = {
+            name: {tp.partition for tp in self.assignment() if tp.topic == name}
+            for name in (*self._names.inputs, self._names.journal)
+        }
+        one, *others = by_topic.values()
+        if any(other != one for other in others):
+            raise self._fail(
+                LaneError(
+                    "The group's partitions are split between workers: "
+                    + "; ".join(f"{name} {sorted(has)}" for name, has in by_topic.items())
+                    + ". All members of the group must run the same version and settings."
+                )
+            )
+        return one
+
+    async def _check_ends(self, wanted: Mapping[TP, int]) -> None:
+        """A topic that was made anew begins at 0 again; its records would all look like duplicates."""
+        for tp, start in wanted.items():
+            _, end = await self._broker.bounds(tp.topic, tp.partition)
+            if end < start:
+                raise self._fail(
+                    JournalError(
+                        f"{tp.topic}[{tp.partition}] ends at {end}, but the journal holds inputs up to {start - 1}: "
+                        "the topic was deleted and made anew. Restore it, or start a new installation (another group "
+                        "and topic prefix)."
+                    )
+                )
+
+    def _fail(self, error: Exception) -> Exception:
+        failed: Callable[[BaseException], None] = self.app.failed
+        failed(error)
+        return error
+
+    # Commits and checks ---------------------------------------------------------------------------------------
+
+    def _new_offset(self, tp: TP) -> int | None:
+        lane = self._lanes.all.get(tp.partition)
+        if tp.topic in self._names.inputs:
+            self._forget_acks(tp)
+            return None if lane is None else lane.position(self._names.inputs.index(tp.topic)) + 1
+        if tp.topic == self._names.journal:
+            self._forget_acks(tp)
+            return self._tables.offset(tp.partition)
+        offset: int | None = super()._new_offset(tp)
+        return offset
+
+    def _forget_acks(self, tp: TP) -> None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if tp.topic not in self._names.inputs and tp.topic != self._names.journal:
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust would call an idle partition hung; what we watch is the journal's age."""
+
+
+class Transport(driver.Transport):
+    """Faust's transport with our consumer."""
+
+    Consumer = Consumer
+
+
+async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> None:
+    """Look every second at what the assigned partitions hold and the lanes did not get; end the worker without lanes.
+
+    A commit ahead of the journal, or a seek that came too late, leaves inputs that no later one would reveal.
+    """
+    idle_since_s: float | None = None
+    loop = asyncio.get_running_loop()
+    while not app.should_stop:
+        await app.sleep(every_s)
+        names: Names = app.names
+        lanes: Lanes = app.lanes
+        metrics.OLDEST_UNJOURNALED.set(lanes.unjournaled_s_max())
+        if (ended := _membership_ended(app)) is not None:
+            app.failed(
+                LaneError(f"The worker's membership in the group {app.conf.id} ended: {ended!r}. Start it again.")
+            )
+            return
+        if app.should_stop:
+            return
+        try:
+            assigned = {tp for tp in app.consumer.assignment() if tp.topic in names.inputs}
+            current = not app.rebalancing and lanes.generation == app.consumer_generation_id
+            working = {partition for partition, lane in lanes.all.items() if current and lane.working}
+            if not app.rebalancing and all(tp.partition in working for tp in assigned):
+                idle_since_s = None
+            elif idle_since_s is None:
+                idle_since_s = loop.time()
+            elif loop.time() - idle_since_s > recovery_s_max:
+                app.failed(LaneError(
+                    f"A rebalance or a recovery has not ended for {recovery_s_max:.0f} s: the worker ends, so that it "
+                    "can start afresh and another one can have its partitions."
+                ))  # fmt: skip
+                return
+            known = [tp for tp in assigned if tp.partition in working]
+            if known:
+                for tp, end in (await app.consumer.highwaters(*known)).items():
+                    lane = lanes.all.get(tp.partition)
+                    if lane is not None and lane.working:
+                        # What came with a fetch is right on Tansu too, where asking gives the last batch's beginning.
+                        lane.audit(names.inputs.index(tp.topic), max(end, app.consumer.highwater(tp) or 0))
+        except Exception as error:  # noqa: BLE001 - the broker is away; the journal's age tells that too
+            _log.debug("the delivery audit got no answer: %r", error)
+            await app.sleep(AUDIT_ERROR_PAUSE_S)
+
+
+def _membership_ended(app: Any) -> BaseException | None:
+    """What ended aiokafka's group coordination, which it only logs: without it no partition would ever come."""
+    thread = app.consumer._thread  # noqa: SLF001 - as far inside as the rest of this module
+    coordinator = getattr(thread._consumer, "_coordinator", None)  # noqa: SLF001
+    task = getattr(coordinator, "_coordination_task", None)
+    if task is None or app.should_stop or not task.done() or task.cancelled():
+        return None
+    error: BaseException | None = task.exception()
+    return error
+
+
+def topic_index(names: Names, topic: str) -> int:
+    """Index of an input topic, by its name on the broker."""
+    return INPUT_TOPICS.index(topic.removeprefix(names.prefix))

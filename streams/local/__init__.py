@@ -1,0 +1,1 @@
+"""One machine: `slotwise up` with its broker, database, processes and board."""

@@ -1,0 +1,173 @@
+"""Watches an installation from outside: follows its journal, and compares it with the topics and the audit.
+
+A thread of its own does all the waiting; whoever shows or judges the numbers asks for the latest `Sight`. Nothing
+here writes to a topic or a table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any, Final
+
+import psycopg
+from kafka import TopicPartition
+from msgspec import Struct
+
+from schemas.codec import decode_step
+from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from streams.kafka.blocking import open_consumer
+from streams.settings import Settings
+from streams.views.journal_stats import Tally
+
+#: How often topics and audit are looked at; the journal is followed all the time.
+COMPARE_EVERY_S: Final = 0.5
+POLL_MS: Final = 200
+#: Over this time the rate of decisions is shown.
+RATE_OVER_S: Final = 5.0
+#: What each dead-letter topic is called after its input topic.
+DEAD_LETTER_SUFFIX: Final = ".dlq"
+
+
+class Sight(Struct, frozen=True, kw_only=True):
+    """What is in the topics and in the audit at one moment, since the watch began."""
+
+    #: Records by topic.
+    records: dict[str, int]
+    #: Inputs that no step of the journal has handled yet.
+    inputs_unhandled: int
+    #: Journal records that were not read when the topics were looked at.
+    journal_unread: int
+    audit_steps: int
+    audit_decisions: int
+
+
+class Watch:
+    """Follows the journal of one broker's life. `tally` may be read while holding `lock`."""
+
+    def __init__(self, settings: Settings, *, from_start: bool) -> None:
+        self.tally = Tally()
+        self.lock = threading.Lock()
+        #: The latest comparison; None until the first.
+        self.sight: Sight | None = None
+        #: Why the watch sees nothing at the moment.
+        self.trouble: str | None = None
+        self._settings = settings
+        #: The journal's name in the audit, as the sink gives it.
+        self._journal = ":".join(filter(None, (settings.journal, settings.topic_prefix + DECISION_AUDIT)))
+        self._from_start = from_start
+        self._stop = threading.Event()
+        self._began = threading.Event()
+        #: Moments and decisions so far, of the last seconds; never empty.
+        self._rate: list[tuple[float, int]] = [(0.0, 0)]
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self, wait_s_max: float = 10.0) -> None:
+        """Begin, and return when the beginning is marked: what is written from now on is seen."""
+        self._thread.start()
+        self._began.wait(wait_s_max)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(timeout=5.0)
+
+    def rate_per_s(self) -> float:
+        """Decisions a second, over the last seconds."""
+        (since_s, before), (until_s, total) = self._rate[0], self._rate[-1]
+        return (total - before) / (until_s - since_s) if until_s > since_s else 0.0
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except Exception as error:  # noqa: BLE001 - who watches must outlive whatever happens to the watched
+                self.trouble = f"{type(error).__name__}: {error}".strip()
+                self._stop.wait(1.0)
+
+    def _follow(self) -> None:
+        with contextlib.ExitStack() as stack:
+            consumer = open_consumer(self._settings)
+            stack.callback(consumer.close)
+            if not self._began.is_set():
+                self._starts = self._ends(consumer, begin=self._from_start)
+                self._next = dict(self._starts)
+                self._began.set()
+            # All topics are read, not only the journal: Tansu's answer to "where does it end" leaves out the last batch
+            # but its first record, so that the others can be counted only by reading them.
+            consumer.assign(list(self._next))
+            for where, offset in self._next.items():
+                consumer.seek(where, offset)
+            compared_s = 0.0
+            audit: psycopg.Connection[Any] | None = None
+            while not self._stop.is_set():
+                for where, records in consumer.poll(timeout_ms=POLL_MS).items():
+                    if where.topic == self._settings.topic_prefix + DECISION_AUDIT:
+                        self._count(record.value for record in records)
+                    self._next[where] = records[-1].offset + 1
+                if time.monotonic() - compared_s >= COMPARE_EVERY_S:
+                    if audit is None:
+                        audit = stack.enter_context(
+                            psycopg.connect(self._settings.database, autocommit=True, connect_timeout=5)
+                        )
+                    self._compare(consumer, audit)
+                    self.trouble = None
+                    compared_s = time.monotonic()
+
+    def _count(self, values: Iterable[bytes]) -> None:
+        for value in values:
+            step = decode_step(value)
+            with self.lock:
+                self.tally.add(step)
+
+    def _compare(self, consumer: Any, audit: psycopg.Connection[Any]) -> None:
+        """Look at the topics first: what they hold now, the journal and the audit must hold by then or later."""
+        ends = {where: max(end, self._next[where]) for where, end in self._ends(consumer).items()}
+        with self.lock:
+            positions = dict(self.tally.positions)
+            steps_from = {str(partition): str(seq) for partition, seq in self.tally.first_seq.items()}
+        unhandled = 0
+        for topic in INPUT_TOPICS:
+            for where in self._partitions(topic):
+                handled = positions.get((topic, where.partition), self._starts[where] - 1) + 1
+                unhandled += max(0, ends[where] - handled)
+        named = {"journal": self._journal, "steps_from": json.dumps(steps_from)}
+        row = audit.execute(_query(), named).fetchone()
+        steps, decisions = row or (0, 0)
+        now_s = time.monotonic()
+        recent = [point for point in self._rate if point[0] > now_s - RATE_OVER_S]
+        self._rate = [*recent, (now_s, self.tally.decisions_total)]
+        self.sight = Sight(
+            records={
+                topic: sum(ends[where] - self._starts[where] for where in self._partitions(topic))
+                for topic in self._topics()
+            },
+            inputs_unhandled=unhandled,
+            journal_unread=sum(max(0, ends[where] - self._next[where]) for where in self._partitions(DECISION_AUDIT)),
+            audit_steps=steps,
+            audit_decisions=decisions,
+        )
+
+    def _ends(self, consumer: Any, *, begin: bool = False) -> dict[TopicPartition, int]:
+        ask = consumer.beginning_offsets if begin else consumer.end_offsets
+        found: dict[TopicPartition, int] = {}
+        for topic in self._topics():
+            # One topic at a time: asked for several, kafka-python 3.0 forgets those whose leader it does not know yet.
+            found.update(ask(self._partitions(topic)))
+        return found
+
+    def _topics(self) -> list[str]:
+        dead = [topic + DEAD_LETTER_SUFFIX for topic in INPUT_TOPICS]
+        return [*INPUT_TOPICS, DECISION_AUDIT, TASK_ROUTED, TASK_AWAIT_SLOT, *dead]
+
+    def _partitions(self, topic: str) -> list[TopicPartition]:
+        name = self._settings.topic_prefix + topic
+        return [TopicPartition(name, number) for number in range(self._settings.partitions)]
+
+
+def _query() -> bytes:
+    return resources.files("streams.local").joinpath("watch.sql").read_bytes()

@@ -1,0 +1,308 @@
+"""Gives an operator's order: checks it as the router will, sends it wherever it concerns, sees it through.
+
+An order is one event of `fleet.control`. With a pool it is keyed by it and has one position in that pool's partition;
+without, the same record goes to every partition. The broker's word says where it stands; the journal's, whether the
+router took it, or refused it and why. The same `control_id` twice is one order, so that giving it again is safe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Self
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+from msgspec import Struct
+from msgspec.structs import replace
+
+from schemas.codec import StepError, decode_step, read_event, write_event
+from schemas.decision import Step
+from schemas.events import FleetControl, PolicyActivated, SlotRetired, TaskCancelled
+from schemas.input import Input, Unreadable
+from schemas.vocabulary import DECISION_AUDIT, FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis, to_millis
+from streams.core.policy.document import nearest
+from streams.core.policy.rulebook import Rulebook
+from streams.core.router import Router
+from streams.kafka.blocking import open_consumer, open_producer
+from streams.operate.read_partitions import WallClock, file_rulebook, looks, partitions_of
+from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
+from streams.partition.ports import JournalError
+from streams.settings import Settings
+
+SOURCE: Final = "/slotwise/operator"
+CONTROL: Final = INPUT_TOPICS.index(FLEET_CONTROL)
+POLL_MS: Final = 100
+#: The journal is read from so many records before the order, to know which step is the next one there.
+BEFORE: Final = 32
+#: How refusals call it: a name that only the workers know is no mistake of whoever gives the order.
+CATALOG: Final = "the catalogue (if the workers have another, name it with --catalog)"
+
+#: `taken`: it is in force. `known`: this partition had taken an order of that id before. `refused`: a dead letter.
+#: `sent`: it stands in the log, and no step of the journal has come to it yet.
+Fate = Literal["sent", "taken", "known", "refused"]
+
+
+class ControlError(Exception):
+    """An order cannot be given as it is; nothing was sent. The message says why, and what would do."""
+
+
+class Position(Struct, frozen=True, kw_only=True):
+    """Where an order stands in one partition, and what became of it there."""
+
+    partition: int
+    offset: int
+    fate: Fate = "sent"
+    #: The step of the journal that came to it.
+    seq: int | None = None
+    #: Why it was refused.
+    reason: str | None = None
+    #: What the order did not do, although it was taken.
+    note: str | None = None
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """An order that was given."""
+
+    control_id: str
+    kind: str
+    topic: str
+    at: str
+    by: str
+    pool: str | None
+    positions: tuple[Position, ...]
+
+    @property
+    def refused(self) -> tuple[Position, ...]:
+        """Where the router refused it."""
+        return tuple(one for one in self.positions if one.fate == "refused")
+
+    @property
+    def open(self) -> tuple[Position, ...]:
+        """Where the router has not come to it yet."""
+        return tuple(one for one in self.positions if one.fate == "sent")
+
+
+def moment(text: str, what: str = "until") -> str:
+    """Read a time as people write it and give it as events spell it: UTC, with `Z`.
+
+    Raises:
+        ControlError: it is no time, or does not say in which zone.
+    """
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise ControlError(f"{what} {text!r} is no ISO time: write it as 2026-11-21T15:00:00Z.") from None
+    if read.tzinfo is None:
+        raise ControlError(f"{what} {text!r} does not say in which zone: end it with Z for UTC, or with +01:00.")
+    since = read.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return from_millis(since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000)
+
+
+def moment_ahead(text: str, what: str = "until") -> str:
+    """Read a time that must not be over.
+
+    Raises:
+        ControlError: it is no time, or it is past, where an order would end what it is to begin.
+    """
+    told = moment(text, what)
+    if to_millis(told) <= WallClock().now_ms():
+        raise ControlError(f"{what} {told} is past: name a moment to come (`slotwise restore` ends marks and drains).")
+    return told
+
+
+def named(settings: Settings, name: str) -> dict[str, str]:
+    """Say whether a name is a model's or a product's, as fields of an order; what is both is the model.
+
+    Raises:
+        ControlError: it is neither; with the nearest name.
+    """
+    known: list[str] = []
+    for rulebook in _rulebooks(settings):
+        if name in rulebook.models:
+            return {"model": name}
+        if name in rulebook.products:
+            return {"product": name}
+        known = [*rulebook.models, *rulebook.products]
+    raise ControlError(f"{name} is neither a model nor a product of {CATALOG}.{nearest(name, known)}")
+
+
+def provider_of(settings: Settings, product: str) -> str:
+    """Look up whose product it is.
+
+    Raises:
+        ControlError: the catalogue has no such product; with the nearest one.
+    """
+    known: dict[str, str] = {}
+    for rulebook in _rulebooks(settings):
+        known = rulebook.products
+        if product in known:
+            return known[product]
+    raise ControlError(f"{product} is no product of {CATALOG}.{nearest(product, known)}")
+
+
+def _rulebooks(settings: Settings) -> Iterator[Rulebook]:
+    """Give the files' rules, which know nearly every name, and only for one that they do not the rules in force."""
+    yield file_rulebook(settings)
+    yield looks(settings, [0])[0].router.rulebook
+
+
+def refusal(router: Router, event: FleetControl) -> str | None:
+    """Ask a router whether it would refuse the order now; its state stays as it is."""
+    now_ms = Millis(max(router.now_ms, WallClock().now_ms()))
+    step = router.handle([Input(CONTROL, router.position(CONTROL) + 1, now_ms, event)])
+    return step.rejected[0].reason if step.rejected else None
+
+
+def check(settings: Settings, event: FleetControl) -> None:
+    """Refuse what the router would refuse, in its words, before anything is sent.
+
+    Raises:
+        ControlError: with the reason.
+    """
+    record = write_event(FLEET_CONTROL, event, ce_id=event.control_id, source=SOURCE, time_ms=0)
+    read = read_event(FLEET_CONTROL, record.key, record.value, record.headers)
+    if isinstance(read, Unreadable):
+        raise ControlError(read.reason)
+    if isinstance(event, PolicyActivated):
+        # Whether it can be activated depends on the slots and tasks of each partition.
+        told = {
+            number: refusal(look.router, event) for number, look in looks(settings, range(settings.partitions)).items()
+        }
+        refusals = [f"Partition {number}: {reason}" for number, reason in told.items() if reason is not None]
+        if refusals:
+            raise ControlError(" ".join(refusals))
+        return
+    # The files' rules know nearly every name; only where they do not, the rules in force are looked up.
+    reason = refusal(Router(0, file_rulebook(settings)), event)
+    if reason is not None:
+        (look,) = looks(settings, partitions_of(settings, event.pool)[:1]).values()
+        reason = refusal(look.router, event)
+        # Where workers decide by files that are not here, only they can tell.
+        if reason is not None and look.known:
+            raise ControlError(reason)
+
+
+def give(settings: Settings, event: FleetControl, *, wait_s: float | None) -> Given:
+    """Send a checked order and, unless `wait_s` is None, see what becomes of it for so long.
+
+    Raises:
+        SendError: the broker did not take it everywhere; the message says how to give it again.
+        JournalError: the journal cannot be read.
+    """
+    with _Journal(settings, watched=wait_s is not None) as journal:
+        positions = _send(settings, event)
+        if wait_s is not None:
+            positions = journal.follow(event, positions, wait_s)
+    return Given(
+        control_id=event.control_id,
+        kind=str(type(event).__struct_config__.tag),
+        topic=settings.topic_prefix + FLEET_CONTROL,
+        at=event.at,
+        by=event.by,
+        pool=event.pool,
+        positions=tuple(positions[number] for number in sorted(positions)),
+    )
+
+
+def _send(settings: Settings, event: FleetControl) -> dict[int, Position]:
+    value = write_event(FLEET_CONTROL, event, ce_id=event.control_id, source=SOURCE, time_ms=0).value
+    records = records_of(settings, FLEET_CONTROL, value, ce_id=event.control_id, source=SOURCE)
+    if isinstance(records, Unreadable):
+        raise ControlError(records.reason)
+    producer = open_producer(settings)
+    try:
+        futures = [producer.send(**record) for record in records]
+        acknowledged = [future.get(timeout=CONFIRM_S_MAX) for future in futures]
+    except KafkaError as error:
+        raise SendError(
+            f"The broker at {settings.broker} did not take the order everywhere ({error}): give it again with "
+            f"--control-id {event.control_id}; a partition that has it already ignores it."
+        ) from error
+    finally:
+        producer.close(timeout=CONFIRM_S_MAX)
+    return {one.partition: Position(partition=one.partition, offset=one.offset) for one in acknowledged}
+
+
+class _Journal:
+    """The journal from just before the order on. Opened before the order is sent, so that nothing is missed."""
+
+    def __init__(self, settings: Settings, *, watched: bool) -> None:
+        self._settings = settings
+        self._consumer: Any = open_consumer(settings) if watched else None
+        self._starts: dict[TopicPartition, int] = {}
+
+    def __enter__(self) -> Self:
+        if self._consumer is not None:
+            topic = self._settings.topic_prefix + DECISION_AUDIT
+            partitions = [TopicPartition(topic, number) for number in range(self._settings.partitions)]
+            first = self._consumer.beginning_offsets(partitions)
+            ends = self._consumer.end_offsets(partitions)
+            self._starts = {where: max(first[where], ends[where] - BEFORE) for where in partitions}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def follow(self, event: FleetControl, positions: Mapping[int, Position], wait_s: float) -> dict[int, Position]:
+        """Read until every partition has come to the order, or until the time is up."""
+        traces = {number: Trace(event, position) for number, position in positions.items()}
+        watched = [where for where in self._starts if where.partition in traces]
+        self._consumer.assign(watched)
+        for where in watched:
+            self._consumer.seek(where, self._starts[where])
+        deadline_s = time.monotonic() + wait_s
+        while any(one.position.fate == "sent" for one in traces.values()) and time.monotonic() < deadline_s:
+            for where, records in self._consumer.poll(timeout_ms=POLL_MS).items():
+                for record in records:
+                    traces[where.partition].feed(_step(record.value))
+        return {number: one.position for number, one in traces.items()}
+
+
+class Trace:
+    """Looks for an order in the steps of one partition, fed in the order of the journal."""
+
+    def __init__(self, event: FleetControl, position: Position) -> None:
+        self.position = position
+        self._event = event
+        self._where = (CONTROL, position.offset)
+        self._seq = -1
+
+    def feed(self, step: Step) -> None:
+        """See what a step says of the order, if it came to it."""
+        # Numbers only grow: a step that does not is that of a writer who came too late, and never was.
+        if step.seq <= self._seq or self.position.fate != "sent":
+            return
+        self._seq = step.seq
+        if self._where not in ((one.topic, one.offset) for one in step.inputs):
+            return
+        reason = next((one.reason for one in step.rejected if (one.topic, one.offset) == self._where), None)
+        fate: Fate = "refused"
+        if reason is None:
+            ours = any(one.control_id == self._event.control_id for one in step.controls)
+            fate = "taken" if ours else "known"
+        note = _note(self._event, step) if fate == "taken" else None
+        self.position = replace(self.position, fate=fate, seq=step.seq, reason=reason, note=note)
+
+
+def _step(value: bytes) -> Step:
+    try:
+        return decode_step(value)
+    except StepError as error:
+        raise JournalError(str(error)) from error
+
+
+def _note(event: FleetControl, step: Step) -> str | None:
+    """Say where a taken order had nothing to act on: more often than not, a name is spelled wrong."""
+    if isinstance(event, SlotRetired):
+        touched = {(one.pool, one.slot_id) for one in step.slots}.union(
+            (one.pool, one.slot_id) for one in step.slots_gone
+        )
+        if (event.pool, event.slot_id) not in touched:
+            return f"pool {event.pool} has no slot {event.slot_id}: nothing was retired."
+    unknown = ((pool, task_id) for pool, task_id, _ in step.cancels)
+    if isinstance(event, TaskCancelled) and (event.pool, event.task_id) in unknown:
+        return f"pool {event.pool} has no task {event.task_id} yet: it is cancelled if it comes within a day."
+    return None

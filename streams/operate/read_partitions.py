@@ -1,0 +1,145 @@
+"""The present state of an installation, read from its checkpoints and journals; nothing is written, nobody is asked.
+
+A partition is recovered as its worker would recover it, by the same code, and then left alone: what comes of it is a
+router that may be asked anything, and whose answers change nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final, cast
+
+from schemas.decision import Step
+from schemas.vocabulary import INPUT_TOPICS, Millis
+from streams.core.policy.rulebook import Rulebook, load_rulebook
+from streams.core.router import Router
+from streams.kafka.client import Broker
+from streams.kafka.compacted import KafkaCompacted
+from streams.kafka.journal import KafkaJournal
+from streams.partition.checkpoint import SlottedCheckpoints
+from streams.partition.memory import Log, MemoryDeadLetters, MemoryInputs, MemoryTicks, NoFollower
+from streams.partition.ports import JournalError
+from streams.partition.worker import Lane, LaneError, Limits, Outside
+from streams.settings import Settings
+from streams.shipped import catalog_text, policy_text
+from streams.topics import home_of, names
+from streams.views.overview import Look
+
+#: Partitions that are read at the same time.
+AT_ONCE: Final = 8
+
+
+class LookError(Exception):
+    """A partition cannot be read by the rules here; the message says which rules are needed."""
+
+
+class WallClock:
+    """The clock of this machine."""
+
+    def now_ms(self) -> Millis:
+        """Milliseconds since the epoch."""
+        return Millis(time.time_ns() // 1_000_000)
+
+
+class _Reader(Router):
+    """A router that remembers by which rules the steps were made that it was fed."""
+
+    decided_by: tuple[str, str] | None = None
+
+    def apply(self, step: Step) -> None:
+        """Make a step part of the state."""
+        super().apply(step)
+        self.decided_by = (step.policy, step.catalog)
+
+
+def file_rulebook(settings: Settings) -> Rulebook:
+    """Give the rules of the files that the settings name, or of the shipped ones.
+
+    Raises:
+        SettingsError: a file cannot be read.
+        RulebookError: they hold mistakes.
+    """
+    return load_rulebook(
+        catalog_text(settings),
+        policy_text(settings),
+        catalog_file=settings.catalog or "catalog.toml",
+        policy_file=settings.policy or "policy.toml",
+    )
+
+
+def partitions_of(settings: Settings, pool: str | None) -> Sequence[int]:
+    """The partition of a pool; all of them where none is named."""
+    return range(settings.partitions) if pool is None else [home_of(settings.partitions)(pool.encode())]
+
+
+def looks(settings: Settings, partitions: Iterable[int]) -> dict[int, Look]:
+    """Read these partitions up to where their journals end now.
+
+    Raises:
+        JournalError: a journal cannot be trusted; the message says what to look at.
+        LookError: the workers decide by rules that are not those here.
+        SettingsError, RulebookError: the rules cannot be read.
+    """
+    return asyncio.run(_read(settings, file_rulebook(settings), partitions))
+
+
+async def _read(settings: Settings, rulebook: Rulebook, partitions: Iterable[int]) -> dict[int, Look]:
+    broker = Broker(settings)
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def read(partition: int) -> tuple[int, Look]:
+        async with turn:
+            return partition, await _recover(settings, rulebook, broker, partition)
+
+    await broker.start()
+    try:
+        return dict(await asyncio.gather(*map(read, partitions)))
+    finally:
+        await broker.stop()
+
+
+async def _recover(settings: Settings, rulebook: Rulebook, broker: Broker, partition: int) -> Look:
+    unusable: list[Exception] = []
+
+    def make(chunks: Iterable[bytes] | None) -> Router:
+        try:
+            return _Reader(partition, rulebook) if chunks is None else _Reader.restore(partition, rulebook, chunks)
+        except Exception as error:
+            unusable.append(error)
+            raise
+
+    known, clock, log = names(settings), WallClock(), Log()
+    # A lane that is never started touches its journal and its checkpoints only, and both only to read.
+    outside = Outside(
+        journal=KafkaJournal(broker, known, partition),
+        checkpoints=SlottedCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
+        inputs=MemoryInputs([log for _ in INPUT_TOPICS]),
+        letters=MemoryDeadLetters(),
+        ticks=MemoryTicks(log),
+        clock=clock,
+        follower=NoFollower(),
+        home=home_of(settings.partitions),
+        pressure=lambda _topic, _full: None,
+    )
+    limits = Limits(
+        step_inputs_max=settings.step_inputs_max,
+        step_bytes_max=settings.step_bytes_max,
+        round_ms_min=0,
+        now_ahead_ms_max=settings.now_ahead_ms_max,
+        checkpoint_changes_min=settings.checkpoint_changes_min,
+        journal_retention_hours=settings.retention_hours,
+    )
+    lane = Lane(partition, make, outside, limits)
+    try:
+        await lane.recover()
+    except (JournalError, LaneError) as error:
+        if isinstance(error, JournalError) and not unusable:
+            raise
+        raise LookError(
+            f"Partition {partition} cannot be read by the rules here: name those of its workers with --policy and "
+            f"--catalog, or read it with the slotwise that wrote it ({(unusable or [error])[0]!r})."
+        ) from error
+    router = cast("_Reader", lane.fold)
+    return Look(router=router, decided_by=router.decided_by)

@@ -1,0 +1,143 @@
+"""Sends events from JSON lines: each is read as the router will read it, keyed by its pool, and confirmed.
+
+A line that the router would refuse is not sent but told, with its number and the reason. What is sent is the line
+itself, unknown fields included. An operator's event without a pool goes, without a key, to every partition.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal
+
+import msgspec
+from kafka.errors import KafkaError
+from msgspec import Struct
+
+from schemas.codec import read_event, write_event
+from schemas.input import Unreadable
+from schemas.vocabulary import FLEET_CONTROL, SLOT_FREED, TASK_PENDING, from_millis
+from streams.kafka.blocking import open_producer
+from streams.settings import Settings
+
+Kind = Literal["task", "slot", "control"]
+TOPICS: Final[dict[Kind, str]] = {"task": TASK_PENDING, "slot": SLOT_FREED, "control": FLEET_CONTROL}
+SOURCE: Final = "/slotwise/send"
+#: A broker that does not confirm a record in this time has not taken it.
+CONFIRM_S_MAX: Final = 30.0
+REFUSALS_TOLD_MAX: Final = 20
+
+
+class SendError(Exception):
+    """The broker did not take a record; the message says which line it was, so that the rest can be sent again."""
+
+
+class Refusal(Struct, frozen=True):
+    """A line that was not sent."""
+
+    line: int
+    reason: str
+
+
+class Sent(Struct, kw_only=True):
+    """What became of the lines."""
+
+    topic: str
+    lines: int = 0
+    #: Lines that the broker confirmed.
+    sent: int = 0
+    #: Records: more than lines where a line goes to every partition.
+    records: int = 0
+    refused: int = 0
+    #: The first of the refused ones.
+    refusals: list[Refusal] = []
+
+
+def send(
+    settings: Settings,
+    kind: Kind,
+    lines: Iterable[bytes],
+    *,
+    stamp: bool = False,
+    progress: Callable[[int], None] = lambda _lines: None,
+) -> Sent:
+    """Send every line that is an event of that kind; `stamp` fills in a missing `at` with the present.
+
+    Raises:
+        SendError: the broker did not confirm a record.
+    """
+    topic = TOPICS[kind]
+    sent = Sent(topic=topic)
+    producer = open_producer(settings)
+    confirmations: list[tuple[int, list[Any]]] = []
+    try:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            sent.lines += 1
+            value = _stamped(line) if stamp else line.strip()
+            records = records_of(settings, topic, value)
+            if isinstance(records, Unreadable):
+                sent.refused += 1
+                if len(sent.refusals) < REFUSALS_TOLD_MAX:
+                    sent.refusals.append(Refusal(number, records.reason))
+            else:
+                confirmations.append((number, [producer.send(**record) for record in records]))
+            progress(number)
+        for number, futures in confirmations:
+            for future in futures:
+                _confirm(future, number, settings)
+            sent.sent += 1
+            sent.records += len(futures)
+    finally:
+        producer.close(timeout=CONFIRM_S_MAX)
+    return sent
+
+
+def records_of(
+    settings: Settings, topic: str, value: bytes, *, ce_id: str | None = None, source: str = SOURCE
+) -> list[Any] | Unreadable:
+    """Make the records of one value, as arguments of the producer; or why the router would not read it."""
+    pool = _pool(value)
+    event = read_event(topic, None if pool is None else pool.encode(), value, ())
+    if isinstance(event, Unreadable):
+        return event
+    ce_id = ce_id or str(uuid.uuid4())
+    record = write_event(topic, event, ce_id=ce_id, source=source, time_ms=time.time_ns() // 1_000_000)
+    common = {"topic": settings.topic_prefix + topic, "value": value, "headers": list(record.headers)}
+    if record.key is not None:
+        # The default partitioner: murmur2 of the key, as everywhere.
+        return [{**common, "key": record.key}]
+    return [{**common, "partition": partition} for partition in range(settings.partitions)]
+
+
+def _pool(value: bytes) -> str | None:
+    """Find the pool, so that the record can be read under its key; whoever sees no object sees no pool."""
+    try:
+        fields = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return None
+    pool = fields.get("pool") if isinstance(fields, dict) else None
+    return pool if isinstance(pool, str) else None
+
+
+def _stamped(line: bytes) -> bytes:
+    try:
+        fields = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return line.strip()
+    if isinstance(fields, dict) and "at" not in fields:
+        fields["at"] = from_millis(time.time_ns() // 1_000_000)
+        return msgspec.json.encode(fields)
+    return line.strip()
+
+
+def _confirm(future: Any, line: int, settings: Settings) -> None:
+    try:
+        future.get(timeout=CONFIRM_S_MAX)
+    except KafkaError as error:
+        raise SendError(
+            f"The broker at {settings.broker} did not take line {line} ({error}): send again from that line on; "
+            "what was sent twice is recognised by its id."
+        ) from error

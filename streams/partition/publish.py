@@ -1,0 +1,317 @@
+"""From the journal to `task.routed` and `task.await_slot`: only what is durable there is ever told to anyone.
+
+One publisher follows one partition. While its lane works it is fed confirmed steps from memory; at the start, and after
+any trouble, it reads the journal from where it got to. How far that is stands as the committed offset of a consumer
+group of its own, with the number of the expected step as metadata. Delivery is at least once, in order per pool:
+a record is sent again after a crash, never left out and never overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import aclosing, suppress
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from schemas.codec import Record, dead_letter_headers, decode_step, write_event
+from schemas.decision import Decision, Moment, Step
+from schemas.events import TaskAwaitSlot, TaskPending, TaskRouted
+from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
+from streams import metrics
+from streams.partition.ports import SOURCE, Journal, Mark
+
+_log = logging.getLogger(__name__)
+
+#: Steps that wait in memory; beyond it the lane waits.
+STEPS_MAX: Final = 200
+#: Records sent before their acknowledgements are awaited.
+SENT_MAX: Final = 5_000
+#: Progress is committed at most so often, and at the end.
+COMMIT_S: Final = 0.5
+#: What a stopping publisher may take to finish, less than a rebalance waits; the rest is for whoever comes next.
+STOP_S_MAX: Final = 2.5
+BACKOFF_S_MAX: Final = 5.0
+
+
+class Outgoing(NamedTuple):
+    """A record and the topic (its bare name) that it goes to."""
+
+    topic: str
+    record: Record
+
+
+class Outputs(Protocol):
+    """Where the records go."""
+
+    async def send(self, outgoing: Sequence[Outgoing]) -> Sequence[Awaitable[object]]:
+        """Hand over, in order within a topic; what comes back is done when all of them are durable."""
+
+
+class Progress(Protocol):
+    """How far a partition is published."""
+
+    async def load(self) -> tuple[int, int | None] | None:
+        """Return the journal offset to go on from and the step expected there, where known; None: nothing yet."""
+
+    async def save(self, mark: Mark) -> None:
+        """Remember."""
+
+
+class _Told(Struct, frozen=True):
+    """What an alternative says of one model, as far as the outside is told."""
+
+    gate: Verdict
+
+
+_ALTERNATIVES = msgspec.json.Decoder(dict[str, _Told])
+#: Decisions of one step share their moments, and those of one shape their alternatives.
+_moment = lru_cache(maxsize=4096)(from_millis)
+
+
+@lru_cache(maxsize=1024)
+def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
+    return {model: told.gate for model, told in _ALTERNATIVES.decode(alternatives).items()}
+
+
+class _DeadTask(Struct, frozen=True):
+    """The value of a dead letter for a task that was given up."""
+
+    task: TaskPending
+    story: tuple[Moment, ...]
+
+
+class Publisher:
+    """A lane's follower: `start`, `offer` confirmed steps, `stop`."""
+
+    def __init__(self, partition: int, journal: Journal, outputs: Outputs, progress: Progress) -> None:
+        self._partition = partition
+        self._journal = journal
+        self._outputs = outputs
+        self._progress = progress
+        self._steps: deque[tuple[int, Step]] = deque()
+        #: Everything before this offset is in the journal only, everything from here on comes by `offer`.
+        self._fed = 0
+        self._base = Mark(0, 0)
+        #: All before it is acknowledged.
+        self._done: Mark | None = None
+        self._committed: Mark | None = None
+        self._committed_s = 0.0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._lag = metrics.PUBLISH_LAG.labels(str(partition))
+
+    async def start(self, base: Mark, end: Mark) -> None:
+        """Begin to publish, from the remembered place; steps from `end` on will be offered."""
+        self._steps.clear()
+        self._base, self._fed = base, end.offset
+        self._done = self._committed = None
+        self._stopping = False
+        self._room.set()
+        self._task = asyncio.create_task(self._run(), name=f"publisher {self._partition}")
+
+    def offer(self, offset: int, step: Step) -> bool:
+        """Take a confirmed step, or refuse for want of room."""
+        if len(self._steps) >= STEPS_MAX:
+            self._room.clear()
+            return False
+        self._steps.append((offset, step))
+        self._wake.set()
+        return True
+
+    async def room(self) -> None:
+        """Return when there is room again."""
+        await self._room.wait()
+
+    async def stop(self) -> None:
+        """Publish what was offered, commit, and end; within limits."""
+        self._stopping = True
+        self._wake.set()
+        task, self._task = self._task, None
+        if task is None:
+            return
+        await asyncio.wait((task,), timeout=STOP_S_MAX)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._publish()
+            except Exception as error:  # noqa: BLE001 - a broker that is away can fail in any way
+                # What was sent after the last acknowledged step is sent again, in order.
+                attempt += 1
+                _log.warning("partition %d: publishing failed, going on from the journal: %r", self._partition, error)
+                with suppress(TimeoutError):
+                    wait_s = min(BACKOFF_S_MAX, 0.1 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+                    await asyncio.sleep(wait_s)
+            else:
+                return
+
+    async def _publish(self) -> None:
+        if self._done is None:
+            self._done = self._committed = await self._where()
+        # 1. What is in the journal only.
+        until = self._steps[0][0] if self._steps else self._fed
+        await self._catch_up(self._done, until)
+        # 2. What the lane confirms.
+        while not (self._stopping and not self._steps):
+            self._wake.clear()
+            if self._steps:
+                await self._send_offered()
+            await self._maybe_commit(at_once=False)
+            if not self._steps and not self._stopping:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), None if self._committed == self._done else COMMIT_S)
+        await self._maybe_commit(at_once=True)
+
+    async def _catch_up(self, mark: Mark, until: int) -> None:
+        seq = mark.seq
+        async with aclosing(self._journal.read(mark.offset, until)) as runs:
+            async for run in runs:
+                self._lag.set(until - run[0].offset)
+                outgoing: list[Outgoing] = []
+                for entry in run:
+                    step = decode_step(entry.value)
+                    if step.seq == seq:
+                        seq += 1
+                        outgoing.extend(records(step))
+                await self._send(outgoing, Mark(run[-1].offset + 1, seq))
+                await self._maybe_commit(at_once=False)
+        if until > mark.offset:
+            self._done = Mark(until, seq)
+
+    async def _send_offered(self) -> None:
+        outgoing: list[Outgoing] = []
+        taken = 0
+        for _, step in self._steps:
+            if len(outgoing) >= SENT_MAX:
+                break
+            outgoing.extend(records(step))
+            taken += 1
+        offset, step = self._steps[taken - 1]
+        await self._send(outgoing, Mark(offset + 1, step.seq + 1))
+        # Taken away only now: after a failure the journal is read up to what is still offered.
+        for _ in range(taken):
+            self._steps.popleft()
+        self._fed = offset + 1
+        self._room.set()
+        self._lag.set(len(self._steps))
+
+    async def _send(self, outgoing: Sequence[Outgoing], done: Mark) -> None:
+        """Send and wait for all acknowledgements; the first failure is raised after the last has come."""
+        for result in await asyncio.gather(*await self._outputs.send(outgoing), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        for topic, count in Counter(one.topic for one in outgoing).items():
+            metrics.PUBLISHED.labels(topic).inc(count)
+        self._done = done
+
+    async def _maybe_commit(self, *, at_once: bool) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._done is None or self._done == self._committed:
+            return
+        if at_once or now_s - self._committed_s >= COMMIT_S:
+            await self._progress.save(self._done)
+            self._committed, self._committed_s = self._done, now_s
+
+    async def _where(self) -> Mark:
+        first, end = await self._journal.bounds()
+        saved = await self._progress.load()
+        if saved is None:
+            return Mark(0, 0) if first == 0 else self._base
+        offset, seq = saved
+        if offset < first or offset > end:
+            _log.error(
+                "partition %d: published up to journal offset %d, but the journal holds %d to %d: "
+                "going on from step %d; what was decided in between was never told",
+                self._partition, offset, first, end, self._base.seq,
+            )  # fmt: skip
+            metrics.INVARIANT_VIOLATIONS.labels("published_journal_gap").inc()
+            return self._base
+        if seq is None:
+            # A broker that keeps no metadata: the step before is one that we accepted.
+            seq = await self._seq_at(offset, first)
+        return Mark(offset, seq)
+
+    async def _seq_at(self, offset: int, first: int) -> int:
+        seq = 0
+        async with aclosing(self._journal.read(max(offset - 1, first), offset)) as runs:
+            async for run in runs:
+                seq = decode_step(run[-1].value).seq + 1
+        return seq
+
+
+def records(step: Step) -> Iterator[Outgoing]:
+    """Everything that a step tells the outside, in order."""
+    for decision in step.decisions:
+        topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
+        event = _routed(decision, step) if decision.outcome == "routed" else _await_slot(decision, step)
+        record = write_event(
+            topic,
+            event,
+            ce_id=decision.decision_id,
+            source=SOURCE,
+            time_ms=decision.decided_at_ms,
+            traceparent=decision.traceparent,
+            tracestate=decision.tracestate,
+        )
+        yield Outgoing(topic, record)
+    ends = {(decision.pool, decision.task_id): decision for decision in step.decisions}
+    for row in step.dead:
+        end = ends.get((row.task.pool, row.task.task_id))
+        headers = dead_letter_headers(
+            TASK_PENDING if end is None else end.input_topic,
+            step.partition,
+            -1 if end is None else end.input_offset,
+            "The task failed its last attempt." if end is None else end.reason,
+            attempt=row.standing.attempt,
+        )
+        value = msgspec.json.encode(_DeadTask(task=row.task, story=row.standing.story))
+        yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
+
+
+def _routed(decision: Decision, step: Step) -> TaskRouted:
+    lease_expires_at_ms = decision.lease_expires_at_ms
+    return TaskRouted(
+        decision_id=decision.decision_id,
+        task_id=decision.task_id,
+        pool=decision.pool,
+        slot_id=decision.chosen_slot_id or "",
+        model=decision.chosen_model or "",
+        tier=decision.tier or 1,
+        lease=decision.lease or 0,
+        lease_expires_at=_moment(Millis(0) if lease_expires_at_ms is None else lease_expires_at_ms),
+        max_tokens=decision.max_tokens or 0,
+        reason=decision.reason,
+        attempt=decision.attempt,
+        decided_at=_moment(decision.decided_at_ms),
+        mode=step.mode,
+        policy=step.policy,
+        catalog=step.catalog,
+    )
+
+
+def _await_slot(decision: Decision, step: Step) -> TaskAwaitSlot:
+    return TaskAwaitSlot(
+        decision_id=decision.decision_id,
+        task_id=decision.task_id,
+        pool=decision.pool,
+        reason_code=decision.reason_code,
+        reason=decision.reason,
+        verdicts=_verdicts(bytes(decision.alternatives)),
+        waiting_since=_moment(decision.waiting_since_ms),
+        decided_at=_moment(decision.decided_at_ms),
+        mode=step.mode,
+        position=decision.position,
+    )

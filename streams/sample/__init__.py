@@ -1,0 +1,1 @@
+"""The bundled sample: a slice of recorded agent calls, and a fleet that plays it."""

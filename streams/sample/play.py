@@ -1,0 +1,182 @@
+"""Plays the sample against a broker: sends its tasks as they fall due, and works off what is routed.
+
+The one part of the sample with a clock and a network. It may be killed and started again at any moment: every slot
+announces itself anew (which puts what it held back into the queue), every task is sent again (which the router
+knows for a duplicate), and decisions of before are left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import tomllib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from msgspec import Struct
+
+from schemas.codec import write_event
+from schemas.events import SlotFreed, TaskPending, TaskRouted
+from schemas.vocabulary import SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
+from streams.sample.fleet import Engine, Fleet, Work
+from streams.sample.work import SampleTask, tasks
+from streams.settings import Settings
+from streams.shipped import catalog_text
+
+SOURCE: Final = "/slotwise/sample"
+STATUS_EVERY_S: Final = 0.2
+
+
+class Progress(Struct, kw_only=True):
+    """How far the sample is; written to a file for whoever watches."""
+
+    #: Tasks of the sample.
+    tasks: int
+    #: Sent and confirmed by the broker.
+    sent: int = 0
+    slots: int = 0
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    spent_usd: float = 0.0
+    #: Every task was sent, and the broker has confirmed it.
+    all_sent: bool = False
+
+
+async def play(
+    settings: Settings, *, run: str, count: int, speed: float, stop: asyncio.Event, status: Path | None = None
+) -> Progress:
+    """Play `count` tasks at `speed` simulated seconds a second, until `stop` is set."""
+    sample = tasks(run, count)
+    player = _Player(settings, Fleet(engines(settings), sample), sample, speed)
+    async with _clients(settings) as (producer, consumer):
+        running: list[asyncio.Task[None]] = [
+            asyncio.create_task(player.follow(consumer)),
+            asyncio.create_task(player.free_slots(producer)),
+            asyncio.create_task(player.feed(producer)),
+            asyncio.create_task(_write_status(player.progress, status)),
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            while not stopped.done():
+                await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in running if task.done()]:
+                    task.result()  # feeding ends by itself; whatever else ends, ends with its error
+                    running.remove(task)
+        finally:
+            stopped.cancel()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(stopped, *running, return_exceptions=True)
+            _write(player.progress, status)
+    return player.progress
+
+
+def engines(settings: Settings) -> Iterator[Engine]:
+    """Read what the fleet has to know of each model from the catalogue that the router uses."""
+    for row in tomllib.loads(catalog_text(settings))["model"]:
+        yield Engine(
+            model=row["id"],
+            tier=row["tier"],
+            speed_tps=row["speed_tps"],
+            quality=row["quality"],
+            input_usd_per_mtok=row.get("input_usd_per_mtok", 0.0),
+            output_usd_per_mtok=row.get("output_usd_per_mtok", 0.0),
+        )
+
+
+class _Player:
+    def __init__(self, settings: Settings, fleet: Fleet, sample: list[SampleTask], speed: float) -> None:
+        self.progress = Progress(tasks=len(sample), slots=len(fleet.slots))
+        self._fleet = fleet
+        self._sample = sample
+        self._speed = speed
+        self._topic = {name: settings.topic_prefix + name for name in (TASK_PENDING, SLOT_FREED)}
+        self._finished: asyncio.Queue[Work] = asyncio.Queue()
+
+    async def feed(self, producer: AIOKafkaProducer) -> None:
+        """Announce the slots, then send each task when it falls due."""
+        for announcement in self._fleet.announcements(_now_ms()):
+            await self._send(producer, SLOT_FREED, announcement, f"{announcement.slot_id}-{announcement.at}")
+        await producer.flush()
+        start_s = time.monotonic()
+        for task in self._sample:
+            wait_s = start_s + task.at_s / self._speed - time.monotonic()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            event = msgspec.structs.replace(task.event, at=from_millis(_now_ms()))
+            await self._send(producer, TASK_PENDING, event, event.task_id)
+            self.progress.sent += 1
+        await producer.flush()
+        self.progress.all_sent = True
+
+    async def follow(self, consumer: AIOKafkaConsumer) -> None:
+        """Start the work of each decision, and note when it will be over."""
+        loop = asyncio.get_running_loop()
+        async for record in consumer:
+            work = self._fleet.take(msgspec.json.decode(record.value, type=TaskRouted))
+            if work is not None:
+                self.progress.started += 1
+                loop.call_later(work.duration_s / self._speed, self._finished.put_nowait, work)
+
+    async def free_slots(self, producer: AIOKafkaProducer) -> None:
+        """Free each slot whose simulated work is over."""
+        while True:
+            work = await self._finished.get()
+            await self._send(producer, SLOT_FREED, work.freed(_now_ms()), f"{work.routed.decision_id}-freed")
+            if work.outcome.status == "success":
+                self.progress.succeeded += 1
+            else:
+                self.progress.failed += 1
+            self.progress.spent_usd += work.outcome.cost_usd or 0.0
+
+    async def _send(self, producer: AIOKafkaProducer, topic: str, event: TaskPending | SlotFreed, ce_id: str) -> None:
+        record = write_event(topic, event, ce_id=ce_id, source=SOURCE, time_ms=_now_ms())
+        await producer.send(self._topic[topic], key=record.key, value=record.value, headers=list(record.headers))
+
+
+@contextlib.asynccontextmanager
+async def _clients(settings: Settings) -> AsyncIterator[tuple[AIOKafkaProducer, AIOKafkaConsumer]]:
+    """Connect a producer, and a consumer of all decisions from now on (no group: each player sees all)."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, acks="all", linger_ms=2)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.broker,
+        group_id=None,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=50,  # Tansu answers a waiting fetch late, the later the longer it may wait
+    )
+    topic = settings.topic_prefix + TASK_ROUTED
+    async with contextlib.AsyncExitStack() as stack:
+        await producer.start()
+        stack.push_async_callback(producer.stop)
+        await consumer.start()
+        stack.push_async_callback(consumer.stop)
+        partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_end(*partitions)
+        # Ask for the positions now: "the end" must be the one before the first slot announces itself.
+        for partition in partitions:
+            await consumer.position(partition)
+        yield producer, consumer
+
+
+async def _write_status(progress: Progress, path: Path | None) -> None:
+    while True:
+        _write(progress, path)
+        await asyncio.sleep(STATUS_EVERY_S)
+
+
+def _write(progress: Progress, path: Path | None) -> None:
+    if path is None:
+        return
+    scratch = path.with_suffix(".new")
+    scratch.write_bytes(msgspec.json.encode(progress))
+    scratch.replace(path)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

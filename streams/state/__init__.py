@@ -1,1 +1,0 @@
-"""What we remember: plain objects that change only by a step, and that know no clock, no network and no randomness."""

@@ -1,0 +1,84 @@
+"""How the fleet stands, as numbers for Prometheus: who waits, what is free, which marks, quotas and budgets there are.
+
+Looked at when the metrics are asked for, in the state of this worker's partitions; what it costs grows with slots,
+marks and tenants, and not with the number of tasks that wait.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from schemas.vocabulary import Millis
+from streams import metrics
+from streams.core.index.waits import waits
+from streams.core.router import Router
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
+    from streams.core.index.pool_index import LineUp
+    from streams.core.state.pool import Pool
+    from streams.partition.worker import Lane
+
+
+def show(lanes: Iterable[Lane], now_ms: Millis) -> None:
+    """Bring the gauges to this moment; call it on the event loop, where no step is half done."""
+    # A test's lane may fold something else.
+    routers = [fold for lane in lanes if lane.working and isinstance(fold := lane.fold, Router)]
+    seen = _Vitals()
+    for router in routers:
+        seen.look(router, Millis(max(now_ms, router.now_ms)))
+    for gauge in metrics.OF_THE_FLEET:
+        gauge.clear()
+    for (gauge, labels), value in seen.values.items():
+        gauge.labels(*labels).set(value)
+    if routers:
+        metrics.PATIENCE_POINTS.set(min(router.rulebook.patience_points for router in routers))
+
+
+class _Vitals:
+    """What was seen, by gauge and labels. Pools that share a label share the sum, or the worst, of them."""
+
+    def __init__(self) -> None:
+        self.values: defaultdict[tuple[Gauge, tuple[str, ...]], float] = defaultdict(float)
+
+    def look(self, router: Router, now_ms: Millis) -> None:
+        """Add one partition."""
+        for name, lineup in router.lineups.items():
+            self._look_at_waits(metrics.pool_label(name), lineup, now_ms)
+        for name, pool in router.state.pools.items():
+            # One that was only named, by an event that was refused, has marks of all pools that concern nobody.
+            if not pool.is_empty():
+                self._look_at_fleet(metrics.pool_label(name), pool, now_ms)
+
+    def _look_at_waits(self, pool: str, lineup: LineUp, now_ms: Millis) -> None:
+        found = waits(lineup, now_ms)
+        if found is None:
+            return
+        for headline, count in found.by_headline.items():
+            self.values[metrics.WAITING, (pool, headline)] += count
+        self._worst(metrics.WAITING_OLDEST, pool, (now_ms - found.oldest_ms) / 1000)
+        self._worst(metrics.WAITING_POINTS, pool, found.points_max)
+
+    def _look_at_fleet(self, name: str, pool: Pool, now_ms: Millis) -> None:
+        for slot in pool.slots.values():
+            self.values[metrics.SLOTS, (name, slot.model, "retired" if slot.retired else slot.state)] += 1
+        marks = pool.marks
+        for (product, account), until_ms in marks.exhausted.items():
+            if until_ms > now_ms:
+                self.values[metrics.MARKS, (name, "exhausted", product, account or "")] = 1
+        for model, ends_ms in marks.drained.items():
+            if ends_ms is None or ends_ms > now_ms:
+                self.values[metrics.MARKS, (name, "drained", model, "")] = 1
+        for (product, account, window), row in marks.quotas.items():
+            reset = row.resets_at_ms is not None and row.resets_at_ms <= now_ms
+            self.values[metrics.QUOTA_USED, (name, product, account or "", window)] = 0.0 if reset else row.utilisation
+        for tenant, ledger in pool.ledgers.items():
+            labels = (name, metrics.tenant_label(tenant))
+            self.values[metrics.BUDGET_AVAILABLE, labels] += ledger.available_uusd / 1e6
+            self.values[metrics.BUDGET_RESERVED, labels] += ledger.reserved_uusd / 1e6
+
+    def _worst(self, gauge: Gauge, pool: str, value: float) -> None:
+        self.values[gauge, (pool,)] = max(value, self.values[gauge, (pool,)])

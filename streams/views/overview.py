@@ -1,0 +1,353 @@
+"""What is, in an operator's words: pools, models, marks, quotas, budgets and waits, and what of it needs a look. Pure.
+
+Made from the routers of some partitions and a moment. Whether something is refused is asked of the rules that refuse.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from schemas.decision import LedgerRow, SlotRow
+from schemas.vocabulary import Millis, from_millis
+from streams.core.policy.catalog import Model
+from streams.core.policy.rulebook import Rulebook
+from streams.core.policy.rules import drained, exhausted, quota
+from streams.core.router import Router
+from streams.core.state.marks import Account, Marks
+from streams.core.state.pool import Pool
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """A partition as it was read: its state, and by which rules its worker made the latest step that was read."""
+
+    router: Router
+    #: Hashes of policy and catalogue; None: no step had to be read.
+    decided_by: tuple[str, str] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the router here has the rules that decide there, as far as one can tell."""
+        rulebook = self.router.rulebook
+        return self.decided_by in (None, (rulebook.policy_hash, rulebook.catalog_hash))
+
+
+class Slots(Struct, frozen=True, kw_only=True):
+    """Slots by what they do."""
+
+    free: int = 0
+    held: int = 0
+    #: Their lease ran out; not used until they announce themselves.
+    lost: int = 0
+    #: They finish what they hold, and go.
+    retiring: int = 0
+
+
+class CellView(Struct, frozen=True, kw_only=True):
+    """The slots of one model under one account, and whether they may get work."""
+
+    account: str | None
+    slots: Slots
+    #: The gate that refuses every task now: `exhausted`, `drained` or `quota`; None: none of the three.
+    gate: str | None
+    reason: str | None
+    #: Strictest window of the model's product for this account, 0..1.
+    usage: float
+    #: What the curve points out without refusing, such as `watching`.
+    flags: tuple[str, ...]
+
+
+class ModelView(Struct, frozen=True, kw_only=True):
+    """One model of a pool's fleet."""
+
+    model: str
+    product: str
+    tier: int
+    slots: Slots
+    exhausted_until: str | None
+    drained: bool
+    drained_until: str | None
+    cells: tuple[CellView, ...]
+
+
+class Mark(Struct, frozen=True, kw_only=True):
+    """A product that is used up."""
+
+    product: str
+    account: str | None
+    until: str
+
+
+class Drain(Struct, frozen=True, kw_only=True):
+    """A model out of service; `until` None: for good."""
+
+    model: str
+    until: str | None
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """Usage of one window, as last reported."""
+
+    product: str
+    account: str | None
+    window: str
+    utilisation: float
+    resets_at: str | None
+    status: str | None
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """A tenant's money in one pool, in US dollars: available + reserved + consumed = credited."""
+
+    tenant_id: str
+    credited_usd: float
+    available_usd: float
+    reserved_usd: float
+    consumed_usd: float
+
+
+class Tasks(Struct, frozen=True, kw_only=True):
+    """Tasks that are not finished."""
+
+    waiting: int
+    running: int
+    #: Not to be served yet: `not_before`, or a pause after a failure.
+    held: int
+    #: Waiting ones by the reason last told.
+    waiting_by_reason: dict[str, int]
+    #: Since when the one that waits longest does.
+    oldest_since: str | None
+
+
+class PoolView(Struct, frozen=True, kw_only=True):
+    """One pool."""
+
+    pool: str
+    partition: int
+    tasks: Tasks
+    models: tuple[ModelView, ...]
+    exhausted: tuple[Mark, ...]
+    drained: tuple[Drain, ...]
+    quotas: tuple[Window, ...]
+    budgets: tuple[Budget, ...]
+    ev_p50: float | None
+    ev_p90: float | None
+
+
+class PartitionView(Struct, frozen=True, kw_only=True):
+    """Where one partition stands, and by which rules it decides."""
+
+    partition: int
+    #: Number of its next step.
+    seq: int
+    #: Time of its last input; None: it never had one.
+    now: str | None
+    policy: str
+    catalog: str
+    #: Whether an activation put these rules in force; else they are those of the worker's files.
+    activated: bool
+    #: Whether they are those that the rest of this overview was made by.
+    known: bool
+    #: What the pools to come begin with.
+    exhausted: tuple[Mark, ...]
+    drained: tuple[Drain, ...]
+    quotas: tuple[Window, ...]
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    """The whole."""
+
+    at: str
+    well: bool
+    #: One sentence for each thing that is not as it should be.
+    problems: tuple[str, ...]
+    partitions: tuple[PartitionView, ...]
+    pools: tuple[PoolView, ...]
+
+
+def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None) -> Overview:
+    """Look at all pools of these partitions, or at one of them."""
+    partitions = tuple(_partition(number, look, now_ms) for number, look in sorted(looks.items()))
+    pools = tuple(
+        _pool(router, found, Millis(max(now_ms, router.now_ms)))
+        for router in (look.router for _, look in sorted(looks.items()))
+        for name, found in sorted(router.state.pools.items())
+        if pool in (None, name) and (found.slots or found.tasks or found.ledgers)
+    )
+    problems = (*_disagreements(partitions), *(problem for one in pools for problem in _problems(one)))
+    if pool is not None and not pools:
+        problems = (*problems, f"No pool {pool} is known: nothing there has slots, tasks or budgets.")
+    return Overview(at=from_millis(now_ms), well=not problems, problems=problems, partitions=partitions, pools=pools)
+
+
+def _partition(number: int, look: Look, now_ms: Millis) -> PartitionView:
+    router = look.router
+    policy, catalog = look.decided_by or (router.rulebook.policy_hash, router.rulebook.catalog_hash)
+    return PartitionView(
+        partition=number,
+        seq=router.seq,
+        now=from_millis(router.now_ms) if router.seq else None,
+        policy=policy,
+        catalog=catalog,
+        activated=router.state.activated is not None,
+        known=look.known,
+        **_marks(router.state.marks, now_ms),
+    )
+
+
+def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
+    usual = pool.percentiles
+    return PoolView(
+        pool=pool.name,
+        partition=router.state.number,
+        tasks=_tasks(pool),
+        models=tuple(_models(router.rulebook, pool, now_ms)),
+        **_marks(pool.marks, now_ms),
+        budgets=tuple(_budget(row) for _, row in sorted(pool.ledgers.items())),
+        ev_p50=usual.p50 if usual is not None else None,
+        ev_p90=usual.p90 if usual is not None else None,
+    )
+
+
+def _marks(marks: Marks, now_ms: Millis) -> dict[str, Any]:
+    """Tell which marks hold, and what of each quota is used."""
+    return {
+        "exhausted": tuple(
+            Mark(product=product, account=account, until=from_millis(until_ms))
+            for (product, account), until_ms in marks.exhausted.items()
+            if until_ms > now_ms
+        ),
+        "drained": tuple(
+            Drain(model=model, until=from_millis(until_ms) if until_ms is not None else None)
+            for model, until_ms in marks.drained.items()
+            if drained.refuses(marks, model, now_ms)
+        ),
+        "quotas": tuple(_windows(marks, now_ms)),
+    }
+
+
+def _tasks(pool: Pool) -> Tasks:
+    standings = [row.standing for row in pool.tasks.values()]
+    waiting = [one for one in standings if one.state == "waiting"]
+    oldest_ms = min((one.since_ms for one in waiting), default=None)
+    return Tasks(
+        waiting=len(waiting),
+        running=sum(one.state == "running" for one in standings),
+        held=sum(one.state == "held" for one in standings),
+        waiting_by_reason=dict(Counter(str(one.headline) for one in waiting).most_common()),
+        oldest_since=from_millis(oldest_ms) if oldest_ms is not None else None,
+    )
+
+
+def _models(rulebook: Rulebook, pool: Pool, now_ms: Millis) -> Iterable[ModelView]:
+    cells: dict[str, dict[Account, list[SlotRow]]] = {}
+    for slot in pool.slots.values():
+        cells.setdefault(slot.model, {}).setdefault(slot.account, []).append(slot)
+    marks = pool.marks
+    for name in sorted(cells, key=lambda one: rulebook.rank[one]):
+        model = rulebook.models[name]
+        views = tuple(
+            _cell(rulebook, model, account, rows, marks, now_ms)
+            for account, rows in sorted(cells[name].items(), key=lambda one: one[0] or "")
+        )
+        until_ms = [exhausted.until_ms(marks, model.product, account, now_ms) for account in cells[name]]
+        out = drained.refuses(marks, name, now_ms)
+        drained_ms = marks.drained.get(name)
+        yield ModelView(
+            model=name,
+            product=model.product,
+            tier=model.tier,
+            slots=_slots(row for rows in cells[name].values() for row in rows),
+            # The model is used up when every account of it is; the first one that resets brings it back.
+            exhausted_until=from_millis(min(filter(None, until_ms))) if all(until_ms) else None,
+            drained=out,
+            drained_until=from_millis(drained_ms) if out and drained_ms is not None else None,
+            cells=views,
+        )
+
+
+def _cell(
+    rulebook: Rulebook, model: Model, account: Account, rows: list[SlotRow], marks: Marks, now_ms: Millis
+) -> CellView:
+    """Ask gates 5 to 7, in their order."""
+    gate = reason = None
+    curve = rulebook.policy.quota
+    if (until_ms := exhausted.until_ms(marks, model.product, account, now_ms)) is not None:
+        gate, reason = "exhausted", exhausted.reason(model.product, until_ms)
+    elif drained.refuses(marks, model.id, now_ms):
+        gate, reason = "drained", drained.reason(marks, model.id)
+    elif (step := curve.refusing(model, account, marks, now_ms)) is not None:
+        gate = "quota"
+        reason = quota.reason(model.id, step, quota.usage(marks, step.usage_of, account, now_ms))
+    return CellView(
+        account=account,
+        slots=_slots(rows),
+        gate=gate,
+        reason=reason,
+        usage=quota.usage(marks, model.product, account, now_ms),
+        flags=curve.flags(account, marks, now_ms),
+    )
+
+
+def _slots(rows: Iterable[SlotRow]) -> Slots:
+    count = Counter("retiring" if row.retired else row.state for row in rows)
+    return Slots(free=count["free"], held=count["held"], lost=count["lost"], retiring=count["retiring"])
+
+
+def _windows(marks: Marks, now_ms: Millis) -> Iterable[Window]:
+    for (product, account, window), row in marks.quotas.items():
+        over = row.resets_at_ms is not None and row.resets_at_ms <= now_ms
+        yield Window(
+            product=product,
+            account=account,
+            window=window,
+            utilisation=0.0 if over else min(1.0, row.utilisation),
+            resets_at=from_millis(row.resets_at_ms) if row.resets_at_ms is not None and not over else None,
+            status=row.status,
+        )
+
+
+def _budget(row: LedgerRow) -> Budget:
+    return Budget(
+        tenant_id=row.tenant_id,
+        credited_usd=row.credited_uusd / 1e6,
+        available_usd=row.available_uusd / 1e6,
+        reserved_usd=row.reserved_uusd / 1e6,
+        consumed_usd=row.consumed_uusd / 1e6,
+    )
+
+
+def _disagreements(partitions: Iterable[PartitionView]) -> Iterable[str]:
+    rules: dict[tuple[str, str], list[PartitionView]] = {}
+    for one in partitions:
+        rules.setdefault((one.policy, one.catalog), []).append(one)
+    if len(rules) > 1:
+        told = "; ".join(
+            f"policy {policy} and catalogue {catalog} on {', '.join(str(one.partition) for one in on)}"
+            for (policy, catalog), on in rules.items()
+        )
+        yield f"The partitions decide by different rules: {told}. Activate one policy on all of them."
+    others = [str(one.partition) for on in rules.values() for one in on if not one.known]
+    if others:
+        yield (
+            f"The workers of partition {', '.join(others)} decide by other files than those here: name theirs with "
+            "--policy and --catalog, or activate yours; what is told here may not be what they do."
+        )
+
+
+def _problems(pool: PoolView) -> Iterable[str]:
+    for model in pool.models:
+        for cell in model.cells:
+            who = model.model if cell.account is None else f"{model.model} of {cell.account}"
+            if cell.reason is not None:
+                yield f"{pool.pool}: {who} gets nothing new: {cell.reason}."
+            if cell.slots.lost:
+                yield f"{pool.pool}: {cell.slots.lost} slots of {who} are lost: their leases ran out unanswered."
+    if count := pool.tasks.waiting_by_reason.get("no_capable_model"):
+        yield f"{pool.pool}: {count} tasks wait that no model of the fleet is good enough for."
+    for budget in pool.budgets:
+        if budget.available_usd <= 0:
+            yield f"{pool.pool}: tenant {budget.tenant_id} has ${budget.available_usd:.2f} left of its budget."

@@ -1,0 +1,137 @@
+"""Which models a task may use: nine gates, asked in order of every model and account that has a slot in service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tests.reference.conditions import View
+from tests.reference.money import Ledger
+from tests.reference.rules import Model, Rules
+from tests.reference.slot import Slot
+from tests.reference.task import Task
+
+GATES = ("capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit")
+HEADLINES = {"capability": "no_capable_model", "premium": "reserved_for_ev"}
+EMERGENCY = "local emergency"
+PREMIUM_TIER = 3
+#: A percentile is known to so many parts of itself: an EV that equals it is neither below nor above.
+EXACT = 1e-9
+Cell = tuple[str, str | None]
+
+
+class Gates:
+    """The gates of one pool at one moment."""
+
+    def __init__(self, rules: Rules, view: View, slots: Iterable[Slot], now_ms: int) -> None:
+        self.rules, self.view, self.now_ms = rules, view, now_ms
+        self._known: dict[tuple[str, int, str], str | None] = {}
+        in_service = {slot.cell for slot in slots if not slot.retired}
+        self.cells: list[Cell] = [cell for model in rules.model for cell in in_service if cell[0] == model]
+
+    def cell_verdicts(
+        self, task: Task, p50: float | None, ledger: Ledger | None, *, closed: bool | None = None
+    ) -> dict[Cell, str | None]:
+        """The first gate that refuses, for each cell; `closed` says of the emergency model what the others do not."""
+        regular = [cell for cell in self.cells if self.is_regular(task, cell[0])]
+        cheaper = any(self.rules.tier[model] < PREMIUM_TIER and not self._unable(task, model) for model, _ in regular)
+        said = {cell: self._gate(task, cell, cheaper, p50, ledger) for cell in self.cells}
+        if closed is None:
+            closed = None in [said[cell] for cell in regular]
+        if closed:
+            for cell in self.cells:
+                if cell not in regular and said[cell] not in ("capability", "context"):
+                    said[cell] = "boundary"
+        return said
+
+    def is_regular(self, task: Task, model: str) -> bool:
+        """Whether it is always a candidate, not in an emergency only."""
+        emergency = EMERGENCY in self.rules.model[model].get("roles", [])
+        return not emergency or task.event.local_only or model in self.rules.listed(task.event)
+
+    def _gate(self, task: Task, cell: Cell, cheaper: bool, p50: float | None, ledger: Ledger | None) -> str | None:
+        name, account = cell
+        model = self.rules.model[name]
+        if unable := self._unable(task, name):
+            return unable
+        if self.view.exhausted(model["product"], account, self.now_ms):
+            return "exhausted"
+        if self.view.drained(name, self.now_ms):
+            return "drained"
+        if self._used_up(model, account):
+            return "quota"
+        low = p50 is not None and (task.ev is None or task.ev < p50 - abs(p50) * EXACT)
+        ordinary = task.event.priority < self.rules.section("premium")["priority_min"]
+        if low and ordinary and cheaper and model["tier"] == PREMIUM_TIER:
+            return "premium"
+        return None if self.is_paid(task, name, ledger) else "credit"
+
+    def is_paid(self, task: Task, name: str, ledger: Ledger | None) -> bool:
+        """Whether the tenant has what the task would cost on the model."""
+        estimate = self.rules.estimate(task.event, self.rules.model[name])
+        return ledger is None or (estimate is not None and ledger.available >= estimate)
+
+    def _unable(self, task: Task, name: str) -> str | None:
+        """The first of the gates that look at the task and the model only; asked of every account of the model."""
+        key = (task.id, task.tier_min, name)
+        if key not in self._known:
+            self._known[key] = self._unable_for(task, name)
+        return self._known[key]
+
+    def _unable_for(self, task: Task, name: str) -> str | None:
+        event, rules, model = task.event, self.rules, self.rules.model[name]
+        lane = rules.lane(event)
+        refused = task.advice.refused if task.advice is not None else {}
+        if any(model["ratings"][dimension] < bar for dimension, bar in event.requires.items()):
+            return "capability"
+        if event.input_tokens + min(rules.answer_tokens(event), model["output_tokens_max"]) > model["context_window"]:
+            return "context"
+        if (
+            model["provider"] in event.deny_providers
+            or (event.allow_providers and model["provider"] not in event.allow_providers)
+            or (event.local_only and not model["local"])
+            or model["tier"] > (event.max_tier or 3)
+            or name in rules.section("boundary").get("exclude_models", [])
+            or name in lane.get("exclude_models", [])
+            or (lane.get("allow_models") and name not in lane["allow_models"])
+            or name in refused
+        ):
+            return "boundary"
+        return "floor" if model["tier"] < max(task.tier_min, rules.floor(event)) else None
+
+    def _used_up(self, model: Model, account: str | None) -> bool:
+        return any(
+            any(
+                one["product"] == model["product"] and one.get("tier", model["tier"]) == model["tier"]
+                for one in step.get("refuse", [])
+            )
+            for step in self._reached(account)
+        )
+
+    def _reached(self, account: str | None) -> list[dict[str, Any]]:
+        """The steps of the degradation curve that usage has reached."""
+        steps = self.rules.section("quota").get("step", [])
+        return [step for step in steps if self.view.usage(step["usage_of"], account, self.now_ms) >= step["from_share"]]
+
+    def flags(self) -> set[str]:
+        """What the reached steps are called."""
+        return {str(step["flag"]) for _, account in self.cells for step in self._reached(account) if "flag" in step}
+
+
+def furthest(said: Mapping[Cell, str | None]) -> dict[str, str | None]:
+    """Of each model, the verdict of the cell that got furthest; None: one passed."""
+    verdicts: dict[str, str | None] = {}
+    for (model, _), gate in said.items():
+        so_far = verdicts.get(model, GATES[0])
+        verdicts[model] = None if gate is None or so_far is None else max(gate, so_far, key=GATES.index)
+    return verdicts
+
+
+def headline(said: Mapping[Cell, str | None], kept: Iterable[Cell]) -> str:
+    """Why a task waits, when slots of these cells are free and it could pay for them."""
+    if any(said.get(cell) == "premium" for cell in kept):
+        return "reserved_for_ev"
+    if None in said.values():
+        return "capable_busy"
+    word = max((gate for gate in said.values() if gate is not None), key=GATES.index, default="capability")
+    return HEADLINES.get(word, word)

@@ -1,0 +1,331 @@
+"""One pool: what events and time do to its tasks, slots and money."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from schemas.decision import Advice
+from schemas.events import BudgetCredited, Outcome, SlotFreed, TaskPending
+from schemas.vocabulary import to_millis
+from tests.reference.conditions import Conditions
+from tests.reference.gates import Cell, Gates, furthest, headline
+from tests.reference.money import Ledger
+from tests.reference.rules import Rules, price
+from tests.reference.score import scores
+from tests.reference.service import Choice, Round, points, service_key, trade_problem
+from tests.reference.slot import Slot
+from tests.reference.task import Task
+
+
+class NaivePool:
+    """One pool, decided by looking at everything."""
+
+    def __init__(self, name: str, rules: Rules, conditions: Conditions) -> None:
+        self.name, self.rules, self.conditions = name, rules, conditions
+        self.tasks: dict[str, Task] = {}
+        self.slots: dict[str, Slot] = {}
+        self.leases: dict[str, int] = {}
+        self.finished: dict[str, int] = {}
+        self.early_cancels: dict[str, int] = {}
+        self.ledgers: dict[str, Ledger] = {}
+        self.samples: list[tuple[int, float]] = []
+        self.usual: tuple[int, float, float] | None = None
+        self.ended: dict[str, str] = {}
+        #: The slots as they were before the step.
+        self.before: dict[str, Slot] = {}
+        #: Whether somebody was told to wait for no other reason than what was usual.
+        self.waits_for_evs = False
+        self.look(0)
+
+    # Time.
+
+    def pass_time(self, now_ms: int, last_ms: int) -> bool:
+        """Let everything happen that fell due, in its order; whether the pool must be looked at."""
+        some = self.is_old(now_ms) and self.waits_for_evs
+        if any(task.state == "waiting" for task in self.tasks.values()):
+            some |= any(last_ms < end_ms <= now_ms for end_ms in self.conditions.in_pool(self.name).ends_ms())
+        while due := sorted(due for due in self._dues() if due[0] <= now_ms):
+            some = True
+            at_ms, kind, id_ = due[0]
+            if kind == "deadline":
+                self._end(self.tasks[id_], "expired", at_ms)
+            elif kind == "due":
+                self.tasks[id_].state = "waiting"
+            else:
+                slot = self.slots[id_]
+                self._again(slot, at_ms)
+                slot.state, slot.since_ms = "lost", at_ms
+                if slot.retired:
+                    del self.slots[id_]
+        return some
+
+    def next_ms(self, now_ms: int) -> Iterable[int]:
+        """When something happens here without any input."""
+        yield from (at_ms for at_ms, _, _ in self._dues())
+        if any(task.state == "waiting" for task in self.tasks.values()):
+            yield from (round(end_ms) for end_ms in self.conditions.in_pool(self.name).ends_ms() if end_ms > now_ms)
+        if self.waits_for_evs and self.usual is not None:
+            yield self.usual[0] + round(self.rules.section("ev")["recompute_s"] * 1000)
+
+    def _dues(self) -> Iterable[tuple[int, str, str]]:
+        for task in self.tasks.values():
+            if task.state != "running" and task.deadline_ms is not None:
+                yield task.deadline_ms, "deadline", task.id
+            if task.state == "held":
+                yield task.due_ms, "due", task.id
+        for slot in self.slots.values():
+            if slot.state == "held":
+                yield slot.expires_ms, "lease", slot.id
+
+    # Tasks.
+
+    def pend(self, event: TaskPending, advice: Advice | None, now_ms: int) -> bool:
+        """A task arrives, or arrives again; whether it could be taken."""
+        if event.task_id in self.tasks or event.task_id in self.finished:
+            return True
+        floor = self.rules.tier.get(event.floor_model, 0) if event.floor_model is not None else 1
+        if not floor or floor > (event.max_tier or 3):
+            return False
+        task = self.tasks[event.task_id] = Task(event, advice, now_ms)
+        if task.ev is not None:
+            self.samples.append((now_ms, task.ev))
+        if event.task_id in self.early_cancels:
+            self._end(task, "cancelled", now_ms)
+        elif task.deadline_ms is not None and task.deadline_ms <= now_ms:
+            self._end(task, "expired", now_ms)
+        return True
+
+    def cancel(self, task_id: str, now_ms: int) -> None:
+        """The producer no longer wants it."""
+        task = self.tasks.get(task_id)
+        if task is not None and task.state == "running":
+            task.cancelled = True
+        elif task is not None:
+            self._end(task, "cancelled", now_ms)
+        elif task_id not in self.finished:
+            self.early_cancels[task_id] = now_ms
+
+    def _again(self, slot: Slot, now_ms: int, tier_min: int | None = None) -> None:
+        """The work on this slot came to nothing."""
+        task = self.tasks[slot.task_id]
+        self._pay(task, 0)
+        if task.cancelled:
+            self._end(task, "cancelled", now_ms)
+            return
+        attempts = self.rules.section("attempts")
+        task.failures += 1
+        task.attempt += 1
+        task.state, task.since_ms, task.tier_min = "waiting", now_ms, tier_min or task.tier_min
+        if task.failures >= attempts["failures_max"]:
+            self._end(task, "dead_lettered", now_ms)
+        elif task.deadline_ms is not None and task.deadline_ms <= now_ms:
+            self._end(task, "expired", now_ms)
+        elif pause_ms := round(attempts["back_off_s"] * 1000):
+            task.state, task.due_ms, task.since_ms = "held", now_ms + pause_ms, now_ms + pause_ms
+
+    def _end(self, task: Task, how: str, now_ms: int) -> None:
+        del self.tasks[task.id]
+        self.early_cancels.pop(task.id, None)
+        self.finished[task.id] = now_ms
+        self.ended[task.id] = how
+
+    # Slots.
+
+    def free(self, event: SlotFreed, now_ms: int) -> bool:
+        """A slot announces itself, is given back, or says something stale; whether it makes sense."""
+        slot = self.slots.get(event.slot_id)
+        left = slot is None and event.slot_id in self.leases and event.lease is not None
+        if event.model not in (None, *self.rules.tier) or (slot is None and event.model is None and not left):
+            return False
+        if slot is None:
+            if not left:
+                self._register(event.slot_id, event.model or "", event.account, now_ms)
+            return True
+        if event.lease is not None:
+            if slot.state != "held" or event.lease != slot.lease:
+                return True
+            self._give_back(slot, event, now_ms)
+        elif slot.state == "held":
+            if min(to_millis(event.at), now_ms) <= slot.since_ms:
+                return True
+            self._again(slot, now_ms)
+        slot.account = event.account or slot.account
+        if slot.retired and event.lease is not None:
+            del self.slots[slot.id]
+        elif event.model not in (None, slot.model):
+            self._register(slot.id, event.model or "", slot.account, now_ms)
+        elif slot.state != "free":
+            slot.state, slot.since_ms, slot.retired = "free", now_ms, False
+        return True
+
+    def _register(self, slot_id: str, model: str, account: str | None, now_ms: int) -> None:
+        slot = self.slots[slot_id] = Slot(slot_id, model, account, self.leases.setdefault(slot_id, 0), now_ms)
+        if slot_id in self.before:
+            slot.busy = self.before[slot_id].busy
+
+    def _give_back(self, slot: Slot, event: SlotFreed, now_ms: int) -> None:
+        task = self.tasks[slot.task_id]
+        ours = event.outcome if event.outcome is not None and event.outcome.task_id == task.id else None
+        self._pay(task, self._actual(task, slot, ours))
+        status = ours.status if ours is not None else "success"
+        on_failure, tier = task.event.on_failure, self.rules.tier[slot.model]
+        if task.cancelled:
+            self._end(task, "cancelled", now_ms)
+        elif status != "failure":
+            self._end(task, {"success": "done"}.get(status, status), now_ms)
+        elif on_failure == "drop":
+            self._end(task, "dropped", now_ms)
+        elif on_failure == "escalate" and tier >= (task.event.max_tier or 3):
+            self._end(task, "dead_lettered", now_ms)
+        else:
+            self._again(slot, now_ms, tier + 1 if on_failure == "escalate" else task.tier_min)
+
+    def retire(self, slot_id: str) -> None:
+        """The slot gets nothing new."""
+        slot = self.slots.get(slot_id)
+        if slot is not None and slot.state == "held":
+            slot.retired = True
+        elif slot is not None:
+            del self.slots[slot_id]
+
+    # Money.
+
+    def credit(self, event: BudgetCredited) -> None:
+        """A tenant has a budget from here on, or another one."""
+        self.ledgers.setdefault(event.tenant_id, Ledger()).credit(round(event.amount_usd * 1_000_000))
+
+    def ledger(self, task: Task) -> Ledger | None:
+        """The budget that the task is paid from."""
+        return self.ledgers.get(task.event.tenant_id or "")
+
+    def estimate(self, task: Task, slot: Slot) -> int:
+        """What the task will cost there; asked only where the price is known."""
+        estimate = self.rules.estimate(task.event, self.rules.model[slot.model])
+        assert estimate is not None
+        return estimate
+
+    def _actual(self, task: Task, slot: Slot, outcome: Outcome | None) -> int:
+        """What the work cost: as reported, else of the tokens reported, else as reserved."""
+        if outcome is not None and outcome.cost_usd is not None:
+            return round(outcome.cost_usd * 1_000_000)
+        reserved = task.reserved_uusd or 0
+        if outcome is None or (outcome.input_tokens is None and outcome.output_tokens is None):
+            return reserved
+        event, model = task.event, self.rules.model[slot.model]
+        asked = event.input_tokens if outcome.input_tokens is None else outcome.input_tokens
+        said = self.rules.guess_tokens(event, model) if outcome.output_tokens is None else outcome.output_tokens
+        cost = price(model, asked, said)
+        return reserved if cost is None else cost
+
+    def _pay(self, task: Task, actual: int) -> None:
+        """What was held back for the task is free again, less what it cost."""
+        ledger = self.ledger(task)
+        if ledger is not None and task.reserved_uusd is not None:
+            ledger.settle(task.reserved_uusd, actual)
+        task.reserved_uusd = None
+
+    # What is usual.
+
+    def look_at_evs(self, now_ms: int) -> None:
+        """Recompute P50 and P90 where they are due."""
+        rules = self.rules.section("ev")
+        if self.usual is not None and not self.is_old(now_ms):
+            return
+        oldest = (now_ms - round(rules["window_s"] * 1000)) // 60_000
+        evs = sorted(ev for at_ms, ev in self.samples if at_ms // 60_000 >= oldest)
+        shares = [self.rules.section(gate)["ev_percentile"] for gate in ("premium", "lift")]
+        self.usual = None
+        if len(evs) >= rules["samples_min"]:
+            self.usual = (now_ms, quantile(evs, shares[0]), quantile(evs, shares[1]))
+
+    def is_old(self, now_ms: int) -> bool:
+        """Whether what is usual may be computed again."""
+        return self.usual is not None and now_ms - self.usual[0] >= self.rules.section("ev")["recompute_s"] * 1000
+
+    # What tasks may use, and what they take.
+
+    def look(self, now_ms: int) -> None:
+        """From here on the gates are those of this moment."""
+        self.gates = Gates(self.rules, self.conditions.in_pool(self.name), self.slots.values(), now_ms)
+        self._known: dict[object, dict[Cell, str | None]] = {}
+
+    def said(self, task: Task, *, closed: bool | None = None) -> dict[Cell, str | None]:
+        """The first gate that refuses, for each cell; `closed` stands for what the emergency model depends on."""
+        ledger, p50 = self.ledger(task), self.usual[1] if self.usual is not None else None
+        key = (task.id, task.tier_min, p50, ledger.row() if ledger is not None else None, closed)
+        if key not in self._known:
+            self._known[key] = self.gates.cell_verdicts(task, p50, ledger, closed=closed)
+        return self._known[key]
+
+    def verdicts(self, task: Task) -> dict[str, str | None]:
+        """The first gate that refuses, for each model."""
+        return furthest(self.said(task))
+
+    def is_served(self, task: Task) -> bool:
+        """Whether a model that is always a candidate may do it, so that the emergency model may not."""
+        return None in [gate for cell, gate in self.said(task).items() if self.gates.is_regular(task, cell[0])]
+
+    def lifted(self, task: Task) -> bool:
+        """Whether it may claim a higher tier than it needs."""
+        above = self.usual is not None and task.ev is not None and task.ev > self.usual[2] + abs(self.usual[2]) * 1e-9
+        return above or task.event.quest_priority >= self.rules.section("lift")["quest_priority_min"]
+
+    def headline(self, task: Task) -> str:
+        """Why it waits."""
+        free = {slot.cell for slot in self.slots.values() if slot.state == "free"}
+        ledger = self.ledger(task)
+        return headline(self.said(task), [cell for cell in free if self.gates.is_paid(task, cell[0], ledger)])
+
+    def scores(self, task: Task) -> dict[str, float]:
+        """How good the models are that it may use."""
+        return scores(self.rules, task.event, [model for model, gate in self.verdicts(task).items() if gate is None])
+
+    def round(self, now_ms: int, share: dict[str, float]) -> list[Choice]:
+        """Who takes which slot in service order; `share` says how busy each model was."""
+        return Round(self, now_ms, share).choices()
+
+    def trade_problem(self, choices: list[Choice], chosen: Mapping[str, Slot]) -> str | None:
+        """What is wrong with who got which slot in the end, if anything."""
+        return trade_problem(self, choices, chosen)
+
+    def points(self, task: Task, now_ms: int) -> int:
+        """Priority with ageing."""
+        return points(self, task, now_ms)
+
+    def position(self, task: Task, now_ms: int) -> int:
+        """Its place in service order, now that nothing is free that it may use."""
+        waiting = [one for one in self.tasks.values() if one.state == "waiting"]
+        keys = sorted(service_key(self, one, now_ms, only_here=False) for one in waiting)
+        return keys.index(service_key(self, task, now_ms, only_here=False)) + 1
+
+    def route(self, task: Task, slot: Slot, now_ms: int, decision_id: str) -> None:
+        """The task takes the slot."""
+        slot.lease += 1
+        self.leases[slot.id] = slot.lease
+        slot.state, slot.since_ms, slot.task_id = "held", now_ms, task.id
+        slot.expires_ms = now_ms + self.rules.lease_ms(task.event)
+        task.state, task.decision_id = "running", decision_id
+        if (ledger := self.ledger(task)) is not None:
+            task.reserved_uusd = self.estimate(task, slot)
+            ledger.reserve(task.reserved_uusd)
+
+    def write_down(self) -> None:
+        """End of a step: what began or ended to be busy in it, and why who waits."""
+        for slot in self.slots.values():
+            if slot.id in self.before and self.before[slot.id].model != slot.model:
+                slot.busy = []
+            open_ = bool(slot.busy) and slot.busy[-1][1] is None
+            if slot.state == "held" and not open_:
+                slot.busy.append([slot.since_ms, None])
+            elif slot.state != "held" and open_:
+                slot.busy[-1][1] = slot.since_ms
+        waiting = [task for task in self.tasks.values() if task.state == "waiting"]
+        self.waits_for_evs = any(self.headline(task) == "reserved_for_ev" for task in waiting)
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    """The value below which that share of the samples lies, straight between neighbours."""
+    place = (len(ordered) - 1) * share
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

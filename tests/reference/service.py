@@ -1,0 +1,200 @@
+"""A round: who is served in which order, which slot each takes, and what trading within the round may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tests.reference.gates import furthest
+from tests.reference.score import scores
+from tests.reference.slot import Slot
+from tests.reference.task import Task
+
+if TYPE_CHECKING:
+    from tests.reference.pool import NaivePool
+
+Cell = tuple[str, str | None]
+
+
+@dataclass
+class Choice:
+    """A task, the slot it takes by its strategy, and what it saw when it was looked at."""
+
+    task: Task
+    slot: Slot
+    #: The strategy that found the slot, and what the decision calls it.
+    by: str
+    code: str
+    said: dict[Cell, str | None]
+    scores: dict[str, float]
+    #: What its tenant has left then; None: no budget.
+    available: int | None
+
+    @property
+    def verdicts(self) -> dict[str, str | None]:
+        """The first gate that refuses, for each model."""
+        return furthest(self.said)
+
+
+class Round:
+    """Everything that waits in a pool and everything that is free, looked at together."""
+
+    def __init__(self, pool: NaivePool, now_ms: int, share: Mapping[str, float]) -> None:
+        self.pool, self.now_ms, self.share = pool, now_ms, share
+        self.free = {slot.id: slot for slot in pool.slots.values() if slot.state == "free"}
+        self.served: set[str] = set()
+
+    def choices(self) -> list[Choice]:
+        """Who takes what, before trading: turn by turn, until a turn serves nobody."""
+        choices: list[Choice] = []
+        while turn := self._turn():
+            choices += turn
+        # Who gets which of these slots in the end is not said yet.
+        for choice in choices:
+            if (ledger := self.pool.ledger(choice.task)) is not None:
+                ledger.settle(self.pool.estimate(choice.task, choice.slot), 0)
+        return choices
+
+    def _turn(self) -> list[Choice]:
+        pool = self.pool
+        if not self.free:
+            return []
+        waiting = [task for task in pool.tasks.values() if task.state == "waiting" and task.id not in self.served]
+        #: The emergency model does not open in the middle of a turn.
+        self.closed = {task.id: pool.is_served(task) for task in waiting}
+        only_here = {task.id for task in waiting if len(self._open_to(task)) == 1}
+        waiting.sort(key=lambda task: service_key(pool, task, self.now_ms, only_here=task.id in only_here))
+        turn = []
+        for task in waiting:
+            if self._open_to(task):
+                choice = self._choose(task)
+                del self.free[choice.slot.id]
+                self.served.add(task.id)
+                turn.append(choice)
+                if (ledger := pool.ledger(task)) is not None:
+                    ledger.reserve(pool.estimate(task, choice.slot))
+        return turn
+
+    def _said(self, task: Task) -> dict[Cell, str | None]:
+        return self.pool.said(task, closed=self.closed[task.id])
+
+    def _open_to(self, task: Task) -> list[Slot]:
+        said = self._said(task)
+        return [slot for slot in self.free.values() if said[slot.cell] is None]
+
+    def _choose(self, task: Task) -> Choice:
+        rules, said, open_to = self.pool.rules, self._said(task), self._open_to(task)
+        ledger = self.pool.ledger(task)
+        passed = [model for model, gate in furthest(said).items() if gate is None]
+        found = Choice(
+            task, open_to[0], rules.word(task.event), "", said, scores(rules, task.event, passed),
+            ledger.available if ledger is not None else None,
+        )  # fmt: skip
+        for model in rules.liked(task):
+            if liked := [slot for slot in open_to if slot.model == model]:
+                found.slot, found.code = min(liked, key=lambda slot: self._within(task, slot)), "preference"
+                return found
+        if found.by not in ("cheapest_capable", "objective"):
+            found.by = rules.otherwise()
+        if found.by == "objective":
+            found.code = "objective"
+            found.slot = min(open_to, key=lambda one: (-found.scores[one.model], *self._cheapest(task, one, 1, found)))
+        else:
+            lifted = self.pool.lifted(task)
+            found.code = "lifted" if lifted else "cheapest_capable"
+            found.slot = min(open_to, key=lambda one: self._cheapest(task, one, -1 if lifted else 1, found))
+        return found
+
+    def _within(self, task: Task, slot: Slot) -> tuple[Any, ...]:
+        """Among slots of a model: where it has context, then the least used."""
+        there = task.event.affinity
+        near = 2
+        if there is not None and there.slot_id == slot.id:
+            near = 0
+        elif there is not None and there.account is not None and there.account == slot.account:
+            near = 1
+        return near, slot.busy_ms(self.now_ms), slot.id
+
+    def _cheapest(self, task: Task, slot: Slot, way: int, found: Choice) -> tuple[Any, ...]:
+        near, busy_ms, _ = self._within(task, slot)
+        tier, share = self.pool.rules.tier[slot.model], self.share.get(slot.model, 0)
+        return way * tier, near, busy_ms, share, -found.scores[slot.model], slot.id
+
+
+def points(pool: NaivePool, task: Task, now_ms: int) -> int:
+    """Priority with ageing, in whole points."""
+    ageing_s: float = pool.rules.section("service")["ageing_s_per_point"]
+    return task.event.priority + (now_ms - task.since_ms) // round(ageing_s * 1000)
+
+
+def service_key(pool: NaivePool, task: Task, now_ms: int, *, only_here: bool) -> tuple[Any, ...]:
+    """The smaller, the sooner it is served."""
+    aged = points(pool, task, now_ms)
+    ev = float("inf") if task.ev is None else -task.ev
+    rank = (not pool.lifted(task), not only_here)
+    if aged >= pool.rules.section("service")["patience_points"]:
+        rank = (False, False)
+    return *rank, -aged, ev, task.since_ms, task.id
+
+
+def trade_problem(pool: NaivePool, choices: list[Choice], chosen: Mapping[str, Slot]) -> str | None:
+    """What is wrong with who got which slot in the end, if anything.
+
+    `chosen` may have more tasks: where a trade gave a tenant money back, others of it are served after that.
+    """
+    mine = {choice.task.id: choice.slot for choice in choices}
+    traders = [choice for choice in choices if choice.code in ("cheapest_capable", "lifted")]
+    trading = {choice.task.id for choice in traders}
+    if any(chosen[id_] is not slot for id_, slot in mine.items() if id_ not in trading):
+        return "a slot that is not cheapest_capable's was traded"
+    later = len(chosen) > len(choices)
+    if not later and sorted(slot.id for slot in mine.values()) != sorted(slot.id for slot in chosen.values()):
+        return "other slots were taken"
+    for choice in traders:
+        gate = choice.said[chosen[choice.task.id].cell]
+        if gate is not None and (gate != "credit" or choice.available is None):
+            return f"{gate} was opened for {choice.task.id}"
+    for choice in traders:
+        ledger = pool.ledger(choice.task)
+        if ledger is not None:
+            tenant = [pool.tasks[id_] for id_ in chosen if pool.ledger(pool.tasks[id_]) is ledger]
+            if ledger.available < sum(pool.estimate(task, chosen[task.id]) for task in tenant):
+                return f"{choice.task.event.tenant_id} is overdrawn"
+    if later:
+        return None
+    known = sorted((c.task for c in traders if c.task.ev is not None), key=lambda task: -(task.ev or 0))
+    before = [pool.rules.tier[mine[task.id].model] for task in known]
+    after = [pool.rules.tier[chosen[task.id].model] for task in known]
+    best = _best_tiers(pool, traders)
+    if all(choice.available is None for choice in traders):
+        if after != best:
+            return f"better tiers went to lower EVs: {after}, not {best}"
+        if before == best and any(chosen[id_] is not mine[id_] for id_ in trading):
+            return "another slot was taken, and nothing is gained by it"
+    elif not before <= after <= best:
+        return f"trading changed {before} to {after}; the best is {best}"
+    return None
+
+
+def _best_tiers(pool: NaivePool, traders: list[Choice]) -> list[int]:
+    """Tiers of the traders by falling EV (unknown EVs left out), as high as the gates allow from the first on."""
+    known = sorted((choice for choice in traders if choice.task.ev is not None), key=lambda one: -(one.task.ev or 0))
+    line = [(1, one.said) for one in known] + [(0, one.said) for one in traders if one.task.ev is None]
+    cells = sorted({one.slot.cell for one in traders}, key=str)
+
+    @cache
+    def best(place: int, left: tuple[int, ...]) -> tuple[int, ...] | None:
+        if place == len(line):
+            return ()
+        found = []
+        counts, said = line[place]
+        for i, cell in enumerate(cells):
+            if left[i] and said[cell] in (None, "credit"):
+                rest = best(place + 1, (*left[:i], left[i] - 1, *left[i + 1 :]))
+                if rest is not None:
+                    found.append((pool.rules.tier[cell[0]], *rest) if counts else rest)
+        return max(found, default=None)
+
+    return list(best(0, tuple(sum(one.slot.cell == cell for one in traders) for cell in cells)) or ())

@@ -1,0 +1,188 @@
+"""A lane with its whole outside in memory, and the faults a journal can have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from schemas.codec import write_event
+from schemas.decision import Step
+from schemas.events import FleetControl, SlotFreed, TaskPending
+from schemas.vocabulary import INPUT_TOPICS, from_millis
+from streams.core.policy.rulebook import Rulebook, load_rulebook
+from streams.core.router import Router
+from streams.partition.checkpoint import SlottedCheckpoints
+from streams.partition.memory import (
+    ManualClock,
+    MemoryCompacted,
+    MemoryDeadLetters,
+    MemoryInputs,
+    MemoryJournal,
+    MemoryTicks,
+    NoFollower,
+)
+from streams.partition.worker import Adviser, Fold, Lane, Limits, Outside
+from streams.shipped import shipped
+from tests.support.auditor import Audit, audit
+from tests.support.builders import START_MS
+from tests.support.rederive import rederive
+
+RULEBOOK = load_rulebook(shipped("catalog.toml"), shipped("policy.toml"))
+DEADLINE_S = 20.0
+
+Fault = Callable[["FaultyJournal", bytes], int | None]
+
+
+class FaultyJournal(MemoryJournal):
+    """A journal whose next appends go wrong, each in its way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: deque[Fault] = deque()
+
+    async def append(self, value: bytes) -> int:
+        """Write, or do what the next fault says."""
+        if self.faults:
+            offset = self.faults.popleft()(self, value)
+            if offset is not None:
+                return offset
+        return await super().append(value)
+
+
+def lost(_journal: FaultyJournal, _value: bytes) -> int:
+    """The record was not written, and the broker is gone."""
+    raise ConnectionError("the broker went away before it wrote")
+
+
+def written_but_unknown(journal: FaultyJournal, value: bytes) -> int:
+    """The record was written, and the answer was lost."""
+    journal.log.append(value)
+    raise TimeoutError("the broker wrote and went away")
+
+
+def written_twice(journal: FaultyJournal, value: bytes) -> int:
+    """The client tried again although the first try had worked."""
+    journal.log.append(value)
+    return journal.log.append(value)
+
+
+def taken_by(step: Step | Callable[[], bytes]) -> Fault:
+    """Somebody else wrote the same number first."""
+
+    def fault(journal: FaultyJournal, _value: bytes) -> None:
+        assert not isinstance(step, Step)
+        journal.log.append(step())
+
+    return fault
+
+
+class World:
+    """Everything outside one partition's lane."""
+
+    def __init__(self, rulebook: Rulebook = RULEBOOK, **limits: Any) -> None:
+        self.rulebook = rulebook
+        self.clock = ManualClock(START_MS)
+        self.journal = FaultyJournal()
+        self.inputs = MemoryInputs()
+        self.letters = MemoryDeadLetters()
+        self.compacted = MemoryCompacted()
+        self.steps: list[Step] = []
+        self.make: Callable[[Iterable[bytes] | None], Fold] = self._router
+        self.limits = Limits(
+            **{
+                "step_inputs_max": 1000,
+                "step_bytes_max": 8_000_000,
+                "round_ms_min": 0,
+                "now_ahead_ms_max": 5000,
+                "checkpoint_changes_min": 1_000_000,
+                "journal_retention_hours": 168.0,
+            }
+            | limits
+        )
+        self.home: Callable[[bytes], int] = lambda _: 0
+        self.pressed: list[tuple[int, bool]] = []
+        self.adviser: Callable[[Rulebook], Adviser | None] = lambda _: None
+
+    def _router(self, chunks: Iterable[bytes] | None) -> Fold:
+        return Router(0, self.rulebook) if chunks is None else Router.restore(0, self.rulebook, chunks)
+
+    def lane(self) -> Lane:
+        """Another worker's lane, or the same one's after a restart."""
+        outside = Outside(
+            journal=self.journal,
+            inputs=self.inputs,
+            letters=self.letters,
+            ticks=MemoryTicks(self.inputs.logs[2]),
+            checkpoints=SlottedCheckpoints(0, self.compacted, self.clock),
+            clock=self.clock,
+            follower=NoFollower(lambda _, step: self.steps.append(step)),
+            home=self.home,
+            pressure=lambda topic, full: self.pressed.append((topic, full)),
+            adviser=self.adviser,
+            rulebook=self.rulebook,
+        )
+        return Lane(0, self.make, outside, self.limits)
+
+    async def started(self) -> Lane:
+        """A lane at work."""
+        lane = self.lane()
+        await lane.recover()
+        await lane.start()
+        return lane
+
+    def send(self, topic: str, event: TaskPending | SlotFreed | FleetControl, **record: Any) -> int:
+        """Write an input and return its offset."""
+        written = write_event(topic, event, ce_id="e", source="test", time_ms=self.clock.now_ms())
+        fields: dict[str, Any] = {
+            "key": written.key, "headers": written.headers, "timestamp_ms": self.clock.now_ms(), **record,
+        }  # fmt: skip
+        return self.inputs.logs[INPUT_TOPICS.index(topic)].append(written.value, **fields)
+
+    def task(self, task_id: str, pool: str = "main", **fields: Any) -> int:
+        """Send a task that any model can do."""
+        at = from_millis(self.clock.now_ms())
+        return self.send("task.pending", TaskPending(task_id=task_id, pool=pool, at=at, **fields))
+
+    def slot(self, slot_id: str, pool: str = "main", model: str = "haiku", **fields: Any) -> int:
+        """Announce a slot, or free it."""
+        at = from_millis(self.clock.now_ms())
+        return self.send("slot.freed", SlotFreed(slot_id=slot_id, pool=pool, at=at, model=model, **fields))
+
+    def deliver(self, lane: Lane, topic: str, *offsets: int) -> None:
+        """Hand records to the lane: these, or all."""
+        index = INPUT_TOPICS.index(topic)
+        log = self.inputs.logs[index]
+        wanted = offsets or [record.offset for record in log.records]
+        by_offset = {record.offset: record for record in log.records}
+        lane.offer(index, [by_offset[offset] for offset in wanted])
+
+    async def handled(self, lane: Lane, topic: str, offset: int) -> None:
+        """Wait until an input is journaled, or the lane has ended."""
+        index = INPUT_TOPICS.index(topic)
+        await until(lambda: lane.position(index) >= offset or not lane.working)
+        if not lane.working:
+            await lane.failed()
+
+    def rederived(self) -> list[bytes]:
+        """The steps again, from the journal's own words and the input topics."""
+        records = [{record.offset: record for record in log.records} for log in self.inputs.logs]
+        return rederive(Router(0, self.rulebook), [entry.value or b"" for entry in self.journal.log.records], records)
+
+    def audit(self) -> Audit:
+        """What the auditor says of the journal so far, against all inputs that exist."""
+        return audit(
+            [record.value or b"" for record in self.journal.log.records],
+            {
+                topic: [record.offset for record in log.records]
+                for topic, log in zip(INPUT_TOPICS, self.inputs.logs, strict=True)
+            },
+        )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, with a deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - what it waits for knows nothing of events
+            await asyncio.sleep(0.001)

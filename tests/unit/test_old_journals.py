@@ -1,0 +1,39 @@
+"""Journals of before 0.1.0 still fold: the steps of every golden history as that code wrote them, and its snapshots."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.codec import decode_step
+from streams.core.router import Router
+from tests.golden.history import HERE, read
+from tests.support.desk import picture
+
+RECORDED = Path(__file__).parents[1] / "data" / "journals_v1.jsonl.gz"
+
+
+@cache
+def recorded() -> dict[str, Any]:
+    """History -> its journal records and the snapshot after them, as they were written."""
+    lines = gzip.decompress(RECORDED.read_bytes()).decode().splitlines()
+    return {one["history"]: one for one in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize("name", recorded())
+def test_a_recorded_journal_folds_to_its_recorded_snapshot(name: str) -> None:
+    """The state after the old steps is the state that the old snapshot restores."""
+    book = read(HERE / f"{name}.yaml").book
+    folded = Router(0, book)
+    for record in recorded()[name]["steps"]:
+        folded.apply(decode_step(record.encode()))
+    folded.validate()
+    restored = Router.restore(0, book, [base64.b64decode(chunk) for chunk in recorded()[name]["snapshot"]])
+    assert picture(folded) == picture(restored)
+    assert folded.due_ms() == restored.due_ms()

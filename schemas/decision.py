@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from schemas.events import Outcome, TaskPending
 from schemas.vocabulary import (
@@ -109,7 +109,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     tracestate: str | None = None
 
 
-class Moment(Struct, frozen=True, array_like=True, gc=False):
+class HistoryEntry(Struct, frozen=True, array_like=True, gc=False):
     """One line of a task's story: `[at_ms, seq, what, detail]`."""
 
     at_ms: Millis
@@ -118,7 +118,7 @@ class Moment(Struct, frozen=True, array_like=True, gc=False):
     detail: str = ""
 
 
-class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class TaskStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What changes about a task while it lives; its event never does."""
 
     state: TaskState
@@ -143,7 +143,7 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     cancelled: bool = False
     #: What its tenant's budget holds back for it while it runs; None: no budget is concerned.
     reserved_uusd: MicroUsd | None = None
-    story: tuple[Moment, ...] = ()
+    history: tuple[HistoryEntry, ...] = field(default=(), name="story")
 
 
 class Advice(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -167,19 +167,19 @@ class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     #: The producer's `at`.
     at_ms: Millis
     ev: float | None = None
-    standing: Standing
+    status: TaskStatus = field(name="standing")
     traceparent: str | None = None
     tracestate: str | None = None
     #: What plug-ins said of it when it arrived.
     advice: Advice | None = None
 
 
-class Moved(Struct, frozen=True, kw_only=True, gc=False):
+class TaskChanged(Struct, frozen=True, kw_only=True, gc=False):
     """A task known before this step stands elsewhere after it."""
 
     pool: str
     task_id: str
-    standing: Standing
+    status: TaskStatus = field(name="standing")
 
 
 class Finished(Struct, frozen=True, kw_only=True, gc=False):
@@ -298,7 +298,7 @@ class LedgerRow(Struct, frozen=True, gc=False):
     consumed_uusd: MicroUsd
 
 
-class MoneyMoved(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class MoneyMovement(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One movement in a ledger, for whoever checks the sums."""
 
     pool: str
@@ -349,7 +349,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decisions: tuple[Decision, ...] = ()
     #: Tasks that this step accepted and that live on.
     tasks: tuple[TaskRow, ...] = ()
-    moved: tuple[Moved, ...] = ()
+    tasks_changed: tuple[TaskChanged, ...] = field(default=(), name="moved")
     finished: tuple[Finished, ...] = ()
     #: Tasks given up after their last attempt, with their story; they also stand in `finished`.
     dead: tuple[TaskRow, ...] = ()
@@ -363,15 +363,15 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     drains: tuple[DrainMark, ...] = ()
     quotas: tuple[QuotaRow, ...] = ()
     ledgers: tuple[LedgerRow, ...] = ()
-    money: tuple[MoneyMoved, ...] = ()
+    money: tuple[MoneyMovement, ...] = ()
     activated: Activated | None = None
     #: What plug-ins said of this step's inputs: (index into `inputs`, advice).
     advice: tuple[tuple[int, Advice], ...] = ()
     #: Cancels of tasks not seen yet: (pool, task_id, now_ms).
     cancels: tuple[tuple[str, str, Millis], ...] = ()
     #: Pools in which more headlines changed than could be told; a later step goes on.
-    untold: tuple[str, ...] = ()
+    unannounced: tuple[str, ...] = field(default=(), name="untold")
     #: Where the pools that were told changed headlines stand in their allowance: (pool, used up to).
-    told: tuple[tuple[str, Millis], ...] = ()
+    announced: tuple[tuple[str, Millis], ...] = field(default=(), name="told")
     #: What was ignored or counted, by word: duplicates, stale frees, ...
     counts: dict[str, int] = {}

@@ -242,7 +242,7 @@ class _EvPercentiles:
         self._partition = partition
         self._rows = rows
         self._minutes: dict[Key, tuple[int, TDigest]] = {}
-        self._usual: dict[Key, Row] = {}
+        self._percentiles: dict[Key, Row] = {}
 
     def add(self, step: _Glance) -> None:
         samples: dict[Key, list[float]] = {}
@@ -254,16 +254,20 @@ class _EvPercentiles:
             if seq < step.seq:
                 digest.batch_update(evs)
                 self._minutes[key] = (step.seq, digest)
-        for usual in step.percentiles:
-            key = ("usual", self._partition, usual.pool)
-            self._usual[key] = {
-                "seq": step.seq, "at_ms": usual.at_ms, "samples": usual.samples, "p50": usual.p50, "p90": usual.p90,
-            }  # fmt: skip
+        for percentiles in step.percentiles:
+            key = ("usual", self._partition, percentiles.pool)
+            self._percentiles[key] = {
+                "seq": step.seq,
+                "at_ms": percentiles.at_ms,
+                "samples": percentiles.samples,
+                "p50": percentiles.p50,
+                "p90": percentiles.p90,
+            }
 
     def rows(self) -> Iterator[tuple[Key, Row | None]]:
         for key, (seq, digest) in self._minutes.items():
             yield key, {"seq": seq, "n": digest.n_values, "sketch": base64.b64encode(digest.to_bytes()).decode()}
-        yield from self._usual.items()
+        yield from self._percentiles.items()
 
     def _minute(self, key: Key) -> tuple[int, TDigest]:
         if key in self._minutes:
@@ -326,14 +330,14 @@ def _ev_rows(rows: Rows, now_ms: int) -> Iterator[Row]:
             if key[3] > now_ms - LONG_MS - MINUTE_MS:
                 whole.merge_inplace(TDigest.from_bytes(base64.b64decode(row["sketch"])))
     for (partition, pool), whole in pools.items():
-        usual = rows.get(("usual", partition, pool), {})
+        percentiles = rows.get(("usual", partition, pool), {})
         yield {
             "pool": pool,
             "samples_1h": whole.n_values,
             "p50_1h": whole.quantile(0.5) if whole.n_values else None,
             "p90_1h": whole.quantile(0.9) if whole.n_values else None,
-            "p50_used": usual.get("p50"),
-            "p90_used": usual.get("p90"),
-            "used_at_ms": usual.get("at_ms"),
+            "p50_used": percentiles.get("p50"),
+            "p90_used": percentiles.get("p90"),
+            "used_at_ms": percentiles.get("at_ms"),
             "partition": partition,
         }

@@ -95,8 +95,8 @@ def explain(
             told = {"decision_id": decision["decision_id"], **msgspec.to_builtins(answer)}
             shown = audit.render_why_not(decision, answer)
     else:
-        told = story = audit.explain(settings.database, task_id, pool=pool, mode=modes, timeouts=timeouts)
-        shown = audit.render(story)
+        told = history = audit.explain(settings.database, task_id, pool=pool, mode=modes, timeouts=timeouts)
+        shown = audit.render(history)
     if as_json:
         print_json(told)
     elif told:

@@ -21,15 +21,15 @@ from schemas.decision import (
     Decision,
     DrainMark,
     ExhaustedMark,
-    Moment,
-    Moved,
+    HistoryEntry,
     Percentiles,
     QuotaRow,
     Rejected,
     SlotRow,
-    Standing,
     Step,
+    TaskChanged,
     TaskRow,
+    TaskStatus,
 )
 from schemas.events import (
     BudgetCredited,
@@ -49,7 +49,7 @@ from schemas.events import (
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS, MicroUsd, Millis, Mode, ReasonCode
 from streams.core.index.groups import Group, Scores, Shape
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.policy.catalog import PREMIUM_TIER, Model
 from streams.core.policy.ev import QUANTILE_GRID, CachedScorer, EvScorer, ingredients, percentile_of
@@ -70,7 +70,7 @@ _POSITION_EXACT_MAX: Final = 32
 _NOT_FIRST: Final = "policy.activated must be the first input of its step: the lane that reads it cuts there."
 _KINDS: Final[dict[type, str]] = {kind: str(kind.__struct_config__.tag) for kind in get_args(FleetControl)}
 #: Where nothing else comes, those left over are told this much later.
-_TELL_AGAIN_MS: Final = 1_000
+_ANNOUNCE_AGAIN_MS: Final = 1_000
 
 
 def accept_time(record_ms: int, previous_now_ms: Millis, clock_ms: int, ahead_ms_max: int) -> Millis:
@@ -103,7 +103,7 @@ class Router:
         #: Row changes applied so far; the checkpoint's cadence.
         self.changes = 0
         self._scorer = CachedScorer(scorer, round(policy.ev.score_cache_s * 1000))
-        self._lineups: dict[str, LineUp] = {}
+        self._indexes: dict[str, PoolIndex] = {}
         #: The step computed last; one that is not ours may have told other headlines.
         self._latest: Step | None = None
         #: The `now` at which the indexes were last looked at.
@@ -121,12 +121,12 @@ class Router:
             refusal = self._prepare_activation(inputs)
             self._latest = self._decide(inputs, refusal)
         except Exception:
-            self._lineups.clear()
+            self._indexes.clear()
             raise
         finally:
             if self.rulebook is not before:
                 self._use(before)
-            if not self._lineups:
+            if not self._indexes:
                 # Whatever the indexes hid or moved is of no use to anybody; they are made again from the rows.
                 self._index()
         return self._latest
@@ -145,30 +145,30 @@ class Router:
         tasks: dict[tuple[str, str], None] = {}
         for row in step.tasks:
             tasks[row.task.pool, row.task.task_id] = None
-        for moved in step.moved:
-            tasks[moved.pool, moved.task_id] = None
+        for changed in step.tasks_changed:
+            tasks[changed.pool, changed.task_id] = None
         for finished in step.finished:
             tasks[finished.pool, finished.task_id] = None
         slots = [(slot.pool, slot.slot_id) for slot in step.slots]
         slots += [(gone.pool, gone.slot_id) for gone in step.slots_gone]
         for ledger in step.ledgers:
-            self._lineup(ledger.pool).sync_ledger(ledger.tenant_id)
+            self._index_of(ledger.pool).sync_ledger(ledger.tenant_id)
         for pool, task_id in tasks:
-            self._lineup(pool).sync_task(task_id)
+            self._index_of(pool).sync_task(task_id)
         for pool, slot_id in slots:
-            self._lineup(pool).sync_slot(slot_id)
-        for lineup in self._lineups.values():
-            lineup.applied(state.now_ms)
+            self._index_of(pool).sync_slot(slot_id)
+        for index in self._indexes.values():
+            index.applied(state.now_ms)
             if step is not self._latest:
-                lineup.settled_mask = None
+                index.announced_mask = None
         self.changes += len(tasks) + len(slots)
 
     # What a lane and an operator ask.
 
     @property
-    def lineups(self) -> Mapping[str, LineUp]:
+    def indexes(self) -> Mapping[str, PoolIndex]:
         """Who waits for what, by pool; to be looked at only."""
-        return self._lineups
+        return self._indexes
 
     @property
     def seq(self) -> int:
@@ -191,16 +191,16 @@ class Router:
 
     def due_ms(self) -> Millis | None:
         """When the next thing falls due without any input."""
-        due = [due_ms for lineup in self._lineups.values() if (due_ms := lineup.next_due_ms()) is not None]
-        if self.state.untold:
-            due.append(Millis(self.state.now_ms + _TELL_AGAIN_MS))
+        due = [due_ms for index in self._indexes.values() if (due_ms := index.next_due_ms()) is not None]
+        if self.state.unannounced:
+            due.append(Millis(self.state.now_ms + _ANNOUNCE_AGAIN_MS))
         return min(due, default=None)
 
-    def story(self, task_id: str) -> tuple[Moment, ...]:
+    def history(self, task_id: str) -> tuple[HistoryEntry, ...]:
         """What happened so far to a task that is not finished, in any pool of this partition."""
         return tuple(
             chain.from_iterable(
-                pool.tasks[task_id].standing.story for pool in self.state.pools.values() if task_id in pool.tasks
+                pool.tasks[task_id].status.history for pool in self.state.pools.values() if task_id in pool.tasks
             )
         )
 
@@ -224,7 +224,7 @@ class Router:
         if router.state.activated is not None:
             router._use(activation.rulebook_of(router.state.activated))
         for name in router.state.pools:
-            router._lineup(name)
+            router._index_of(name)
         return router
 
     # The steps of `handle`.
@@ -233,10 +233,10 @@ class Router:
         now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
         if now_ms < self._looked_ms:
             # A step computed for later was thrown away; what the indexes learned then does not hold now.
-            self._lineups.clear()
+            self._indexes.clear()
             self._index()
         self._looked_ms = now_ms
-        draft = StepDraft(self.state.seq, min((lineup.due_from_ms() for lineup in self._lineups.values()), default=inf))
+        draft = StepDraft(self.state.seq, min((index.due_from_ms() for index in self._indexes.values()), default=inf))
         if isinstance(activated, Activated):
             draft.activated = activated
             for name in self._inhabited():
@@ -251,22 +251,22 @@ class Router:
                 refusal = activated
             if refusal is not None:
                 draft.rejected.append(Rejected(topic=item.topic, offset=item.offset, reason=refusal))
-        for name in self.state.untold:
+        for name in self.state.unannounced:
             self._pool(draft, name)
-        percentiles: list[Percentiles] = []
+        recomputed: list[Percentiles] = []
         decisions: list[Decision] = []
         last = (inputs[-1].topic, inputs[-1].offset) if inputs else (0, -1)
         for pool in draft.pools.values():
             # 3. Look at what is usual: the EV percentiles, when they are due.
-            usual = self._usual(pool, now_ms)
-            if usual is not pool.pool.percentiles and usual is not None:
-                percentiles.append(usual)
-            pool.lineup.align(pool.fleet(), usual, pool.marks, pool.ledgers, pool.slots_max, now_ms)
+            percentiles = self._percentiles(pool, now_ms)
+            if percentiles is not pool.pool.percentiles and percentiles is not None:
+                recomputed.append(percentiles)
+            pool.index.align(pool.fleet(), percentiles, pool.marks, pool.ledgers, pool.slots_max, now_ms)
             # 4. Decide: a round over everything that waits and everything that is free.
             decisions.extend(_Deciding(self, pool, now_ms, last).decisions())
-            pool.lineup.release()
+            pool.index.release()
         # 5. Write down what happened and what it leaves behind.
-        return self._step(inputs, now_ms, draft, decisions, percentiles)
+        return self._step(inputs, now_ms, draft, decisions, recomputed)
 
     def _inhabited(self) -> list[str]:
         """The pools in which there is something; one router may know names of more than another."""
@@ -274,29 +274,29 @@ class Router:
 
     def _index(self) -> None:
         for name in self.state.pools:
-            self._lineup(name)
+            self._index_of(name)
 
-    def _lineup(self, pool: str) -> LineUp:
-        lineup = self._lineups.get(pool)
-        if lineup is None:
-            lineup = self._lineups[pool] = LineUp(self.state.pool(pool), self.rulebook, self.state.now_ms)
-        return lineup
+    def _index_of(self, pool: str) -> PoolIndex:
+        index = self._indexes.get(pool)
+        if index is None:
+            index = self._indexes[pool] = PoolIndex(self.state.pool(pool), self.rulebook, self.state.now_ms)
+        return index
 
     def _pool(self, draft: StepDraft, name: str) -> PoolDraft:
         pool = draft.pools.get(name)
         if pool is None:
-            pool = draft.pools[name] = PoolDraft(self.state.pool(name), self._lineup(name), draft)
+            pool = draft.pools[name] = PoolDraft(self.state.pool(name), self._index_of(name), draft)
         return pool
 
     def _fall_due(self, draft: StepDraft, now_ms: Millis) -> None:
         # In an order, and by a test, that do not depend on how the indexes came to be.
-        for name in sorted(name for name, lineup in self._lineups.items() if lineup.is_due(now_ms)):
+        for name in sorted(name for name, index in self._indexes.items() if index.is_due(now_ms)):
             self._pool(draft, name)
         for pool in draft.pools.values():
             while (due := pool.pop_due(now_ms)) is not None:
                 lifecycle.fall_due(pool, due, self.rulebook)
         pending = (pool.next_due_ms() for pool in draft.pools.values())
-        draft.due_ms = min(chain(pending, (lineup.due_from_ms() for lineup in self._lineups.values())), default=inf)
+        draft.due_ms = min(chain(pending, (index.due_from_ms() for index in self._indexes.values())), default=inf)
 
     def _remember(self, draft: StepDraft, item: Input) -> str | None:
         """Write the event to the draft; return why, when it is refused."""
@@ -361,9 +361,9 @@ class Router:
         """Decide by this rulebook from here on; the indexes are to be made again."""
         self.rulebook = rulebook
         self._scorer.keep_ms = round(rulebook.policy.ev.score_cache_s * 1000)
-        self._lineups.clear()
+        self._indexes.clear()
 
-    def _usual(self, draft: PoolDraft, now_ms: Millis) -> Percentiles | None:
+    def _percentiles(self, draft: PoolDraft, now_ms: Millis) -> Percentiles | None:
         """The percentiles that this step decides by: those known, or new ones when they are due."""
         known = draft.pool.percentiles
         if known is None or known.p50 is None:
@@ -396,14 +396,14 @@ class Router:
         percentiles: list[Percentiles],
     ) -> Step:
         tasks: list[TaskRow] = []
-        moved: list[Moved] = []
+        changed: list[TaskChanged] = []
         marks = [mark for mark, _ in draft.marks]
         pools = draft.pools.values()
         for pool in pools:
             known = pool.pool.tasks
             for task_id, row in pool.tasks.items():
                 if task_id in known:
-                    moved.append(Moved(pool=pool.pool.name, task_id=task_id, standing=row.standing))
+                    changed.append(TaskChanged(pool=pool.pool.name, task_id=task_id, status=row.status))
                 else:
                     tasks.append(row)
         return Step(
@@ -417,7 +417,7 @@ class Router:
             rejected=tuple(draft.rejected),
             decisions=tuple(decisions),
             tasks=tuple(tasks),
-            moved=tuple(moved),
+            tasks_changed=tuple(changed),
             finished=tuple([row for pool in pools for row in pool.finished.values()]),
             dead=tuple([row for pool in pools for row in pool.dead]),
             slots=tuple([row for pool in pools for row in pool.slots.values()]),
@@ -434,8 +434,8 @@ class Router:
             activated=draft.activated,
             advice=tuple([(i, item.advice) for i, item in enumerate(inputs) if item.advice is not None]),
             cancels=tuple([(pool.pool.name, task_id, at) for pool in pools for task_id, at in pool.cancels.items()]),
-            untold=tuple([pool.pool.name for pool in pools if pool.untold]),
-            told=tuple([(pool.pool.name, pool.told_ms) for pool in pools if pool.told_ms is not None]),
+            unannounced=tuple([pool.pool.name for pool in pools if pool.unannounced]),
+            announced=tuple([(pool.pool.name, pool.announced_ms) for pool in pools if pool.announced_ms is not None]),
             counts=draft.counts,
         )
 
@@ -445,55 +445,55 @@ class _Deciding:
 
     def __init__(self, router: Router, draft: PoolDraft, now_ms: Millis, last: tuple[int, int]) -> None:
         self.draft = draft
-        self.lineup = draft.lineup
+        self.index = draft.index
         self.rulebook = router.rulebook
         self.now_ms = now_ms
         self.last = last
 
     def decisions(self) -> Iterator[Decision]:
         """Routed ones in the order of service, then ends, then waits."""
-        draft, lineup = self.draft, self.lineup
+        draft, index = self.draft, self.index
         for task_id in draft.left:
-            lineup.hide(lineup.entries[task_id])
-        loose = self._classify(draft.loose)
+            index.hide(index.entries[task_id])
+        unindexed = self._classify(draft.unindexed)
         for ending in draft.endings:
             # Only for what it may tell about its tenant's credit.
-            lineup.classify(ending.row)
-        if lineup.look_at_credit():
-            loose = self._classify(draft.loose)
-        free_mask = lineup.free_mask()
-        if draft.slots or draft.slots_gone or (free_mask and lineup.may_serve(free_mask)):
-            turn = Round(draft, loose.values(), self.now_ms)
+            index.classify(ending.row)
+        if index.look_at_credit():
+            unindexed = self._classify(draft.unindexed)
+        free_mask = index.free_mask()
+        if draft.slots or draft.slots_gone or (free_mask and index.may_serve(free_mask)):
+            turn = Round(draft, unindexed.values(), self.now_ms)
             for pair in turn.pairs():
-                loose.pop(pair.entry.task_id, None)
+                unindexed.pop(pair.entry.task_id, None)
                 yield self._routed(pair, turn.free_before)
             free_mask = turn.free_mask
-            if lineup.look_at_credit() or turn.moved:
-                loose = self._classify({task_id: entry.row for task_id, entry in loose.items()})
+            if index.look_at_credit() or turn.moved:
+                unindexed = self._classify({task_id: entry.row for task_id, entry in unindexed.items()})
         for ending in draft.endings:
             yield self._ended(ending)
-        yield from self._waiting(loose, free_mask)
+        yield from self._waiting(unindexed, free_mask)
 
     def _classify(self, rows: Mapping[str, TaskRow]) -> dict[str, Entry]:
-        entries = {task_id: self.lineup.classify(row) for task_id, row in rows.items()}
-        self.lineup.prepared.update(entries)
+        entries = {task_id: self.index.classify(row) for task_id, row in rows.items()}
+        self.index.prepared.update(entries)
         return entries
 
     def _routed(self, pair: Pair, free_mask: int) -> Decision:
-        draft, lineup, rulebook, now_ms = self.draft, self.lineup, self.rulebook, self.now_ms
+        draft, index, rulebook, now_ms = self.draft, self.index, self.rulebook, self.now_ms
         entry = pair.entry
         row: TaskRow = entry.row
-        task, standing = row.task, row.standing
+        task, status = row.task, row.status
         group: Group = entry.group
         shape: Shape = entry.shape
-        model = rulebook.models[lineup.fleet.cells[pair.bit].model]
+        model = rulebook.models[index.fleet.cells[pair.bit].model]
         slot = draft.slot(pair.slot_id)
         assert slot is not None  # noqa: S101 -- the round takes slots that are there
         lease = slot.lease + 1
         expires_at_ms = Millis(now_ms + rulebook.lease_ms(shape.complexity))
         max_tokens = min(rulebook.max_tokens(shape.complexity, task.output_tokens), model.output_tokens_max)
         tokens = expected_output(task, max_tokens)
-        has_budget = entry.tenant in lineup.purses.left
+        has_budget = entry.tenant in index.balances.left
         cost = model.cost_uusd(task.input_tokens, tokens)
         id_ = decision_id(task.pool, draft.seq, task.task_id)
         draft.put_slot(
@@ -514,18 +514,18 @@ class _Deciding:
                 task=task,
                 at_ms=row.at_ms,
                 ev=row.ev,
-                standing=Standing(
+                status=TaskStatus(
                     state="running",
-                    attempt=standing.attempt,
-                    failures=standing.failures,
-                    since_ms=standing.since_ms,
-                    accepted_ms=standing.accepted_ms,
-                    tier_min=standing.tier_min,
+                    attempt=status.attempt,
+                    failures=status.failures,
+                    since_ms=status.since_ms,
+                    accepted_ms=status.accepted_ms,
+                    tier_min=status.tier_min,
                     slot_id=slot.slot_id,
                     lease=lease,
                     decision_id=id_,
                     reserved_uusd=cost if has_budget else None,
-                    story=(*standing.story, Moment(now_ms, draft.seq, "routed", slot.slot_id)),
+                    history=(*status.history, HistoryEntry(now_ms, draft.seq, "routed", slot.slot_id)),
                 ),
                 traceparent=row.traceparent,
                 tracestate=row.tracestate,
@@ -542,9 +542,9 @@ class _Deciding:
             decision_id=id_,
             outcome="routed",
             reason_code=pair.code,
-            reason=words.routed(pair, lineup),
+            reason=words.routed(pair, index),
             alternatives=group.alternatives(
-                lineup.fleet, pair.gates, free_mask, pair.bit, self._scores(entry, pair.mask)
+                index.fleet, pair.gates, free_mask, pair.bit, self._scores(entry, pair.mask)
             ),
             chosen_slot_id=slot.slot_id,
             chosen_model=model.id,
@@ -564,14 +564,14 @@ class _Deciding:
 
     def _scores(self, entry: Entry, mask: int) -> Scores | None:
         try:
-            return self.lineup.scores(entry, mask)
+            return self.index.scores(entry, mask)
         except Exception:  # noqa: BLE001 -- a score that cannot be told is left out of the record
             return None
 
     def _ended(self, ending: Ending) -> Decision:
         row = ending.row
         # A task that ran and was given up left no entry; its verdicts are those of this moment.
-        entry = self.lineup.classify(row)
+        entry = self.index.classify(row)
         outcome = ending.outcome
         reason: ReasonCode = outcome  # type: ignore[assignment]  # an ending's outcome is a reason code as well
         return Decision(
@@ -580,55 +580,55 @@ class _Deciding:
             outcome=outcome,
             reason_code=reason,
             reason=words.ended(outcome, ending.detail),
-            alternatives=entry.group.alternatives(self.lineup.fleet, entry.group.gates, 0, -1, None),
+            alternatives=entry.group.alternatives(self.index.fleet, entry.group.gates, 0, -1, None),
             flags=self._flags(row),
         )
 
-    def _waiting(self, loose: dict[str, Entry], free_mask: int) -> Iterator[Decision]:
+    def _waiting(self, unindexed: dict[str, Entry], free_mask: int) -> Iterator[Decision]:
         """First waits, and waits whose headline changed; of the latter a bounded number a step."""
-        draft, lineup = self.draft, self.lineup
-        for entry in loose.values():
-            yield self._waits(entry, free_mask, len(loose))
+        draft, index = self.draft, self.index
+        for entry in unindexed.values():
+            yield self._waits(entry, free_mask, len(unindexed))
         # Of what is free, headlines depend on premium slots only.
-        telling_mask = free_mask & lineup.fleet.tier_masks.get(PREMIUM_TIER, 0)
-        if lineup.settled_mask == telling_mask:
+        announcing_mask = free_mask & index.fleet.tier_masks.get(PREMIUM_TIER, 0)
+        if index.announced_mask == announcing_mask:
             return
         service = self.rulebook.policy.service
         each_ms = self.rulebook.announcement_ms
         # The allowance is a bucket that fills with time; `told_ms` is the moment at which it was empty.
-        empty_ms = max(draft.pool.told_ms, self.now_ms - service.announcements_max * each_ms)
+        empty_ms = max(draft.pool.announced_ms, self.now_ms - service.announcements_max * each_ms)
         left = (self.now_ms - empty_ms) // each_ms
         behind = [
             (group, headline)
-            for group in lineup.groups.values()
-            if len(group.told) > ((headline := group.headline(free_mask)) in group.told)
+            for group in index.groups.values()
+            if len(group.announced) > ((headline := group.headline(free_mask)) in group.announced)
         ]
         if not behind:
-            lineup.settled_mask = telling_mask
+            index.announced_mask = announcing_mask
             return
-        lineup.settled_mask = None
+        index.announced_mask = None
         if left < self.rulebook.announcements_min:
-            draft.untold = True
+            draft.unannounced = True
             return
         # One more than may be told, to know whether some are left over.
         stale = sorted(found for group, headline in behind for found in group.stale(headline, left + 1))
         for _, _, entry in stale[:left]:
-            yield self._waits(entry, free_mask, len(loose))
+            yield self._waits(entry, free_mask, len(unindexed))
         if stale:
-            draft.told_ms = Millis(empty_ms + min(left, len(stale)) * each_ms)
-        draft.untold = len(stale) > left
+            draft.announced_ms = Millis(empty_ms + min(left, len(stale)) * each_ms)
+        draft.unannounced = len(stale) > left
 
-    def _waits(self, entry: Entry, free_mask: int, loose: int) -> Decision:
-        draft, lineup = self.draft, self.lineup
+    def _waits(self, entry: Entry, free_mask: int, unindexed: int) -> Decision:
+        draft, index = self.draft, self.index
         row: TaskRow = entry.row
         headline = entry.group.headline(free_mask)
-        standing = row.standing
-        story = standing.story
-        if standing.headline is None:
-            story = (*story, Moment(self.now_ms, draft.seq, "waits", headline))
-        fresh = replace(row, standing=replace(standing, headline=headline, story=story))
+        status = row.status
+        history = status.history
+        if status.headline is None:
+            history = (*history, HistoryEntry(self.now_ms, draft.seq, "waits", headline))
+        fresh = replace(row, status=replace(status, headline=headline, history=history))
         draft.tasks[row.task.task_id] = fresh
-        prepared = lineup.prepared.get(row.task.task_id)
+        prepared = index.prepared.get(row.task.task_id)
         if prepared is not None:
             prepared.row = fresh
         return Decision(
@@ -636,22 +636,22 @@ class _Deciding:
             decision_id=decision_id(row.task.pool, draft.seq, row.task.task_id),
             outcome="waiting",
             reason_code=headline,
-            reason=words.waits(entry, headline, lineup, free_mask),
+            reason=words.waits(entry, headline, index, free_mask),
             alternatives=entry.group.alternatives(
-                lineup.fleet, entry.group.gates, free_mask, -1, self._scores(entry, entry.group.mask)
+                index.fleet, entry.group.gates, free_mask, -1, self._scores(entry, entry.group.mask)
             ),
-            position=self._position(entry, loose),
+            position=self._position(entry, unindexed),
             flags=self._flags(row),
         )
 
-    def _position(self, entry: Entry, loose: int) -> int:
+    def _position(self, entry: Entry, unindexed: int) -> int:
         """Place in service order: exact among few, else an upper bound by bands of aged priority."""
-        lineup = self.lineup
-        if len(lineup.entries) + loose > _POSITION_EXACT_MAX:
-            known = entry.task_id in lineup.entries
-            return lineup.ahead(entry) + (0 if known else loose)
+        index = self.index
+        if len(index.entries) + unindexed > _POSITION_EXACT_MAX:
+            known = entry.task_id in index.entries
+            return index.ahead(entry) + (0 if known else unindexed)
         mine = self._service_key(entry)
-        others = {**lineup.entries, **lineup.prepared}
+        others = {**index.entries, **index.prepared}
         return 1 + sum(
             self._service_key(other) < mine
             for task_id, other in others.items()
@@ -660,7 +660,7 @@ class _Deciding:
 
     def _still_waits(self, task_id: str) -> bool:
         row = self.draft.task(task_id)
-        return row is not None and row.standing.state == "waiting"
+        return row is not None and row.status.state == "waiting"
 
     def _service_key(self, entry: Entry) -> tuple[int, int, float, int, str]:
         points = (self.now_ms - entry.birth_ms) // self.rulebook.ageing_ms
@@ -669,8 +669,8 @@ class _Deciding:
 
     def _common(self, row: TaskRow, entry: Entry) -> dict[str, Any]:
         """What every decision says, whatever it decides."""
-        task, standing = row.task, row.standing
-        usual = self.lineup.usual
+        task, status = row.task, row.status
+        percentiles = self.index.percentiles
         shape: Shape = entry.shape
         topic, offset = self.draft.origins.get(task.task_id, self.last)
         return {
@@ -678,10 +678,10 @@ class _Deciding:
             "pool": task.pool,
             "decided_at_ms": self.now_ms,
             "at_ms": row.at_ms,
-            "attempt": standing.attempt,
+            "attempt": status.attempt,
             "priority": task.priority,
             "strategy": shape.strategy,
-            "waiting_since_ms": standing.accepted_ms,
+            "waiting_since_ms": status.accepted_ms,
             "input_topic": INPUT_TOPICS[topic],
             "input_offset": offset,
             "layer": task.layer,
@@ -692,9 +692,9 @@ class _Deciding:
             "complexity": shape.complexity,
             "objective": self.rulebook.policy.objective_of(task, shape.complexity),
             "ev": row.ev,
-            "ev_percentile": percentile_of(row.ev, usual),
-            "p50": usual.p50 if usual is not None else None,
-            "p90": usual.p90 if usual is not None else None,
+            "ev_percentile": percentile_of(row.ev, percentiles),
+            "p50": percentiles.p50 if percentiles is not None else None,
+            "p90": percentiles.p90 if percentiles is not None else None,
             "lifted": entry.group.lifted,
             "traceparent": row.traceparent,
             "tracestate": row.tracestate,
@@ -702,7 +702,7 @@ class _Deciding:
 
     def _flags(self, row: TaskRow) -> tuple[str, ...]:
         advice = row.advice
-        return (*self.lineup.flags, "plugin_failed") if advice is not None and advice.failed else self.lineup.flags
+        return (*self.index.flags, "plugin_failed") if advice is not None and advice.failed else self.index.flags
 
 
 def _saved(cost: MicroUsd | None, other: Model | None, input_tokens: int, output_tokens: int) -> MicroUsd | None:

@@ -13,28 +13,28 @@ from rich.text import Text
 from streams.local.watch import Sight
 from streams.sample.play import Progress
 from streams.views.explain import shown
-from streams.views.journal_stats import Tally
+from streams.views.journal_stats import JournalStats
 
 TIER_STYLE = {1: "green", 2: "yellow", 3: "magenta"}
 TIER_NAME = {1: "cheap", 2: "middle", 3: "premium"}
 BAR_WIDTH = 30
 
 
-def line(tally: Tally, sight: Sight | None, progress: Progress | None, rate_per_s: float) -> str:
+def line(stats: JournalStats, sight: Sight | None, progress: Progress | None, rate_per_s: float) -> str:
     """Say in one line how things stand, for logs and pipes."""
-    standing = tally.standing
+    status = stats.status
     sent = f"{progress.sent}/{progress.tasks} sent, " if progress else ""
-    behind = tally.decisions_total - sight.audit_decisions if sight else tally.decisions_total
+    behind = stats.decisions_total - sight.audit_decisions if sight else stats.decisions_total
     return (
-        f"tasks: {sent}{standing['waiting']} waiting, {standing['running']} running, {tally.work['success']} done; "
-        f"decisions: {tally.decisions_total} ({rate_per_s:.0f}/s), audit {max(0, behind)} behind; "
-        f"wait p50 {_seconds(tally.wait_ms(0.5))}, p95 {_seconds(tally.wait_ms(0.95))}; "
-        f"saved ${tally.saved_vs_premium_uusd / 1e6:.2f} against always-premium"
+        f"tasks: {sent}{status['waiting']} waiting, {status['running']} running, {stats.work['success']} done; "
+        f"decisions: {stats.decisions_total} ({rate_per_s:.0f}/s), audit {max(0, behind)} behind; "
+        f"wait p50 {_seconds(stats.wait_ms(0.5))}, p95 {_seconds(stats.wait_ms(0.95))}; "
+        f"saved ${stats.saved_vs_premium_uusd / 1e6:.2f} against always-premium"
     )
 
 
 def board(
-    tally: Tally,
+    stats: JournalStats,
     sight: Sight | None,
     progress: Progress | None,
     *,
@@ -46,64 +46,64 @@ def board(
     top = Table.grid(expand=True, padding=(0, 2))
     top.add_column(ratio=1)
     top.add_column(ratio=1)
-    top.add_row(_numbers(tally, sight, progress, rate_per_s), _slots(tally))
-    return Panel(Group(top, Text(), _tiers(tally), Text(), _latest(tally), *map(_note, notes)), title=title)
+    top.add_row(_numbers(stats, sight, progress, rate_per_s), _slots(stats))
+    return Panel(Group(top, Text(), _tiers(stats), Text(), _latest(stats), *map(_note, notes)), title=title)
 
 
-def _numbers(tally: Tally, sight: Sight | None, progress: Progress | None, rate_per_s: float) -> Table:
+def _numbers(stats: JournalStats, sight: Sight | None, progress: Progress | None, rate_per_s: float) -> Table:
     grid = Table.grid(padding=(0, 2))
-    standing = tally.standing
+    status = stats.status
     if progress is not None:
         grid.add_row("sent", f"{progress.sent} of {progress.tasks} tasks of the sample")
-    grid.add_row("tasks", f"{standing['waiting']} waiting, {standing['running']} running")
-    grid.add_row("done", f"{tally.work['success']} succeeded, {tally.work['failure']} failed attempts")
-    grid.add_row("decisions", f"{tally.decisions_total} in {tally.steps} steps, {rate_per_s:.0f}/s")
-    behind = max(0, tally.decisions_total - sight.audit_decisions) if sight else tally.decisions_total
+    grid.add_row("tasks", f"{status['waiting']} waiting, {status['running']} running")
+    grid.add_row("done", f"{stats.work['success']} succeeded, {stats.work['failure']} failed attempts")
+    grid.add_row("decisions", f"{stats.decisions_total} in {stats.steps} steps, {rate_per_s:.0f}/s")
+    behind = max(0, stats.decisions_total - sight.audit_decisions) if sight else stats.decisions_total
     grid.add_row("in Postgres", f"{sight.audit_decisions if sight else 0} rows, {behind} behind")
-    waits = (_seconds(tally.wait_ms(share)) for share in (0.5, 0.95, 1.0))
+    waits = (_seconds(stats.wait_ms(share)) for share in (0.5, 0.95, 1.0))
     grid.add_row("wait", "p50 {}, p95 {}, longest {}".format(*waits))
-    grid.add_row("EV", f"P50 {_number(tally.p50)}, P90 {_number(tally.p90)}")
-    grid.add_row("cost", f"${tally.estimated_uusd / 1e6:.2f} estimated")
+    grid.add_row("EV", f"P50 {_number(stats.p50)}, P90 {_number(stats.p90)}")
+    grid.add_row("cost", f"${stats.estimated_uusd / 1e6:.2f} estimated")
     grid.add_row(
         "saved",
         Text.assemble(
-            (f"${tally.saved_vs_premium_uusd / 1e6:.2f}", "bold green"),
+            (f"${stats.saved_vs_premium_uusd / 1e6:.2f}", "bold green"),
             " against always-premium, ",
-            f"${tally.saved_vs_next_free_uusd / 1e6:.2f} against next-free",
+            f"${stats.saved_vs_next_free_uusd / 1e6:.2f} against next-free",
         ),
     )
-    if tally.dead_letters:
-        grid.add_row("dead letters", Text(str(tally.dead_letters), style="bold red"))
+    if stats.dead_letters:
+        grid.add_row("dead letters", Text(str(stats.dead_letters), style="bold red"))
     return grid
 
 
-def _slots(tally: Tally) -> Table:
+def _slots(stats: JournalStats) -> Table:
     grid = Table.grid(padding=(0, 1))
-    for model, (busy, total) in tally.busy_by_model().items():
+    for model, (busy, total) in stats.busy_by_model().items():
         grid.add_row(model, Text("■" * busy, style="cyan") + Text("□" * (total - busy), style="dim"))
-    for reason, count in tally.headlines.most_common(4):
+    for reason, count in stats.headlines.most_common(4):
         grid.add_row(Text(reason, style="dim"), Text(f"{count} waiting", style="dim"))
     return grid
 
 
-def _tiers(tally: Tally) -> RenderableType:
-    total = tally.tiers.total()
+def _tiers(stats: JournalStats) -> RenderableType:
+    total = stats.tiers.total()
     bar = Text("tiers  ")
     for tier in (1, 2, 3):
-        count = tally.tiers[tier]
+        count = stats.tiers[tier]
         share = count / total if total else 0.0
         bar.append("█" * round(share * BAR_WIDTH), style=TIER_STYLE[tier])
         bar.append(f" {TIER_NAME[tier]} {share:.0%}  ", style=TIER_STYLE[tier])
     return bar
 
 
-def _latest(tally: Tally) -> Table:
+def _latest(stats: JournalStats) -> Table:
     table = Table(box=None, padding=(0, 1), expand=True, show_edge=False, header_style="dim")
     table.add_column("task", ratio=4, no_wrap=True, overflow="ellipsis")
     table.add_column("slot", ratio=2, no_wrap=True)
     table.add_column("waited", ratio=1, justify="right", no_wrap=True)
     table.add_column("why", ratio=5, no_wrap=True, overflow="ellipsis")
-    for routed in list(tally.latest):
+    for routed in list(stats.latest):
         table.add_row(
             Text(shown(routed.title or routed.task_id)),
             Text(routed.slot_id, style=TIER_STYLE.get(routed.tier, "")),

@@ -12,7 +12,7 @@ from msgspec import Struct
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.local.watch import DEAD_LETTER_SUFFIX, Sight
 from streams.sample.play import Progress
-from streams.views.journal_stats import Tally
+from streams.views.journal_stats import JournalStats
 
 
 class Waits(Struct, frozen=True, kw_only=True):
@@ -84,86 +84,86 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def summarise(
-    tally: Tally, sight: Sight, *, progress: Progress | None, seconds: float, restarts: dict[str, int]
+    stats: JournalStats, sight: Sight, *, progress: Progress | None, seconds: float, restarts: dict[str, int]
 ) -> Result:
     """Put the numbers together and compare them."""
-    disagreements = tuple(compare(tally, sight, progress))
-    standing = tally.standing
+    disagreements = tuple(compare(stats, sight, progress))
+    status = stats.status
     return Result(
         agree=not disagreements,
         disagreements=disagreements,
         seconds=round(seconds, 3),
         inputs={topic: sight.records[topic] for topic in INPUT_TOPICS},
-        inputs_handled={topic: tally.inputs[topic] for topic in INPUT_TOPICS},
-        decisions={str(outcome): count for outcome, count in tally.decisions.items()},
-        decisions_total=tally.decisions_total,
-        steps=tally.steps,
-        steps_fenced=tally.steps_fenced,
+        inputs_handled={topic: stats.inputs[topic] for topic in INPUT_TOPICS},
+        decisions={str(outcome): count for outcome, count in stats.decisions.items()},
+        decisions_total=stats.decisions_total,
+        steps=stats.steps,
+        steps_fenced=stats.steps_fenced,
         audit_rows=sight.audit_decisions,
         audit_steps=sight.audit_steps,
         published={topic: sight.records[topic] for topic in (TASK_ROUTED, TASK_AWAIT_SLOT)},
-        dead_letters={"journal": tally.dead_letters, "topics": _dead_letters(sight)},
-        counts=dict(tally.counts),
-        work=dict(tally.work),
-        waits=_waits(tally),
+        dead_letters={"journal": stats.dead_letters, "topics": _dead_letters(sight)},
+        counts=dict(stats.counts),
+        work=dict(stats.work),
+        waits=_waits(stats),
         rates=Rates(
-            inputs_per_s=round(tally.inputs.total() / seconds, 1) if seconds else 0.0,
-            decisions_per_s=round(tally.decisions_total / seconds, 1) if seconds else 0.0,
+            inputs_per_s=round(stats.inputs.total() / seconds, 1) if seconds else 0.0,
+            decisions_per_s=round(stats.decisions_total / seconds, 1) if seconds else 0.0,
         ),
-        tiers={str(tier): count for tier, count in sorted(tally.tiers.items())},
-        models=dict(tally.models.most_common()),
-        reasons=dict(tally.reasons.most_common()),
+        tiers={str(tier): count for tier, count in sorted(stats.tiers.items())},
+        models=dict(stats.models.most_common()),
+        reasons=dict(stats.reasons.most_common()),
         money=Money(
-            estimated_usd=tally.estimated_uusd / 1e6,
-            told_usd=round(tally.spent_usd, 6),
-            saved_vs_premium_usd=tally.saved_vs_premium_uusd / 1e6,
-            saved_vs_next_free_usd=tally.saved_vs_next_free_uusd / 1e6,
+            estimated_usd=stats.estimated_uusd / 1e6,
+            told_usd=round(stats.spent_usd, 6),
+            saved_vs_premium_usd=stats.saved_vs_premium_uusd / 1e6,
+            saved_vs_next_free_usd=stats.saved_vs_next_free_uusd / 1e6,
         ),
-        ev_p50=tally.p50,
-        ev_p90=tally.p90,
+        ev_p50=stats.p50,
+        ev_p90=stats.p90,
         tasks=Tasks(
             sample=progress.tasks if progress else 0,
             sent=progress.sent if progress else 0,
-            waiting=standing["waiting"],
-            running=standing["running"],
-            held=standing["held"],
+            waiting=status["waiting"],
+            running=status["running"],
+            held=status["held"],
         ),
         restarts=restarts,
     )
 
 
-def compare(tally: Tally, sight: Sight, progress: Progress | None) -> Iterator[str]:
+def compare(stats: JournalStats, sight: Sight, progress: Progress | None) -> Iterator[str]:
     """Name each promise that the numbers break at this moment; while work is going on, some always are."""
     if sight.inputs_unhandled:
         yield f"{sight.inputs_unhandled} inputs stand in the topics and in no step of the journal."
     if sight.journal_unread:
         yield f"{sight.journal_unread} journal records were not read yet."
-    if sight.audit_steps != tally.steps:
-        yield f"The journal has {tally.steps} steps and the audit {sight.audit_steps}."
-    if sight.audit_decisions != tally.decisions_total:
-        yield f"The journal has {tally.decisions_total} decisions and the audit {sight.audit_decisions} rows."
-    routed = tally.decisions["routed"]
-    others = tally.decisions_total - routed - tally.decisions["dead_lettered"]
+    if sight.audit_steps != stats.steps:
+        yield f"The journal has {stats.steps} steps and the audit {sight.audit_steps}."
+    if sight.audit_decisions != stats.decisions_total:
+        yield f"The journal has {stats.decisions_total} decisions and the audit {sight.audit_decisions} rows."
+    routed = stats.decisions["routed"]
+    others = stats.decisions_total - routed - stats.decisions["dead_lettered"]
     # Delivery is at least once: more is a repetition, less is a loss.
     for what, wanted, found in (
         (TASK_ROUTED, routed, sight.records[TASK_ROUTED]),
         (TASK_AWAIT_SLOT, others, sight.records[TASK_AWAIT_SLOT]),
-        ("the dead-letter topics together", tally.dead_letters, _dead_letters(sight)),
+        ("the dead-letter topics together", stats.dead_letters, _dead_letters(sight)),
     ):
         if found < wanted:
             yield f"The journal has {wanted} records for {what}, which hold {found}."
     if progress is not None and not progress.all_sent:
         yield f"{progress.tasks - progress.sent} tasks of the sample were not sent yet."
-    elif progress is not None and tally.live_tasks:
-        yield f"{tally.live_tasks} tasks are not finished."
+    elif progress is not None and stats.live_tasks:
+        yield f"{stats.live_tasks} tasks are not finished."
 
 
 def _dead_letters(sight: Sight) -> int:
     return sum(count for topic, count in sight.records.items() if topic.endswith(DEAD_LETTER_SUFFIX))
 
 
-def _waits(tally: Tally) -> Waits | None:
-    p50, p95, longest = (tally.wait_ms(share) for share in (0.50, 0.95, 1.0))
+def _waits(stats: JournalStats) -> Waits | None:
+    p50, p95, longest = (stats.wait_ms(share) for share in (0.50, 0.95, 1.0))
     if p50 is None or p95 is None or longest is None:
         return None
     return Waits(p50_s=p50 / 1000, p95_s=p95 / 1000, max_s=longest / 1000)

@@ -287,7 +287,7 @@ class Up:
         with watch.lock:
             seconds = time.monotonic() - self.ready_s
             return summarise(
-                watch.tally, watch.sight, progress=self.progress, seconds=seconds, restarts=dict(self.restarts)
+                watch.stats, watch.sight, progress=self.progress, seconds=seconds, restarts=dict(self.restarts)
             )
 
     def moved(self) -> tuple[int, ...]:
@@ -297,7 +297,7 @@ class Up:
             return ()
         sight = watch.sight
         with watch.lock:
-            seen = (watch.tally.steps, watch.tally.decisions_total)
+            seen = (watch.stats.steps, watch.stats.decisions_total)
         return (*seen, sum(sight.records.values()), sight.audit_steps, self.restarts.total())
 
     def open_ends(self) -> list[str]:
@@ -308,7 +308,7 @@ class Up:
         if watch.trouble:
             return [watch.trouble]
         with watch.lock:
-            return list(compare(watch.tally, watch.sight, self.progress))
+            return list(compare(watch.stats, watch.sight, self.progress))
 
     def stop(self) -> None:
         """End every part that runs."""
@@ -375,7 +375,7 @@ class Up:
         deadline = time.monotonic() + DRAIN_S_MAX
         while time.monotonic() < deadline and self.watch is not None and self.watch.sight is not None:
             with self.watch.lock:
-                behind = self.watch.tally.decisions_total - self.watch.sight.audit_decisions
+                behind = self.watch.stats.decisions_total - self.watch.sight.audit_decisions
             if behind <= 0 and not self.watch.sight.journal_unread:
                 return
             time.sleep(LOOK_EVERY_S)
@@ -460,7 +460,7 @@ def _display(up: Up, screen: Console) -> Iterator[Callable[[], None]]:
                 rate_per_s, progress = watch.rate_per_s(), up.progress
                 with watch.lock:
                     picture = board(
-                        watch.tally, watch.sight, progress, rate_per_s=rate_per_s, title=title, notes=up.notes
+                        watch.stats, watch.sight, progress, rate_per_s=rate_per_s, title=title, notes=up.notes
                     )
                     live.update(picture, refresh=True)
 
@@ -478,7 +478,7 @@ def _line_now_and_then(up: Up, screen: Console) -> Callable[[], None]:
         last_s = time.monotonic()
         rate_per_s, progress = watch.rate_per_s(), up.progress
         with watch.lock:
-            text = line(watch.tally, watch.sight, progress, rate_per_s)
+            text = line(watch.stats, watch.sight, progress, rate_per_s)
         screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
     return draw

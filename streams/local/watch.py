@@ -22,7 +22,7 @@ from schemas.codec import decode_step
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.kafka.blocking import open_consumer
 from streams.settings import Settings
-from streams.views.journal_stats import Tally
+from streams.views.journal_stats import JournalStats
 
 #: How often topics and audit are looked at; the journal is followed all the time.
 COMPARE_EVERY_S: Final = 0.5
@@ -50,7 +50,7 @@ class Watch:
     """Follows the journal of one broker's life. `tally` may be read while holding `lock`."""
 
     def __init__(self, settings: Settings, *, from_start: bool) -> None:
-        self.tally = Tally()
+        self.stats = JournalStats()
         self.lock = threading.Lock()
         #: The latest comparison; None until the first.
         self.sight: Sight | None = None
@@ -122,14 +122,14 @@ class Watch:
         for value in values:
             step = decode_step(value)
             with self.lock:
-                self.tally.add(step)
+                self.stats.add(step)
 
     def _compare(self, consumer: Any, audit: psycopg.Connection[Any]) -> None:
         """Look at the topics first: what they hold now, the journal and the audit must hold by then or later."""
         ends = {where: max(end, self._next[where]) for where, end in self._ends(consumer).items()}
         with self.lock:
-            positions = dict(self.tally.positions)
-            steps_from = {str(partition): str(seq) for partition, seq in self.tally.first_seq.items()}
+            positions = dict(self.stats.positions)
+            steps_from = {str(partition): str(seq) for partition, seq in self.stats.first_seq.items()}
         unhandled = 0
         for topic in INPUT_TOPICS:
             for where in self._partitions(topic):
@@ -140,7 +140,7 @@ class Watch:
         steps, decisions = row or (0, 0)
         now_s = time.monotonic()
         recent = [point for point in self._rate if point[0] > now_s - RATE_OVER_S]
-        self._rate = [*recent, (now_s, self.tally.decisions_total)]
+        self._rate = [*recent, (now_s, self.stats.decisions_total)]
         self.sight = Sight(
             records={
                 topic: sum(ends[where] - self._starts[where] for where in self._partitions(topic))

@@ -18,10 +18,10 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from schemas.codec import Record, dead_letter_headers, decode_step, write_event
-from schemas.decision import Decision, Moment, Step
+from schemas.decision import Decision, HistoryEntry, Step
 from schemas.events import TaskAwaitSlot, TaskPending, TaskRouted
 from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
 from streams import metrics
@@ -84,7 +84,7 @@ class _DeadTask(Struct, frozen=True):
     """The value of a dead letter for a task that was given up."""
 
     task: TaskPending
-    story: tuple[Moment, ...]
+    history: tuple[HistoryEntry, ...] = field(name="story")
 
 
 class Publisher:
@@ -275,9 +275,9 @@ def records(step: Step) -> Iterator[Outgoing]:
             step.partition,
             -1 if end is None else end.input_offset,
             "The task failed its last attempt." if end is None else end.reason,
-            attempt=row.standing.attempt,
+            attempt=row.status.attempt,
         )
-        value = msgspec.json.encode(_DeadTask(task=row.task, story=row.standing.story))
+        value = msgspec.json.encode(_DeadTask(task=row.task, history=row.status.history))
         yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
 
 

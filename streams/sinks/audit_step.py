@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from schemas.codec import decode_step_by
-from schemas.decision import ControlTaken, Decision, MoneyMoved, WorkDone
+from schemas.decision import ControlTaken, Decision, MoneyMovement, WorkDone
 from schemas.vocabulary import Millis, Mode
 
 
@@ -83,7 +83,7 @@ class Kept(Struct, frozen=True, kw_only=True, gc=False):
     tasks: tuple[TakenIn, ...] = ()
     work: tuple[WorkDone, ...] = ()
     controls: tuple[ControlTaken, ...] = ()
-    money: tuple[MoneyMoved, ...] = ()
+    money: tuple[MoneyMovement, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -20,7 +20,7 @@ from schemas.vocabulary import from_millis
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from schemas.decision import Decision, MoneyMoved, WorkDone
+    from schemas.decision import Decision, MoneyMovement, WorkDone
     from streams.sinks.follow import Journaled
 
 _NULL: Final = r"\N"
@@ -77,11 +77,11 @@ def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
     # What most decisions of a step have in common is written once.
     now_ms, now = step.now_ms, _time(step.now_ms)
     p50 = p90 = None
-    usual = f"{null}\t{null}"
+    percentiles = f"{null}\t{null}"
     for one in decisions:
         if one.p50 != p50 or one.p90 != p90:
             p50, p90 = one.p50, one.p90
-            usual = f"{null if p50 is None else p50}\t{null if p90 is None else p90}"
+            percentiles = f"{null if p50 is None else p50}\t{null if p90 is None else p90}"
         asked = null
         if taken_in and (taken := taken_in.pop((one.pool, one.task_id), None)) is not None:
             asked = str(_ENCODE(taken.asked()), "utf-8")
@@ -96,7 +96,7 @@ def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
             f"{one.layer or null}\t{one.lane or null}\t{one.agent_role or null}\t{one.task_type or null}\t"
             f"{one.tenant_id or null}\t{one.complexity or null}\t{one.strategy}\t{one.objective or null}\t"
             f"{one.priority}\t{null if one.ev is None else one.ev}\t"
-            f"{null if one.ev_percentile is None else one.ev_percentile}\t{usual}\t{'t' if one.lifted else 'f'}\t"
+            f"{null if one.ev_percentile is None else one.ev_percentile}\t{percentiles}\t{'t' if one.lifted else 'f'}\t"
             f"{null if one.utilisation is None else one.utilisation}\t{null if cost is None else f'{cost}e-6'}\t"
             f"{null if premium is None else f'{premium}e-6'}\t{null if next_free is None else f'{next_free}e-6'}\t"
             f"{null if one.propensity is None else one.propensity}\t{one.attempt}\t"
@@ -148,7 +148,7 @@ def money_lines(journal: str, journaled: Journaled) -> Iterator[str]:
     step = journaled.step
     if not step.money:
         return
-    movements: Iterable[MoneyMoved] = step.money
+    movements: Iterable[MoneyMovement] = step.money
     if _is_odd(journaled):
         movements = map(_with_plain_texts, movements)
     null = _NULL

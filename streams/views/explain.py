@@ -131,7 +131,7 @@ def tell(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def render(told: Sequence[Mapping[str, Any]]) -> Table:
     """Lay out what `tell` gave, for a terminal: a decision a block, its sentence first, then every model's verdict."""
-    story = Table.grid(padding=(0, 0, 1, 0))
+    history = Table.grid(padding=(0, 0, 1, 0))
     for one in told:
         block = Table.grid()
         block.add_row(_heading(one))
@@ -143,8 +143,8 @@ def render(told: Sequence[Mapping[str, Any]]) -> Table:
             block.add_row(Text(f"  {_work(one['work'])}"))
         if one["money"]:
             block.add_row(Text(f"  {_money(one['money'])}"))
-        story.add_row(block)
-    return story
+        history.add_row(block)
+    return history
 
 
 def render_why_not(decision: Mapping[str, Any], answer: WhyNot) -> Text:

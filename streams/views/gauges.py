@@ -18,7 +18,7 @@ from streams.core.router import Router
 if TYPE_CHECKING:
     from prometheus_client import Gauge
 
-    from streams.core.index.pool_index import LineUp
+    from streams.core.index.pool_index import PoolIndex
     from streams.core.state.pool import Pool
     from streams.partition.worker import Lane
 
@@ -27,7 +27,7 @@ def show(lanes: Iterable[Lane], now_ms: Millis) -> None:
     """Bring the gauges to this moment; call it on the event loop, where no step is half done."""
     # A test's lane may fold something else.
     routers = [fold for lane in lanes if lane.working and isinstance(fold := lane.fold, Router)]
-    seen = _Vitals()
+    seen = _Gauges()
     for router in routers:
         seen.look(router, Millis(max(now_ms, router.now_ms)))
     for gauge in metrics.OF_THE_FLEET:
@@ -38,7 +38,7 @@ def show(lanes: Iterable[Lane], now_ms: Millis) -> None:
         metrics.PATIENCE_POINTS.set(min(router.rulebook.patience_points for router in routers))
 
 
-class _Vitals:
+class _Gauges:
     """What was seen, by gauge and labels. Pools that share a label share the sum, or the worst, of them."""
 
     def __init__(self) -> None:
@@ -46,15 +46,15 @@ class _Vitals:
 
     def look(self, router: Router, now_ms: Millis) -> None:
         """Add one partition."""
-        for name, lineup in router.lineups.items():
-            self._look_at_waits(metrics.pool_label(name), lineup, now_ms)
+        for name, index in router.indexes.items():
+            self._look_at_waits(metrics.pool_label(name), index, now_ms)
         for name, pool in router.state.pools.items():
             # One that was only named, by an event that was refused, has marks of all pools that concern nobody.
             if not pool.is_empty():
                 self._look_at_fleet(metrics.pool_label(name), pool, now_ms)
 
-    def _look_at_waits(self, pool: str, lineup: LineUp, now_ms: Millis) -> None:
-        found = waits(lineup, now_ms)
+    def _look_at_waits(self, pool: str, index: PoolIndex, now_ms: Millis) -> None:
+        found = waits(index, now_ms)
         if found is None:
             return
         for headline, count in found.by_headline.items():

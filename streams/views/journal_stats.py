@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from schemas.decision import Decision, SlotRow, Standing, Step
+from schemas.decision import Decision, SlotRow, Step, TaskStatus
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, ReasonCode
 
 #: Waits are told of so many tasks routed last.
@@ -32,7 +32,7 @@ class Routed(Struct, frozen=True):
     reason: str
 
 
-class Tally:
+class JournalStats:
     """What has happened so far, and where everything stands."""
 
     def __init__(self) -> None:
@@ -63,9 +63,9 @@ class Tally:
         self.next_seq: dict[int, int] = {}
         #: Offset of the last input handled, by topic and partition.
         self.positions: dict[tuple[str, int], int] = {}
-        self._tasks: dict[tuple[str, str], Standing] = {}
+        self._tasks: dict[tuple[str, str], TaskStatus] = {}
         self._titles: dict[tuple[str, str], str] = {}
-        self._standing: Counter[str] = Counter()
+        self._status: Counter[str] = Counter()
         self._headlines: Counter[str] = Counter()
 
     @property
@@ -84,9 +84,9 @@ class Tally:
         return len(self._tasks)
 
     @property
-    def standing(self) -> Counter[str]:
+    def status(self) -> Counter[str]:
         """Count live tasks by state."""
-        return +self._standing
+        return +self._status
 
     @property
     def headlines(self) -> Counter[str]:
@@ -105,9 +105,9 @@ class Tally:
         self._count_inputs(step)
         for row in step.tasks:
             self._titles[row.task.pool, row.task.task_id] = row.task.title
-            self._stand(row.task.pool, row.task.task_id, row.standing)
-        for moved in step.moved:
-            self._stand(moved.pool, moved.task_id, moved.standing)
+            self._stand(row.task.pool, row.task.task_id, row.status)
+        for changed in step.tasks_changed:
+            self._stand(changed.pool, changed.task_id, changed.status)
         for decision in step.decisions:
             self._count_decision(decision)
         for gone in step.finished:
@@ -172,16 +172,16 @@ class Tally:
         for gone in step.slots_gone:
             self.slots.pop((gone.pool, gone.slot_id), None)
 
-    def _stand(self, pool: str, task_id: str, standing: Standing | None) -> None:
+    def _stand(self, pool: str, task_id: str, status: TaskStatus | None) -> None:
         """Note where a task stands now; None: it is over."""
         before = self._tasks.pop((pool, task_id), None)
-        for known, change in ((before, -1), (standing, +1)):
+        for known, change in ((before, -1), (status, +1)):
             if known is not None:
-                self._standing[known.state] += change
+                self._status[known.state] += change
                 if known.state == "waiting" and known.headline is not None:
                     self._headlines[known.headline] += change
-        if standing is not None:
-            self._tasks[pool, task_id] = standing
+        if status is not None:
+            self._tasks[pool, task_id] = status
 
 
 def quantile(values: Iterable[int], share: float) -> int | None:

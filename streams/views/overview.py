@@ -199,7 +199,7 @@ def _partition(number: int, look: Look, now_ms: Millis) -> PartitionView:
 
 
 def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
-    usual = pool.percentiles
+    percentiles = pool.percentiles
     return PoolView(
         pool=pool.name,
         partition=router.state.number,
@@ -207,8 +207,8 @@ def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
         models=tuple(_models(router.rulebook, pool, now_ms)),
         **_marks(pool.marks, now_ms),
         budgets=tuple(_budget(row) for _, row in sorted(pool.ledgers.items())),
-        ev_p50=usual.p50 if usual is not None else None,
-        ev_p90=usual.p90 if usual is not None else None,
+        ev_p50=percentiles.p50 if percentiles is not None else None,
+        ev_p90=percentiles.p90 if percentiles is not None else None,
     )
 
 
@@ -230,13 +230,13 @@ def _marks(marks: Marks, now_ms: Millis) -> dict[str, Any]:
 
 
 def _tasks(pool: Pool) -> Tasks:
-    standings = [row.standing for row in pool.tasks.values()]
-    waiting = [one for one in standings if one.state == "waiting"]
+    statuses = [row.status for row in pool.tasks.values()]
+    waiting = [one for one in statuses if one.state == "waiting"]
     oldest_ms = min((one.since_ms for one in waiting), default=None)
     return Tasks(
         waiting=len(waiting),
-        running=sum(one.state == "running" for one in standings),
-        held=sum(one.state == "held" for one in standings),
+        running=sum(one.state == "running" for one in statuses),
+        held=sum(one.state == "held" for one in statuses),
         waiting_by_reason=dict(Counter(str(one.headline) for one in waiting).most_common()),
         oldest_since=from_millis(oldest_ms) if oldest_ms is not None else None,
     )

@@ -265,8 +265,8 @@ def _quota(case: Case, model: Model) -> Refusal | None:
 def _premium(case: Case, model: Model) -> Refusal | None:
     decision, rule = case.decision, case.rulebook.policy.premium
     p50, ev = decision.get("p50"), decision.get("ev")
-    usual = Percentiles(pool="", at_ms=case.decided_ms, samples=0, p50=p50)
-    if model.tier < PREMIUM_TIER or not rule.is_low(ev, decision["priority"], usual):
+    percentiles = Percentiles(pool="", at_ms=case.decided_ms, samples=0, p50=p50)
+    if model.tier < PREMIUM_TIER or not rule.is_low(ev, decision["priority"], percentiles):
         return None
     models = case.rulebook.models
     if not any(
@@ -274,7 +274,7 @@ def _premium(case: Case, model: Model) -> Refusal | None:
     ):
         return None
     return Refusal(
-        rule.reason(model.id, ev, usual),
+        rule.reason(model.id, ev, percentiles),
         f"An EV of {p50:g} or more (now {'unknown' if ev is None else format(ev, 'g')}), "
         f"or a priority of {rule.priority_min} or more (now {decision['priority']}).",
     )

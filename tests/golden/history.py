@@ -112,7 +112,7 @@ def read(path: Path) -> History:
         raise ValueError(f"{name}: nobody knows the key {', '.join(sorted(unknown))}")
     texts = {"": _texts({})} | {book: _texts(change) for book, change in told.get("rulebooks", {}).items()}
     numbers = iter(range(1, 1_000_000))
-    steps = [*_fleet(told.get("fleet", ())), *_usual(told.get("usual", {}))]
+    steps = [*_fleet(told.get("fleet", ())), *_evs_before(told.get("usual", {}))]
     return History(
         name=name,
         title=told["title"],
@@ -175,7 +175,7 @@ def _fleet(slots: Iterable[str | dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {"at": "+0s", "events": [{SLOT_FREED: row} for row in rows]}
 
 
-def _usual(evs: dict[float, int]) -> Iterator[dict[str, Any]]:
+def _evs_before(evs: dict[float, int]) -> Iterator[dict[str, Any]]:
     """EVs that became pending before the story begins; their tasks expired at once."""
     every = [ev for ev, times in evs.items() for _ in range(times)]
     rows = [{"task_id": f"usual-{number}", "ev": ev, "deadline": "+0s"} for number, ev in enumerate(every)]
@@ -404,7 +404,7 @@ _LINES: dict[str, Any] = {
     "ends": lambda came, _: {_name(row.pool, row.task_id): row.what for row in came.finished},
     "percentiles": _percentiles,
     "due": lambda _, picture: "never" if picture.due_ms is None else said_ms(picture.due_ms - START_MS),
-    "story": lambda came, _: {row.task.task_id: [moment.what for moment in row.standing.story] for row in came.dead},
+    "story": lambda came, _: {row.task.task_id: [moment.what for moment in row.status.history] for row in came.dead},
     "work": lambda came, _: {
         row.outcome.task_id: None if row.cost_uusd is None else row.cost_uusd / 1_000_000 for row in came.work
     },

@@ -13,7 +13,7 @@ from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.router import Router
 from tests.golden.history import HERE, History, HistoryStep, Picture, compare, files, read, said_ms, span_ms
 from tests.support.builders import START_MS
-from tests.support.desk import Desk, picture
+from tests.support.rig import RouterRig, picture
 
 FILES = files()
 
@@ -27,16 +27,16 @@ def name_of(path: Path) -> str:
 def test_what_happens_is_what_the_rules_say(path: Path) -> None:
     """Each step is also computed twice, folded from its journal record, and computed after a restart."""
     history = read(path)
-    desk = Desk(book=history.book)
+    rig = RouterRig(book=history.book)
     seen = Picture()
     for step in history.steps:
-        batch = _batch(desk, step)
-        restarted = Router.restore(0, history.book, picture(desk.router))
-        came = desk.take(batch)
+        batch = _batch(rig, step)
+        restarted = Router.restore(0, history.book, picture(rig.router))
+        came = rig.take(batch)
         assert encode_step(restarted.handle(batch)) == encode_step(came), (
             f"{history.name}, step {step.number}: after a restart the step is another one"
         )
-        seen.take(came, desk.router.due_ms())
+        seen.take(came, rig.router.due_ms())
         want, got = compare(step, came, seen)
         if want != got:
             pytest.fail(_difference(history, step, want, got), pytrace=False)
@@ -66,22 +66,22 @@ def test_what_differs_is_shown_as_a_diff() -> None:
     assert said.endswith("- a: routed haiku-1\n+ a: waits quota\n  same")
 
 
-def _batch(desk: Desk, step: HistoryStep) -> list[Input]:
+def _batch(rig: RouterRig, step: HistoryStep) -> list[Input]:
     """The records of a step as the lane hands them over, at the step's time."""
-    desk.now_ms = START_MS + step.after_ms
+    rig.now_ms = START_MS + step.after_ms
     batch = []
     for record in step.records:
         topic = INPUT_TOPICS.index(record.topic)
         batch.append(
             Input(
                 topic=topic,
-                offset=desk._offsets[topic],
-                now_ms=Millis(desk.now_ms),
+                offset=rig._offsets[topic],
+                now_ms=Millis(rig.now_ms),
                 event=record.event,
                 advice=record.advice,
             )
         )
-        desk._offsets[topic] += 1
+        rig._offsets[topic] += 1
     return batch
 
 

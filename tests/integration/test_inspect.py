@@ -16,7 +16,7 @@ from streams.operate.orders import check, give
 from streams.operate.read_partitions import LookError, WallClock, file_rulebook, looks
 from streams.partition.ports import JournalError
 from streams.shipped import shipped
-from tests.support.desk import picture
+from tests.support.rig import picture
 from tests.support.workers import Installation
 
 if TYPE_CHECKING:

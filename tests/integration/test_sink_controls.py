@@ -14,7 +14,7 @@ from msgspec import Raw
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from schemas.decision import ControlTaken, MoneyMoved, Standing, TaskRow
+from schemas.decision import ControlTaken, MoneyMovement, TaskRow, TaskStatus
 from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams.database.connection import connect_async
 from streams.database.migrations import maintain, migrate
@@ -38,9 +38,11 @@ def control(kind: str, control_id: str, at_ms: int = START_MS, **fields: Any) ->
     return ControlTaken(control_id=control_id, at_ms=Millis(at_ms), kind=kind, event=Raw(json.dumps(event).encode()))
 
 
-def moved(kind: Any, usd: float, of: Decision | None = None, at_ms: int = START_MS, tenant: str = "acme") -> MoneyMoved:
+def moved(
+    kind: Any, usd: float, of: Decision | None = None, at_ms: int = START_MS, tenant: str = "acme"
+) -> MoneyMovement:
     """Give a movement in a budget of the pool `main`."""
-    return MoneyMoved(
+    return MoneyMovement(
         pool="main",
         tenant_id=tenant,
         kind=kind,
@@ -143,7 +145,7 @@ def test_explain_tells_why_not_a_model_from_what_was_said_and_moved_before(audit
     asked = TaskRow(
         task=task("t-1", tenant_id="acme", input_tokens=100_000, output_tokens=10_000),
         at_ms=Millis(START_MS),
-        standing=Standing(state="running", attempt=1, since_ms=Millis(START_MS), accepted_ms=Millis(START_MS)),
+        status=TaskStatus(state="running", attempt=1, since_ms=Millis(START_MS), accepted_ms=Millis(START_MS)),
     )
     until = from_millis(START_MS + 5 * HOUR_MS)
     write(

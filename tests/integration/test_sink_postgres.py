@@ -377,13 +377,13 @@ async def test_explain_tells_a_wait_and_its_end(house: House) -> None:
     async with running(house):
         await until(lambda: house.check().get(0, {}).get("last_seq") == 2)
     reader = make_conninfo(house.owner, options="-c role=slotwise_read")
-    story = explain(reader, "t-9")
-    assert [one["outcome"] for one in story] == ["waiting", "routed"]
-    assert [one["model"] for one in story[0]["alternatives"]] == ["haiku", "opus"]
-    assert story[0]["alternatives"][1]["means"] == "is kept for tasks of higher expected value"
-    assert story[0]["work"] is None
-    assert story[1]["decided_at"] == "2026-11-21T10:00:05.000Z"
-    assert story[1]["work"]["cost_usd"] == 0.0041
+    history = explain(reader, "t-9")
+    assert [one["outcome"] for one in history] == ["waiting", "routed"]
+    assert [one["model"] for one in history[0]["alternatives"]] == ["haiku", "opus"]
+    assert history[0]["alternatives"][1]["means"] == "is kept for tasks of higher expected value"
+    assert history[0]["work"] is None
+    assert history[1]["decided_at"] == "2026-11-21T10:00:05.000Z"
+    assert history[1]["work"]["cost_usd"] == 0.0041
     assert explain(reader, "t-nobody-knows") == []
     assert explain(reader, "t-9", pool="other") == []
 

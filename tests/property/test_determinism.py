@@ -21,7 +21,7 @@ from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from tests.support.builders import START_MS, cancelled, freed, retired, rulebook, slot, task, tick
-from tests.support.desk import Desk, picture
+from tests.support.rig import RouterRig, picture
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("opus", "gpt-5", "sonnet", "codex", "haiku", "glm", "gemini-flash")
@@ -54,7 +54,7 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.rnd = random.Random(seed)
-        self.desk = Desk(book=book(), strict=False)
+        self.rig = RouterRig(book=book(), strict=False)
         self.names = 0
         self.controls = 0
         self.choices: list[tuple[Choice, int]] = [
@@ -67,7 +67,7 @@ class History:
             (lambda: Unreadable("value: no JSON."), 2),
         ]
 
-    def play(self, steps: int) -> Desk:
+    def play(self, steps: int) -> RouterRig:
         """So many steps of one to ten events; the desk then knows the batches and what came of them."""
         makers, weights = zip(*self.choices, strict=True)
         for _ in range(steps):
@@ -79,8 +79,8 @@ class History:
                     batch.append((after_ms, event))
                     after_ms = self.rnd.choice([0, 0, 1, 20])
             if batch:
-                self.desk.hand_in_timed(batch)
-        return self.desk
+                self.rig.hand_in_timed(batch)
+        return self.rig
 
     def control(self) -> dict[str, str]:
         """A control id that no other history has any part in; now and then one that was there before."""
@@ -93,7 +93,7 @@ class History:
 
     def comes(self) -> Event:
         """A task."""
-        rnd, now_ms = self.rnd, self.desk.now_ms
+        rnd, now_ms = self.rnd, self.rig.now_ms
         self.names += 1
         return task(
             f"t-{self.names}" if rnd.random() < 0.95 else self.some_task(),
@@ -114,40 +114,40 @@ class History:
         """A slot says that it is there, now and then with another model."""
         model, number = self.rnd.choice(MODELS), self.rnd.randrange(2)
         runs = model if self.rnd.random() < 0.9 else self.rnd.choice(MODELS)
-        return slot(f"{model}-{number}", runs, pool=self.rnd.choice(POOLS), at_ms=self.desk.now_ms)
+        return slot(f"{model}-{number}", runs, pool=self.rnd.choice(POOLS), at_ms=self.rig.now_ms)
 
     def given_back(self) -> Event | None:
         """A slot that works reports how it went, now and then under a lease that is over."""
         held = [
-            row for pool in self.desk.router.state.pools.values() for row in pool.slots.values() if row.state == "held"
+            row for pool in self.rig.router.state.pools.values() for row in pool.slots.values() if row.state == "held"
         ]
         if not held:
             return None
         row = self.rnd.choice(held)
         status = self.rnd.choice(["success", "success", "failure", "cancelled"])
         lease = row.lease - (self.rnd.random() < 0.05)
-        return freed(row.slot_id, lease, row.task_id, status, pool=row.pool, at_ms=self.desk.now_ms)
+        return freed(row.slot_id, lease, row.task_id, status, pool=row.pool, at_ms=self.rig.now_ms)
 
     def cancelled(self) -> Event:
         """Somebody cancels a task, known or not yet."""
-        return cancelled(self.some_task(), pool=self.rnd.choice(POOLS), at_ms=self.desk.now_ms, **self.control())
+        return cancelled(self.some_task(), pool=self.rnd.choice(POOLS), at_ms=self.rig.now_ms, **self.control())
 
     def retired(self) -> Event:
         """Somebody retires a slot, known or not."""
         name = f"{self.rnd.choice(MODELS)}-{self.rnd.randrange(2)}"
-        return retired(name, pool=self.rnd.choice(POOLS), at_ms=self.desk.now_ms, **self.control())
+        return retired(name, pool=self.rnd.choice(POOLS), at_ms=self.rig.now_ms, **self.control())
 
     def ticks(self) -> Event:
         """Time passes."""
-        return tick(at_ms=self.desk.now_ms, **self.control())
+        return tick(at_ms=self.rig.now_ms, **self.control())
 
 
 def digests(seed: int, steps: int) -> Iterator[str]:
     """Give the digest of each step of a history, and of the state that it ends in."""
-    desk = History(seed).play(steps)
-    for step in desk.steps:
+    rig = History(seed).play(steps)
+    for step in rig.steps:
         yield hashlib.sha256(encode_step(step)).hexdigest()
-    yield hashlib.sha256(b"".join(picture(desk.router))).hexdigest()
+    yield hashlib.sha256(b"".join(picture(rig.router))).hexdigest()
 
 
 def over_the_wire(item: Input) -> Input:
@@ -181,10 +181,10 @@ def test_another_process_with_another_hash_seed_takes_the_same_steps(hash_seed: 
 @given(SEEDS)
 def test_each_recorded_step_follows_again_from_its_inputs(seed: int) -> None:
     """The journal says which records a step took and when; these, read again from the wire, bring about its bytes."""
-    desk = History(seed).play(40)
-    records = {(item.topic, item.offset): over_the_wire(item) for batch in desk.batches for item in batch}
+    rig = History(seed).play(40)
+    records = {(item.topic, item.offset): over_the_wire(item) for batch in rig.batches for item in batch}
     again = Router(0, book())
-    for raw in map(encode_step, desk.steps):
+    for raw in map(encode_step, rig.steps):
         recorded = decode_step(raw)
         found = [(records[one.topic, one.offset], one.now_ms) for one in recorded.inputs]
         step = again.handle(
@@ -198,27 +198,27 @@ def test_each_recorded_step_follows_again_from_its_inputs(seed: int) -> None:
 @given(SEEDS, st.integers(0, 39))
 def test_a_router_restored_from_a_snapshot_at_any_point_goes_on_byte_for_byte(seed: int, at: int) -> None:
     """Whoever takes over from a snapshot takes the steps that the first would have taken, and expects the same."""
-    desk = History(seed).play(40)
+    rig = History(seed).play(40)
     router = Router(0, book())
-    for place, batch in enumerate(desk.batches):
+    for place, batch in enumerate(rig.batches):
         if place == at:
             before = picture(router)
             router = Router.restore(0, book(), before)
             assert picture(router) == before
         step = router.handle(batch)
-        assert encode_step(step) == encode_step(desk.steps[place])
+        assert encode_step(step) == encode_step(rig.steps[place])
         router.apply(step)
-    assert picture(router) == picture(desk.router)
-    assert router.due_ms() == desk.router.due_ms()
+    assert picture(router) == picture(rig.router)
+    assert router.due_ms() == rig.router.due_ms()
 
 
 @SOME
 @given(SEEDS)
 def test_a_follower_of_the_journal_has_the_identical_snapshot(seed: int) -> None:
     """Step for step, a router that only reads the journal has the bytes of the one that wrote it, and can take over."""
-    desk = History(seed).play(40)
+    rig = History(seed).play(40)
     writer, follower = Router(0, book()), Router(0, book())
-    for batch in desk.batches:
+    for batch in rig.batches:
         step = writer.handle(batch)
         raw = encode_step(step)
         assert encode_step(follower.handle(batch)) == raw
@@ -232,14 +232,14 @@ def test_a_follower_of_the_journal_has_the_identical_snapshot(seed: int) -> None
 @given(SEEDS, st.integers(1, 5))
 def test_what_is_computed_and_thrown_away_leaves_no_trace(seed: int, often: int) -> None:
     """A step that the journal did not take: of part of the records, or of all; the next one is as if it never was."""
-    desk = History(seed).play(30)
+    rig = History(seed).play(30)
     router = Router(0, book())
-    for place, batch in enumerate(desk.batches):
+    for place, batch in enumerate(rig.batches):
         before = picture(router)
         if place % often == 0:
             router.handle(batch[: len(batch) // 2])
             router.handle([*batch, Input(2, 10**9, Millis(batch[-1].now_ms + 60_000), tick())])
         assert picture(router) == before
         step = router.handle(batch)
-        assert encode_step(step) == encode_step(desk.steps[place])
+        assert encode_step(step) == encode_step(rig.steps[place])
         router.apply(step)

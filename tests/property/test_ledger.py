@@ -14,8 +14,7 @@ from schemas.events import BudgetCredited
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.state.partition import Partition
 from tests.support.builders import slot, tick
-from tests.support.desk import Desk
-from tests.support.happenings import (
+from tests.support.event_strategies import (
     MARKS,
     MONEY,
     OTHER,
@@ -32,6 +31,7 @@ from tests.support.happenings import (
     texts,
     told,
 )
+from tests.support.rig import RouterRig
 
 PAID = st.builds(
     lambda tenant, ev, more: pending(0, [("money", "tenant_id", tenant), ("", "ev", ev), *more], "main"),
@@ -130,12 +130,12 @@ class Books:
         held = Counter[tuple[str, str]]()
         for pool in state.pools.values():
             for row in pool.tasks.values():
-                reserved = row.standing.reserved_uusd
+                reserved = row.status.reserved_uusd
                 if reserved is None:
                     continue
-                assert row.standing.state == "running"
-                assert row.standing.decision_id is not None
-                assert self.open[row.standing.decision_id] == reserved
+                assert row.status.state == "running"
+                assert row.status.decision_id is not None
+                assert self.open[row.status.decision_id] == reserved
                 held[pool.name, row.task.tenant_id or ""] += reserved
         assert {key: row[2] for key, row in self.rows.items() if row[2]} == {
             key: sum_ for key, sum_ in held.items() if sum_
@@ -158,15 +158,15 @@ def test_every_movement_of_money_is_written_down_and_none_is_lost(
     batches: list[list[tuple[int, Making]]], rich: float, variant: str
 ) -> None:
     """The rows of budgets follow from the movements, and hold back exactly what runs."""
-    desk = Desk(book=load_rulebook(*texts(variant, 1_000, 0.0)), strict=False)
-    stage = Stage(desk, OFF)
+    rig = RouterRig(book=load_rulebook(*texts(variant, 1_000, 0.0)), strict=False)
+    stage = Stage(rig, OFF)
     books = Books()
     fleet = ["opus-1", "sonnet-1", "haiku-1", "glm-1", "local-1"]
-    books.read(desk.hand_in(*(slot(name) for name in fleet)), desk.router.state)
+    books.read(rig.hand_in(*(slot(name) for name in fleet)), rig.router.state)
     first = told(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": rich}, "main")
     for batch in [[(0, first)], *batches]:
-        step = desk.hand_in_timed([(pause_ms, making(stage)) for pause_ms, making in batch])
-        books.read(step, desk.router.state)
+        step = rig.hand_in_timed([(pause_ms, making(stage)) for pause_ms, making in batch])
+        books.read(step, rig.router.state)
 
 
 def test_the_books_saw_every_kind_of_movement() -> None:

@@ -18,10 +18,9 @@ from schemas.vocabulary import Millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.core.state.utilisation import SHORT_MS
-from tests.reference import GATES, Choice, Naive, NaivePool, Slot
+from tests.reference import GATES, Choice, ReferencePartition, ReferencePool, Slot
 from tests.support.builders import START_MS, inputs, slot, tick
-from tests.support.desk import Desk, picture
-from tests.support.happenings import (
+from tests.support.event_strategies import (
     ACTIVATIONS,
     FLEETS,
     MAKINGS,
@@ -44,6 +43,7 @@ from tests.support.happenings import (
     texts,
     told,
 )
+from tests.support.rig import RouterRig, picture
 
 DAY_MS = 24 * 3_600_000
 #: Histories in CI, where they are always the same ones, and elsewhere.
@@ -175,24 +175,24 @@ class Routing(RuleBasedStateMachine):
     @rule()
     def slots_restart(self) -> None:
         """Every slot has forgotten what it held, or was lost, and says that it is there."""
-        now_ms = self.desk.now_ms + 1
-        rows = [row for pool in self.desk.router.state.pools.values() for row in pool.slots.values()]
+        now_ms = self.rig.now_ms + 1
+        rows = [row for pool in self.rig.router.state.pools.values() for row in pool.slots.values()]
         rows = sorted((row for row in rows if row.state != "free"), key=lambda row: (row.pool, row.slot_id))
         self._step([(1, slot(row.slot_id, row.model, pool=row.pool, at_ms=now_ms)) for row in rows] or [(0, tick())])
 
-    @precondition(lambda self: self.desk.now_ms < START_MS + DAY_MS - 9_000_000)
+    @precondition(lambda self: self.rig.now_ms < START_MS + DAY_MS - 9_000_000)
     @rule(s=st.sampled_from([1, 59, 60, 119, 120, 121, 299, 301, 500, 1_000, 3_700, 7_200]))
     def time_passes(self, s: int) -> None:
         """Minutes or hours later."""
         self._step([(s * 1000, tick())])
 
-    @precondition(lambda self: self.desk.router.due_ms() is not None)
+    @precondition(lambda self: self.rig.router.due_ms() is not None)
     @rule()
     def what_is_due_comes(self) -> None:
         """A tick at the moment that the router asked for."""
-        due_ms = self.desk.router.due_ms()
+        due_ms = self.rig.router.due_ms()
         assert due_ms is not None
-        self._step([(max(0, due_ms - self.desk.now_ms), tick())])
+        self._step([(max(0, due_ms - self.rig.now_ms), tick())])
 
     @rule(follower=st.booleans())
     def router_is_restored(self, follower: bool) -> None:
@@ -202,9 +202,9 @@ class Routing(RuleBasedStateMachine):
     @invariant()
     def nothing_is_overdue(self) -> None:
         """What fell due by now has happened."""
-        due_ms = self.desk.router.due_ms() if hasattr(self, "desk") else None
-        assert due_ms is None or due_ms > self.desk.now_ms
-        if hasattr(self, "desk") and (expected_ms := self.naive.next_due_ms()) is not None:
+        due_ms = self.rig.router.due_ms() if hasattr(self, "desk") else None
+        assert due_ms is None or due_ms > self.rig.now_ms
+        if hasattr(self, "desk") and (expected_ms := self.reference.next_due_ms()) is not None:
             assert due_ms is not None
             assert due_ms <= expected_ms, "the router would sleep too long"
 
@@ -217,37 +217,37 @@ class Routing(RuleBasedStateMachine):
         for name in VARIANTS:
             if name != "broken":
                 hash_of |= dict(zip(known[name], hashes(*known[name]), strict=True))
-        self.desk = Desk(book=load_rulebook(*known[variant]))
-        self.stage = Stage(self.desk, off, known.values())
-        self.naive = Naive(*known[variant], hash_of)
+        self.rig = RouterRig(book=load_rulebook(*known[variant]))
+        self.stage = Stage(self.rig, off, known.values())
+        self.reference = ReferencePartition(*known[variant], hash_of)
         self.leases: Counter[tuple[str, str]] = Counter()
         self.accepted: set[tuple[str, str]] = set()
         self.thrown_away_ms = thrown_away_ms
 
     def _restore(self, follower: bool) -> None:
-        desk = self.desk
+        rig = self.rig
         self.seen["restored"] += 1
         if follower:
-            desk.router, desk.follower = desk.follower, desk.router
+            rig.router, rig.follower = rig.follower, rig.router
         else:
-            desk.router = Router.restore(0, desk.book, picture(desk.router))
+            rig.router = Router.restore(0, rig.book, picture(rig.router))
 
     def _happen(self, batch: list[tuple[int, Making]]) -> None:
         self._step([(pause_ms, making(self.stage)) for pause_ms, making in batch])
 
     def _step(self, batch: list[tuple[int, Any]]) -> None:
-        desk = self.desk
-        pools = desk.router.state.pools
+        rig = self.rig
+        pools = rig.router.state.pools
         told = {
             (pool.name, task_id)
             for pool in pools.values()
             for task_id, row in pool.tasks.items()
-            if row.standing.state == "waiting"
+            if row.status.state == "waiting"
         }
-        untold = desk.router.state.untold
+        unannounced = rig.router.state.unannounced
         # How busy models were is a tie-break of ties; test_utilisation holds the curves to account.
         self.crowd = sum(len(pool.tasks) for pool in pools.values()) + len(batch)
-        now_ms = Millis(desk.now_ms + sum(pause_ms for pause_ms, _ in batch))
+        now_ms = Millis(rig.now_ms + sum(pause_ms for pause_ms, _ in batch))
         self.shares = {
             pool.name: {
                 model: curve.busy_ms(now_ms, SHORT_MS) / pool.model_slots[model]
@@ -257,17 +257,17 @@ class Routing(RuleBasedStateMachine):
         }
         if self.thrown_away_ms:
             # The journal took another's step: what was computed for it never was.
-            desk.router.handle(inputs(tick(), now_ms=now_ms + self.thrown_away_ms))
+            rig.router.handle(inputs(tick(), now_ms=now_ms + self.thrown_away_ms))
             self.seen["thrown away"] += 1
-        rules = self.naive.rules
-        step = desk.hand_in_timed(batch)
-        self._fits_the_naive_model(step, self.naive.remember(desk.batches[-1], untold))
+        rules = self.reference.rules
+        step = rig.hand_in_timed(batch)
+        self._fits_the_naive_model(step, self.reference.remember(rig.batches[-1], unannounced))
         self._keeps_its_word(step, told)
-        self.seen["activated"] += self.naive.rules is not rules
+        self.seen["activated"] += self.reference.rules is not rules
 
     def _fits_the_naive_model(self, step: Step, touched: list[str]) -> None:
-        assert len(step.rejected) == self.naive.rejected, [row.reason for row in step.rejected]
-        for pool in self.naive.pools.values():
+        assert len(step.rejected) == self.reference.rejected, [row.reason for row in step.rejected]
+        for pool in self.reference.pools.values():
             decisions = [one for one in step.decisions if one.pool == pool.name]
             self._same_usual(pool)
             self._same_service(pool, {one.task_id: one for one in decisions if one.outcome == "routed"}, step.now_ms)
@@ -277,26 +277,26 @@ class Routing(RuleBasedStateMachine):
             self._same_words(pool, decisions)
             assert pool.name in touched or not decisions
 
-    def _same_usual(self, pool: NaivePool) -> None:
-        known = self.desk.router.state.pool(pool.name).percentiles
-        if pool.usual is None:
+    def _same_usual(self, pool: ReferencePool) -> None:
+        known = self.rig.router.state.pool(pool.name).percentiles
+        if pool.percentiles is None:
             assert known is None or known.p50 is None
             return
         assert known is not None
         assert known.p50 is not None
         assert known.p90 is not None
-        assert known.at_ms == pool.usual[0]
-        assert math.isclose(known.p50, pool.usual[1], abs_tol=1e-9)
-        assert math.isclose(known.p90, pool.usual[2], abs_tol=1e-9)
+        assert known.at_ms == pool.percentiles[0]
+        assert math.isclose(known.p50, pool.percentiles[1], abs_tol=1e-9)
+        assert math.isclose(known.p90, pool.percentiles[2], abs_tol=1e-9)
         # The last digit is the router's.
-        pool.usual = (known.at_ms, known.p50, known.p90)
+        pool.percentiles = (known.at_ms, known.p50, known.p90)
 
-    def _same_service(self, pool: NaivePool, routed: dict[str, Decision], now_ms: int) -> None:
+    def _same_service(self, pool: ReferencePool, routed: dict[str, Decision], now_ms: int) -> None:
         choices = pool.round(now_ms, self.shares.get(pool.name, {}))
         slots = {id_: pool.slots[str(decision.chosen_slot_id)] for id_, decision in routed.items()}
         assert {one.task.id for one in choices} <= set(routed), "others were served"
         assert len({place.id for place in slots.values()}) == len(slots)
-        problem = pool.trade_problem(choices, slots)
+        problem = pool.swap_problem(choices, slots)
         assert problem is None, problem
         self._count(pool, choices, slots, now_ms)
         for one in choices:
@@ -319,7 +319,7 @@ class Routing(RuleBasedStateMachine):
             assert (decision.chosen_model, decision.lease) == (place.model, place.lease)
             assert decision.lease_expires_at_ms == place.expires_ms
 
-    def _same_choice(self, pool: NaivePool, one: Choice, decision: Decision, place: Slot, now_ms: int) -> None:
+    def _same_choice(self, pool: ReferencePool, one: Choice, decision: Decision, place: Slot, now_ms: int) -> None:
         task, model = one.task, pool.rules.model[place.model]
         assert (decision.lifted, decision.attempt) == (pool.lifted(task), task.attempt)
         assert decision.utilisation == round(place.busy_ms(now_ms) / SHORT_MS, 6)
@@ -338,11 +338,11 @@ class Routing(RuleBasedStateMachine):
             if "score" in row:
                 assert math.isclose(row["score"], scores[model], abs_tol=2e-6), (model, row, scores)
 
-    def _count(self, pool: NaivePool, choices: list[Choice], slots: dict[str, Slot], now_ms: int) -> None:
+    def _count(self, pool: ReferencePool, choices: list[Choice], slots: dict[str, Slot], now_ms: int) -> None:
         seen = self.seen
-        traded = any(slots[one.task.id] is not one.slot for one in choices)
-        seen["traded"] += traded
-        seen["traded with money"] += traded and any(one.available is not None for one in choices)
+        swapped = any(slots[one.task.id] is not one.slot for one in choices)
+        seen["traded"] += swapped
+        seen["traded with money"] += swapped and any(one.available is not None for one in choices)
         for one in choices:
             seen["chosen by use"] += one.slot.busy_ms(now_ms) > 0
             seen["escalated"] += one.task.tier_min > 1
@@ -350,7 +350,7 @@ class Routing(RuleBasedStateMachine):
             seen["near"] += one.task.event.affinity is not None
             seen["patient"] += pool.points(one.task, now_ms) >= pool.rules.section("service")["patience_points"]
 
-    def _same_ends(self, pool: NaivePool, step: Step, decisions: list[Decision]) -> None:
+    def _same_ends(self, pool: ReferencePool, step: Step, decisions: list[Decision]) -> None:
         assert {one.task_id: one.what for one in step.finished if one.pool == pool.name} == pool.ended
         told = {one.task_id: one.outcome for one in decisions if one.outcome not in ("routed", "waiting")}
         for task_id, how in pool.ended.items():
@@ -360,8 +360,8 @@ class Routing(RuleBasedStateMachine):
         dead = {row.task.task_id for row in step.dead if row.task.pool == pool.name}
         assert dead == {task_id for task_id, how in pool.ended.items() if how == "dead_lettered"}
 
-    def _same_rows(self, pool: NaivePool) -> None:
-        state = self.desk.router.state.pool(pool.name)
+    def _same_rows(self, pool: ReferencePool) -> None:
+        state = self.rig.router.state.pool(pool.name)
         assert {
             row.slot_id: (row.model, row.account, row.state, row.lease, row.retired, row.task_id)
             for row in state.slots.values()
@@ -381,7 +381,7 @@ class Routing(RuleBasedStateMachine):
                 *(row.ev, where.state, where.attempt, where.failures, where.since_ms),
                 *(where.tier_min, where.cancelled, where.reserved_uusd),
             )
-            for task_id, row, where in ((task_id, row, row.standing) for task_id, row in state.tasks.items())
+            for task_id, row, where in ((task_id, row, row.status) for task_id, row in state.tasks.items())
         } == {
             one.id: (
                 *(one.ev, one.state, one.attempt, one.failures, one.since_ms),
@@ -395,18 +395,18 @@ class Routing(RuleBasedStateMachine):
         } == {tenant: ledger.row() for tenant, ledger in pool.ledgers.items()}
         self.seen["overdrawn"] += any(ledger.available < 0 for ledger in pool.ledgers.values())
 
-    def _same_words(self, pool: NaivePool, decisions: list[Decision]) -> None:
-        state = self.desk.router.state
+    def _same_words(self, pool: ReferencePool, decisions: list[Decision]) -> None:
+        state = self.rig.router.state
         for task_id, row in state.pool(pool.name).tasks.items():
-            if row.standing.state != "waiting":
+            if row.status.state != "waiting":
                 continue
             task = pool.tasks[task_id]
             idle = [
                 place.id for place in pool.slots.values() if place.state == "free" and not pool.said(task)[place.cell]
             ]
             assert not idle, f"I7: {task_id} waits beside {idle}"
-            if pool.name not in state.untold:
-                assert row.standing.headline == pool.headline(task)
+            if pool.name not in state.unannounced:
+                assert row.status.headline == pool.headline(task)
         flags = pool.gates.flags()
         for one in decisions:
             said = json.loads(bytes(one.alternatives))
@@ -432,7 +432,7 @@ class Routing(RuleBasedStateMachine):
         self.seen.update(one.reason_code for one in step.decisions)
         self.seen.update(one.outcome for one in step.decisions)
         self.seen.update(one.what for one in step.finished)
-        self.seen["untold"] += bool(step.untold)
+        self.seen["untold"] += bool(step.unannounced)
         self.seen["not activated"] += any("activat" in row.reason for row in step.rejected)
         # Lease numbers of a slot count by one; a decision has an id of its own.
         for one in step.decisions:
@@ -440,7 +440,7 @@ class Routing(RuleBasedStateMachine):
                 key = (one.pool, str(one.chosen_slot_id))
                 self.leases[key] += 1
                 assert one.lease == self.leases[key]
-        ids = [one.decision_id for past in self.desk.steps for one in past.decisions]
+        ids = [one.decision_id for past in self.rig.steps for one in past.decisions]
         assert len(ids) == len(set(ids))
         assert len({(one.pool, one.task_id) for one in step.decisions}) == len(step.decisions), (
             "two decisions on one task"
@@ -451,13 +451,13 @@ class Routing(RuleBasedStateMachine):
         )
         assert all(count <= self.told_max for count in told_again.values())
         # What was accepted is in one place: waiting, held, running or finished.
-        for item in self.desk.batches[-1]:
+        for item in self.rig.batches[-1]:
             if isinstance(item.event, TaskPending) and not any(
                 (refused.topic, refused.offset) == (item.topic, item.offset) for refused in step.rejected
             ):
                 self.accepted.add((item.event.pool, item.event.task_id))
         places = Counter[tuple[str, str]]()
-        for pool in self.desk.router.state.pools.values():
+        for pool in self.rig.router.state.pools.values():
             places.update((pool.name, task_id) for task_id in pool.tasks)
             places.update((pool.name, task_id) for task_id in pool.finished)
         assert set(places) == self.accepted

@@ -18,7 +18,7 @@ PASSED_MS = st.one_of(
 )
 
 
-class Moment(NamedTuple):
+class HistoryEntry(NamedTuple):
     """What happens at one moment: slots come, go or fall free; so many are looked for, and some of those get work."""
 
     passed_ms: int
@@ -31,7 +31,7 @@ class Moment(NamedTuple):
 
 MOMENTS = st.lists(
     st.builds(
-        Moment,
+        HistoryEntry,
         PASSED_MS,
         st.lists(st.sampled_from(SLOTS), max_size=5),
         st.lists(st.sampled_from(SLOTS), max_size=1),
@@ -93,7 +93,7 @@ class Fleet:
 
 
 @given(MOMENTS)
-def test_the_least_used_free_slot_is_found_without_a_comparison_of_all(moments: list[Moment]) -> None:
+def test_the_least_used_free_slot_is_found_without_a_comparison_of_all(moments: list[HistoryEntry]) -> None:
     """Busy time of the last five minutes, exactly, then the id; what is hidden is skipped until it is released."""
     fleet = Fleet()
     for moment in moments:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from schemas.decision import Step, TaskRow
 from schemas.events import BudgetCredited
 from tests.support.builders import rulebook, slot, task
-from tests.support.desk import Desk
-from tests.support.happenings import Stage, told
+from tests.support.event_strategies import Stage, told
+from tests.support.rig import RouterRig
 
 AGEING_MS = 60_000
 PATIENCE = 101
@@ -40,15 +40,15 @@ class Watch:
 
     seen: ClassVar[Counter[str]] = Counter()
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, rig: RouterRig) -> None:
+        self.rig = rig
         self.known: dict[str, TaskRow] = {}
 
     def look(self, step: Step) -> None:
         """Compare all who were served with all who were not."""
-        pool = self.desk.router.state.pool("main")
+        pool = self.rig.router.state.pool("main")
         free = [row for row in pool.slots.values() if row.state == "free"]
-        waiting = [row for row in pool.tasks.values() if row.standing.state == "waiting"]
+        waiting = [row for row in pool.tasks.values() if row.status.state == "waiting"]
         served = [pool.tasks[one.task_id] for one in step.decisions if one.outcome == "routed"]
         models = {one.chosen_model for one in step.decisions if one.outcome == "routed"}
         free_before = [row.model for row in free] + [
@@ -71,7 +71,7 @@ class Watch:
             assert theirs >= mine, f"{served.task.task_id} overtook {waits.task.task_id}, which had waited long enough"
         if rank(waits, now_ms, free) == rank(served, now_ms, free):
             gap = max(0, served.task.priority - waits.task.priority)
-            later_ms = served.standing.since_ms - waits.standing.since_ms
+            later_ms = served.status.since_ms - waits.status.since_ms
             self.seen["overtaken"] += later_ms > 0
             assert later_ms < (gap + 1) * AGEING_MS, f"{served.task.task_id} overtook {waits.task.task_id}"
         else:
@@ -85,7 +85,7 @@ def may(row: TaskRow, model: str) -> bool:
 
 def points(row: TaskRow, now_ms: int) -> int:
     """Priority with ageing."""
-    return row.task.priority + (now_ms - row.standing.since_ms) // AGEING_MS
+    return row.task.priority + (now_ms - row.status.since_ms) // AGEING_MS
 
 
 def rank(row: TaskRow, now_ms: int, free: list[str]) -> tuple[bool, bool]:
@@ -95,11 +95,11 @@ def rank(row: TaskRow, now_ms: int, free: list[str]) -> tuple[bool, bool]:
     return row.task.quest_priority < 95, sum(may(row, model) for model in free) != 1
 
 
-def desk_of(fleet: list[str]) -> Desk:
+def rig_of(fleet: list[str]) -> RouterRig:
     """A desk at which EVs lift nobody."""
     service = {"ageing_s_per_point": AGEING_MS / 1000, "patience_points": PATIENCE}
     book = rulebook(service=service, ev={"samples_min": 100_000}, leases={"default_s": 86_400.0})
-    return Desk(*fleet, book=book, strict=False)
+    return RouterRig(*fleet, book=book, strict=False)
 
 
 @pytest.mark.timeout(600)
@@ -112,20 +112,20 @@ def test_nobody_is_overtaken_by_more_than_the_stated_bound(
     fleet: list[str], happens: list[tuple[list[dict[str, Any]], int, int]]
 ) -> None:
     """A later task passes an earlier one of its rank only within (gap + 1) points of ageing; a patient one, never."""
-    desk = desk_of(fleet)
-    watch = Watch(desk)
+    rig = rig_of(fleet)
+    watch = Watch(rig)
     names = 0
     for comes, ends, after_ms in happens:
         events: list[Any] = []
-        desk.now_ms += after_ms
+        rig.now_ms += after_ms
         for said in comes:
             names += 1
-            events.append(task(f"t{names}", at_ms=desk.now_ms, **said))
-        slots = desk.router.state.pool("main").slots.values()
+            events.append(task(f"t{names}", at_ms=rig.now_ms, **said))
+        slots = rig.router.state.pool("main").slots.values()
         running = [str(row.task_id) for row in slots if row.state == "held"]
-        events += [desk.end_of(task_id) for task_id in running[:ends]]
+        events += [rig.end_of(task_id) for task_id in running[:ends]]
         if events:
-            watch.look(desk.hand_in(*events))
+            watch.look(rig.hand_in(*events))
 
 
 def test_the_watch_saw_somebody_overtaken() -> None:
@@ -137,33 +137,33 @@ def test_the_watch_saw_somebody_overtaken() -> None:
 
 def test_a_task_of_no_priority_is_served_although_lifted_work_never_ends() -> None:
     """After patience_points x ageing it is next, whatever comes."""
-    desk = desk_of(["haiku-1"])
-    desk.hand_in(task("q0", quest_priority=100, at_ms=desk.now_ms), task("humble", priority=0, at_ms=desk.now_ms))
+    rig = rig_of(["haiku-1"])
+    rig.hand_in(task("q0", quest_priority=100, at_ms=rig.now_ms), task("humble", priority=0, at_ms=rig.now_ms))
     lifted = 0
-    while desk.runs_on("humble") is None:
+    while rig.runs_on("humble") is None:
         lifted += 1
-        fresh = task(f"q{lifted}", quest_priority=100, priority=PATIENCE - 1, at_ms=desk.now_ms + AGEING_MS)
-        desk.hand_in(desk.end_of(f"q{lifted - 1}"), fresh, after_s=AGEING_MS / 1000)
+        fresh = task(f"q{lifted}", quest_priority=100, priority=PATIENCE - 1, at_ms=rig.now_ms + AGEING_MS)
+        rig.hand_in(rig.end_of(f"q{lifted - 1}"), fresh, after_s=AGEING_MS / 1000)
         assert lifted <= PATIENCE
     assert lifted == PATIENCE
 
 
 def test_a_slot_that_comes_is_taken_at_once_by_whoever_may() -> None:
     """Work is conserved: an announcement is enough."""
-    desk = desk_of(["haiku-1"])
-    desk.hand_in(*(task(f"t{number}", requires={"coding": 6}) for number in range(3)))
-    desk.hand_in(slot("sonnet-1"), slot("haiku-2"))
-    assert desk.runs_on("t0") == "sonnet-1"
+    rig = rig_of(["haiku-1"])
+    rig.hand_in(*(task(f"t{number}", requires={"coding": 6}) for number in range(3)))
+    rig.hand_in(slot("sonnet-1"), slot("haiku-2"))
+    assert rig.runs_on("t0") == "sonnet-1"
 
 
 def test_money_that_a_trade_gives_back_serves_the_next_at_once() -> None:
     """A dear slot went to a higher EV: its tenant can pay for one more task, and a slot is there."""
-    desk = desk_of(["haiku-1", "sonnet-1", "sonnet-2"])
+    rig = rig_of(["haiku-1", "sonnet-1", "sonnet-2"])
     budget = told(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": 0.1}, "main")
-    desk.hand_in(budget(Stage(desk)))
-    desk.hand_in(
+    rig.hand_in(budget(Stage(rig)))
+    rig.hand_in(
         task("high", priority=60, ev=9.0),
         task("low", priority=55, ev=1.0, tenant_id="acme"),
         task("next", priority=50, ev=0.5, tenant_id="acme"),
     )
-    assert [desk.runs_on(name) for name in ("high", "low", "next")] == ["sonnet-1", "haiku-1", "sonnet-2"]
+    assert [rig.runs_on(name) for name in ("high", "low", "next")] == ["sonnet-1", "haiku-1", "sonnet-2"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.decision import Standing, TaskRow
+from schemas.decision import TaskRow, TaskStatus
 from schemas.vocabulary import Millis
 from streams.core.index.waiting import AgeingQueue, Entry
 from tests.support.builders import task
@@ -56,7 +56,7 @@ def entry(number: int, since_ms: int, coming: Coming, ageing_ms: int) -> Entry:
         task=task(f"t{number}", priority=coming.priority),
         at_ms=Millis(since_ms),
         ev=coming.ev,
-        standing=Standing(state="waiting", attempt=1, since_ms=Millis(since_ms), accepted_ms=Millis(since_ms)),
+        status=TaskStatus(state="waiting", attempt=1, since_ms=Millis(since_ms), accepted_ms=Millis(since_ms)),
     )
     return Entry(row, ageing_ms, None)
 

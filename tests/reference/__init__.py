@@ -13,9 +13,9 @@ events do.
 from __future__ import annotations
 
 from tests.reference.gates import GATES
-from tests.reference.partition import Naive
-from tests.reference.pool import NaivePool
+from tests.reference.partition import ReferencePartition
+from tests.reference.pool import ReferencePool
 from tests.reference.service import Choice
 from tests.reference.slot import Slot
 
-__all__ = ["GATES", "Choice", "Naive", "NaivePool", "Slot"]
+__all__ = ["GATES", "Choice", "ReferencePartition", "ReferencePool", "Slot"]

@@ -22,11 +22,11 @@ from schemas.events import (
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import to_millis
 from tests.reference.conditions import Conditions
-from tests.reference.pool import NaivePool
+from tests.reference.pool import ReferencePool
 from tests.reference.rules import Rules
 
 
-class Naive:
+class ReferencePartition:
     """All pools of a partition."""
 
     def __init__(self, catalog: str, policy: str, hashes: Mapping[str, str] | None = None) -> None:
@@ -35,15 +35,15 @@ class Naive:
         self._hashes = hashes or {}
         self.rules = _rules(catalog, policy)
         self.conditions = Conditions()
-        self.pools: dict[str, NaivePool] = {}
+        self.pools: dict[str, ReferencePool] = {}
         self._controls: set[str] = set()
         self.rejected = 0
         self.now_ms = 0
 
-    def pool(self, name: str) -> NaivePool:
+    def pool(self, name: str) -> ReferencePool:
         """The pool of that name."""
         if name not in self.pools:
-            self.pools[name] = NaivePool(name, self.rules, self.conditions)
+            self.pools[name] = ReferencePool(name, self.rules, self.conditions)
         return self.pools[name]
 
     def next_due_ms(self) -> int | None:

@@ -12,12 +12,12 @@ from tests.reference.gates import Cell, Gates, furthest, headline
 from tests.reference.money import Ledger
 from tests.reference.rules import Rules, price
 from tests.reference.score import scores
-from tests.reference.service import Choice, Round, points, service_key, trade_problem
+from tests.reference.service import Choice, Round, points, service_key, swap_problem
 from tests.reference.slot import Slot
 from tests.reference.task import Task
 
 
-class NaivePool:
+class ReferencePool:
     """One pool, decided by looking at everything."""
 
     def __init__(self, name: str, rules: Rules, conditions: Conditions) -> None:
@@ -29,7 +29,7 @@ class NaivePool:
         self.early_cancels: dict[str, int] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.samples: list[tuple[int, float]] = []
-        self.usual: tuple[int, float, float] | None = None
+        self.percentiles: tuple[int, float, float] | None = None
         self.ended: dict[str, str] = {}
         #: The slots as they were before the step.
         self.before: dict[str, Slot] = {}
@@ -64,8 +64,8 @@ class NaivePool:
         yield from (at_ms for at_ms, _, _ in self._dues())
         if any(task.state == "waiting" for task in self.tasks.values()):
             yield from (round(end_ms) for end_ms in self.conditions.in_pool(self.name).ends_ms() if end_ms > now_ms)
-        if self.waits_for_evs and self.usual is not None:
-            yield self.usual[0] + round(self.rules.section("ev")["recompute_s"] * 1000)
+        if self.waits_for_evs and self.percentiles is not None:
+            yield self.percentiles[0] + round(self.rules.section("ev")["recompute_s"] * 1000)
 
     def _dues(self) -> Iterable[tuple[int, str, str]]:
         for task in self.tasks.values():
@@ -229,18 +229,21 @@ class NaivePool:
     def look_at_evs(self, now_ms: int) -> None:
         """Recompute P50 and P90 where they are due."""
         rules = self.rules.section("ev")
-        if self.usual is not None and not self.is_old(now_ms):
+        if self.percentiles is not None and not self.is_old(now_ms):
             return
         oldest = (now_ms - round(rules["window_s"] * 1000)) // 60_000
         evs = sorted(ev for at_ms, ev in self.samples if at_ms // 60_000 >= oldest)
         shares = [self.rules.section(gate)["ev_percentile"] for gate in ("premium", "lift")]
-        self.usual = None
+        self.percentiles = None
         if len(evs) >= rules["samples_min"]:
-            self.usual = (now_ms, quantile(evs, shares[0]), quantile(evs, shares[1]))
+            self.percentiles = (now_ms, quantile(evs, shares[0]), quantile(evs, shares[1]))
 
     def is_old(self, now_ms: int) -> bool:
         """Whether what is usual may be computed again."""
-        return self.usual is not None and now_ms - self.usual[0] >= self.rules.section("ev")["recompute_s"] * 1000
+        return (
+            self.percentiles is not None
+            and now_ms - self.percentiles[0] >= self.rules.section("ev")["recompute_s"] * 1000
+        )
 
     # What tasks may use, and what they take.
 
@@ -251,7 +254,7 @@ class NaivePool:
 
     def said(self, task: Task, *, closed: bool | None = None) -> dict[Cell, str | None]:
         """The first gate that refuses, for each cell; `closed` stands for what the emergency model depends on."""
-        ledger, p50 = self.ledger(task), self.usual[1] if self.usual is not None else None
+        ledger, p50 = self.ledger(task), self.percentiles[1] if self.percentiles is not None else None
         key = (task.id, task.tier_min, p50, ledger.row() if ledger is not None else None, closed)
         if key not in self._known:
             self._known[key] = self.gates.cell_verdicts(task, p50, ledger, closed=closed)
@@ -267,7 +270,11 @@ class NaivePool:
 
     def lifted(self, task: Task) -> bool:
         """Whether it may claim a higher tier than it needs."""
-        above = self.usual is not None and task.ev is not None and task.ev > self.usual[2] + abs(self.usual[2]) * 1e-9
+        above = (
+            self.percentiles is not None
+            and task.ev is not None
+            and task.ev > self.percentiles[2] + abs(self.percentiles[2]) * 1e-9
+        )
         return above or task.event.quest_priority >= self.rules.section("lift")["quest_priority_min"]
 
     def headline(self, task: Task) -> str:
@@ -284,9 +291,9 @@ class NaivePool:
         """Who takes which slot in service order; `share` says how busy each model was."""
         return Round(self, now_ms, share).choices()
 
-    def trade_problem(self, choices: list[Choice], chosen: Mapping[str, Slot]) -> str | None:
+    def swap_problem(self, choices: list[Choice], chosen: Mapping[str, Slot]) -> str | None:
         """What is wrong with who got which slot in the end, if anything."""
-        return trade_problem(self, choices, chosen)
+        return swap_problem(self, choices, chosen)
 
     def points(self, task: Task, now_ms: int) -> int:
         """Priority with ageing."""

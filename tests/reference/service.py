@@ -13,7 +13,7 @@ from tests.reference.slot import Slot
 from tests.reference.task import Task
 
 if TYPE_CHECKING:
-    from tests.reference.pool import NaivePool
+    from tests.reference.pool import ReferencePool
 
 Cell = tuple[str, str | None]
 
@@ -41,7 +41,7 @@ class Choice:
 class Round:
     """Everything that waits in a pool and everything that is free, looked at together."""
 
-    def __init__(self, pool: NaivePool, now_ms: int, share: Mapping[str, float]) -> None:
+    def __init__(self, pool: ReferencePool, now_ms: int, share: Mapping[str, float]) -> None:
         self.pool, self.now_ms, self.share = pool, now_ms, share
         self.free = {slot.id: slot for slot in pool.slots.values() if slot.state == "free"}
         self.served: set[str] = set()
@@ -123,13 +123,13 @@ class Round:
         return way * tier, near, busy_ms, share, -found.scores[slot.model], slot.id
 
 
-def points(pool: NaivePool, task: Task, now_ms: int) -> int:
+def points(pool: ReferencePool, task: Task, now_ms: int) -> int:
     """Priority with ageing, in whole points."""
     ageing_s: float = pool.rules.section("service")["ageing_s_per_point"]
     return task.event.priority + (now_ms - task.since_ms) // round(ageing_s * 1000)
 
 
-def service_key(pool: NaivePool, task: Task, now_ms: int, *, only_here: bool) -> tuple[Any, ...]:
+def service_key(pool: ReferencePool, task: Task, now_ms: int, *, only_here: bool) -> tuple[Any, ...]:
     """The smaller, the sooner it is served."""
     aged = points(pool, task, now_ms)
     ev = float("inf") if task.ev is None else -task.ev
@@ -139,24 +139,24 @@ def service_key(pool: NaivePool, task: Task, now_ms: int, *, only_here: bool) ->
     return *rank, -aged, ev, task.since_ms, task.id
 
 
-def trade_problem(pool: NaivePool, choices: list[Choice], chosen: Mapping[str, Slot]) -> str | None:
+def swap_problem(pool: ReferencePool, choices: list[Choice], chosen: Mapping[str, Slot]) -> str | None:
     """What is wrong with who got which slot in the end, if anything.
 
     `chosen` may have more tasks: where a trade gave a tenant money back, others of it are served after that.
     """
     mine = {choice.task.id: choice.slot for choice in choices}
-    traders = [choice for choice in choices if choice.code in ("cheapest_capable", "lifted")]
-    trading = {choice.task.id for choice in traders}
+    swappers = [choice for choice in choices if choice.code in ("cheapest_capable", "lifted")]
+    trading = {choice.task.id for choice in swappers}
     if any(chosen[id_] is not slot for id_, slot in mine.items() if id_ not in trading):
         return "a slot that is not cheapest_capable's was traded"
     later = len(chosen) > len(choices)
     if not later and sorted(slot.id for slot in mine.values()) != sorted(slot.id for slot in chosen.values()):
         return "other slots were taken"
-    for choice in traders:
+    for choice in swappers:
         gate = choice.said[chosen[choice.task.id].cell]
         if gate is not None and (gate != "credit" or choice.available is None):
             return f"{gate} was opened for {choice.task.id}"
-    for choice in traders:
+    for choice in swappers:
         ledger = pool.ledger(choice.task)
         if ledger is not None:
             tenant = [pool.tasks[id_] for id_ in chosen if pool.ledger(pool.tasks[id_]) is ledger]
@@ -164,11 +164,11 @@ def trade_problem(pool: NaivePool, choices: list[Choice], chosen: Mapping[str, S
                 return f"{choice.task.event.tenant_id} is overdrawn"
     if later:
         return None
-    known = sorted((c.task for c in traders if c.task.ev is not None), key=lambda task: -(task.ev or 0))
+    known = sorted((c.task for c in swappers if c.task.ev is not None), key=lambda task: -(task.ev or 0))
     before = [pool.rules.tier[mine[task.id].model] for task in known]
     after = [pool.rules.tier[chosen[task.id].model] for task in known]
-    best = _best_tiers(pool, traders)
-    if all(choice.available is None for choice in traders):
+    best = _best_tiers(pool, swappers)
+    if all(choice.available is None for choice in swappers):
         if after != best:
             return f"better tiers went to lower EVs: {after}, not {best}"
         if before == best and any(chosen[id_] is not mine[id_] for id_ in trading):
@@ -178,11 +178,11 @@ def trade_problem(pool: NaivePool, choices: list[Choice], chosen: Mapping[str, S
     return None
 
 
-def _best_tiers(pool: NaivePool, traders: list[Choice]) -> list[int]:
+def _best_tiers(pool: ReferencePool, swappers: list[Choice]) -> list[int]:
     """Tiers of the traders by falling EV (unknown EVs left out), as high as the gates allow from the first on."""
-    known = sorted((choice for choice in traders if choice.task.ev is not None), key=lambda one: -(one.task.ev or 0))
-    line = [(1, one.said) for one in known] + [(0, one.said) for one in traders if one.task.ev is None]
-    cells = sorted({one.slot.cell for one in traders}, key=str)
+    known = sorted((choice for choice in swappers if choice.task.ev is not None), key=lambda one: -(one.task.ev or 0))
+    line = [(1, one.said) for one in known] + [(0, one.said) for one in swappers if one.task.ev is None]
+    cells = sorted({one.slot.cell for one in swappers}, key=str)
 
     @cache
     def best(place: int, left: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -197,4 +197,4 @@ def _best_tiers(pool: NaivePool, traders: list[Choice]) -> list[int]:
                     found.append((pool.rules.tier[cell[0]], *rest) if counts else rest)
         return max(found, default=None)
 
-    return list(best(0, tuple(sum(one.slot.cell == cell for one in traders) for cell in cells)) or ())
+    return list(best(0, tuple(sum(one.slot.cell == cell for one in swappers) for cell in cells)) or ())

@@ -1,1 +1,1 @@
-"""What tests are written with: builders, the router harness, event strategies, brokers and databases."""
+"""What tests are written with: builders, the router rig, event strategies, brokers and databases."""

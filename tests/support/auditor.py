@@ -122,11 +122,11 @@ def _lease(found: Audit, seq: int, decision: dict[str, Any], before: dict[Task, 
 
 def _check_slots(found: Audit) -> None:
     holders: Counter[Slot] = Counter()
-    for task, standing in found.tasks.items():
-        if task in found.finished and standing["state"] != "waiting":
-            found.problems.append(f"{task} is finished and {standing['state']}")
-        if standing["state"] == "running":
-            slot = (task[0], standing["slot_id"])
+    for task, status in found.tasks.items():
+        if task in found.finished and status["state"] != "waiting":
+            found.problems.append(f"{task} is finished and {status['state']}")
+        if status["state"] == "running":
+            slot = (task[0], status["slot_id"])
             holders[slot] += 1
             row = found.slots.get(slot, {})
             if (row.get("state"), row.get("task_id")) != ("held", task[1]):

@@ -8,7 +8,7 @@ import re
 import pytest
 from msgspec import Raw
 
-from schemas.decision import ControlTaken, MoneyMoved, Standing, TaskRow
+from schemas.decision import ControlTaken, MoneyMovement, TaskRow, TaskStatus
 from schemas.vocabulary import MicroUsd, Millis
 from streams.database.sql import QUERIES, parse
 from streams.sinks import rows
@@ -73,7 +73,7 @@ def test_a_first_decision_tells_what_the_task_asked_for() -> None:
     accepted = TaskRow(
         task=pending,
         at_ms=Millis(0),
-        standing=Standing(state="waiting", attempt=1, since_ms=Millis(0), accepted_ms=Millis(0)),
+        status=TaskStatus(state="waiting", attempt=1, since_ms=Millis(0), accepted_ms=Millis(0)),
     )
     one = journaled(decision(), decision(task_id="t-2"), tasks=(accepted,))
     first, second = (named("copy_decisions", line) for line in rows.decision_lines("j", one))
@@ -104,7 +104,7 @@ def test_an_operators_event_is_told_with_who_said_it_and_when() -> None:
 
 def test_movements_of_money_are_numbered_within_their_step() -> None:
     """Two of one step differ by their place."""
-    credit = MoneyMoved(
+    credit = MoneyMovement(
         pool="main", tenant_id="acme\t", kind="credit", amount_uusd=MicroUsd(-5), at_ms=Millis(1), control_id="c-1"
     )
     lines = [named("copy_money", line) for line in rows.money_lines("j", journaled(money=(credit, credit)))]

@@ -107,15 +107,15 @@ def test_a_tasks_own_value_wins_then_a_plug_ins_then_the_scorers(
     assert CachedScorer(ingredients, keep_ms=1_000).ev(one, Millis(START_MS), advice) == want
 
 
-def usual(*quantiles: float) -> Percentiles:
+def percentiles(*quantiles: float) -> Percentiles:
     """What is usual, by 101 quantiles."""
     return Percentiles(pool="main", at_ms=Millis(START_MS), samples=len(quantiles), quantiles=quantiles)
 
 
 #: 0, 2, 4, ... 200: a value is at half of itself.
-EVEN = usual(*(2.0 * i for i in range(101)))
+EVEN = percentiles(*(2.0 * i for i in range(101)))
 #: A hundred times 5, then 9.
-FLAT = usual(*(5.0,) * 100, 9.0)
+FLAT = percentiles(*(5.0,) * 100, 9.0)
 PLACES: dict[str, tuple[float | None, Any, float | None]] = {
     "below all": (-1.0, EVEN, 0.0),
     "the least": (0.0, EVEN, 0.0),
@@ -129,7 +129,7 @@ PLACES: dict[str, tuple[float | None, Any, float | None]] = {
     "above those": (6.0, FLAT, 0.9925),
     "unknown": (None, EVEN, None),
     "nothing is usual": (5.0, None, None),
-    "too few samples": (5.0, usual(), None),
+    "too few samples": (5.0, percentiles(), None),
 }
 
 

@@ -14,8 +14,8 @@ from streams.core.policy.rulebook import RulebookError, load_rulebook
 from streams.core.policy.rules.floor import FloorPolicy
 from streams.shipped import shipped
 from tests.support.builders import START_MS, rulebook, slot, task
-from tests.support.desk import Desk, outcomes
-from tests.support.usual import usual
+from tests.support.percentiles import percentiles
+from tests.support.rig import RouterRig, outcomes
 
 #: P50 is 10 and P90 is 50, whatever way a percentile is read.
 WINDOW = (*(10.0,) * 14, *(50.0,) * 6)
@@ -56,13 +56,13 @@ HOSTED = ("opus-1", "gpt-5-1", "sonnet-1", "codex-1", "haiku-1", "minimax-1", "g
 @pytest.mark.parametrize(("share", "want"), CURVE.items(), ids=map(str, CURVE))
 def test_the_curve_refuses_from_its_lower_bounds_on(share: float, want: tuple[dict[str, str], tuple[str, ...]]) -> None:
     """Inclusive; who is not refused has the verdict it would have anyway."""
-    desk = Desk(*HOSTED, "local-1")
-    step = desk.hand_in(quota(share), task("a", allow_providers=("google",)))
-    (plain,) = Desk(*HOSTED, "local-1").hand_in(task("a", allow_providers=("google",))).decisions
+    rig = RouterRig(*HOSTED, "local-1")
+    step = rig.hand_in(quota(share), task("a", allow_providers=("google",)))
+    (plain,) = RouterRig(*HOSTED, "local-1").hand_in(task("a", allow_providers=("google",))).decisions
     (said,) = step.decisions
     assert verdicts(said) == verdicts(plain)
     assert said.flags == want[1]
-    (open_,) = desk.hand_in(task("b")).decisions
+    (open_,) = rig.hand_in(task("b")).decisions
     refused = {model: gate for model, gate in verdicts(open_).items() if gate == "quota"}
     assert refused == want[0]
     assert {verdicts(open_)[model] for model in ("gpt-5", "minimax", "glm")} <= {"ok", "chosen"}
@@ -71,8 +71,8 @@ def test_the_curve_refuses_from_its_lower_bounds_on(share: float, want: tuple[di
 @pytest.mark.parametrize("product", ["codex-cli", "openai-api"])
 def test_only_the_primary_products_usage_is_on_the_curve(product: str) -> None:
     """What is reported of others refuses nothing in the shipped policy."""
-    desk = Desk("codex-1", "gpt-5-1")
-    (said,) = desk.hand_in(quota(1.0, product=product, provider="openai"), task("a")).decisions
+    rig = RouterRig("codex-1", "gpt-5-1")
+    (said,) = rig.hand_in(quota(1.0, product=product, provider="openai"), task("a")).decisions
     assert verdicts(said) == {"gpt-5": "ok", "codex": "chosen"}
     assert said.flags == ()
 
@@ -80,8 +80,8 @@ def test_only_the_primary_products_usage_is_on_the_curve(product: str) -> None:
 def test_the_curve_is_data() -> None:
     """Another product, another share, another tier."""
     step = {"usage_of": "codex-cli", "from_share": 0.5, "refuse": [{"product": "openai-api", "tier": 3}]}
-    desk = Desk("codex-1", "gpt-5-1", book=rulebook(quota={"step": [step]}))
-    (said,) = desk.hand_in(quota(0.5, product="codex-cli", provider="openai"), task("a", floor_model="gpt-5")).decisions
+    rig = RouterRig("codex-1", "gpt-5-1", book=rulebook(quota={"step": [step]}))
+    (said,) = rig.hand_in(quota(0.5, product="codex-cli", provider="openai"), task("a", floor_model="gpt-5")).decisions
     assert verdicts(said) == {"gpt-5": "quota", "codex": "floor"}
 
 
@@ -102,9 +102,9 @@ RESETS = {"before it": (59.999, "quota"), "at it": (60.0, "haiku-1")}
 @pytest.mark.parametrize(("after_s", "want"), RESETS.values(), ids=RESETS.keys())
 def test_usage_falls_to_0_when_its_window_resets(after_s: float, want: str) -> None:
     """To the millisecond."""
-    desk = Desk("haiku-1")
-    desk.hand_in(quota(1.0, resets_at=from_millis(START_MS + 60_000)))
-    assert outcomes(desk.hand_in(task("a"), after_s=after_s)) == {"a": want}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(quota(1.0, resets_at=from_millis(START_MS + 60_000)))
+    assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
 
 
 # Marks and drains.
@@ -113,18 +113,18 @@ def test_usage_falls_to_0_when_its_window_resets(after_s: float, want: str) -> N
 @pytest.mark.parametrize(("after_s", "want"), {59.999: "exhausted", 60.0: "haiku-1"}.items())
 def test_an_exhausted_mark_holds_until_its_moment(after_s: float, want: str) -> None:
     """It clears at `now >= until`."""
-    desk = Desk("haiku-1")
+    rig = RouterRig("haiku-1")
     until = from_millis(START_MS + 60_000)
-    desk.hand_in(ModelExhausted(control_id="c", product="claude", until=until, **WHOSE))
-    assert outcomes(desk.hand_in(task("a"), after_s=after_s)) == {"a": want}
+    rig.hand_in(ModelExhausted(control_id="c", product="claude", until=until, **WHOSE))
+    assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
 
 
 @pytest.mark.parametrize(("after_s", "want"), {59.999: "drained", 60.0: "haiku-1"}.items())
 def test_a_drain_holds_until_its_moment(after_s: float, want: str) -> None:
     """Where it has one."""
-    desk = Desk("haiku-1")
-    desk.hand_in(ModelDrained(control_id="c", model="haiku", until=from_millis(START_MS + 60_000), **WHOSE))
-    assert outcomes(desk.hand_in(task("a"), after_s=after_s)) == {"a": want}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(ModelDrained(control_id="c", model="haiku", until=from_millis(START_MS + 60_000), **WHOSE))
+    assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
 
 
 # The reserve and lift.
@@ -158,10 +158,10 @@ VALUED = {
 @pytest.mark.parametrize("case", VALUED.values(), ids=VALUED.keys())
 def test_the_reserve_and_lift_have_sharp_edges(case: Valued) -> None:
     """P50 and P90 themselves are neither low nor lifted."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, *WINDOW)
-    step = desk.hand_in(case.task)
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *WINDOW)
+    step = rig.hand_in(case.task)
     assert outcomes(step)["t-1"] == case.want
     assert step.decisions[0].lifted == case.want_lifted
 
@@ -172,10 +172,10 @@ SAMPLES = {4: "opus-1", 5: "reserved_for_ev", 6: "reserved_for_ev"}
 @pytest.mark.parametrize(("samples", "want"), SAMPLES.items())
 def test_the_reserve_begins_with_the_fifth_sample(samples: int, want: str) -> None:
     """With fewer there is no P50 to be below of."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, *(5.0,) * samples)
-    assert outcomes(desk.hand_in(task("unknown"))) == {"unknown": want}
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *(5.0,) * samples)
+    assert outcomes(rig.hand_in(task("unknown"))) == {"unknown": want}
 
 
 # Floors.
@@ -206,22 +206,22 @@ FLOORS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("told", "want"), FLOORS.values(), ids=FLOORS.keys())
 def test_the_highest_floor_holds(told: dict[str, Any], want: str) -> None:
     """Model, role and class each set one; tiers are compared, not models."""
-    desk = Desk("opus-1", "sonnet-1", "haiku-1", book=rulebook(floor={"by_role": {"judge": "sonnet"}}))
-    assert outcomes(desk.hand_in(task("a", **told))) == {"a": want}
+    rig = RouterRig("opus-1", "sonnet-1", "haiku-1", book=rulebook(floor={"by_role": {"judge": "sonnet"}}))
+    assert outcomes(rig.hand_in(task("a", **told))) == {"a": want}
 
 
 def test_tasks_that_differ_by_a_role_or_a_length_are_looked_at_apart() -> None:
     """Whatever was seen of one says nothing of the other, in whichever order they come."""
-    desk = Desk("opus-1", "haiku-1", "haiku-2", book=rulebook(floor={"by_role": {"judge": "opus"}}))
-    step = desk.hand_in(
+    rig = RouterRig("opus-1", "haiku-1", "haiku-2", book=rulebook(floor={"by_role": {"judge": "opus"}}))
+    step = rig.hand_in(
         task("a"),
         task("b", agent_role="judge", complexity="trivial"),
         task("c", agent_role="clerk", complexity="trivial"),
     )
     assert outcomes(step) == {"a": "haiku-1", "b": "opus-1", "c": "haiku-2"}
-    desk = Desk("opus-1", "opus-2")
-    room = desk.book.models["opus"].context_window - 10_000
-    step = desk.hand_in(*(task(f"{length}", input_tokens=room, output_tokens=length) for length in (6_000, 7_000)))
+    rig = RouterRig("opus-1", "opus-2")
+    room = rig.book.models["opus"].context_window - 10_000
+    step = rig.hand_in(*(task(f"{length}", input_tokens=room, output_tokens=length) for length in (6_000, 7_000)))
     assert outcomes(step) == {"6000": "opus-1", "7000": "context"}
 
 
@@ -251,17 +251,17 @@ def test_each_class_has_its_length_its_lease_and_its_share_of_the_window(
     complexity: Complexity | None, want: tuple[int, int]
 ) -> None:
     """What fits exactly fits; one token more does not."""
-    desk = Desk("opus-1", "opus-2")
-    room = desk.book.models["opus"].context_window - want[0]
-    (said,) = desk.hand_in(task("fits", complexity=complexity, input_tokens=room)).decisions
+    rig = RouterRig("opus-1", "opus-2")
+    room = rig.book.models["opus"].context_window - want[0]
+    (said,) = rig.hand_in(task("fits", complexity=complexity, input_tokens=room)).decisions
     assert (said.max_tokens, said.lease_expires_at_ms) == (want[0], START_MS + want[1] * 1000)
-    assert outcomes(desk.hand_in(task("more", complexity=complexity, input_tokens=room + 1))) == {"more": "context"}
+    assert outcomes(rig.hand_in(task("more", complexity=complexity, input_tokens=room + 1))) == {"more": "context"}
 
 
 def test_a_class_that_the_policy_says_nothing_of_has_the_default_length_and_lease() -> None:
     """An empty policy knows no classes' own."""
-    desk = Desk("haiku-1", book=load_rulebook(shipped("catalog.toml"), ""))
-    (said,) = desk.hand_in(task("a", complexity="expert")).decisions
+    rig = RouterRig("haiku-1", book=load_rulebook(shipped("catalog.toml"), ""))
+    (said,) = rig.hand_in(task("a", complexity="expert")).decisions
     assert (said.max_tokens, said.lease_expires_at_ms) == (LIMITS[None][0], START_MS + LIMITS[None][1] * 1000)
 
 
@@ -271,35 +271,37 @@ def test_a_class_that_the_policy_says_nothing_of_has_the_default_length_and_leas
 @pytest.mark.parametrize(("short_uusd", "want"), {0: "haiku-1", 1: "credit", -1: "haiku-1"}.items())
 def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: str) -> None:
     """Exactly enough is enough."""
-    desk = Desk("haiku-1")
+    rig = RouterRig("haiku-1")
     told: dict[str, Any] = {"tenant_id": "acme", "input_tokens": 123_457, "output_tokens": 4_321}
-    model = desk.book.models["haiku"]
+    model = rig.book.models["haiku"]
     cost = model.cost_uusd(123_457, 4_321)
     assert cost is not None
     credited = BudgetCredited(
         control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE
     )
-    assert outcomes(desk.hand_in(credited, task("a", **told))) == {"a": want}
+    assert outcomes(rig.hand_in(credited, task("a", **told))) == {"a": want}
 
 
 @pytest.mark.parametrize(("short_uusd", "want"), {0: "haiku-1", 1: "credit"}.items())
 def test_credit_covers_the_length_of_the_class(short_uusd: int, want: str) -> None:
     """A trivial task of unknown length writes 1,024 tokens at the most, and no more must be paid for."""
-    desk = Desk("haiku-1")
-    cost = desk.book.models["haiku"].cost_uusd(100_000, 1_024)
+    rig = RouterRig("haiku-1")
+    cost = rig.book.models["haiku"].cost_uusd(100_000, 1_024)
     assert cost is not None
     credited = BudgetCredited(
         control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE
     )
     trivial = task("a", tenant_id="acme", complexity="trivial", input_tokens=100_000)
-    assert outcomes(desk.hand_in(credited, trivial)) == {"a": want}
+    assert outcomes(rig.hand_in(credited, trivial)) == {"a": want}
 
 
 @pytest.mark.parametrize(("usd", "want"), {1.9: "credit", 2.1: "opus-1"}.items())
 def test_credit_covers_a_long_answer(usd: float, want: str) -> None:
     """A hundred thousand tokens at 20 dollars a million, though tasks that say nothing write far less."""
     credited = BudgetCredited(control_id="c", pool="main", tenant_id="acme", amount_usd=usd, **WHOSE)
-    assert outcomes(Desk("opus-1").hand_in(credited, task("a", tenant_id="acme", output_tokens=100_000))) == {"a": want}
+    assert outcomes(RouterRig("opus-1").hand_in(credited, task("a", tenant_id="acme", output_tokens=100_000))) == {
+        "a": want
+    }
 
 
 # Patience.
@@ -308,8 +310,8 @@ def test_credit_covers_a_long_answer(usd: float, want: str) -> None:
 @pytest.mark.parametrize(("waited_ms", "want"), {5_999_999: "quest", 6_000_000: "patient"}.items())
 def test_patience_begins_at_150_points(waited_ms: int, want: str) -> None:
     """50 and a hundred minutes, to the millisecond; from there on lifted tasks go first no more."""
-    desk = Desk()
+    rig = RouterRig()
     now_ms = START_MS + waited_ms
-    desk.hand_in(task("patient"))
-    desk.hand_in(task("quest", priority=100, quest_priority=95, at_ms=now_ms), slot(), after_s=waited_ms / 1000)
-    assert desk.runs_on(want) == "haiku-1"
+    rig.hand_in(task("patient"))
+    rig.hand_in(task("quest", priority=100, quest_priority=95, at_ms=now_ms), slot(), after_s=waited_ms / 1000)
+    assert rig.runs_on(want) == "haiku-1"

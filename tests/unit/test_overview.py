@@ -8,7 +8,7 @@ from schemas.events import BudgetCredited, FleetControl, ModelDrained, ModelExha
 from schemas.vocabulary import Millis, from_millis
 from streams.views.overview import Look, ModelView, Overview, PoolView, overview
 from tests.support.builders import START_MS, rulebook, slot, task
-from tests.support.desk import Desk
+from tests.support.rig import RouterRig
 
 HOUR_MS = 3_600_000
 
@@ -21,9 +21,9 @@ def order(kind: type, **fields: Any) -> FleetControl:
     return made
 
 
-def look(desk: Desk, now_ms: int | None = None, pool: str | None = None) -> Overview:
+def look(rig: RouterRig, now_ms: int | None = None, pool: str | None = None) -> Overview:
     """Look at the one partition of a desk."""
-    return overview({0: Look(router=desk.router)}, Millis(now_ms or desk.now_ms), pool)
+    return overview({0: Look(router=rig.router)}, Millis(now_ms or rig.now_ms), pool)
 
 
 def pool_of(found: Overview, name: str = "main") -> PoolView:
@@ -38,9 +38,9 @@ def model_of(found: Overview, name: str) -> ModelView:
 
 def test_a_fleet_at_work_is_well() -> None:
     """Free and held slots and tasks are counted; nothing needs a look."""
-    desk = Desk("haiku-1", "haiku-2", "opus-1")
-    desk.hand_in(task("t-1"))
-    found = look(desk)
+    rig = RouterRig("haiku-1", "haiku-2", "opus-1")
+    rig.hand_in(task("t-1"))
+    found = look(rig)
     assert found.well
     assert (pool_of(found).tasks.running, pool_of(found).tasks.waiting) == (1, 0)
     assert [one.model for one in pool_of(found).models] == ["opus", "haiku"]
@@ -50,87 +50,87 @@ def test_a_fleet_at_work_is_well() -> None:
 
 def test_an_exhausted_product_refuses_until_its_reset_and_then_no_more() -> None:
     """The mark of one product says nothing of another one of the same vendor."""
-    desk = Desk("codex-1", "gpt-5-1")
+    rig = RouterRig("codex-1", "gpt-5-1")
     until_ms = START_MS + HOUR_MS
-    desk.hand_in(order(ModelExhausted, product="codex-cli", until=from_millis(until_ms)))
-    found = look(desk)
+    rig.hand_in(order(ModelExhausted, product="codex-cli", until=from_millis(until_ms)))
+    found = look(rig)
     assert not found.well
     assert found.problems == (f"main: codex gets nothing new: codex-cli is exhausted until {from_millis(until_ms)}.",)
     assert model_of(found, "codex").exhausted_until == from_millis(until_ms)
     assert model_of(found, "gpt-5").exhausted_until is None
-    later = look(desk, until_ms)
+    later = look(rig, until_ms)
     assert later.well
     assert pool_of(later).exhausted == ()
 
 
 def test_a_mark_of_one_account_leaves_the_other() -> None:
     """A model is used up only when every account of it is."""
-    desk = Desk()
-    desk.hand_in(slot("opus-1", account="a"), slot("opus-2", account="b"))
-    desk.hand_in(order(ModelExhausted, model="opus", account="a", until=from_millis(START_MS + HOUR_MS)))
-    opus = model_of(look(desk), "opus")
+    rig = RouterRig()
+    rig.hand_in(slot("opus-1", account="a"), slot("opus-2", account="b"))
+    rig.hand_in(order(ModelExhausted, model="opus", account="a", until=from_millis(START_MS + HOUR_MS)))
+    opus = model_of(look(rig), "opus")
     assert [(cell.account, cell.gate) for cell in opus.cells] == [("a", "exhausted"), ("b", None)]
     assert opus.exhausted_until is None
 
 
 def test_a_drained_model_is_shown_with_its_end() -> None:
     """For good, or until a moment."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(order(ModelDrained, model="opus"))
-    assert model_of(look(desk), "opus").drained
-    assert "main: opus gets nothing new: opus is drained." in look(desk).problems
-    assert [drain.until for drain in pool_of(look(desk)).drained] == [None]
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(order(ModelDrained, model="opus"))
+    assert model_of(look(rig), "opus").drained
+    assert "main: opus gets nothing new: opus is drained." in look(rig).problems
+    assert [drain.until for drain in pool_of(look(rig)).drained] == [None]
 
 
 def test_the_curve_shows_what_is_watched_and_what_is_refused() -> None:
     """At 83 % of the primary product its premium models are spared, the others are watched."""
-    desk = Desk("opus-1", "haiku-1", "codex-1")
+    rig = RouterRig("opus-1", "haiku-1", "codex-1")
     used = {"provider": "anthropic", "product": "claude", "window": "5h"}
-    desk.hand_in(order(QuotaUpdated, **used, utilisation=0.83, resets_at=from_millis(START_MS + HOUR_MS)))
-    found = look(desk)
+    rig.hand_in(order(QuotaUpdated, **used, utilisation=0.83, resets_at=from_millis(START_MS + HOUR_MS)))
+    found = look(rig)
     (opus,), (haiku,) = model_of(found, "opus").cells, model_of(found, "haiku").cells
     assert (opus.gate, opus.usage) == ("quota", 0.83)
     assert (haiku.gate, haiku.flags) == (None, ("watching",))
     assert [(one.window, one.utilisation) for one in pool_of(found).quotas] == [("5h", 0.83)]
-    later = look(desk, START_MS + HOUR_MS)
+    later = look(rig, START_MS + HOUR_MS)
     assert later.well
     assert pool_of(later).quotas[0].utilisation == 0.0
 
 
 def test_a_budget_that_is_used_up_needs_a_look() -> None:
     """Money is shown in dollars."""
-    desk = Desk("haiku-1")
-    desk.hand_in(order(BudgetCredited, tenant_id="acme", pool="main", amount_usd=2.5))
-    assert look(desk).well
-    assert pool_of(look(desk)).budgets[0].available_usd == 2.5
-    desk.hand_in(BudgetCredited(
-        control_id="c-2", at=desk.at, by="ops", tenant_id="acme", pool="main", amount_usd=-2.5
+    rig = RouterRig("haiku-1")
+    rig.hand_in(order(BudgetCredited, tenant_id="acme", pool="main", amount_usd=2.5))
+    assert look(rig).well
+    assert pool_of(look(rig)).budgets[0].available_usd == 2.5
+    rig.hand_in(BudgetCredited(
+        control_id="c-2", at=rig.at, by="ops", tenant_id="acme", pool="main", amount_usd=-2.5
     ))  # fmt: skip
-    assert look(desk).problems == ("main: tenant acme has $0.00 left of its budget.",)
+    assert look(rig).problems == ("main: tenant acme has $0.00 left of its budget.",)
 
 
 def test_waiting_tasks_are_counted_by_reason() -> None:
     """A task that nothing is good enough for needs a look, one that waits for a slot does not."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("t-1"), task("t-2"))
-    assert look(desk).well
-    assert pool_of(look(desk)).tasks.waiting_by_reason == {"capable_busy": 1}
-    desk.hand_in(task("t-3", requires={"coding": 10}))
-    assert look(desk).problems == ("main: 1 tasks wait that no model of the fleet is good enough for.",)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("t-1"), task("t-2"))
+    assert look(rig).well
+    assert pool_of(look(rig)).tasks.waiting_by_reason == {"capable_busy": 1}
+    rig.hand_in(task("t-3", requires={"coding": 10}))
+    assert look(rig).problems == ("main: 1 tasks wait that no model of the fleet is good enough for.",)
 
 
 def test_one_pool_can_be_looked_at_alone() -> None:
     """What another pool of the partition has is left out."""
-    desk = Desk("haiku-1")
-    desk.hand_in(slot("opus-9", pool="other"))
-    assert [one.pool for one in look(desk).pools] == ["main", "other"]
-    assert [one.pool for one in look(desk, pool="other").pools] == ["other"]
-    assert look(desk, pool="othre").problems == ("No pool othre is known: nothing there has slots, tasks or budgets.",)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(slot("opus-9", pool="other"))
+    assert [one.pool for one in look(rig).pools] == ["main", "other"]
+    assert [one.pool for one in look(rig, pool="other").pools] == ["other"]
+    assert look(rig, pool="othre").problems == ("No pool othre is known: nothing there has slots, tasks or budgets.",)
 
 
 def test_partitions_that_decide_by_different_rules_need_a_look() -> None:
     """So do workers whose files are not those here."""
-    ours, theirs = Desk("haiku-1"), Desk("haiku-1", book=rulebook(premium={"ev_percentile": 0.6}))
+    ours, theirs = RouterRig("haiku-1"), RouterRig("haiku-1", book=rulebook(premium={"ev_percentile": 0.6}))
     mixed = overview({0: Look(router=ours.router), 1: Look(router=theirs.router)}, Millis(START_MS))
     assert any("decide by different rules" in problem for problem in mixed.problems)
     foreign = overview({0: Look(router=ours.router, decided_by=("other", "files"))}, Millis(START_MS))
@@ -140,8 +140,8 @@ def test_partitions_that_decide_by_different_rules_need_a_look() -> None:
 
 def test_marks_that_no_pool_has_yet_are_shown_with_the_partition() -> None:
     """A drain that was ordered before the first slot came is not lost from sight."""
-    desk = Desk()
-    desk.hand_in(order(ModelDrained, model="opus"))
-    found = look(desk)
+    rig = RouterRig()
+    rig.hand_in(order(ModelDrained, model="opus"))
+    found = look(rig)
     assert found.pools == ()
     assert [drain.model for drain in found.partitions[0].drained] == ["opus"]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from schemas.codec import encode_step
-from schemas.decision import Moment, Standing, TaskRow
+from schemas.decision import HistoryEntry, TaskRow, TaskStatus
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
 from streams.partition.memory import MemoryJournal
@@ -154,12 +154,12 @@ def test_a_task_given_up_is_a_dead_letter_with_its_story() -> None:
     row = TaskRow(
         task=TaskPending(task_id="t-1", pool="main", at="2026-11-21T10:00:00.000Z"),
         at_ms=Millis(START_MS),
-        standing=Standing(
+        status=TaskStatus(
             state="running",
             attempt=3,
             since_ms=Millis(START_MS),
             accepted_ms=Millis(START_MS),
-            story=(Moment(Millis(START_MS), 0, "pended"),),
+            history=(HistoryEntry(Millis(START_MS), 0, "pended"),),
         ),
     )
     end = decision(task_id="t-1", outcome="dead_lettered", reason_code="dead_lettered", reason="Failed 3 times.")

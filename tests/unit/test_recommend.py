@@ -21,20 +21,20 @@ from streams.plugins.adviser import Plugins
 from streams.settings import Settings
 from streams.shipped import shipped
 from tests.support.builders import task
-from tests.support.desk import Desk, picture
+from tests.support.rig import RouterRig, picture
 
 
-def ask(desk: Desk, **fields: Any) -> Recommendation:
+def ask(rig: RouterRig, **fields: Any) -> Recommendation:
     """Ask about a task with these fields."""
-    return recommendation(desk.router, "main", fields, Millis(desk.now_ms))
+    return recommendation(rig.router, "main", fields, Millis(rig.now_ms))
 
 
 def test_it_is_what_the_router_then_decides() -> None:
     """Model, slot and reason are those of the decision that follows."""
-    desk = Desk("haiku-1", "sonnet-1", "opus-1")
-    told = ask(desk, requires={"coding": 7})
-    desk.hand_in(task("t-1", requires={"coding": 7}))
-    (decided,) = desk.decisions("t-1")
+    rig = RouterRig("haiku-1", "sonnet-1", "opus-1")
+    told = ask(rig, requires={"coding": 7})
+    rig.hand_in(task("t-1", requires={"coding": 7}))
+    (decided,) = rig.decisions("t-1")
     assert (told.outcome, told.model, told.slot_id) == ("routed", "sonnet", decided.chosen_slot_id)
     assert told.reason == decided.reason
     assert {model: verdict.gate for model, verdict in told.alternatives.items()} == {
@@ -44,28 +44,26 @@ def test_it_is_what_the_router_then_decides() -> None:
 
 def test_asking_changes_nothing() -> None:
     """The state is the same, byte by byte."""
-    desk = Desk("haiku-1")
-    before = picture(desk.router)
-    ask(desk)
-    assert picture(desk.router) == before
+    rig = RouterRig("haiku-1")
+    before = picture(rig.router)
+    ask(rig)
+    assert picture(rig.router) == before
 
 
 def test_plug_ins_are_asked_as_a_worker_would() -> None:
     """What a rule of one's own refuses is refused here too."""
     policy = f"{shipped('policy.toml').partition('[plugins]')[0]}[plugins]\nrules = ['mine']\n"
-    desk = Desk("haiku-1", "sonnet-1", book=load_rulebook(shipped("catalog.toml"), policy))
+    rig = RouterRig("haiku-1", "sonnet-1", book=load_rulebook(shipped("catalog.toml"), policy))
     refuses_haiku = lambda _task, model: "Not that one." if model.id == "haiku" else None  # noqa: E731
-    told = recommendation(
-        desk.router, "main", {}, Millis(desk.now_ms), Plugins(load=lambda _role, _name: refuses_haiku)
-    )
+    told = recommendation(rig.router, "main", {}, Millis(rig.now_ms), Plugins(load=lambda _role, _name: refuses_haiku))
     assert (told.model, told.alternatives["haiku"].gate) == ("sonnet", "boundary")
 
 
 def test_what_would_wait_says_why_and_at_which_place() -> None:
     """Behind those who wait already."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("t-1"), task("t-2"))
-    told = ask(desk, priority=10)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("t-1"), task("t-2"))
+    told = ask(rig, priority=10)
     assert (told.outcome, told.reason_code, told.position) == ("waiting", "capable_busy", 2)
     assert told.model is None
 
@@ -81,7 +79,7 @@ def test_what_would_wait_says_why_and_at_which_place() -> None:
 def test_a_task_that_the_router_would_refuse_is_refused(fields: dict[str, object], want: str) -> None:
     """In its words."""
     with pytest.raises(RecommendError, match=want):
-        ask(Desk("haiku-1"), **fields)
+        ask(RouterRig("haiku-1"), **fields)
 
 
 def test_offline_every_model_of_the_catalogue_has_a_free_slot() -> None:
@@ -119,7 +117,7 @@ def test_other_fields_are_json_or_text() -> None:
     }  # fmt: skip
     with pytest.raises(RecommendError, match="Did you mean context_richness"):
         others(["context_richnes=0.4"])
-    told = ask(Desk("haiku-1"), **others(['deny_providers=["anthropic"]']))
+    told = ask(RouterRig("haiku-1"), **others(['deny_providers=["anthropic"]']))
     assert told.alternatives["haiku"].gate == "boundary"
 
 

@@ -38,11 +38,11 @@ def test_a_header_name_that_is_no_text_is_given_with_escapes() -> None:
         while records.has_next():
             read.append([(one.value, one.key, tuple(one.headers)) for one in records.next_batch()])
         strange = (("\udcff\udcfe", b"v"),)
-        usual = (("h", b"v"),)
+        percentiles = (("h", b"v"),)
         assert read == [
-            [(b"a", b"k", usual), (b"b", b"k", usual)],
+            [(b"a", b"k", percentiles), (b"b", b"k", percentiles)],
             [(b"c", b"k", strange), (b"d", b"k", strange)],
-            [(b"e", b"k", usual)],
+            [(b"e", b"k", percentiles)],
         ]
 
 

@@ -15,25 +15,25 @@ from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.shipped import shipped
 from tests.support.builders import START_MS, inputs, slot, task
-from tests.support.desk import Desk, outcomes, picture
+from tests.support.rig import RouterRig, outcomes, picture
 
 #: Two plug-ins that may be strategies; which are installed is of no interest to a router.
 POLICY = '[plugins]\nstrategies = ["mine", "yours"]\n[strategy]\ndefault = "mine"\n[lane.docs]\nstrategy = "yours"\n'
 
 
-def desk(*slots: str, policy: str = POLICY) -> Desk:
+def rig(*slots: str, policy: str = POLICY) -> RouterRig:
     """Give a desk whose tasks are plug-ins' unless they say otherwise."""
-    return Desk(*slots, book=load_rulebook(shipped("catalog.toml"), policy))
+    return RouterRig(*slots, book=load_rulebook(shipped("catalog.toml"), policy))
 
 
-def hand_in(at: Desk, *advised: tuple[TaskPending, Advice | None]) -> Step:
+def hand_in(at: RouterRig, *advised: tuple[TaskPending, Advice | None]) -> Step:
     """Hand in tasks with what plug-ins said of them."""
     offset = at.router.position(0) + 1
     batch = inputs(*(one for one, _ in advised), now_ms=at.now_ms, offset=offset)
     return at.take([replace(item, advice=advice) for item, (_, advice) in zip(batch, advised, strict=True)])
 
 
-def decided(of: Desk, advice: Advice | None, **fields: Any) -> Decision:
+def decided(of: RouterRig, advice: Advice | None, **fields: Any) -> Decision:
     """What becomes of one task that comes with this advice."""
     return hand_in(of, (task(**fields), advice)).decisions[0]
 
@@ -43,35 +43,35 @@ FLEET = ("haiku-1", "gemini-flash-1", "sonnet-1", "opus-1")
 
 def test_a_strategys_first_model_with_a_free_slot_is_taken() -> None:
     """Whatever it costs."""
-    found = decided(desk(*FLEET), Advice(strategy="mine", ranking=("gpt-5", "sonnet", "haiku")))
+    found = decided(rig(*FLEET), Advice(strategy="mine", ranking=("gpt-5", "sonnet", "haiku")))
     assert (found.chosen_slot_id, found.strategy) == ("sonnet-1", "mine")
     assert found.reason.startswith("sonnet is number 2 of what mine asked for")
 
 
 def test_where_none_of_a_strategys_models_is_free_the_cheapest_capable_is_taken() -> None:
     """It said what it likes, not what it refuses."""
-    found = decided(desk("haiku-1", "opus-1"), Advice(strategy="mine", ranking=("sonnet",)))
+    found = decided(rig("haiku-1", "opus-1"), Advice(strategy="mine", ranking=("sonnet",)))
     assert (found.chosen_slot_id, found.reason_code) == ("haiku-1", "cheapest_capable")
 
 
 def test_a_lane_has_a_strategy_of_its_own() -> None:
     """And another plug-in's word counts for nothing there."""
     order = ("opus",)
-    assert decided(desk(*FLEET), Advice(strategy="yours", ranking=order), lane="docs").chosen_model == "opus"
-    assert decided(desk(*FLEET), Advice(strategy="mine", ranking=order), lane="docs").chosen_model == "gemini-flash"
+    assert decided(rig(*FLEET), Advice(strategy="yours", ranking=order), lane="docs").chosen_model == "opus"
+    assert decided(rig(*FLEET), Advice(strategy="mine", ranking=order), lane="docs").chosen_model == "gemini-flash"
 
 
 @pytest.mark.parametrize("advice", [None, Advice(failed=("mine",))], ids=["nobody asked", "it failed"])
 def test_without_its_strategys_word_a_task_goes_to_the_cheapest_capable(advice: Advice | None) -> None:
     """A plug-in that does not answer holds nobody up."""
-    found = decided(desk("haiku-1", "opus-1"), advice)
+    found = decided(rig("haiku-1", "opus-1"), advice)
     assert (found.chosen_slot_id, found.reason_code) == ("haiku-1", "cheapest_capable")
     assert found.flags == (() if advice is None else ("plugin_failed",))
 
 
 def test_a_model_that_a_rule_refuses_is_out_of_bounds() -> None:
     """The next one takes the task."""
-    found = decided(desk("haiku-1", "opus-1"), Advice(refused={"haiku": "mine: No."}))
+    found = decided(rig("haiku-1", "opus-1"), Advice(refused={"haiku": "mine: No."}))
     gates = {model: one["gate"] for model, one in json.loads(bytes(found.alternatives)).items()}
     assert gates == {"haiku": "boundary", "opus": "chosen"}
 
@@ -79,7 +79,7 @@ def test_a_model_that_a_rule_refuses_is_out_of_bounds() -> None:
 def test_a_task_that_rules_keep_from_every_model_waits_with_their_sentences() -> None:
     """Each once, so that whoever asks why need not ask the plug-ins."""
     said = {"haiku": "mine: No.", "opus": "mine: No.", "sonnet": "yours: Neither."}
-    found = decided(desk("haiku-1", "opus-1", "sonnet-1"), Advice(refused=said))
+    found = decided(rig("haiku-1", "opus-1", "sonnet-1"), Advice(refused=said))
     assert (found.outcome, found.reason_code) == ("waiting", "boundary")
     assert found.reason.endswith("leave no capable model of the fleet. mine: No. yours: Neither.")
 
@@ -87,7 +87,7 @@ def test_a_task_that_rules_keep_from_every_model_waits_with_their_sentences() ->
 def test_a_scorers_value_is_the_tasks_ev() -> None:
     """In the decision and among those that percentiles are of; where it said nothing, the ingredients count."""
     step = hand_in(
-        desk("haiku-1"),
+        rig("haiku-1"),
         (task("t-1"), Advice(ev=12.5)),
         (task("t-2", importance=2.0, tractability=3.0, impact=4.0, estimated_cost=2.0), None),
         (task("t-3"), None),
@@ -98,7 +98,7 @@ def test_a_scorers_value_is_the_tasks_ev() -> None:
 
 def test_what_was_said_stays_with_a_task_that_waits_and_with_its_next_attempt() -> None:
     """Also for whoever takes over from a snapshot."""
-    at = desk()
+    at = rig()
     advice = Advice(strategy="mine", ranking=("opus",), refused={"sonnet": "mine: No."}, failed=("yours",))
     hand_in(at, (task("t-1"), advice))
     at.router = Router.restore(0, at.book, picture(at.router))
@@ -109,11 +109,11 @@ def test_what_was_said_stays_with_a_task_that_waits_and_with_its_next_attempt() 
 
 def test_the_journal_says_which_input_came_with_which_advice() -> None:
     """And from its words the same step follows again; without them another does."""
-    at = desk(*FLEET)
+    at = rig(*FLEET)
     advised = ((task("t-1"), None), (task("t-2"), Advice(strategy="mine", ranking=("opus",))), (task("t-3"), None))
     step = hand_in(at, *advised)
     assert step.advice == ((1, advised[1][1]),)
-    fresh = desk(*FLEET).router
+    fresh = rig(*FLEET).router
     batch = inputs(*(one for one, _ in advised), now_ms=START_MS)
     said = dict(step.advice)
     assert encode_step(fresh.handle([replace(one, advice=said.get(i)) for i, one in enumerate(batch)])) == encode_step(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from schemas.decision import DrainMark, ExhaustedMark, MoneyMoved, QuotaRow
+from schemas.decision import DrainMark, ExhaustedMark, MoneyMovement, QuotaRow
 from schemas.events import (
     BudgetCredited,
     FleetControl,
@@ -21,7 +21,7 @@ from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.shipped import shipped
 from tests.support.builders import START_MS, rulebook, slot, task
-from tests.support.desk import Desk, outcomes
+from tests.support.rig import RouterRig, outcomes
 
 WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START_MS)}
 UNTIL_MS = Millis(START_MS + 60_000)
@@ -36,7 +36,7 @@ POOLS = (None, "side")
 def test_what_is_exhausted_is_marked_as_it_was_said(pool: str | None) -> None:
     """By its product, or by a model that is counted under one."""
     for named in ({"product": "codex-cli"}, {"model": "codex"}, {"product": "codex-cli", "model": "codex"}):
-        step = Desk().hand_in(ModelExhausted(pool=pool, account="acct-1", until=UNTIL, **named, **WHOSE))
+        step = RouterRig().hand_in(ModelExhausted(pool=pool, account="acct-1", until=UNTIL, **named, **WHOSE))
         assert step.exhausted == (ExhaustedMark(pool=pool, product="codex-cli", account="acct-1", until_ms=UNTIL_MS),)
 
 
@@ -44,7 +44,7 @@ def test_what_is_exhausted_is_marked_as_it_was_said(pool: str | None) -> None:
 @pytest.mark.parametrize(("until", "until_ms"), [(None, None), (UNTIL, UNTIL_MS)])
 def test_what_is_drained_is_marked_as_it_was_said(pool: str | None, until: str | None, until_ms: Millis | None) -> None:
     """For good or for a while."""
-    step = Desk().hand_in(ModelDrained(pool=pool, model="opus", until=until, **WHOSE))
+    step = RouterRig().hand_in(ModelDrained(pool=pool, model="opus", until=until, **WHOSE))
     assert step.drains == (DrainMark(pool=pool, model="opus", drained=True, until_ms=until_ms),)
 
 
@@ -52,7 +52,7 @@ def test_what_is_drained_is_marked_as_it_was_said(pool: str | None, until: str |
 def test_usage_is_kept_as_it_was_reported(pool: str | None) -> None:
     """With its window, its reset and its status; more than all of a quota is all of it."""
     told = {"account": "acct-1", "window": "5h", "resets_at": UNTIL, "status": "allowed_warning"}
-    step = Desk().hand_in(
+    step = RouterRig().hand_in(
         QuotaUpdated(pool=pool, provider="anthropic", product="claude", utilisation=1.25, **told, **WHOSE)
     )
     assert step.quotas == (
@@ -89,7 +89,7 @@ RESTORED = {
 @pytest.mark.parametrize("case", RESTORED.values(), ids=RESTORED.keys())
 def test_what_is_restored_ends_marks_and_drains_of_whatever_it_names(case: Restored, pool: str | None) -> None:
     """In the pool that it names. A drain knows no account."""
-    step = Desk().hand_in(ModelRestored(pool=pool, **case.named, **WHOSE))
+    step = RouterRig().hand_in(ModelRestored(pool=pool, **case.named, **WHOSE))
     assert step.exhausted == (ExhaustedMark(pool=pool, product=case.product, account=case.named.get("account")),)
     assert sorted(step.drains, key=lambda row: row.model) == [
         DrainMark(pool=pool, model=model, drained=False) for model in case.models
@@ -99,11 +99,11 @@ def test_what_is_restored_ends_marks_and_drains_of_whatever_it_names(case: Resto
 @pytest.mark.parametrize("restored_in", POOLS)
 def test_a_drain_ends_where_it_is_restored(restored_in: str | None) -> None:
     """In one pool, or in all."""
-    desk = Desk("haiku-1")
-    desk.hand_in(slot("haiku-1", pool="side"), ModelDrained(model="haiku", **WHOSE))
-    desk.hand_in(ModelRestored(pool=restored_in, model="haiku", **WHOSE | {"control_id": "c-2"}))
-    assert outcomes(desk.hand_in(task("a"))) == {"a": "haiku-1" if restored_in is None else "drained"}
-    assert outcomes(desk.hand_in(task("a", pool="side"))) == {"a": "haiku-1"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(slot("haiku-1", pool="side"), ModelDrained(model="haiku", **WHOSE))
+    rig.hand_in(ModelRestored(pool=restored_in, model="haiku", **WHOSE | {"control_id": "c-2"}))
+    assert outcomes(rig.hand_in(task("a"))) == {"a": "haiku-1" if restored_in is None else "drained"}
+    assert outcomes(rig.hand_in(task("a", pool="side"))) == {"a": "haiku-1"}
 
 
 def restored(**named: Any) -> ModelRestored:
@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[FleetControl, str]] = {
 @pytest.mark.parametrize(("event", "want"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_cannot_be_meant_is_refused_in_a_sentence(event: FleetControl, want: str) -> None:
     """And leaves no row."""
-    step = Desk().hand_in(event)
+    step = RouterRig().hand_in(event)
     assert [one.reason for one in step.rejected] == [want]
     assert (step.exhausted, step.drains, step.quotas, step.controls) == ((), (), (), ())
 
@@ -152,9 +152,9 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(event: FleetControl, want
 # Money: each movement is a row of its own, with what moved it.
 
 
-def moved(kind: Any, usd: float, at_ms: int, **of: str) -> MoneyMoved:
+def moved(kind: Any, usd: float, at_ms: int, **of: str) -> MoneyMovement:
     """A movement of acme's."""
-    return MoneyMoved(
+    return MoneyMovement(
         pool="main", tenant_id="acme", kind=kind, amount_uusd=MicroUsd(round(usd * 1e6)), at_ms=Millis(at_ms), **of
     )
 
@@ -171,17 +171,17 @@ ESTIMATE = 0.054
 
 def test_every_movement_of_money_says_what_moved_it() -> None:
     """A credit its control; what is reserved, spent and given back the decision."""
-    desk = Desk("haiku-1")
-    assert desk.hand_in(credit(2.5)).money == (moved("credit", 2.5, START_MS, control_id="c"),)
-    assert desk.hand_in(credit(-0.5, "c-2")).money == (moved("credit", -0.5, START_MS, control_id="c-2"),)
-    first = desk.hand_in(task("a", **WORK), after_s=1)
+    rig = RouterRig("haiku-1")
+    assert rig.hand_in(credit(2.5)).money == (moved("credit", 2.5, START_MS, control_id="c"),)
+    assert rig.hand_in(credit(-0.5, "c-2")).money == (moved("credit", -0.5, START_MS, control_id="c-2"),)
+    first = rig.hand_in(task("a", **WORK), after_s=1)
     (of_a,) = (one.decision_id for one in first.decisions)
     assert first.money == (moved("reserve", ESTIMATE, START_MS + 1_000, decision_id=of_a),)
-    settled = desk.ends("a", cost_usd=0.25, after_s=1)
+    settled = rig.ends("a", cost_usd=0.25, after_s=1)
     assert settled.money == (moved("settle", 0.25, START_MS + 2_000, decision_id=of_a),)
-    second = desk.hand_in(task("b", **WORK))
+    second = rig.hand_in(task("b", **WORK))
     (of_b,) = (one.decision_id for one in second.decisions)
-    lost = desk.wait(3_600)
+    lost = rig.wait(3_600)
     assert lost.money[0] == moved("release", ESTIMATE, second.now_ms + 1_800_000, decision_id=of_b)
 
 
@@ -190,7 +190,7 @@ def test_every_movement_of_money_says_what_moved_it() -> None:
 )
 def test_money_is_in_whole_micro_dollars(usd: float, want_uusd: int) -> None:
     """Half of one is a whole one, away from zero."""
-    (row,) = Desk().hand_in(credit(usd)).ledgers
+    (row,) = RouterRig().hand_in(credit(usd)).ledgers
     assert (row.credited_uusd, row.available_uusd) == (want_uusd, want_uusd)
 
 
@@ -206,9 +206,9 @@ TOLD: dict[str, tuple[dict[str, Any], float]] = {
 @pytest.mark.parametrize(("told", "want_usd"), TOLD.values(), ids=TOLD.keys())
 def test_a_number_that_the_outcome_leaves_out_is_the_tasks_own_estimate(told: dict[str, Any], want_usd: float) -> None:
     """Of a trivial task that says how much it reads, and not how much it writes: 1,024 tokens at the most."""
-    desk = Desk("haiku-1")
-    desk.hand_in(credit(10.0), task("a", tenant_id="acme", complexity="trivial", input_tokens=500_000))
-    step = desk.ends("a", **told)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(credit(10.0), task("a", tenant_id="acme", complexity="trivial", input_tokens=500_000))
+    step = rig.ends("a", **told)
     (done,) = step.work
     assert done.cost_uusd == round(want_usd * 1e6)
     assert step.ledgers[-1].consumed_uusd == done.cost_uusd
@@ -217,9 +217,9 @@ def test_a_number_that_the_outcome_leaves_out_is_the_tasks_own_estimate(told: di
 @pytest.mark.parametrize(("complexity", "want_usd"), [("trivial", 0.05 + 0.000512), ("simple", 0.05 + 0.001024)])
 def test_without_a_budget_and_a_word_of_its_cost_work_costs_the_estimate(complexity: Any, want_usd: float) -> None:
     """By the length of its class; nobody is charged."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", tenant_id="acme", complexity=complexity, input_tokens=500_000))
-    step = desk.ends("a")
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", tenant_id="acme", complexity=complexity, input_tokens=500_000))
+    step = rig.ends("a")
     assert [one.cost_uusd for one in step.work] == [round(want_usd * 1e6)]
     assert (step.ledgers, step.money) == ((), ())
 
@@ -250,12 +250,12 @@ SENT: dict[str, tuple[str | None, str | None]] = {
 @pytest.mark.parametrize(("policy_text", "catalog_text"), SENT.values(), ids=SENT.keys())
 def test_a_text_that_is_not_sent_is_the_one_in_use(policy_text: str | None, catalog_text: str | None) -> None:
     """The journal has both in full, once: the control that brought them keeps none."""
-    desk = Desk("haiku-1", book=BOOK)
-    step = desk.hand_in(activated(policy_text, catalog_text))
+    rig = RouterRig("haiku-1", book=BOOK)
+    step = rig.hand_in(activated(policy_text, catalog_text))
     assert step.rejected == ()
     assert step.activated is not None
     assert (step.activated.policy_text, step.activated.catalog_text) == (policy_text or POLICY, catalog_text or CATALOG)
-    now = desk.hand_in(task())
+    now = rig.hand_in(task())
     assert (now.policy, now.catalog) == (step.activated.policy, step.activated.catalog)
     (control,) = step.controls
     kept = msgspec.json.decode(bytes(control.event))
@@ -285,16 +285,16 @@ NOT_ACTIVATED: dict[str, tuple[PolicyActivated, str]] = {
 @pytest.mark.parametrize(("event", "want"), NOT_ACTIVATED.values(), ids=NOT_ACTIVATED.keys())
 def test_a_policy_that_cannot_be_meant_is_refused_in_a_sentence(event: PolicyActivated, want: str) -> None:
     """And the one in use goes on."""
-    desk = Desk("haiku-1", book=BOOK)
-    step = desk.hand_in(event)
+    rig = RouterRig("haiku-1", book=BOOK)
+    step = rig.hand_in(event)
     assert [one.reason for one in step.rejected] == [want]
-    assert (step.activated, step.controls, desk.hand_in(task()).policy) == (None, (), BOOK.policy_hash)
+    assert (step.activated, step.controls, rig.hand_in(task()).policy) == (None, (), BOOK.policy_hash)
 
 
 @pytest.mark.parametrize("texts", [(STRICTER, None), (None, RICHER)], ids=["no catalogue", "no policy"])
 def test_a_router_that_knows_no_texts_must_be_sent_both(texts: tuple[str | None, str | None]) -> None:
     """Only a test has such a one: rules that came from no files."""
-    step = Desk("haiku-1", book=rulebook()).hand_in(activated(*texts))
+    step = RouterRig("haiku-1", book=rulebook()).hand_in(activated(*texts))
     assert [one.reason for one in step.rejected] == [
         "policy_text and catalog_text must be sent: this router knows no texts of its own."
     ]
@@ -303,7 +303,7 @@ def test_a_router_that_knows_no_texts_must_be_sent_both(texts: tuple[str | None,
 def test_all_mistakes_of_a_text_are_told_in_one_line() -> None:
     """Each in its sentence."""
     event = msgspec.structs.replace(activated(), policy_text="[premium]\npriority_mim = 3\n[lift]\nquest = 1\n")
-    (refused,) = Desk(book=BOOK).hand_in(event).rejected
+    (refused,) = RouterRig(book=BOOK).hand_in(event).rejected
     assert refused.reason == (
         "policy.toml: premium: priority_mim is no known key. Did you mean priority_min? "
         "policy.toml: lift: quest is no known key."
@@ -314,10 +314,10 @@ def test_models_in_use_that_a_catalogue_lacks_are_all_named() -> None:
     """With what to do."""
     rows = CATALOG.split("[[model]]")
     less = "[[model]]".join(row for row in rows if 'id = "haiku"' not in row and 'id = "glm"' not in row)
-    desk = Desk("haiku-1", "glm-1", book=BOOK)
+    rig = RouterRig("haiku-1", "glm-1", book=BOOK)
     book = load_rulebook(less, POLICY)
     event = PolicyActivated(policy=book.policy_hash, catalog=book.catalog_hash, catalog_text=less, **WHOSE)
-    (refused,) = desk.hand_in(event).rejected
+    (refused,) = rig.hand_in(event).rejected
     assert refused.reason == (
         "the new catalogue lacks glm, haiku, which slots or tasks of this partition use: "
         "retire those slots, or keep the rows."

@@ -5,26 +5,24 @@ from __future__ import annotations
 import pytest
 
 from tests.support.builders import slot, task
-from tests.support.desk import Desk, outcomes
+from tests.support.rig import RouterRig, outcomes
 
 
 @pytest.mark.parametrize("how", ["restarted", "lost"])
 def test_an_escalated_task_stays_escalated_when_its_slot_goes_away(how: str) -> None:
     """A failure on haiku was told; that sonnet restarts or is lost says nothing against it."""
-    desk = Desk("haiku-1", "sonnet-1", "sonnet-2")
-    desk.hand_in(task("t", on_failure="escalate"))
-    assert outcomes(desk.ends("t", "failure"))["t"] == "sonnet-1"
+    rig = RouterRig("haiku-1", "sonnet-1", "sonnet-2")
+    rig.hand_in(task("t", on_failure="escalate"))
+    assert outcomes(rig.ends("t", "failure"))["t"] == "sonnet-1"
     # An idle haiku is there and would be cheaper.
-    step = (
-        desk.hand_in(slot("sonnet-1", at_ms=desk.now_ms + 1_000), after_s=1) if how == "restarted" else desk.wait(1_800)
-    )
+    step = rig.hand_in(slot("sonnet-1", at_ms=rig.now_ms + 1_000), after_s=1) if how == "restarted" else rig.wait(1_800)
     assert outcomes(step)["t"].startswith("sonnet")
-    assert desk.ends("t", "failure").decisions[0].reason_code == "floor"
+    assert rig.ends("t", "failure").decisions[0].reason_code == "floor"
 
 
 def test_a_task_escalates_twice_at_most() -> None:
     """The failure of the third, at tier 3, is its end."""
-    desk = Desk("haiku-1", "sonnet-1", "opus-1")
-    desk.hand_in(task("t", on_failure="escalate"))
+    rig = RouterRig("haiku-1", "sonnet-1", "opus-1")
+    rig.hand_in(task("t", on_failure="escalate"))
     for want in ("sonnet-1", "opus-1", "dead_lettered"):
-        assert outcomes(desk.ends("t", "failure"))["t"] == want
+        assert outcomes(rig.ends("t", "failure"))["t"] == want

@@ -9,8 +9,8 @@ import pytest
 from schemas.events import TaskPending
 from streams.core.router import Router
 from tests.support.builders import START_MS, inputs, retired, rulebook, task
-from tests.support.desk import Desk, outcomes
-from tests.support.usual import usual
+from tests.support.percentiles import percentiles
+from tests.support.rig import RouterRig, outcomes
 
 FIVES = (5.0,) * 5
 
@@ -49,10 +49,10 @@ RESERVE = {
 @pytest.mark.parametrize("case", RESERVE.values(), ids=RESERVE.keys())
 def test_opus_is_kept_for_tasks_of_value_while_haiku_is_busy(case: Case) -> None:
     """P50 and P90 are 5; opus is free, haiku is not."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, *FIVES)
-    step = desk.hand_in(case.task)
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *FIVES)
+    step = rig.hand_in(case.task)
     assert outcomes(step) == {"t-1": case.want}
     assert step.decisions[0].lifted == case.want_lifted
 
@@ -72,9 +72,9 @@ LIFT = {
 @pytest.mark.parametrize("case", LIFT.values(), ids=LIFT.keys())
 def test_a_lifted_task_looks_from_the_highest_tier_down(case: Case) -> None:
     """P50 and P90 are 5; one slot of every tier is free."""
-    desk = Desk("opus-1", "sonnet-1", "haiku-1")
-    usual(desk, *FIVES)
-    step = desk.hand_in(case.task)
+    rig = RouterRig("opus-1", "sonnet-1", "haiku-1")
+    percentiles(rig, *FIVES)
+    step = rig.hand_in(case.task)
     assert outcomes(step) == {"t-1": case.want}
     assert step.decisions[0].lifted == case.want_lifted
     assert step.decisions[0].reason_code == ("lifted" if case.want_lifted else "cheapest_capable")
@@ -82,83 +82,83 @@ def test_a_lifted_task_looks_from_the_highest_tier_down(case: Case) -> None:
 
 def test_a_lost_sonnet_still_counts_as_something_cheaper() -> None:
     """The exception asks what is capable at all, not what is free or well."""
-    desk = Desk("opus-1", "sonnet-1")
-    desk.hand_in(task("in-the-way", max_tier=2))
-    desk.wait(1_800)
-    usual(desk, *FIVES)
-    step = desk.hand_in(task("low", ev=1.0, requires={"coding": 8}))
+    rig = RouterRig("opus-1", "sonnet-1")
+    rig.hand_in(task("in-the-way", max_tier=2))
+    rig.wait(1_800)
+    percentiles(rig, *FIVES)
+    step = rig.hand_in(task("low", ev=1.0, requires={"coding": 8}))
     assert outcomes(step) == {"low": "reserved_for_ev"}
 
 
 def test_the_reserve_ends_where_the_last_cheaper_model_leaves_the_fleet() -> None:
     """Who waited for EV has opus in the same step."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, *FIVES)
-    desk.hand_in(task("low", ev=1.0))
-    desk.hand_in(retired("haiku-1"))
-    assert desk.runs_on("low") == "opus-1"
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *FIVES)
+    rig.hand_in(task("low", ev=1.0))
+    rig.hand_in(retired("haiku-1"))
+    assert rig.runs_on("low") == "opus-1"
 
 
 def test_with_four_samples_there_is_neither_reserve_nor_lift() -> None:
     """The fifth makes both."""
-    desk = Desk("opus-1", "haiku-1")
-    assert usual(desk, 5.0, 5.0, 5.0) is None
-    assert outcomes(desk.hand_in(task("high", ev=100.0))) == {"high": "haiku-1"}
-    assert outcomes(desk.hand_in(task("unknown"))) == {"unknown": "opus-1"}
+    rig = RouterRig("opus-1", "haiku-1")
+    assert percentiles(rig, 5.0, 5.0, 5.0) is None
+    assert outcomes(rig.hand_in(task("high", ev=100.0))) == {"high": "haiku-1"}
+    assert outcomes(rig.hand_in(task("unknown"))) == {"unknown": "opus-1"}
 
 
 def test_the_fifth_sample_is_the_task_that_is_decided() -> None:
     """A task's own EV counts, and none yet is not kept: no two minutes pass."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, 5.0, 5.0, 5.0, 5.0)
-    assert outcomes(desk.hand_in(task("low", ev=4.0))) == {"low": "reserved_for_ev"}
-    assert desk.steps[-1].percentiles[0].samples == 5
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, 5.0, 5.0, 5.0, 5.0)
+    assert outcomes(rig.hand_in(task("low", ev=4.0))) == {"low": "reserved_for_ev"}
+    assert rig.steps[-1].percentiles[0].samples == 5
 
 
 def test_percentiles_hold_for_two_minutes() -> None:
     """What arrives meanwhile counts when they are recomputed."""
-    desk = Desk("opus-1", "haiku-1")
-    known = usual(desk, *FIVES)
-    desk.now_ms += 119_999
-    assert usual(desk, *(1.0,) * 20) == known
-    assert desk.steps[-1].percentiles == ()
-    desk.now_ms += 1
-    fresh = usual(desk, 1.0)
+    rig = RouterRig("opus-1", "haiku-1")
+    known = percentiles(rig, *FIVES)
+    rig.now_ms += 119_999
+    assert percentiles(rig, *(1.0,) * 20) == known
+    assert rig.steps[-1].percentiles == ()
+    rig.now_ms += 1
+    fresh = percentiles(rig, 1.0)
     assert fresh is not None
     assert (fresh.samples, fresh.p50) == (26, 1.0)
 
 
 def test_samples_older_than_an_hour_leave_and_take_the_reserve_along() -> None:
     """The window slides by whole minutes; with fewer than five samples left there are no percentiles."""
-    desk = Desk("opus-1", "haiku-1")
-    usual(desk, *FIVES)
-    desk.wait(3_659)
-    desk.hand_in(task("in-the-way"))
-    assert outcomes(desk.hand_in(task("low", ev=1.0))) == {"low": "reserved_for_ev"}
-    assert outcomes(desk.wait(120)) == {"low": "opus-1"}
-    assert desk.steps[-1].decisions[0].p50 is None
-    again = usual(desk, *FIVES)
+    rig = RouterRig("opus-1", "haiku-1")
+    percentiles(rig, *FIVES)
+    rig.wait(3_659)
+    rig.hand_in(task("in-the-way"))
+    assert outcomes(rig.hand_in(task("low", ev=1.0))) == {"low": "reserved_for_ev"}
+    assert outcomes(rig.wait(120)) == {"low": "opus-1"}
+    assert rig.steps[-1].decisions[0].p50 is None
+    again = percentiles(rig, *FIVES)
     assert again is not None
     assert again.p50 == 5.0
 
 
 def test_an_ev_is_sampled_once_for_a_task_id() -> None:
     """Redelivered, failed and routed again, cancelled: one sample."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", ev=7.0))
-    desk.hand_in(task("a", ev=7.0))
-    desk.ends("a", "failure")
-    desk.ends("a")
-    desk.hand_in(task("a", ev=7.0))
-    assert [sample.ev for step in desk.steps for sample in step.evs] == [7.0]
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", ev=7.0))
+    rig.hand_in(task("a", ev=7.0))
+    rig.ends("a", "failure")
+    rig.ends("a")
+    rig.hand_in(task("a", ev=7.0))
+    assert [sample.ev for step in rig.steps for sample in step.evs] == [7.0]
 
 
 def test_a_held_task_counts_from_its_arrival() -> None:
     """`not_before` keeps it from the slots, not from the window."""
-    desk = Desk("haiku-1")
-    step = desk.hand_in(task("later", ev=7.0, not_before_ms=desk.now_ms + 60_000))
+    rig = RouterRig("haiku-1")
+    step = rig.hand_in(task("later", ev=7.0, not_before_ms=rig.now_ms + 60_000))
     assert [sample.ev for sample in step.evs] == [7.0]
 
 
@@ -170,8 +170,8 @@ def test_a_scorer_is_asked_where_no_ev_is_given_and_may_fail() -> None:
             raise ZeroDivisionError
         return float("inf") if task.task_id == "endless" else 3.5
 
-    desk = Desk("haiku-1", scorer=scorer)
-    step = desk.hand_in(task("broken"), task("endless"), task("scored"), task("given", ev=8.0))
+    rig = RouterRig("haiku-1", scorer=scorer)
+    step = rig.hand_in(task("broken"), task("endless"), task("scored"), task("given", ev=8.0))
     assert {one.task_id: one.ev for one in step.decisions} == {
         "broken": None,
         "endless": None,
@@ -196,27 +196,27 @@ def test_a_score_is_kept_for_a_minute() -> None:
 
 def test_pools_have_percentiles_of_their_own() -> None:
     """What is usual in one pool reserves nothing in another."""
-    desk = Desk("opus-1", "haiku-1")
-    usual(desk, *FIVES)
+    rig = RouterRig("opus-1", "haiku-1")
+    percentiles(rig, *FIVES)
     side = [task(f"s-{i}", pool="side", ev=1.0) for i in range(2)]
-    step = desk.hand_in(*side)
+    step = rig.hand_in(*side)
     assert {one.p50 for one in step.decisions} == {None}
 
 
 def test_a_decision_says_where_its_ev_stands() -> None:
     """Share of the samples below: 0 for the least, 1 above the most, none for an unknown one."""
-    desk = Desk("haiku-1")
-    usual(desk, *map(float, range(1, 12)))
-    step = desk.hand_in(task("low", ev=0.0), task("middle", ev=6.0), task("high", ev=99.0), task("unknown"))
+    rig = RouterRig("haiku-1")
+    percentiles(rig, *map(float, range(1, 12)))
+    step = rig.hand_in(task("low", ev=0.0), task("middle", ev=6.0), task("high", ev=99.0), task("unknown"))
     said = {one.task_id: one.ev_percentile for one in step.decisions}
     assert said == {"low": 0.0, "middle": 0.5, "high": 1.0, "unknown": None}
 
 
 def test_where_all_evs_are_equal_nobody_is_lifted_and_nobody_is_low() -> None:
     """A percentile of 300 times 7.3 may be 7.299999999999999, and that is 7.3."""
-    desk = Desk("opus-1", "haiku-1")
-    usual(desk, *((7.3,) * 300))
-    desk.hand_in(task("in-the-way", ev=7.3))
-    step = desk.hand_in(task(ev=7.3))
+    rig = RouterRig("opus-1", "haiku-1")
+    percentiles(rig, *((7.3,) * 300))
+    rig.hand_in(task("in-the-way", ev=7.3))
+    step = rig.hand_in(task(ev=7.3))
     assert outcomes(step) == {"t-1": "opus-1"}
     assert not step.decisions[0].lifted

@@ -8,7 +8,7 @@ from schemas.codec import encode_step
 from schemas.events import BudgetCredited, Event, ModelDrained, ModelExhausted
 from streams.core.router import Router
 from tests.support.builders import inputs, task
-from tests.support.desk import Desk, picture
+from tests.support.rig import RouterRig, picture
 
 AT = "2026-11-21T10:00:00.000Z"
 LATER = "2026-11-21T11:00:00.000Z"
@@ -29,22 +29,22 @@ def credit(pool: str, usd: float) -> BudgetCredited:
 )
 def test_a_pool_that_was_only_named_does_not_change_the_order_of_a_step(order: Event) -> None:
     """Pool a was named by a refused task; what is said of all pools looks at those in which there is something."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("refused", pool="a", floor_model="no-such-model"))
-    restored = Router.restore(0, desk.book, picture(desk.router))
-    batch = inputs(order, credit("main", 5.0), credit("a", 7.0), now_ms=desk.now_ms, offset=50)
-    assert encode_step(restored.handle(batch)) == encode_step(desk.router.handle(batch))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("refused", pool="a", floor_model="no-such-model"))
+    restored = Router.restore(0, rig.book, picture(rig.router))
+    batch = inputs(order, credit("main", 5.0), credit("a", 7.0), now_ms=rig.now_ms, offset=50)
+    assert encode_step(restored.handle(batch)) == encode_step(rig.router.handle(batch))
 
 
 def test_a_tenant_is_known_to_be_poor_whenever_its_budget_began() -> None:
     """Its task waited before the first credit, which covers nothing; both routers say so."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("in-the-way"))
-    desk.hand_in(task("waits", tenant_id="acme", input_tokens=100_000))
-    desk.hand_in(credit("main", 0.000_001), after_s=2)
-    assert desk.headline("waits") == "credit"
-    restored = Router.restore(0, desk.book, picture(desk.router))
-    batch = inputs(credit("main", 90.0), now_ms=desk.now_ms + 1_000, offset=60)
-    step = desk.router.handle(batch)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("in-the-way"))
+    rig.hand_in(task("waits", tenant_id="acme", input_tokens=100_000))
+    rig.hand_in(credit("main", 0.000_001), after_s=2)
+    assert rig.headline("waits") == "credit"
+    restored = Router.restore(0, rig.book, picture(rig.router))
+    batch = inputs(credit("main", 90.0), now_ms=rig.now_ms + 1_000, offset=60)
+    step = rig.router.handle(batch)
     assert encode_step(restored.handle(batch)) == encode_step(step)
     assert [one.reason_code for one in step.decisions] == ["capable_busy"]

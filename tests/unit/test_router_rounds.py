@@ -8,21 +8,21 @@ import pytest
 
 from schemas.events import Affinity, SlotFreed, TaskPending
 from tests.support.builders import START_MS, slot, task
-from tests.support.desk import Desk, outcomes
-from tests.support.usual import usual
+from tests.support.percentiles import percentiles
+from tests.support.rig import RouterRig, outcomes
 
 MINUTE_MS = 60_000
 
 
 def served(*tasks: TaskPending) -> list[str]:
     """Give the order in which one haiku slot takes tasks that wait."""
-    desk = Desk()
-    desk.hand_in(*tasks)
-    step = desk.hand_in(slot("haiku-1"))
+    rig = RouterRig()
+    rig.hand_in(*tasks)
+    step = rig.hand_in(slot("haiku-1"))
     order = []
     while step.decisions:
         order += [one.task_id for one in step.decisions if one.outcome == "routed"]
-        step = desk.ends(order[-1])
+        step = rig.ends(order[-1])
     return order
 
 
@@ -63,14 +63,14 @@ def test_tasks_are_served_in_this_order(want: list[TaskPending]) -> None:
 
 def test_waiting_moves_a_task_past_one_that_came_later() -> None:
     """Ageing goes on while it waits, not only between its `at` and its arrival."""
-    desk = Desk()
-    desk.hand_in(task("old", priority=50))
-    desk.hand_in(task("young", priority=60, ev=9.0, at_ms=START_MS + 659_999), after_s=659.999)
-    assert outcomes(desk.hand_in(slot("haiku-1")))["young"] == "haiku-1"
-    desk = Desk()
-    desk.hand_in(task("old", priority=50))
-    desk.hand_in(task("young", priority=60, ev=9.0, at_ms=START_MS + 660_000), after_s=660)
-    assert outcomes(desk.hand_in(slot("haiku-1")))["old"] == "haiku-1"
+    rig = RouterRig()
+    rig.hand_in(task("old", priority=50))
+    rig.hand_in(task("young", priority=60, ev=9.0, at_ms=START_MS + 659_999), after_s=659.999)
+    assert outcomes(rig.hand_in(slot("haiku-1")))["young"] == "haiku-1"
+    rig = RouterRig()
+    rig.hand_in(task("old", priority=50))
+    rig.hand_in(task("young", priority=60, ev=9.0, at_ms=START_MS + 660_000), after_s=660)
+    assert outcomes(rig.hand_in(slot("haiku-1")))["old"] == "haiku-1"
 
 
 class Case(NamedTuple):
@@ -188,24 +188,24 @@ def test_what_waits_and_what_is_free_are_decided_together(case: Case) -> None:
     slots = [slot(name, "gpt-5" if name == "z-1" else None) for name in case.slots]
     orders: list[list[SlotFreed | TaskPending]] = [[*case.tasks, *slots], [*slots, *case.tasks]]
     for events in (*orders, orders[0][::-1]):
-        step = Desk().hand_in(*events)
+        step = RouterRig().hand_in(*events)
         assert {one.task_id: one.chosen_slot_id for one in step.decisions if one.chosen_slot_id} == case.want
-    desk = Desk()
-    desk.hand_in(*case.tasks)
-    step = desk.hand_in(*slots)
+    rig = RouterRig()
+    rig.hand_in(*case.tasks)
+    step = rig.hand_in(*slots)
     assert {one.task_id: one.chosen_slot_id for one in step.decisions if one.chosen_slot_id} == case.want
 
 
 def test_nobody_waits_for_a_cheaper_slot_while_an_admissible_one_is_idle() -> None:
     """Lowest tier means lowest among the slots free now."""
-    desk = Desk("haiku-1", "opus-1")
-    assert outcomes(desk.hand_in(task("a"), task("b"))) == {"a": "haiku-1", "b": "opus-1"}
+    rig = RouterRig("haiku-1", "opus-1")
+    assert outcomes(rig.hand_in(task("a"), task("b"))) == {"a": "haiku-1", "b": "opus-1"}
 
 
 def test_no_slot_stays_idle_beside_a_task_that_may_use_it() -> None:
     """After each of many arrivals and ends, no waiting task has the verdict `ok` for anything."""
-    desk = Desk("opus-1", "sonnet-1", "haiku-1", "haiku-2")
-    usual(desk, 1.0, 2.0, 3.0, 4.0, 5.0)
+    rig = RouterRig("opus-1", "sonnet-1", "haiku-1", "haiku-2")
+    percentiles(rig, 1.0, 2.0, 3.0, 4.0, 5.0)
     shapes: list[dict[str, Any]] = [
         {"ev": 1.0},
         {"ev": 9.0},
@@ -214,51 +214,51 @@ def test_no_slot_stays_idle_beside_a_task_that_may_use_it() -> None:
         {"priority": 95},
     ]
     for i in range(20):
-        desk.hand_in(task(f"t-{i}", **shapes[i % 5]), after_s=7)
+        rig.hand_in(task(f"t-{i}", **shapes[i % 5]), after_s=7)
         if i % 3 == 2:
-            running = next(row for row in desk.router.state.pool("main").slots.values() if row.task_id)
+            running = next(row for row in rig.router.state.pool("main").slots.values() if row.task_id)
             assert running.task_id is not None
-            desk.ends(running.task_id)
-    waits = [one for one in desk.decisions() if one.outcome == "waiting"]
+            rig.ends(running.task_id)
+    waits = [one for one in rig.decisions() if one.outcome == "waiting"]
     assert len(waits) > 5
     assert not [one for one in waits if b'"ok"' in bytes(one.alternatives)]
 
 
 def test_the_slot_that_was_busy_less_is_taken() -> None:
     """Within a tier, by its busy share over five minutes."""
-    desk = Desk("haiku-1", "haiku-2")
-    desk.hand_in(task("a"))
-    desk.ends("a", after_s=60)
-    step = desk.hand_in(task("b"))
+    rig = RouterRig("haiku-1", "haiku-2")
+    rig.hand_in(task("a"))
+    rig.ends("a", after_s=60)
+    step = rig.hand_in(task("b"))
     assert outcomes(step) == {"b": "haiku-2"}
-    desk.ends("b", after_s=59)
-    step = desk.hand_in(task("c"))
+    rig.ends("b", after_s=59)
+    step = rig.hand_in(task("c"))
     assert outcomes(step) == {"c": "haiku-2"}
     assert step.decisions[0].utilisation == round(59 / 300, 6)
 
 
 def test_what_was_busy_more_than_five_minutes_ago_does_not_count() -> None:
     """Then they are equal, and the id decides."""
-    desk = Desk("haiku-1", "haiku-2")
-    desk.hand_in(task("a"))
-    desk.ends("a", after_s=60)
-    desk.hand_in(task("b"), after_s=300)
-    assert desk.runs_on("b") == "haiku-1"
+    rig = RouterRig("haiku-1", "haiku-2")
+    rig.hand_in(task("a"))
+    rig.ends("a", after_s=60)
+    rig.hand_in(task("b"), after_s=300)
+    assert rig.runs_on("b") == "haiku-1"
 
 
 def test_among_idle_slots_the_model_that_was_busy_less_is_taken() -> None:
     """The share of a model comes before the id."""
-    desk = Desk("haiku-1", "haiku-2", "minimax-1")
-    desk.hand_in(task("a", allow_providers=("anthropic",)))
-    desk.ends("a", after_s=60)
-    desk.hand_in(task("b"))
-    assert desk.runs_on("b") == "minimax-1"
+    rig = RouterRig("haiku-1", "haiku-2", "minimax-1")
+    rig.hand_in(task("a", allow_providers=("anthropic",)))
+    rig.ends("a", after_s=60)
+    rig.hand_in(task("b"))
+    assert rig.runs_on("b") == "minimax-1"
 
 
 def test_a_traded_slot_says_so() -> None:
     """The reason of both names the trade."""
-    desk = Desk()
-    step = desk.hand_in(
+    rig = RouterRig()
+    step = rig.hand_in(
         task("quest", ev=1.0, quest_priority=95), task("worthy", ev=9.0), slot("opus-1"), slot("haiku-1")
     )
     assert all("the better tier went to the higher EV" in one.reason for one in step.decisions)
@@ -266,14 +266,14 @@ def test_a_traded_slot_says_so() -> None:
 
 def test_pools_do_not_share_slots() -> None:
     """A free slot of one is of no use to the other."""
-    desk = Desk("haiku-1")
-    step = desk.hand_in(task("a", pool="side"), task("b"))
+    rig = RouterRig("haiku-1")
+    step = rig.hand_in(task("a", pool="side"), task("b"))
     assert outcomes(step) == {"a": "no_capable_model", "b": "haiku-1"}
 
 
 def test_decisions_stand_in_the_order_of_service_then_waits() -> None:
     """A reader of the journal sees who was served first."""
-    desk = Desk()
-    step = desk.hand_in(task("low", priority=1), task("high", priority=99), task("mid"), slot("haiku-1"))
+    rig = RouterRig()
+    step = rig.hand_in(task("low", priority=1), task("high", priority=99), task("mid"), slot("haiku-1"))
     assert [one.task_id for one in step.decisions] == ["high", "low", "mid"]
     assert [one.position for one in step.decisions] == [None, 2, 1]

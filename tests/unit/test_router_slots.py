@@ -9,7 +9,7 @@ import pytest
 from schemas.events import SlotFreed, SlotRetired
 from schemas.vocabulary import from_millis
 from tests.support.builders import START_MS, freed, retired, slot, task
-from tests.support.desk import Desk, outcomes
+from tests.support.rig import RouterRig, outcomes
 
 
 def bare(lease: int | None = None, at_ms: int = START_MS) -> SlotFreed:
@@ -40,12 +40,12 @@ UNSEEN = {
 @pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN.keys())
 def test_an_unseen_slot_is_registered_if_it_names_its_model(case: Unseen) -> None:
     """Else its event is refused, with the reason."""
-    desk = Desk()
-    step = desk.hand_in(case.event)
+    rig = RouterRig()
+    step = rig.hand_in(case.event)
     assert len(step.rejected) == bool(case.want_rejected)
     assert all(one.reason.startswith(case.want_rejected) for one in step.rejected)
-    assert desk.count("stale_free") == case.want_stale
-    row = desk.row("haiku-1")
+    assert rig.count("stale_free") == case.want_stale
+    row = rig.row("haiku-1")
     assert (row is not None and (row.state, row.lease) == ("free", 0)) is not bool(case.want_rejected)
 
 
@@ -75,86 +75,84 @@ HELD = {
 @pytest.mark.parametrize("case", HELD.values(), ids=HELD.keys())
 def test_the_lease_decides_what_an_event_of_a_held_slot_means(case: Held) -> None:
     """What is not of the present lease is counted, leaves no row and changes nothing."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.ends("a", after_s=10)
-    desk.hand_in(task("b"))
-    step = desk.hand_in(case.event, after_s=10)
-    standing = desk.standing("b")
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.ends("a", after_s=10)
+    rig.hand_in(task("b"))
+    step = rig.hand_in(case.event, after_s=10)
+    status = rig.status("b")
     if case.want_task == "done":
-        assert standing is None
+        assert status is None
     else:
-        assert standing is not None
-        assert (standing.state, standing.attempt) == ("running", 1 if case.want_task == "running" else 2)
-    assert desk.count("duplicate_free") + desk.count("stale_free") + desk.count("foreign_outcome") == bool(
-        case.want_count
-    )
+        assert status is not None
+        assert (status.state, status.attempt) == ("running", 1 if case.want_task == "running" else 2)
+    assert rig.count("duplicate_free") + rig.count("stale_free") + rig.count("foreign_outcome") == bool(case.want_count)
     if case.want_count is not None:
         assert step.counts == {case.want_count: 1}
     if case.want_task == "running":
-        assert (step.slots, step.moved, step.decisions, step.work) == ((), (), (), ())
+        assert (step.slots, step.tasks_changed, step.decisions, step.work) == ((), (), (), ())
 
 
 def test_a_foreign_outcome_is_no_work_done() -> None:
     """The lease ends, the outcome of the other task is dropped."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    step = desk.hand_in(freed("haiku-1", 1, "other"))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    step = rig.hand_in(freed("haiku-1", 1, "other"))
     assert step.work == ()
     assert [one.what for one in step.finished] == ["done"]
 
 
 def test_an_outcome_is_kept_with_the_decision_that_it_belongs_to() -> None:
     """What the work cost is joined by the decision's id."""
-    desk = Desk("haiku-1")
-    routed = desk.hand_in(task("a")).decisions[0]
-    (done,) = desk.ends("a", cost_usd=0.25, quality=0.9).work
+    rig = RouterRig("haiku-1")
+    routed = rig.hand_in(task("a")).decisions[0]
+    (done,) = rig.ends("a", cost_usd=0.25, quality=0.9).work
     assert (done.decision_id, done.lease, done.model) == (routed.decision_id, 1, "haiku")
     assert (done.outcome.cost_usd, done.outcome.quality) == (0.25, 0.9)
 
 
 def test_what_comes_twice_counts_once() -> None:
     """A redelivered end is stale, a redelivered announcement a duplicate."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    end = desk.end_of("a")
-    desk.hand_in(end, end)
-    assert desk.count("stale_free") == 1
-    step = desk.hand_in(slot(), slot())
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    end = rig.end_of("a")
+    rig.hand_in(end, end)
+    assert rig.count("stale_free") == 1
+    step = rig.hand_in(slot(), slot())
     assert step.counts == {"duplicate_free": 2}
     assert step.slots == ()
 
 
 def test_an_announcement_may_tell_another_account() -> None:
     """It is a duplicate otherwise."""
-    desk = Desk("haiku-1")
-    desk.hand_in(slot(account="acc-2"))
-    row = desk.row("haiku-1")
+    rig = RouterRig("haiku-1")
+    rig.hand_in(slot(account="acc-2"))
+    row = rig.row("haiku-1")
     assert row is not None
     assert (row.account, row.state, row.lease) == ("acc-2", "free", 0)
 
 
 def test_a_restarted_slot_gives_its_task_back_and_may_get_it_again() -> None:
     """The old lease ends in the same step in which the next begins; its late end is stale."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    old = desk.end_of("a")
-    step = desk.hand_in(slot(at_ms=START_MS + 5_000), after_s=5)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    old = rig.end_of("a")
+    step = rig.hand_in(slot(at_ms=START_MS + 5_000), after_s=5)
     assert outcomes(step) == {"a": "haiku-1"}
     assert (step.decisions[0].attempt, step.decisions[0].lease) == (2, 2)
-    assert desk.hand_in(old).counts == {"stale_free": 1}
-    assert desk.runs_on("a") == "haiku-1"
+    assert rig.hand_in(old).counts == {"stale_free": 1}
+    assert rig.runs_on("a") == "haiku-1"
 
 
 def test_an_announcement_of_the_future_is_a_restart_of_now() -> None:
     """An `at` after now counts as now; in the moment in which the lease began that is a duplicate."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    assert desk.hand_in(slot(at_ms=START_MS + 3_600_000)).counts == {"duplicate_free": 1}
-    desk.hand_in(slot(at_ms=START_MS + 3_600_000), after_s=1)
-    standing = desk.standing("a")
-    assert standing is not None
-    assert standing.attempt == 2
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    assert rig.hand_in(slot(at_ms=START_MS + 3_600_000)).counts == {"duplicate_free": 1}
+    rig.hand_in(slot(at_ms=START_MS + 3_600_000), after_s=1)
+    status = rig.status("a")
+    assert status is not None
+    assert status.attempt == 2
 
 
 LEASES = {None: 1_800, "trivial": 300, "simple": 600}
@@ -163,160 +161,160 @@ LEASES = {None: 1_800, "trivial": 300, "simple": 600}
 @pytest.mark.parametrize(("complexity", "want_s"), LEASES.items(), ids=map(str, LEASES))
 def test_a_slot_is_lost_when_its_lease_runs_out(complexity: str | None, want_s: int) -> None:
     """Not a millisecond earlier; its task is pending again."""
-    desk = Desk("haiku-1")
-    routed = desk.hand_in(task("a", complexity=complexity)).decisions[0]
+    rig = RouterRig("haiku-1")
+    routed = rig.hand_in(task("a", complexity=complexity)).decisions[0]
     assert routed.lease_expires_at_ms == START_MS + want_s * 1000
-    assert desk.router.due_ms() == START_MS + want_s * 1000
-    desk.wait(want_s - 0.001)
-    assert desk.runs_on("a") == "haiku-1"
-    step = desk.wait(0.001)
+    assert rig.router.due_ms() == START_MS + want_s * 1000
+    rig.wait(want_s - 0.001)
+    assert rig.runs_on("a") == "haiku-1"
+    step = rig.wait(0.001)
     assert outcomes(step) == {"a": "capable_busy"}
     assert step.decisions[0].attempt == 2
-    row = desk.row("haiku-1")
+    row = rig.row("haiku-1")
     assert row is not None
-    assert (row.state, row.task_id, row.since_ms) == ("lost", None, desk.now_ms)
-    assert desk.count("lost_slot") == 1
+    assert (row.state, row.task_id, row.since_ms) == ("lost", None, rig.now_ms)
+    assert rig.count("lost_slot") == 1
 
 
 def test_a_lost_slot_comes_back_by_announcing_itself() -> None:
     """Its late end is stale and brings it nothing."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    late = desk.end_of("a")
-    desk.wait(1_800)
-    assert desk.hand_in(late).counts == {"stale_free": 1}
-    assert desk.headline("a") == "capable_busy"
-    step = desk.hand_in(slot())
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    late = rig.end_of("a")
+    rig.wait(1_800)
+    assert rig.hand_in(late).counts == {"stale_free": 1}
+    assert rig.headline("a") == "capable_busy"
+    step = rig.hand_in(slot())
     assert outcomes(step) == {"a": "haiku-1"}
     assert step.decisions[0].lease == 2
 
 
 def test_a_lease_that_ran_out_before_its_end_came_is_over() -> None:
     """In one step too: what fell due before an input happens before it."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    step = desk.hand_in(desk.end_of("a"), after_s=1_800)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    step = rig.hand_in(rig.end_of("a"), after_s=1_800)
     assert step.counts == {"lost_slot": 1, "stale_free": 1}
     assert step.work == ()
 
 
 def test_lease_numbers_go_up_by_one() -> None:
     """Each slot counts for itself."""
-    desk = Desk("haiku-1", "haiku-2")
+    rig = RouterRig("haiku-1", "haiku-2")
     for i in range(4):
-        desk.hand_in(task(f"t-{i}"))
-        desk.ends(f"t-{i}", after_s=1)
-    leases = [(one.chosen_slot_id, one.lease) for one in desk.decisions()]
+        rig.hand_in(task(f"t-{i}"))
+        rig.ends(f"t-{i}", after_s=1)
+    leases = [(one.chosen_slot_id, one.lease) for one in rig.decisions()]
     assert leases == [("haiku-1", 1), ("haiku-2", 1), ("haiku-1", 2), ("haiku-2", 2)]
 
 
 def test_a_free_slot_that_retires_is_gone() -> None:
     """A task waits, though nothing runs."""
-    desk = Desk("haiku-1")
-    desk.hand_in(retired("haiku-1"))
-    assert desk.row("haiku-1") is None
-    assert outcomes(desk.hand_in(task())) == {"t-1": "no_capable_model"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(retired("haiku-1"))
+    assert rig.row("haiku-1") is None
+    assert outcomes(rig.hand_in(task())) == {"t-1": "no_capable_model"}
 
 
 def test_a_held_slot_that_retires_finishes_what_it_holds() -> None:
     """It gets nothing new, and goes with its end, which counts."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.hand_in(task("b"), retired("haiku-1"))
-    assert desk.runs_on("a") == "haiku-1"
-    assert desk.headline("b") == "no_capable_model"
-    step = desk.ends("a")
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.hand_in(task("b"), retired("haiku-1"))
+    assert rig.runs_on("a") == "haiku-1"
+    assert rig.headline("b") == "no_capable_model"
+    step = rig.ends("a")
     assert [one.what for one in step.finished] == ["done"]
     assert len(step.work) == 1
-    assert desk.row("haiku-1") is None
-    assert desk.headline("b") == "no_capable_model"
+    assert rig.row("haiku-1") is None
+    assert rig.headline("b") == "no_capable_model"
 
 
 def test_a_retired_slot_whose_task_fails_gives_it_to_others() -> None:
     """It does not take it again."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"), slot("haiku-2", at_ms=START_MS))
-    gone = desk.runs_on("a")
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"), slot("haiku-2", at_ms=START_MS))
+    gone = rig.runs_on("a")
     assert gone is not None
-    desk.hand_in(retired(gone))
-    desk.ends("a", "failure")
-    assert desk.runs_on("a") == ({"haiku-1", "haiku-2"} - {gone}).pop()
+    rig.hand_in(retired(gone))
+    rig.ends("a", "failure")
+    assert rig.runs_on("a") == ({"haiku-1", "haiku-2"} - {gone}).pop()
 
 
 def test_a_retired_slot_whose_lease_runs_out_is_gone() -> None:
     """Nobody waits for it to announce itself."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.hand_in(retired("haiku-1"))
-    desk.wait(1_800)
-    assert desk.row("haiku-1") is None
-    assert desk.headline("a") == "no_capable_model"
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.hand_in(retired("haiku-1"))
+    rig.wait(1_800)
+    assert rig.row("haiku-1") is None
+    assert rig.headline("a") == "no_capable_model"
 
 
 def test_a_lost_slot_that_retires_is_gone() -> None:
     """And out of the fleet."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.wait(1_800)
-    desk.hand_in(retired("haiku-1"))
-    assert desk.row("haiku-1") is None
-    assert desk.headline("a") == "no_capable_model"
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.wait(1_800)
+    rig.hand_in(retired("haiku-1"))
+    assert rig.row("haiku-1") is None
+    assert rig.headline("a") == "no_capable_model"
 
 
 def test_who_retires_a_slot_that_is_not_there_changes_nothing() -> None:
     """It is counted."""
-    desk = Desk()
-    assert desk.hand_in(retired("haiku-9")).counts == {"unknown_slot": 1}
+    rig = RouterRig()
+    assert rig.hand_in(retired("haiku-9")).counts == {"unknown_slot": 1}
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
 def test_lease_numbers_go_on_when_a_retired_slot_comes_back(held: bool) -> None:
     """So that the late end of its first life frees nothing in its second."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    end = desk.end_of("a")
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    end = rig.end_of("a")
     events: list[SlotFreed | SlotRetired] = [end, retired("haiku-1")]
-    desk.hand_in(*(reversed(events) if held else events))
-    assert desk.row("haiku-1") is None
-    assert desk.hand_in(end).counts == {"stale_free": 1}
-    assert desk.row("haiku-1") is None
-    desk.hand_in(slot(), after_s=60)
-    step = desk.hand_in(task("b"))
+    rig.hand_in(*(reversed(events) if held else events))
+    assert rig.row("haiku-1") is None
+    assert rig.hand_in(end).counts == {"stale_free": 1}
+    assert rig.row("haiku-1") is None
+    rig.hand_in(slot(), after_s=60)
+    step = rig.hand_in(task("b"))
     assert step.decisions[0].lease == 2
-    desk.hand_in(end)
-    assert desk.runs_on("b") == "haiku-1"
+    rig.hand_in(end)
+    assert rig.runs_on("b") == "haiku-1"
 
 
 def test_a_late_end_with_its_model_does_not_bring_a_retired_slot_back() -> None:
     """It was seen before: only an announcement registers it again."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.hand_in(retired("haiku-1"))
-    desk.ends("a")
-    desk.hand_in(freed("haiku-1", 1, "a", model="haiku"))
-    assert desk.row("haiku-1") is None
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.hand_in(retired("haiku-1"))
+    rig.ends("a")
+    rig.hand_in(freed("haiku-1", 1, "a", model="haiku"))
+    assert rig.row("haiku-1") is None
 
 
 def test_a_slot_may_retire_while_held_and_announce_itself_again() -> None:
     """It restarted: it is in service, and what it held is pending again."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.hand_in(retired("haiku-1"))
-    desk.hand_in(slot(at_ms=START_MS + 5_000), after_s=5)
-    row = desk.row("haiku-1")
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.hand_in(retired("haiku-1"))
+    rig.hand_in(slot(at_ms=START_MS + 5_000), after_s=5)
+    row = rig.row("haiku-1")
     assert row is not None
     assert (row.task_id, row.lease, row.retired) == ("a", 2, False)
 
 
 def test_a_slot_that_changes_its_model_is_another_one_of_the_fleet() -> None:
     """Free or with its end, it says so; its lease numbers go on."""
-    desk = Desk()
-    desk.hand_in(slot("s-1", "haiku"))
-    desk.hand_in(slot("s-1", "opus"))
-    step = desk.hand_in(task("a", requires={"coding": 10}))
+    rig = RouterRig()
+    rig.hand_in(slot("s-1", "haiku"))
+    rig.hand_in(slot("s-1", "opus"))
+    step = rig.hand_in(task("a", requires={"coding": 10}))
     assert (step.decisions[0].chosen_model, step.decisions[0].lease) == ("opus", 1)
-    desk.hand_in(freed("s-1", 1, "a", model="sonnet"))
-    step = desk.hand_in(task("b", requires={"coding": 10}), task("c"))
+    rig.hand_in(freed("s-1", 1, "a", model="sonnet"))
+    step = rig.hand_in(task("b", requires={"coding": 10}), task("c"))
     assert outcomes(step) == {"b": "no_capable_model", "c": "s-1"}
     assert [one.lease for one in step.decisions if one.task_id == "c"] == [2]
     assert step.decisions[0].chosen_model == "sonnet"
@@ -324,7 +322,7 @@ def test_a_slot_that_changes_its_model_is_another_one_of_the_fleet() -> None:
 
 def test_the_work_of_a_slot_that_changed_its_model_was_done_by_the_old_one() -> None:
     """The outcome names the model that the decision chose."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    step = desk.hand_in(freed("haiku-1", 1, "a", model="opus"))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    step = rig.hand_in(freed("haiku-1", 1, "a", model="opus"))
     assert [one.model for one in step.work] == ["haiku"]

@@ -19,19 +19,19 @@ from streams.core.state.invariants import InvariantBroken
 from streams.core.state.partition import StepOutOfOrder
 from streams.core.step import lifecycle
 from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task, tick
-from tests.support.desk import Desk, outcomes, picture
-from tests.support.usual import usual
+from tests.support.percentiles import percentiles
+from tests.support.rig import RouterRig, outcomes, picture
 
 
-def busy_desk() -> Desk:
+def busy_rig() -> RouterRig:
     """Give a desk at which something of everything goes on."""
-    desk = Desk("opus-1", "haiku-1", "haiku-2")
-    usual(desk, 1.0, 2.0, 3.0, 4.0, 5.0)
-    desk.hand_in(task("a"), task("b"), cancelled("unseen"))
-    desk.hand_in(task("low", ev=1.0), task("later", not_before_ms=START_MS + 90_000), after_s=1)
-    desk.ends("a", "failure", after_s=1)
-    desk.hand_in(task("hopeless", requires={"coding": 10}, max_tier=1, deadline_ms=START_MS + 60_000))
-    return desk
+    rig = RouterRig("opus-1", "haiku-1", "haiku-2")
+    percentiles(rig, 1.0, 2.0, 3.0, 4.0, 5.0)
+    rig.hand_in(task("a"), task("b"), cancelled("unseen"))
+    rig.hand_in(task("low", ev=1.0), task("later", not_before_ms=START_MS + 90_000), after_s=1)
+    rig.ends("a", "failure", after_s=1)
+    rig.hand_in(task("hopeless", requires={"coding": 10}, max_tier=1, deadline_ms=START_MS + 60_000))
+    return rig
 
 
 # Handle and apply.
@@ -39,35 +39,35 @@ def busy_desk() -> Desk:
 
 def test_handling_changes_nothing() -> None:
     """Not the state, not what is due, not the next answer; only applying does."""
-    desk = busy_desk()
-    router = desk.router
+    rig = busy_rig()
+    router = rig.router
     before = (picture(router), router.due_ms(), router.seq, router.now_ms, router.changes)
-    batch = inputs(task("new"), tick(), slot("sonnet-1"), now_ms=desk.now_ms + 3_600_000, offset=100)
+    batch = inputs(task("new"), tick(), slot("sonnet-1"), now_ms=rig.now_ms + 3_600_000, offset=100)
     first = encode_step(router.handle(batch))
-    router.handle(inputs(task("another"), cancelled("low"), now_ms=desk.now_ms, offset=100))
+    router.handle(inputs(task("another"), cancelled("low"), now_ms=rig.now_ms, offset=100))
     assert (picture(router), router.due_ms(), router.seq, router.now_ms, router.changes) == before
     assert encode_step(router.handle(batch)) == first
 
 
 def test_a_step_that_was_never_applied_leaves_no_trace() -> None:
     """The journal may have taken another one."""
-    desk = busy_desk()
-    desk.router.handle(inputs(slot("haiku-3"), now_ms=desk.now_ms, offset=100))
-    step = desk.hand_in(task("new", max_tier=1))
+    rig = busy_rig()
+    rig.router.handle(inputs(slot("haiku-3"), now_ms=rig.now_ms, offset=100))
+    step = rig.hand_in(task("new", max_tier=1))
     assert outcomes(step) == {"new": "capable_busy"}
 
 
 @pytest.mark.parametrize("offset", [-1, 1, 7])
 def test_a_step_out_of_order_is_refused(offset: int) -> None:
     """Nothing is changed, and the right one still fits."""
-    desk = busy_desk()
-    step = desk.router.handle(inputs(task("new"), now_ms=desk.now_ms, offset=100))
-    before = picture(desk.router)
+    rig = busy_rig()
+    step = rig.router.handle(inputs(task("new"), now_ms=rig.now_ms, offset=100))
+    before = picture(rig.router)
     with pytest.raises(StepOutOfOrder, match=f"at step {step.seq} and was given step {step.seq + offset}"):
-        desk.router.apply(replace(step, seq=step.seq + offset))
-    assert picture(desk.router) == before
-    desk.router.apply(step)
-    assert desk.router.seq == step.seq + 1
+        rig.router.apply(replace(step, seq=step.seq + offset))
+    assert picture(rig.router) == before
+    rig.router.apply(step)
+    assert rig.router.seq == step.seq + 1
 
 
 def test_positions_and_time_follow_the_inputs() -> None:
@@ -83,16 +83,16 @@ def test_positions_and_time_follow_the_inputs() -> None:
 
 def test_no_inputs_make_an_empty_step() -> None:
     """It has a number like any other."""
-    desk = busy_desk()
-    step = desk.take([])
-    assert (step.decisions, step.inputs, step.now_ms) == ((), (), desk.now_ms)
+    rig = busy_rig()
+    step = rig.take([])
+    assert (step.decisions, step.inputs, step.now_ms) == ((), (), rig.now_ms)
 
 
 def test_a_step_carries_both_hashes_and_the_mode() -> None:
     """Every decision can be told by which rules it was made."""
-    desk = Desk("haiku-1", mode="shadow")
-    step = desk.steps[-1]
-    assert (step.policy, step.catalog, step.mode) == (desk.book.policy_hash, desk.book.catalog_hash, "shadow")
+    rig = RouterRig("haiku-1", mode="shadow")
+    step = rig.steps[-1]
+    assert (step.policy, step.catalog, step.mode) == (rig.book.policy_hash, rig.book.catalog_hash, "shadow")
 
 
 # Inputs that nobody can use.
@@ -100,8 +100,8 @@ def test_a_step_carries_both_hashes_and_the_mode() -> None:
 
 def test_an_unreadable_input_is_rejected_and_the_rest_is_handled() -> None:
     """It stands in the step with its place and its reason."""
-    desk = Desk("haiku-1", "haiku-2")
-    step = desk.hand_in(task("a"), Unreadable("no JSON"), task("floorless", floor_model="x"), task("b"))
+    rig = RouterRig("haiku-1", "haiku-2")
+    step = rig.hand_in(task("a"), Unreadable("no JSON"), task("floorless", floor_model="x"), task("b"))
     assert outcomes(step) == {"a": "haiku-1", "b": "haiku-2"}
     assert [(one.topic, one.offset, one.reason[:11]) for one in step.rejected] == [
         (0, 1, "no JSON"),
@@ -112,23 +112,23 @@ def test_an_unreadable_input_is_rejected_and_the_rest_is_handled() -> None:
 
 def test_an_operator_event_is_taken_once() -> None:
     """It stands in the step that took it; the same id again is a duplicate."""
-    desk = Desk("haiku-1")
-    event = BudgetCredited(control_id="credit-1", at=desk.at, by="ops", pool="main", tenant_id="acme", amount_usd=5.0)
-    (taken,) = desk.hand_in(event).controls
+    rig = RouterRig("haiku-1")
+    event = BudgetCredited(control_id="credit-1", at=rig.at, by="ops", pool="main", tenant_id="acme", amount_usd=5.0)
+    (taken,) = rig.hand_in(event).controls
     assert (taken.control_id, taken.kind, json.loads(bytes(taken.event))["amount_usd"]) == (
         "credit-1",
         "budget.credited",
         5.0,
     )
-    again = desk.hand_in(event)
+    again = rig.hand_in(event)
     assert (again.counts, again.controls, again.ledgers) == ({"duplicate_control": 1}, (), ())
 
 
 def test_a_router_that_raised_decides_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in one step leaves neither state nor index behind."""
-    desk = busy_desk()
-    before = picture(desk.router)
-    batch = inputs(task("new", priority=99), slot("haiku-3"), tick(), now_ms=desk.now_ms + 120_000, offset=100)
+    rig = busy_rig()
+    before = picture(rig.router)
+    batch = inputs(task("new", priority=99), slot("haiku-3"), tick(), now_ms=rig.now_ms + 120_000, offset=100)
 
     def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
@@ -136,13 +136,13 @@ def test_a_router_that_raised_decides_again(monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(lifecycle, "free", broken)
         with pytest.raises(RuntimeError, match="a bug"):
-            desk.router.handle(batch)
-    assert picture(desk.router) == before
-    step = desk.router.handle(batch)
-    assert encode_step(step) == encode_step(desk.follower.handle(batch))
+            rig.router.handle(batch)
+    assert picture(rig.router) == before
+    step = rig.router.handle(batch)
+    assert encode_step(step) == encode_step(rig.follower.handle(batch))
     assert outcomes(step) == {"a": "haiku-3", "new": "opus-1", "hopeless": "expired", "later": "capable_busy"}
-    desk.router.apply(step)
-    desk.router.validate()
+    rig.router.apply(step)
+    rig.router.validate()
 
 
 # Names and times.
@@ -159,7 +159,7 @@ def test_decision_ids_are_uuid_5_and_stable() -> None:
 
 def test_no_two_decisions_share_an_id() -> None:
     """Told again or tried again, each has its own."""
-    ids = [one.decision_id for one in busy_desk().decisions()]
+    ids = [one.decision_id for one in busy_rig().decisions()]
     assert len(ids) > 8
     assert len(set(ids)) == len(ids)
 
@@ -186,12 +186,12 @@ def test_the_time_of_a_record_never_goes_back_and_never_far_ahead(
 
 def test_a_story_tells_what_happened_so_far() -> None:
     """In order, with the step and what it was about; of a finished task nothing is left."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("first"))
-    desk.hand_in(task("a"), after_s=1)
-    desk.ends("first", after_s=1)
-    desk.ends("a", "failure", after_s=1)
-    told = [(moment.at_ms - START_MS, moment.seq, moment.what, moment.detail) for moment in desk.router.story("a")]
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("first"))
+    rig.hand_in(task("a"), after_s=1)
+    rig.ends("first", after_s=1)
+    rig.ends("a", "failure", after_s=1)
+    told = [(moment.at_ms - START_MS, moment.seq, moment.what, moment.detail) for moment in rig.router.history("a")]
     assert told == [
         (1_000, 2, "accepted", ""),
         (1_000, 2, "waits", "capable_busy"),
@@ -199,13 +199,13 @@ def test_a_story_tells_what_happened_so_far() -> None:
         (3_000, 4, "failed", "haiku-1"),
         (3_000, 4, "routed", "haiku-1"),
     ]
-    desk.ends("a")
-    assert desk.router.story("a") == ()
+    rig.ends("a")
+    assert rig.router.history("a") == ()
 
 
-def _task(router: Router, task_id: str, **standing: Any) -> None:
+def _task(router: Router, task_id: str, **status: Any) -> None:
     tasks = router.state.pool("main").tasks
-    tasks[task_id] = replace(tasks[task_id], standing=replace(tasks[task_id].standing, **standing))
+    tasks[task_id] = replace(tasks[task_id], status=replace(tasks[task_id].status, **status))
 
 
 def _slot(router: Router, slot_id: str, **fields: Any) -> None:
@@ -238,7 +238,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Router], object], str]] = {
 @pytest.mark.parametrize(("spoil", "want"), CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
 def test_a_state_that_contradicts_itself_is_found(spoil: Callable[[Router], object], want: str) -> None:
     """The message names the rows."""
-    router = busy_desk().router
+    router = busy_rig().router
     router.validate()
     spoil(router)
     with pytest.raises(InvariantBroken, match=want):
@@ -250,36 +250,36 @@ def test_a_state_that_contradicts_itself_is_found(spoil: Callable[[Router], obje
 
 def test_a_restored_router_goes_on_as_if_nothing_had_happened() -> None:
     """The same state, the same dues, and the same steps from there on."""
-    desk = busy_desk()
-    twin = Router.restore(0, desk.book, picture(desk.router))
-    assert picture(twin) == picture(desk.router)
+    rig = busy_rig()
+    twin = Router.restore(0, rig.book, picture(rig.router))
+    assert picture(twin) == picture(rig.router)
     assert (twin.seq, twin.now_ms, twin.due_ms(), twin.rows) == (
-        desk.router.seq,
-        desk.router.now_ms,
-        desk.router.due_ms(),
-        desk.router.rows,
+        rig.router.seq,
+        rig.router.now_ms,
+        rig.router.due_ms(),
+        rig.router.rows,
     )
-    assert [twin.position(topic) for topic in range(3)] == [desk.router.position(topic) for topic in range(3)]
-    known = len(desk.batches)
-    desk.ends("b", after_s=5)
-    desk.hand_in(task("new", ev=9.0), slot("sonnet-1"), task("unseen"), task("low", ev=1.0), after_s=60)
-    desk.wait(60)
-    desk.wait(1_800)
-    desk.hand_in(slot("haiku-1"), slot("haiku-2"), slot("opus-1"))
-    for batch, step in zip(desk.batches[known:], desk.steps[known:], strict=True):
+    assert [twin.position(topic) for topic in range(3)] == [rig.router.position(topic) for topic in range(3)]
+    known = len(rig.batches)
+    rig.ends("b", after_s=5)
+    rig.hand_in(task("new", ev=9.0), slot("sonnet-1"), task("unseen"), task("low", ev=1.0), after_s=60)
+    rig.wait(60)
+    rig.wait(1_800)
+    rig.hand_in(slot("haiku-1"), slot("haiku-2"), slot("opus-1"))
+    for batch, step in zip(rig.batches[known:], rig.steps[known:], strict=True):
         again = twin.handle(batch)
         assert encode_step(again) == encode_step(step)
         twin.apply(again)
-    assert picture(twin) == picture(desk.router)
+    assert picture(twin) == picture(rig.router)
 
 
 def test_a_snapshot_is_a_picture_of_its_moment() -> None:
     """Though it is read while steps go on."""
-    desk = busy_desk()
-    whole = picture(desk.router)
-    reading = desk.router.snapshot()
+    rig = busy_rig()
+    whole = picture(rig.router)
+    reading = rig.router.snapshot()
     first = next(reading)
-    desk.hand_in(task("new"), slot("sonnet-1"), cancelled("low"))
+    rig.hand_in(task("new"), slot("sonnet-1"), cancelled("low"))
     assert [first, *reading] == whole
 
 

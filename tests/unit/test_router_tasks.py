@@ -12,15 +12,15 @@ from schemas.events import TaskPending
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.rulebook import Rulebook
 from tests.support.builders import START_MS, cancelled, freed, retired, rulebook, slot, task
-from tests.support.desk import Desk, outcomes
-from tests.support.usual import usual
+from tests.support.percentiles import percentiles
+from tests.support.rig import RouterRig, outcomes
 
 DAY_S = 86_400
 
 
-def ended(desk: Desk) -> dict[str, str]:
+def ended(rig: RouterRig) -> dict[str, str]:
     """Give how each task ended in the last step."""
-    return {one.task_id: one.what for one in desk.steps[-1].finished}
+    return {one.task_id: one.what for one in rig.steps[-1].finished}
 
 
 # Once.
@@ -28,39 +28,39 @@ def ended(desk: Desk) -> dict[str, str]:
 
 def test_a_task_that_comes_twice_is_accepted_once() -> None:
     """In one step, while it runs, and after it is done."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"), task("a"))
-    desk.hand_in(task("a"))
-    desk.ends("a")
-    step = desk.hand_in(task("a"))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"), task("a"))
+    rig.hand_in(task("a"))
+    rig.ends("a")
+    step = rig.hand_in(task("a"))
     assert (step.decisions, step.tasks) == ((), ())
-    assert desk.count("duplicate_task") == 3
-    assert len(desk.decisions("a")) == 1
+    assert rig.count("duplicate_task") == 3
+    assert len(rig.decisions("a")) == 1
 
 
 def test_of_two_different_tasks_with_one_id_the_first_wins() -> None:
     """The other one is counted."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", title="first"), task("a", title="second"))
-    assert desk.count("conflicting_task") == 1
-    assert desk.router.state.pool("main").tasks["a"].task.title == "first"
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", title="first"), task("a", title="second"))
+    assert rig.count("conflicting_task") == 1
+    assert rig.router.state.pool("main").tasks["a"].task.title == "first"
 
 
 def test_a_finished_id_is_remembered_for_a_day() -> None:
     """After that the same id is another task."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.ends("a")
-    desk.hand_in(task("a"), after_s=DAY_S)
-    assert desk.count("duplicate_task") == 1
-    assert outcomes(desk.hand_in(task("a"), after_s=0.001)) == {"a": "haiku-1"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.ends("a")
+    rig.hand_in(task("a"), after_s=DAY_S)
+    assert rig.count("duplicate_task") == 1
+    assert outcomes(rig.hand_in(task("a"), after_s=0.001)) == {"a": "haiku-1"}
 
 
 def test_the_same_id_in_another_pool_is_another_task() -> None:
     """Each pool counts for itself."""
-    desk = Desk("haiku-1")
-    desk.hand_in(slot(pool="side"))
-    step = desk.hand_in(task("a"), task("a", pool="side"))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(slot(pool="side"))
+    step = rig.hand_in(task("a"), task("a", pool="side"))
     assert [one.chosen_slot_id for one in step.decisions] == ["haiku-1", "haiku-1"]
 
 
@@ -69,18 +69,18 @@ def test_the_same_id_in_another_pool_is_another_task() -> None:
 
 def test_a_cancel_ends_a_wait() -> None:
     """With a decision of its own that says by whom."""
-    desk = Desk()
-    desk.hand_in(task("a"))
-    (said,) = desk.hand_in(cancelled("a")).decisions
+    rig = RouterRig()
+    rig.hand_in(task("a"))
+    (said,) = rig.hand_in(cancelled("a")).decisions
     assert (said.outcome, said.reason_code, said.reason) == ("cancelled", "cancelled", "Cancelled by ops.")
-    assert ended(desk) == {"a": "cancelled"}
+    assert ended(rig) == {"a": "cancelled"}
 
 
 def test_a_cancelled_task_does_not_get_the_slot_that_came_with_the_cancel() -> None:
     """One step, whatever the order."""
-    desk = Desk()
-    desk.hand_in(task("a"))
-    step = desk.hand_in(slot(), cancelled("a"))
+    rig = RouterRig()
+    rig.hand_in(task("a"))
+    step = rig.hand_in(slot(), cancelled("a"))
     assert outcomes(step) == {"a": "cancelled"}
 
 
@@ -90,58 +90,58 @@ ENDS_OF_CANCELLED = ("success", "failure", "cancelled")
 @pytest.mark.parametrize("status", ENDS_OF_CANCELLED)
 def test_a_cancelled_task_keeps_its_slot_until_that_is_freed(status: str) -> None:
     """The outcome settles money; it is no retry, whatever it is."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    assert desk.hand_in(cancelled("a")).decisions == ()
-    assert outcomes(desk.hand_in(task("b"))) == {"b": "capable_busy"}
-    step = desk.ends("a", status)
-    assert ended(desk) == {"a": "cancelled"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    assert rig.hand_in(cancelled("a")).decisions == ()
+    assert outcomes(rig.hand_in(task("b"))) == {"b": "capable_busy"}
+    step = rig.ends("a", status)
+    assert ended(rig) == {"a": "cancelled"}
     assert len(step.work) == 1
-    assert desk.runs_on("b") == "haiku-1"
+    assert rig.runs_on("b") == "haiku-1"
 
 
 def test_a_cancelled_task_whose_lease_runs_out_is_over() -> None:
     """Nobody tries it again."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.hand_in(cancelled("a"))
-    desk.wait(1_800)
-    assert ended(desk) == {"a": "cancelled"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.hand_in(cancelled("a"))
+    rig.wait(1_800)
+    assert ended(rig) == {"a": "cancelled"}
 
 
 def test_a_cancel_may_come_before_its_task() -> None:
     """It is remembered and applied on arrival; the next of that id is a duplicate."""
-    desk = Desk("haiku-1")
-    desk.hand_in(cancelled("a"))
-    assert outcomes(desk.hand_in(task("a"))) == {"a": "cancelled"}
-    assert desk.hand_in(task("a")).counts == {"duplicate_task": 1}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(cancelled("a"))
+    assert outcomes(rig.hand_in(task("a"))) == {"a": "cancelled"}
+    assert rig.hand_in(task("a")).counts == {"duplicate_task": 1}
 
 
 @pytest.mark.parametrize(("after_s", "want"), [(DAY_S, "cancelled"), (DAY_S + 0.001, "haiku-1")])
 def test_a_cancel_is_remembered_for_a_day(after_s: float, want: str) -> None:
     """And no longer."""
-    desk = Desk("haiku-1")
-    desk.hand_in(cancelled("a"))
-    assert outcomes(desk.hand_in(task("a"), after_s=after_s)) == {"a": want}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(cancelled("a"))
+    assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
 
 
 def test_a_cancel_after_the_end_is_counted() -> None:
     """It is not kept for a later task of that id."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.ends("a")
-    step = desk.hand_in(cancelled("a"))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.ends("a")
+    step = rig.hand_in(cancelled("a"))
     assert step.counts == {"late_cancel": 1}
     assert step.cancels == ()
 
 
 def test_an_operator_event_counts_once() -> None:
     """A redelivered cancel does not cancel what came later."""
-    desk = Desk("haiku-1")
-    desk.hand_in(cancelled("a", control_id="same"))
-    desk.hand_in(cancelled("b", control_id="same"))
-    assert desk.count("duplicate_control") == 1
-    assert outcomes(desk.hand_in(task("b"))) == {"b": "haiku-1"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(cancelled("a", control_id="same"))
+    rig.hand_in(cancelled("b", control_id="same"))
+    assert rig.count("duplicate_control") == 1
+    assert outcomes(rig.hand_in(task("b"))) == {"b": "haiku-1"}
 
 
 # Times.
@@ -150,87 +150,87 @@ def test_an_operator_event_counts_once() -> None:
 @pytest.mark.parametrize("deadline_ms", [START_MS - 1, START_MS])
 def test_a_deadline_that_is_past_expires_the_task_at_once(deadline_ms: int) -> None:
     """Though a slot is free."""
-    desk = Desk("haiku-1")
-    (said,) = desk.hand_in(task("a", deadline_ms=deadline_ms)).decisions
+    rig = RouterRig("haiku-1")
+    (said,) = rig.hand_in(task("a", deadline_ms=deadline_ms)).decisions
     assert (said.outcome, said.reason_code) == ("expired", "expired")
-    assert ended(desk) == {"a": "expired"}
+    assert ended(rig) == {"a": "expired"}
 
 
 def test_a_deadline_ends_a_wait_on_the_millisecond() -> None:
     """The router knows beforehand when that is."""
-    desk = Desk()
-    desk.hand_in(task("a", deadline_ms=START_MS + 5_000))
-    assert desk.router.due_ms() == START_MS + 5_000
-    assert desk.wait(4.999).decisions == ()
-    assert outcomes(desk.wait(0.001)) == {"a": "expired"}
+    rig = RouterRig()
+    rig.hand_in(task("a", deadline_ms=START_MS + 5_000))
+    assert rig.router.due_ms() == START_MS + 5_000
+    assert rig.wait(4.999).decisions == ()
+    assert outcomes(rig.wait(0.001)) == {"a": "expired"}
 
 
 def test_a_slot_that_comes_at_the_deadline_comes_too_late() -> None:
     """What fell due by then happens before."""
-    desk = Desk()
-    desk.hand_in(task("a", deadline_ms=START_MS + 5_000))
-    assert outcomes(desk.hand_in(slot(), after_s=5)) == {"a": "expired"}
+    rig = RouterRig()
+    rig.hand_in(task("a", deadline_ms=START_MS + 5_000))
+    assert outcomes(rig.hand_in(slot(), after_s=5)) == {"a": "expired"}
 
 
 def test_a_deadline_does_not_touch_a_running_task() -> None:
     """It did not wait when it passed."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", deadline_ms=START_MS + 5_000))
-    assert desk.wait(60).decisions == ()
-    desk.ends("a")
-    assert ended(desk) == {"a": "done"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", deadline_ms=START_MS + 5_000))
+    assert rig.wait(60).decisions == ()
+    rig.ends("a")
+    assert ended(rig) == {"a": "done"}
 
 
 def test_a_deadline_holds_for_a_later_attempt() -> None:
     """Failed before it and busy then: expired at the deadline; failed after it: at once."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("before", deadline_ms=START_MS + 10_000))
-    end = desk.end_of("before", "failure")
-    desk.hand_in(retired("haiku-1"))
-    desk.hand_in(end, after_s=5)
-    assert outcomes(desk.wait(5)) == {"before": "expired"}
-    desk = Desk("haiku-1")
-    desk.hand_in(task("after", deadline_ms=START_MS + 10_000))
-    assert outcomes(desk.ends("after", "failure", after_s=10)) == {"after": "expired"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("before", deadline_ms=START_MS + 10_000))
+    end = rig.end_of("before", "failure")
+    rig.hand_in(retired("haiku-1"))
+    rig.hand_in(end, after_s=5)
+    assert outcomes(rig.wait(5)) == {"before": "expired"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("after", deadline_ms=START_MS + 10_000))
+    assert outcomes(rig.ends("after", "failure", after_s=10)) == {"after": "expired"}
 
 
 def test_a_deadline_holds_within_a_step() -> None:
     """Failed before it and a slot after it, in one batch: what fell due between the two happens between them."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", deadline_ms=START_MS + 10_000))
-    end = desk.end_of("a", "failure")
-    step = desk.hand_in_timed([(0, retired("haiku-1")), (5_000, end), (20_000, slot())])
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", deadline_ms=START_MS + 10_000))
+    end = rig.end_of("a", "failure")
+    step = rig.hand_in_timed([(0, retired("haiku-1")), (5_000, end), (20_000, slot())])
     assert outcomes(step) == {"a": "expired"}
 
 
 def test_a_held_task_sends_no_event_until_it_is_due() -> None:
     """Then it is decided; ageing counts from there, and so does its wait."""
-    desk = Desk()
-    step = desk.hand_in(task("later", not_before_ms=START_MS + 60_000))
+    rig = RouterRig()
+    step = rig.hand_in(task("later", not_before_ms=START_MS + 60_000))
     assert step.decisions == ()
-    assert desk.router.due_ms() == START_MS + 60_000
-    assert desk.wait(59.999).decisions == ()
-    (said,) = desk.wait(0.001).decisions
+    assert rig.router.due_ms() == START_MS + 60_000
+    assert rig.wait(59.999).decisions == ()
+    (said,) = rig.wait(0.001).decisions
     assert (said.reason_code, said.waiting_since_ms) == ("no_capable_model", START_MS + 60_000)
-    standing = desk.standing("later")
-    assert standing is not None
-    assert standing.since_ms == START_MS + 60_000
+    status = rig.status("later")
+    assert status is not None
+    assert status.since_ms == START_MS + 60_000
 
 
 def test_not_before_a_moment_that_is_past_holds_nothing() -> None:
     """At that very moment neither."""
-    desk = Desk("haiku-1", "haiku-2")
-    step = desk.hand_in(task("a", not_before_ms=START_MS - 1), task("b", not_before_ms=START_MS))
+    rig = RouterRig("haiku-1", "haiku-2")
+    step = rig.hand_in(task("a", not_before_ms=START_MS - 1), task("b", not_before_ms=START_MS))
     assert outcomes(step) == {"a": "haiku-1", "b": "haiku-2"}
 
 
 def test_a_held_task_may_be_cancelled_or_expire() -> None:
     """Without ever having waited."""
-    desk = Desk()
+    rig = RouterRig()
     later: dict[str, Any] = {"not_before_ms": START_MS + 60_000}
-    desk.hand_in(task("a", **later), task("b", deadline_ms=START_MS + 1_000, **later))
-    assert outcomes(desk.hand_in(cancelled("a"))) == {"a": "cancelled"}
-    assert outcomes(desk.wait(1)) == {"b": "expired"}
+    rig.hand_in(task("a", **later), task("b", deadline_ms=START_MS + 1_000, **later))
+    assert outcomes(rig.hand_in(cancelled("a"))) == {"a": "cancelled"}
+    assert outcomes(rig.wait(1)) == {"b": "expired"}
 
 
 # Failures.
@@ -238,69 +238,69 @@ def test_a_held_task_may_be_cancelled_or_expire() -> None:
 
 def test_a_failed_task_is_tried_again() -> None:
     """That is the default; its wait counts anew, its attempt counts on."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", attempt=3))
-    (said,) = desk.ends("a", "failure", after_s=60).decisions
-    assert (said.outcome, said.attempt, said.waiting_since_ms) == ("routed", 4, desk.now_ms)
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", attempt=3))
+    (said,) = rig.ends("a", "failure", after_s=60).decisions
+    assert (said.outcome, said.attempt, said.waiting_since_ms) == ("routed", 4, rig.now_ms)
 
 
 def test_a_cancelled_outcome_ends_a_task() -> None:
     """The slot says that somebody stopped it there."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.ends("a", "cancelled")
-    assert ended(desk) == {"a": "cancelled"}
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.ends("a", "cancelled")
+    assert ended(rig) == {"a": "cancelled"}
 
 
 def test_drop_ends_a_task_that_failed() -> None:
     """With a decision that names the error class."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", on_failure="drop"))
-    (said,) = desk.ends("a", "failure", error_class="rate_limited").decisions
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", on_failure="drop"))
+    (said,) = rig.ends("a", "failure", error_class="rate_limited").decisions
     assert said.outcome == "dropped"
     assert "rate_limited" in said.reason
-    assert ended(desk) == {"a": "dropped"}
+    assert ended(rig) == {"a": "dropped"}
 
 
 def test_drop_concerns_reported_failures_only() -> None:
     """After a lost lease or a restart it is tried again."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a", on_failure="drop"))
-    desk.wait(1_800)
-    desk.hand_in(slot())
-    assert desk.runs_on("a") == "haiku-1"
-    desk.hand_in(slot(at_ms=desk.now_ms + 1_000), after_s=1)
-    standing = desk.standing("a")
-    assert standing is not None
-    assert standing.attempt == 3
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a", on_failure="drop"))
+    rig.wait(1_800)
+    rig.hand_in(slot())
+    assert rig.runs_on("a") == "haiku-1"
+    rig.hand_in(slot(at_ms=rig.now_ms + 1_000), after_s=1)
+    status = rig.status("a")
+    assert status is not None
+    assert status.attempt == 3
 
 
 def test_escalate_goes_one_tier_above_the_one_that_ran() -> None:
     """Two times; a failure at tier 3 is the last."""
-    desk = Desk("haiku-1", "haiku-2", "sonnet-1", "sonnet-2", "opus-1", "opus-2")
-    desk.hand_in(task("a", on_failure="escalate"))
-    ran = [desk.runs_on("a")]
+    rig = RouterRig("haiku-1", "haiku-2", "sonnet-1", "sonnet-2", "opus-1", "opus-2")
+    rig.hand_in(task("a", on_failure="escalate"))
+    ran = [rig.runs_on("a")]
     for _ in range(2):
-        desk.ends("a", "failure")
-        ran.append(desk.runs_on("a"))
+        rig.ends("a", "failure")
+        ran.append(rig.runs_on("a"))
     assert [str(slot_id)[:-2] for slot_id in ran] == ["haiku", "sonnet", "opus"]
-    (said,) = desk.ends("a", "failure").decisions
+    (said,) = rig.ends("a", "failure").decisions
     assert said.outcome == "dead_lettered"
-    assert len(desk.steps[-1].dead) == 1
+    assert len(rig.steps[-1].dead) == 1
 
 
 def test_escalate_stops_at_the_tasks_own_highest_tier() -> None:
     """There is nowhere to go."""
-    desk = Desk("haiku-1", "sonnet-1", "opus-1")
-    desk.hand_in(task("a", on_failure="escalate", max_tier=1))
-    assert outcomes(desk.ends("a", "failure")) == {"a": "dead_lettered"}
+    rig = RouterRig("haiku-1", "sonnet-1", "opus-1")
+    rig.hand_in(task("a", on_failure="escalate", max_tier=1))
+    assert outcomes(rig.ends("a", "failure")) == {"a": "dead_lettered"}
 
 
 def test_an_escalated_task_waits_for_the_higher_tier() -> None:
     """The cheaper slot is free and below its floor now."""
-    desk = Desk("haiku-1", "sonnet-1")
-    desk.hand_in(task("other", floor_model="sonnet"), task("a", on_failure="escalate"))
-    (said,) = desk.ends("a", "failure").decisions
+    rig = RouterRig("haiku-1", "sonnet-1")
+    rig.hand_in(task("other", floor_model="sonnet"), task("a", on_failure="escalate"))
+    (said,) = rig.ends("a", "failure").decisions
     assert json.loads(bytes(said.alternatives)) == {
         "sonnet": {"gate": "busy", "score": 1.0},
         "haiku": {"gate": "floor"},
@@ -309,36 +309,36 @@ def test_an_escalated_task_waits_for_the_higher_tier() -> None:
 
 def test_attempts_are_bounded_and_the_dead_letter_tells_the_story() -> None:
     """Failures, restarts and lost leases count alike; the fifth is the last."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.ends("a", "failure", after_s=1)
-    desk.hand_in(slot(at_ms=desk.now_ms + 1_000), after_s=1)
-    desk.wait(1_800)
-    desk.hand_in(slot())
-    desk.ends("a", "failure", after_s=1)
-    assert desk.runs_on("a") == "haiku-1"
-    (said,) = desk.ends("a", "failure", after_s=1).decisions
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.ends("a", "failure", after_s=1)
+    rig.hand_in(slot(at_ms=rig.now_ms + 1_000), after_s=1)
+    rig.wait(1_800)
+    rig.hand_in(slot())
+    rig.ends("a", "failure", after_s=1)
+    assert rig.runs_on("a") == "haiku-1"
+    (said,) = rig.ends("a", "failure", after_s=1).decisions
     assert (said.outcome, said.attempt) == ("dead_lettered", 5)
     assert "5 failed attempts" in said.reason
-    (row,) = desk.steps[-1].dead
+    (row,) = rig.steps[-1].dead
     assert row.task == task("a")
-    told = [moment.what for moment in row.standing.story]
+    told = [moment.what for moment in row.status.history]
     assert told.count("routed") == 5
     assert [what for what in told if what not in {"accepted", "routed", "waits"}] == [
         "failed", "slot restarted", "lease ran out", "failed", "failed",
     ]  # fmt: skip
-    assert ended(desk) == {"a": "dead_lettered"}
+    assert ended(rig) == {"a": "dead_lettered"}
 
 
 def test_the_bound_of_attempts_and_the_pause_between_them_are_policy() -> None:
     """With a pause the task is held back, and its slot takes another."""
-    desk = Desk("haiku-1", book=rulebook(attempts={"failures_max": 2, "back_off_s": 30.0}))
-    desk.hand_in(task("a"), task("b"))
-    assert outcomes(desk.ends("a", "failure")) == {"b": "haiku-1"}
-    assert desk.router.due_ms() == START_MS + 30_000
-    desk.ends("b")
-    assert outcomes(desk.wait(30)) == {"a": "haiku-1"}
-    assert outcomes(desk.ends("a", "failure")) == {"a": "dead_lettered"}
+    rig = RouterRig("haiku-1", book=rulebook(attempts={"failures_max": 2, "back_off_s": 30.0}))
+    rig.hand_in(task("a"), task("b"))
+    assert outcomes(rig.ends("a", "failure")) == {"b": "haiku-1"}
+    assert rig.router.due_ms() == START_MS + 30_000
+    rig.ends("b")
+    assert outcomes(rig.wait(30)) == {"a": "haiku-1"}
+    assert outcomes(rig.ends("a", "failure")) == {"a": "dead_lettered"}
 
 
 # Refusals.
@@ -364,12 +364,12 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
 def test_a_task_that_contradicts_itself_is_refused(case: Refused) -> None:
     """It is no task, no sample and no duplicate later."""
-    desk = Desk("haiku-1")
-    step = desk.hand_in(replace(case.task, ev=3.0))
+    rig = RouterRig("haiku-1")
+    step = rig.hand_in(replace(case.task, ev=3.0))
     (refusal,) = step.rejected
     assert refusal.reason.startswith(case.want)
     assert (step.decisions, step.tasks, step.evs) == ((), (), ())
-    assert outcomes(desk.hand_in(task())) == {"t-1": "haiku-1"}
+    assert outcomes(rig.hand_in(task())) == {"t-1": "haiku-1"}
 
 
 class Gated(NamedTuple):
@@ -424,8 +424,8 @@ GATED = {
 @pytest.mark.parametrize("case", GATED.values(), ids=GATED.keys())
 def test_every_model_has_its_verdict(case: Gated) -> None:
     """Opus, sonnet and codex are free."""
-    desk = Desk("opus-1", "sonnet-1", "codex-1")
-    (said,) = desk.hand_in(case.task).decisions
+    rig = RouterRig("opus-1", "sonnet-1", "codex-1")
+    (said,) = rig.hand_in(case.task).decisions
     assert {model: verdict["gate"] for model, verdict in json.loads(bytes(said.alternatives)).items()} == case.want
 
 
@@ -453,7 +453,7 @@ SIZED = {
 @pytest.mark.parametrize("case", SIZED.values(), ids=SIZED.keys())
 def test_an_answer_has_a_limit(case: Sized) -> None:
     """By class, else by estimate with headroom, else the policy's; never above the model's own."""
-    (said,) = Desk("gemini-flash-1").hand_in(case.task).decisions
+    (said,) = RouterRig("gemini-flash-1").hand_in(case.task).decisions
     assert said.max_tokens == case.want_max_tokens
 
 
@@ -493,10 +493,10 @@ def test_a_decision_says_what_it_costs_and_saves(case: Priced) -> None:
         replace(model, input_usd_per_mtok=None) if model.id == case.without_price else model
         for model in book.catalog.model
     ]
-    desk = Desk(book=Rulebook(Catalog(model=tuple(models)), book.policy))
+    rig = RouterRig(book=Rulebook(Catalog(model=tuple(models)), book.policy))
     for name in case.slots:
-        desk.hand_in(slot(name), after_s=1)
-    (said,) = desk.hand_in(case.task, after_s=1).decisions
+        rig.hand_in(slot(name), after_s=1)
+    (said,) = rig.hand_in(case.task, after_s=1).decisions
     assert said.estimated_cost_uusd == case.want_cost
     assert said.saved_vs_premium_uusd == case.want_vs_premium
     assert said.saved_vs_next_free_uusd == case.want_vs_next_free
@@ -508,7 +508,7 @@ def test_a_decision_carries_what_the_task_says_of_itself() -> None:
         "layer": "growth", "lane": "mail", "agent_role": "writer", "task_type": "email", "tenant_id": "acme",
         "complexity": "simple", "objective": "quality",
     }  # fmt: skip
-    (said,) = Desk("haiku-1").hand_in(task(**own)).decisions
+    (said,) = RouterRig("haiku-1").hand_in(task(**own)).decisions
     assert {name: getattr(said, name) for name in own} == own
     assert (said.tier, said.propensity, said.strategy) == (1, 1.0, "cheapest_capable")
     assert (said.input_topic, said.input_offset) == ("task.pending", 0)
@@ -516,16 +516,16 @@ def test_a_decision_carries_what_the_task_says_of_itself() -> None:
 
 def test_a_decision_names_the_last_record_where_its_task_came_earlier() -> None:
     """A slot that is free again is what brought it about."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"), task("b"))
-    (said,) = desk.ends("a").decisions
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"), task("b"))
+    (said,) = rig.ends("a").decisions
     assert (said.task_id, said.input_topic, said.input_offset) == ("b", "slot.freed", 1)
 
 
 def test_a_dead_letter_has_verdicts_too() -> None:
     """Those of the moment in which it was given up."""
-    desk = Desk("opus-1", "haiku-1", book=rulebook(attempts={"failures_max": 1}))
-    usual(desk, 5.0, 5.0, 5.0, 5.0, 5.0)
-    desk.hand_in(task("a"))
-    (said,) = desk.hand_in(freed("haiku-1", 1, "a", "failure")).decisions
+    rig = RouterRig("opus-1", "haiku-1", book=rulebook(attempts={"failures_max": 1}))
+    percentiles(rig, 5.0, 5.0, 5.0, 5.0, 5.0)
+    rig.hand_in(task("a"))
+    (said,) = rig.hand_in(freed("haiku-1", 1, "a", "failure")).decisions
     assert json.loads(bytes(said.alternatives)) == {"opus": {"gate": "premium"}, "haiku": {"gate": "busy"}}

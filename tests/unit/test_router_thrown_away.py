@@ -7,42 +7,42 @@ from typing import Any
 from schemas.events import Event, ModelDrained, ModelRestored
 from schemas.vocabulary import from_millis
 from tests.support.builders import START_MS, inputs, slot, task
-from tests.support.desk import Desk, outcomes
+from tests.support.rig import RouterRig, outcomes
 
 
 def test_a_look_ahead_does_not_make_a_busy_slot_fresh() -> None:
     """Ten minutes ahead both slots were idle long enough; now one was busy for longer than the other."""
-    desk = Desk("haiku-1", "haiku-2")
-    desk.hand_in(task("long"), task("short"))
-    assert desk.runs_on("long") == "haiku-1"
-    desk.ends("short", after_s=5)
-    desk.ends("long", after_s=5)
-    desk.router.handle(inputs(task("never-taken"), now_ms=desk.now_ms + 600_000))
-    assert outcomes(desk.hand_in(task("next"), after_s=1)) == {"next": "haiku-2"}
+    rig = RouterRig("haiku-1", "haiku-2")
+    rig.hand_in(task("long"), task("short"))
+    assert rig.runs_on("long") == "haiku-1"
+    rig.ends("short", after_s=5)
+    rig.ends("long", after_s=5)
+    rig.router.handle(inputs(task("never-taken"), now_ms=rig.now_ms + 600_000))
+    assert outcomes(rig.hand_in(task("next"), after_s=1)) == {"next": "haiku-2"}
 
 
 def test_a_look_ahead_does_not_age_anybody() -> None:
     """At 1:45 the second has its point as well, and the higher EV; at 1:20 only the first has one."""
-    desk = Desk()
-    desk.hand_in(task("first", ev=1.0, at_ms=START_MS + 10_000), after_s=10)
-    desk.hand_in(task("second", ev=2.0, at_ms=START_MS + 40_000), after_s=30)
-    desk.hand_in(task("third", ev=3.0, at_ms=START_MS + 50_000), after_s=10)
-    ahead = desk.router.handle(inputs(slot("haiku-1"), now_ms=START_MS + 105_000))
+    rig = RouterRig()
+    rig.hand_in(task("first", ev=1.0, at_ms=START_MS + 10_000), after_s=10)
+    rig.hand_in(task("second", ev=2.0, at_ms=START_MS + 40_000), after_s=30)
+    rig.hand_in(task("third", ev=3.0, at_ms=START_MS + 50_000), after_s=10)
+    ahead = rig.router.handle(inputs(slot("haiku-1"), now_ms=START_MS + 105_000))
     assert outcomes(ahead)["second"] == "haiku-1"
-    assert outcomes(desk.hand_in(slot("haiku-1"), after_s=30))["first"] == "haiku-1"
+    assert outcomes(rig.hand_in(slot("haiku-1"), after_s=30))["first"] == "haiku-1"
 
 
 def test_a_router_that_only_follows_decides_by_marks_that_it_was_told_of() -> None:
     """It had looked at the pool before the mark was made, and takes over after it."""
-    desk = Desk("haiku-1", "haiku-2")
-    follower = desk.follower
-    follower.handle(inputs(task("never-taken"), now_ms=desk.now_ms + 1))
+    rig = RouterRig("haiku-1", "haiku-2")
+    follower = rig.follower
+    follower.handle(inputs(task("never-taken"), now_ms=rig.now_ms + 1))
     said: dict[str, Any] = {"model": "haiku", "by": "ops", "at": from_millis(START_MS)}
     told: list[tuple[Event, str]] = [
         (ModelDrained(control_id="c-1", **said), "drained"),
         (ModelRestored(control_id="c-2", **said), "haiku-1"),
     ]
     for number, (event, want) in enumerate(told):
-        desk.hand_in(event, after_s=1)
-        asked = inputs(task(f"asked-{number}"), now_ms=desk.now_ms + 1, offset=100 + number)
+        rig.hand_in(event, after_s=1)
+        asked = inputs(task(f"asked-{number}"), now_ms=rig.now_ms + 1, offset=100 + number)
         assert outcomes(follower.handle(asked)) == {f"asked-{number}": want}

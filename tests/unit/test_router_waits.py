@@ -10,8 +10,8 @@ import pytest
 from schemas.decision import Decision
 from schemas.events import TaskPending
 from tests.support.builders import START_MS, retired, rulebook, slot, task
-from tests.support.desk import Desk, outcomes
-from tests.support.usual import usual
+from tests.support.percentiles import percentiles
+from tests.support.rig import RouterRig, outcomes
 
 FIVES = (5.0,) * 5
 
@@ -116,12 +116,12 @@ HEADLINES = {
 @pytest.mark.parametrize("case", HEADLINES.values(), ids=HEADLINES.keys())
 def test_a_wait_begins_with_a_headline_and_all_verdicts(case: Case) -> None:
     """P50 is 5 wherever there is a fleet."""
-    desk = Desk(*case.slots)
+    rig = RouterRig(*case.slots)
     for slot_id in case.held:
-        desk.hand_in(task(f"on-{slot_id}", floor_model=slot_id[:-2], max_tier=desk.book.models[slot_id[:-2]].tier))
+        rig.hand_in(task(f"on-{slot_id}", floor_model=slot_id[:-2], max_tier=rig.book.models[slot_id[:-2]].tier))
     if case.slots:
-        usual(desk, *FIVES)
-    (said,) = desk.hand_in(case.task).decisions
+        percentiles(rig, *FIVES)
+    (said,) = rig.hand_in(case.task).decisions
     assert (said.outcome, said.reason_code) == ("waiting", case.want)
     assert verdicts(said) == case.want_verdicts
     assert said.reason.startswith(case.want_reason)
@@ -130,145 +130,149 @@ def test_a_wait_begins_with_a_headline_and_all_verdicts(case: Case) -> None:
 
 def test_a_wait_whose_headline_stays_is_told_once() -> None:
     """Whatever else happens in the pool."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("running", priority=99), task("a"))
-    desk.wait(600)
-    step = desk.hand_in(slot("haiku-2"), task("b", priority=99))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("running", priority=99), task("a"))
+    rig.wait(600)
+    step = rig.hand_in(slot("haiku-2"), task("b", priority=99))
     assert outcomes(step) == {"b": "haiku-2"}
-    desk.ends("b")
-    assert [one.reason_code for one in desk.decisions("a")] == ["capable_busy", "cheapest_capable"]
+    rig.ends("b")
+    assert [one.reason_code for one in rig.decisions("a")] == ["capable_busy", "cheapest_capable"]
 
 
 def test_a_wait_is_told_again_when_its_headline_changes() -> None:
     """Once for each change: no fleet, not good enough, busy, gone."""
-    desk = Desk()
-    desk.hand_in(task("a", requires={"coding": 8}, max_tier=2))
-    desk.hand_in(slot("opus-1"))
-    desk.hand_in(task("b", requires={"coding": 8}, max_tier=2, priority=99))
-    desk.hand_in(slot("sonnet-1"))
-    assert desk.headline("a") == "capable_busy"
-    desk.hand_in(retired("sonnet-1"))
-    assert [one.reason_code for one in desk.decisions("a")] == [
+    rig = RouterRig()
+    rig.hand_in(task("a", requires={"coding": 8}, max_tier=2))
+    rig.hand_in(slot("opus-1"))
+    rig.hand_in(task("b", requires={"coding": 8}, max_tier=2, priority=99))
+    rig.hand_in(slot("sonnet-1"))
+    assert rig.headline("a") == "capable_busy"
+    rig.hand_in(retired("sonnet-1"))
+    assert [one.reason_code for one in rig.decisions("a")] == [
         "no_capable_model", "boundary", "capable_busy", "boundary",
     ]  # fmt: skip
-    assert len({one.decision_id for one in desk.decisions("a")}) == 4
+    assert len({one.decision_id for one in rig.decisions("a")}) == 4
 
 
 def test_a_reserved_wait_becomes_busy_when_opus_is_taken() -> None:
     """And reserved again when it is free again."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, *FIVES)
-    desk.hand_in(task("low", ev=1.0))
-    desk.hand_in(task("high", ev=9.0))
-    desk.ends("high")
-    assert [one.reason_code for one in desk.decisions("low")] == ["reserved_for_ev", "capable_busy", "reserved_for_ev"]
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *FIVES)
+    rig.hand_in(task("low", ev=1.0))
+    rig.hand_in(task("high", ev=9.0))
+    rig.ends("high")
+    assert [one.reason_code for one in rig.decisions("low")] == [
+        "reserved_for_ev",
+        "capable_busy",
+        "reserved_for_ev",
+    ]
 
 
 def test_reserved_waits_are_looked_at_again_when_percentiles_may_be_new() -> None:
     """The router knows beforehand when that is; with a lower P50 opus is for this task too."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, *FIVES)
-    desk.hand_in(task("low", ev=2.0))
-    usual(desk, *(1.0,) * 20)
-    assert desk.router.due_ms() == START_MS + 120_000
-    assert desk.wait(119.999).decisions == ()
-    assert outcomes(desk.wait(0.001)) == {"low": "opus-1"}
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *FIVES)
+    rig.hand_in(task("low", ev=2.0))
+    percentiles(rig, *(1.0,) * 20)
+    assert rig.router.due_ms() == START_MS + 120_000
+    assert rig.wait(119.999).decisions == ()
+    assert outcomes(rig.wait(0.001)) == {"low": "opus-1"}
 
 
 def test_a_reserved_wait_is_not_told_again_when_new_percentiles_say_the_same() -> None:
     """The next look is two minutes later."""
-    desk = Desk("opus-1", "haiku-1")
-    desk.hand_in(task("in-the-way"))
-    usual(desk, *FIVES)
-    desk.hand_in(task("low", ev=2.0))
-    step = desk.wait(120)
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *FIVES)
+    rig.hand_in(task("low", ev=2.0))
+    step = rig.wait(120)
     assert step.decisions == ()
     assert len(step.percentiles) == 1
-    assert desk.router.due_ms() == START_MS + 240_000
+    assert rig.router.due_ms() == START_MS + 240_000
 
 
 def test_nothing_is_due_where_nothing_waits_for_time() -> None:
     """No ticks for an idle pool; a busy wait needs none before a lease ends."""
-    desk = Desk("haiku-1")
-    usual(desk, *FIVES)
-    assert desk.router.due_ms() is None
-    desk.hand_in(task("a"), task("b"))
-    assert desk.router.due_ms() == START_MS + 1_800_000
+    rig = RouterRig("haiku-1")
+    percentiles(rig, *FIVES)
+    assert rig.router.due_ms() is None
+    rig.hand_in(task("a"), task("b"))
+    assert rig.router.due_ms() == START_MS + 1_800_000
 
 
 def test_the_earliest_of_all_is_due() -> None:
     """Leases, deadlines and held tasks of all pools."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("running"))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("running"))
     dues = []
     for i, (name, after_ms) in enumerate({"deadline_ms": 90_000, "not_before_ms": 60_000}.items()):
-        desk.hand_in(task(f"t-{i}", pool=f"side-{i}", **{name: START_MS + after_ms}))
-        dues.append(desk.router.due_ms())
+        rig.hand_in(task(f"t-{i}", pool=f"side-{i}", **{name: START_MS + after_ms}))
+        dues.append(rig.router.due_ms())
     assert dues == [START_MS + 90_000, START_MS + 60_000]
 
 
 def test_headlines_that_change_are_told_within_an_allowance() -> None:
     """Three at once, then one a second by ticks, longest waiting first."""
-    desk = Desk(book=rulebook(service={"announcements_max": 3, "announcements_per_s": 1.0}))
-    desk.hand_in(*(task(f"t-{i}", at_ms=START_MS - i) for i in range(8)))
-    desk.hand_in(slot("haiku-1"), task("first", priority=99))
-    assert outcomes(desk.steps[-1]) == {"first": "haiku-1", "t-7": "capable_busy", "t-6": "capable_busy",
+    rig = RouterRig(book=rulebook(service={"announcements_max": 3, "announcements_per_s": 1.0}))
+    rig.hand_in(*(task(f"t-{i}", at_ms=START_MS - i) for i in range(8)))
+    rig.hand_in(slot("haiku-1"), task("first", priority=99))
+    assert outcomes(rig.steps[-1]) == {"first": "haiku-1", "t-7": "capable_busy", "t-6": "capable_busy",
                                         "t-5": "capable_busy"}  # fmt: skip
     told = []
-    while (due_ms := desk.router.due_ms()) is not None and due_ms <= desk.now_ms + 1_000:
-        step = desk.wait((due_ms - desk.now_ms) / 1000)
+    while (due_ms := rig.router.due_ms()) is not None and due_ms <= rig.now_ms + 1_000:
+        step = rig.wait((due_ms - rig.now_ms) / 1000)
         assert len(step.decisions) <= 1
         told += [one.task_id for one in step.decisions]
     assert told == ["t-4", "t-3", "t-2", "t-1", "t-0"]
-    assert desk.now_ms - START_MS <= 6_000
-    assert len(desk.decisions()) == 8 + 1 + 8
+    assert rig.now_ms - START_MS <= 6_000
+    assert len(rig.decisions()) == 8 + 1 + 8
 
 
 def test_first_waits_need_no_allowance() -> None:
     """Every task is told at once why it waits."""
-    desk = Desk(book=rulebook(service={"announcements_max": 1, "announcements_per_s": 1.0}))
-    step = desk.hand_in(*(task(f"t-{i}") for i in range(20)))
+    rig = RouterRig(book=rulebook(service={"announcements_max": 1, "announcements_per_s": 1.0}))
+    step = rig.hand_in(*(task(f"t-{i}") for i in range(20)))
     assert len(step.decisions) == 20
-    assert step.untold == ()
+    assert step.unannounced == ()
 
 
 def test_who_was_not_told_yet_is_told_the_latest_headline_only() -> None:
     """Where it is back at what was said last, there is nothing to tell."""
-    desk = Desk(book=rulebook(service={"announcements_max": 1, "announcements_per_s": 1.0}))
-    desk.hand_in(*(task(f"t-{i}", requires={"coding": 8}) for i in range(3)), task("first", max_tier=1))
-    desk.hand_in(slot("haiku-1"))
-    desk.hand_in(slot("sonnet-1"), task("urgent", priority=99, requires={"coding": 8}))
-    desk.hand_in(retired("sonnet-1"))
+    rig = RouterRig(book=rulebook(service={"announcements_max": 1, "announcements_per_s": 1.0}))
+    rig.hand_in(*(task(f"t-{i}", requires={"coding": 8}) for i in range(3)), task("first", max_tier=1))
+    rig.hand_in(slot("haiku-1"))
+    rig.hand_in(slot("sonnet-1"), task("urgent", priority=99, requires={"coding": 8}))
+    rig.hand_in(retired("sonnet-1"))
     for _ in range(6):
-        desk.wait(1)
-    told = {f"t-{i}": [one.reason_code for one in desk.decisions(f"t-{i}")] for i in range(3)}
+        rig.wait(1)
+    told = {f"t-{i}": [one.reason_code for one in rig.decisions(f"t-{i}")] for i in range(3)}
     again = ["no_capable_model", "capable_busy", "no_capable_model"]
     assert told == {"t-0": again, "t-1": ["no_capable_model"], "t-2": ["no_capable_model"]}
 
 
 def test_the_position_is_exact_among_few() -> None:
     """In the order in which they would be served; the one that runs does not count."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("running"))
-    desk.hand_in(task("a"))
-    step = desk.hand_in(task("b", priority=60), task("c", priority=40), task("d", quest_priority=95))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("running"))
+    rig.hand_in(task("a"))
+    step = rig.hand_in(task("b", priority=60), task("c", priority=40), task("d", quest_priority=95))
     assert {one.task_id: one.position for one in step.decisions} == {"d": 1, "b": 2, "c": 4}
 
 
 def test_the_position_among_many_is_no_less_than_it_is() -> None:
     """An upper bound, and never more than there are."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("running"))
-    desk.hand_in(*(task(f"t-{i:02}", priority=i) for i in range(40)))
-    (said,) = desk.hand_in(task("last", priority=20)).decisions
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("running"))
+    rig.hand_in(*(task(f"t-{i:02}", priority=i) for i in range(40)))
+    (said,) = rig.hand_in(task("last", priority=20)).decisions
     assert said.position is not None
     assert 20 <= said.position <= 41
 
 
 def test_a_wait_counts_from_when_it_was_accepted() -> None:
     """What the producer said stands beside it."""
-    desk = Desk()
-    (said,) = desk.hand_in(task("a", at_ms=START_MS - 60_000)).decisions
+    rig = RouterRig()
+    (said,) = rig.hand_in(task("a", at_ms=START_MS - 60_000)).decisions
     assert (said.at_ms, said.waiting_since_ms) == (START_MS - 60_000, START_MS)

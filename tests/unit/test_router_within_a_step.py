@@ -10,7 +10,7 @@ from schemas.decision import SlotGone
 from schemas.events import ModelDrained, TaskCancelled
 from schemas.vocabulary import Millis, from_millis
 from tests.support.builders import START_MS, retired, slot, task, tick
-from tests.support.desk import Desk, outcomes
+from tests.support.rig import RouterRig, outcomes
 
 WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START_MS)}
 
@@ -18,17 +18,17 @@ WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START
 @pytest.mark.parametrize(("after_ms", "want"), {999: {}, 1_000: {"a": "haiku-1"}, 5_000: {"a": "haiku-1"}}.items())
 def test_a_task_held_back_is_served_in_the_step_in_which_it_falls_due(after_ms: int, want: dict[str, str]) -> None:
     """At its moment, though no step has seen it before."""
-    desk = Desk("haiku-1")
-    assert outcomes(desk.hand_in_timed([(0, task("a", not_before_ms=START_MS + 1_000)), (after_ms, tick())])) == want
+    rig = RouterRig("haiku-1")
+    assert outcomes(rig.hand_in_timed([(0, task("a", not_before_ms=START_MS + 1_000)), (after_ms, tick())])) == want
 
 
 def test_several_fall_due_one_after_the_other() -> None:
     """Each before the first input that is not before it."""
-    desk = Desk("haiku-1", "haiku-2", "haiku-3")
+    rig = RouterRig("haiku-1", "haiku-2", "haiku-3")
     held = [(0, task(f"t-{s}", not_before_ms=START_MS + 1_000 * s)) for s in (5, 1, 3)]
-    step = desk.hand_in_timed([*held, (2_000, tick()), (2_000, tick()), (2_000, tick())])
+    step = rig.hand_in_timed([*held, (2_000, tick()), (2_000, tick()), (2_000, tick())])
     assert {one.task_id: one.outcome for one in step.decisions} == {"t-1": "routed", "t-3": "routed", "t-5": "routed"}
-    assert {row.task.task_id: row.standing.accepted_ms - START_MS for row in step.tasks} == {
+    assert {row.task.task_id: row.status.accepted_ms - START_MS for row in step.tasks} == {
         "t-1": 1_000,
         "t-3": 3_000,
         "t-5": 5_000,
@@ -37,22 +37,22 @@ def test_several_fall_due_one_after_the_other() -> None:
 
 def test_one_that_falls_due_between_two_inputs_is_before_those_that_came_later() -> None:
     """It has waited since its moment, and the other began later."""
-    desk = Desk()
+    rig = RouterRig()
     early = task("early", not_before_ms=START_MS + 1_000, priority=50)
     late = task("late", at_ms=START_MS + 90_000, priority=51)
-    step = desk.hand_in_timed([(0, early), (90_000, late), (0, slot("haiku-1"))])
+    step = rig.hand_in_timed([(0, early), (90_000, late), (0, slot("haiku-1"))])
     assert outcomes(step) == {"early": "haiku-1", "late": "capable_busy"}
 
 
 def test_what_falls_due_first_happens_first() -> None:
     """A deadline of a second ends a task before the lease of another step runs out and frees nothing for it."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("runs"))
-    lease_ms = desk.router.due_ms()
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("runs"))
+    lease_ms = rig.router.due_ms()
     assert lease_ms is not None
-    desk.now_ms = lease_ms - 2_000
+    rig.now_ms = lease_ms - 2_000
     expiring = task("short", deadline_ms=lease_ms - 1_000)
-    step = desk.hand_in_timed([(0, expiring), (5_000, tick())])
+    step = rig.hand_in_timed([(0, expiring), (5_000, tick())])
     assert {one.task_id: (one.outcome, one.decided_at_ms) for one in step.decisions} == {
         "short": ("expired", step.now_ms),
         "runs": ("waiting", step.now_ms),
@@ -63,7 +63,7 @@ def test_what_falls_due_first_happens_first() -> None:
 def test_a_task_that_comes_and_is_cancelled_leaves_its_end_only() -> None:
     """It is no unfinished task of the journal."""
     cancelled = TaskCancelled(pool="main", task_id="a", **WHOSE)
-    step = Desk("haiku-1").hand_in(task("a"), cancelled, task("b"))
+    step = RouterRig("haiku-1").hand_in(task("a"), cancelled, task("b"))
     assert [row.task.task_id for row in step.tasks] == ["b"]
     assert [(one.task_id, one.what) for one in step.finished] == [("a", "cancelled")]
     assert outcomes(step) == {"a": "cancelled", "b": "haiku-1"}
@@ -71,7 +71,7 @@ def test_a_task_that_comes_and_is_cancelled_leaves_its_end_only() -> None:
 
 def test_a_cancel_ahead_of_its_task_is_used_up_by_it() -> None:
     """Nothing of it is remembered beyond the step."""
-    step = Desk("haiku-1").hand_in(TaskCancelled(pool="main", task_id="a", **WHOSE), task("a"))
+    step = RouterRig("haiku-1").hand_in(TaskCancelled(pool="main", task_id="a", **WHOSE), task("a"))
     assert outcomes(step) == {"a": "cancelled"}
     assert step.cancels == ()
 
@@ -79,15 +79,15 @@ def test_a_cancel_ahead_of_its_task_is_used_up_by_it() -> None:
 def test_a_task_that_ended_in_the_step_comes_no_second_time() -> None:
     """It is counted as a duplicate."""
     cancelled = TaskCancelled(pool="main", task_id="a", **WHOSE)
-    step = Desk("haiku-1").hand_in(task("a"), cancelled, task("a"))
+    step = RouterRig("haiku-1").hand_in(task("a"), cancelled, task("a"))
     assert outcomes(step) == {"a": "cancelled"}
     assert step.counts == {"duplicate_task": 1}
 
 
 def test_a_slot_that_comes_and_leaves_is_gone() -> None:
     """And gets nothing."""
-    desk = Desk()
-    step = desk.hand_in(slot("haiku-1"), task("a"), retired("haiku-1"))
+    rig = RouterRig()
+    step = rig.hand_in(slot("haiku-1"), task("a"), retired("haiku-1"))
     assert step.slots == ()
     assert step.slots_gone == (SlotGone("main", "haiku-1", 0, Millis(START_MS)),)
     assert outcomes(step) == {"a": "no_capable_model"}
@@ -95,10 +95,10 @@ def test_a_slot_that_comes_and_leaves_is_gone() -> None:
 
 def test_a_slot_that_leaves_and_comes_back_goes_on_counting_its_leases() -> None:
     """Else an old outcome could be taken for a new one."""
-    desk = Desk("haiku-1")
-    desk.hand_in(task("a"))
-    desk.ends("a")
-    step = desk.hand_in(retired("haiku-1"), slot("haiku-1"), task("b"))
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.ends("a")
+    step = rig.hand_in(retired("haiku-1"), slot("haiku-1"), task("b"))
     assert step.slots_gone == ()
     assert [(one.chosen_slot_id, one.lease) for one in step.decisions] == [("haiku-1", 2)]
 
@@ -108,5 +108,5 @@ def test_a_mark_holds_in_a_pool_that_begins_later_in_its_step() -> None:
     until = from_millis(START_MS + 1_000)
     drained = ModelDrained(model="haiku", until=until, **WHOSE)
     pending = (0, slot("haiku-1", pool="side")), (0, task("a", pool="side"))
-    assert outcomes(Desk().hand_in_timed([(0, drained), *pending])) == {"a": "drained"}
-    assert outcomes(Desk().hand_in_timed([(0, drained), (1_000, tick()), *pending])) == {"a": "haiku-1"}
+    assert outcomes(RouterRig().hand_in_timed([(0, drained), *pending])) == {"a": "drained"}
+    assert outcomes(RouterRig().hand_in_timed([(0, drained), (1_000, tick()), *pending])) == {"a": "haiku-1"}

@@ -13,8 +13,8 @@ from schemas.vocabulary import from_millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step import choosing
 from tests.support.builders import START_MS, inputs, rulebook, slot, task
-from tests.support.desk import Desk
-from tests.support.usual import usual
+from tests.support.percentiles import percentiles
+from tests.support.rig import RouterRig
 
 WHOSE: dict[str, Any] = {"by": "ops", "at": from_millis(START_MS)}
 SOON = from_millis(START_MS + 60_000)
@@ -125,32 +125,32 @@ SENTENCES = {
 @pytest.mark.parametrize("case", SENTENCES.values(), ids=SENTENCES.keys())
 def test_a_decision_says_what_was_looked_at(case: Case) -> None:
     """In one voice, and for the person who asks why."""
-    desk = Desk(*case.slots, book=case.book)
+    rig = RouterRig(*case.slots, book=case.book)
     if case.evs:
-        usual(desk, *case.evs)
+        percentiles(rig, *case.evs)
     if case.before:
-        desk.hand_in(*case.before)
-    (said,) = desk.hand_in(case.task).decisions
+        rig.hand_in(*case.before)
+    (said,) = rig.hand_in(case.task).decisions
     assert said.reason == case.want
 
 
 def test_what_holds_for_one_account_is_said_of_it() -> None:
     """Both accounts are refused, each by its own mark or by its own usage."""
     later = from_millis(START_MS + 90_000)
-    desk = Desk()
-    desk.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
-    desk.hand_in(
+    rig = RouterRig()
+    rig.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
+    rig.hand_in(
         ModelExhausted(control_id="c-1", product="claude", account="acct-1", until=SOON, **WHOSE),
         ModelExhausted(control_id="c-2", product="claude", account="acct-2", until=later, **WHOSE),
     )
-    (said,) = desk.hand_in(task("a")).decisions
+    (said,) = rig.hand_in(task("a")).decisions
     assert said.reason == f"claude is exhausted until {SOON}; claude is exhausted until {later}."
-    desk = Desk()
-    desk.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
+    rig = RouterRig()
+    rig.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
     for account, share in (("acct-1", 0.96), ("acct-2", 0.99)):
         told: dict[str, Any] = {"provider": "anthropic", "product": "claude", "window": "5h", "utilisation": share}
-        desk.hand_in(QuotaUpdated(control_id=account, account=account, **told, **WHOSE))
-    (said,) = desk.hand_in(task("a")).decisions
+        rig.hand_in(QuotaUpdated(control_id=account, account=account, **told, **WHOSE))
+    (said,) = rig.hand_in(task("a")).decisions
     assert said.reason == (
         "haiku is spared: 96% of claude is used, and it is refused from 95% on; "
         "haiku is spared: 99% of claude is used, and it is refused from 95% on."
@@ -160,10 +160,10 @@ def test_what_holds_for_one_account_is_said_of_it() -> None:
 def test_three_sentences_of_rules_are_enough() -> None:
     """Each once, in the order of the catalogue."""
     fleet = ("haiku", "sonnet", "codex", "opus", "gpt-5")
-    desk = Desk(*(f"{model}-1" for model in fleet))
+    rig = RouterRig(*(f"{model}-1" for model in fleet))
     said = {model: f"mine: Not {model}." for model in fleet} | {"gpt-5": "mine: Not opus."}
-    (item,) = inputs(task("a"), now_ms=desk.now_ms)
-    (found,) = desk.take([replace(item, advice=Advice(refused=said))]).decisions
+    (item,) = inputs(task("a"), now_ms=rig.now_ms)
+    (found,) = rig.take([replace(item, advice=Advice(refused=said))]).decisions
     assert found.reason == (
         "Its own boundaries, its lane's or an operator's leave no capable model of the fleet. "
         "mine: Not opus. mine: Not sonnet. mine: Not codex."
@@ -177,10 +177,10 @@ def test_models_are_numbered_in_the_list_that_they_stand_in() -> None:
         "opus-1": "opus is number 2 of what review prefers; opus-1 had the lowest utilisation.",
         "haiku-1": "haiku is number 2 of what mine asked for; haiku-1 had the lowest utilisation.",
     }.items():
-        desk = Desk(free, book=book)
-        (item,) = inputs(task("a", strategy="preference", task_type="review"), now_ms=desk.now_ms)
+        rig = RouterRig(free, book=book)
+        (item,) = inputs(task("a", strategy="preference", task_type="review"), now_ms=rig.now_ms)
         advice = Advice(strategy="mine", ranking=("codex", "haiku"))
-        (said,) = desk.take([replace(item, advice=advice)]).decisions
+        (said,) = rig.take([replace(item, advice=advice)]).decisions
         assert said.reason == want
 
 
@@ -193,43 +193,43 @@ def test_models_are_numbered_in_the_list_that_they_stand_in() -> None:
 )
 def test_a_kept_model_says_for_whom(ev: float | None, want: str) -> None:
     """By its EV or that it has none, and with the P50 of the moment."""
-    desk = Desk("opus-1", "haiku-1")
-    usual(desk, *WINDOW)
-    desk.hand_in(task("in-the-way"))
-    (said,) = desk.hand_in(task("low", ev=ev)).decisions
+    rig = RouterRig("opus-1", "haiku-1")
+    percentiles(rig, *WINDOW)
+    rig.hand_in(task("in-the-way"))
+    (said,) = rig.hand_in(task("low", ev=ev)).decisions
     assert said.reason == want
 
 
 def test_of_two_kept_models_that_are_free_the_first_in_the_catalogue_is_named() -> None:
     """One is enough to say why."""
-    desk = Desk("gpt-5-1", "opus-1", "haiku-1")
-    usual(desk, *WINDOW)
-    desk.hand_in(task("in-the-way"))
-    (said,) = desk.hand_in(task("low", ev=1.0)).decisions
+    rig = RouterRig("gpt-5-1", "opus-1", "haiku-1")
+    percentiles(rig, *WINDOW)
+    rig.hand_in(task("in-the-way"))
+    (said,) = rig.hand_in(task("low", ev=1.0)).decisions
     assert said.reason == "opus is kept for tasks above P50 (10); this one has EV 1."
 
 
 def test_of_two_kept_models_the_free_one_is_named() -> None:
     """The other is busy anyway."""
-    desk = Desk("gpt-5-1", "opus-1", "haiku-1")
-    usual(desk, *WINDOW)
-    desk.hand_in(task("worthy", ev=10.0, deny_providers=("openai",), floor_model="opus"), task("in-the-way"))
-    assert desk.runs_on("worthy") == "opus-1"
-    (said,) = desk.hand_in(task("low", ev=1.0)).decisions
+    rig = RouterRig("gpt-5-1", "opus-1", "haiku-1")
+    percentiles(rig, *WINDOW)
+    rig.hand_in(task("worthy", ev=10.0, deny_providers=("openai",), floor_model="opus"), task("in-the-way"))
+    assert rig.runs_on("worthy") == "opus-1"
+    (said,) = rig.hand_in(task("low", ev=1.0)).decisions
     assert said.reason == "gpt-5 is kept for tasks above P50 (10); this one has EV 1."
 
 
 def test_a_traded_slot_says_so() -> None:
     """After the sentence of the choice."""
-    desk = Desk()
-    step = desk.hand_in(
+    rig = RouterRig()
+    step = rig.hand_in(
         task("quest", ev=1.0, quest_priority=95), task("worthy", ev=9.0), slot("opus-1"), slot("haiku-1")
     )
-    traded = "Within the round the better tier went to the higher EV."
+    swapped = "Within the round the better tier went to the higher EV."
     assert {one.task_id: one.reason for one in step.decisions} == {
         "quest": "Lifted by quest priority 95: looked from the highest tier down for no requirement; took haiku-1. "
-        + traded,
-        "worthy": "Cheapest capable class for no requirement; opus-1 had the lowest utilisation. " + traded,
+        + swapped,
+        "worthy": "Cheapest capable class for no requirement; opus-1 had the lowest utilisation. " + swapped,
     }
 
 
@@ -241,11 +241,11 @@ DEADLINE = from_millis(START_MS + 30_000)
 def test_a_task_whose_deadline_passes_says_which() -> None:
     """On arrival, while it waits, and when its slot is lost."""
     want = f"Its deadline {DEADLINE} passed before a slot was free."
-    desk = Desk("haiku-1")
-    desk.hand_in(task("runs", deadline_ms=START_MS + 30_000), task("waits", deadline_ms=START_MS + 30_000))
-    (waited,) = desk.wait(30).decisions
-    (late,) = desk.hand_in(task("late", deadline_ms=START_MS + 30_000)).decisions
-    (lost,) = desk.hand_in(slot("haiku-1", at_ms=START_MS + 31_000), after_s=1).decisions
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("runs", deadline_ms=START_MS + 30_000), task("waits", deadline_ms=START_MS + 30_000))
+    (waited,) = rig.wait(30).decisions
+    (late,) = rig.hand_in(task("late", deadline_ms=START_MS + 30_000)).decisions
+    (lost,) = rig.hand_in(slot("haiku-1", at_ms=START_MS + 31_000), after_s=1).decisions
     assert [(one.task_id, one.outcome, one.reason) for one in (waited, late, lost)] == [
         (task_id, "expired", want) for task_id in ("waits", "late", "runs")
     ]
@@ -253,11 +253,11 @@ def test_a_task_whose_deadline_passes_says_which() -> None:
 
 def test_a_cancelled_task_says_by_whom() -> None:
     """Also where the cancel came first."""
-    desk = Desk()
+    rig = RouterRig()
     early = TaskCancelled(pool="main", task_id="early", **WHOSE, control_id="c-1")
     later = TaskCancelled(pool="main", task_id="later", **WHOSE, control_id="c-2")
-    desk.hand_in(early, task("later"))
-    assert {one.task_id: one.reason for one in desk.hand_in(task("early"), later).decisions} == {
+    rig.hand_in(early, task("later"))
+    assert {one.task_id: one.reason for one in rig.hand_in(task("early"), later).decisions} == {
         "early": "Cancelled by a cancel that came before it.",
         "later": "Cancelled by ops.",
     }
@@ -282,9 +282,9 @@ GIVEN_UP: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize(("told", "outcome", "want"), GIVEN_UP.values(), ids=GIVEN_UP.keys())
 def test_work_that_failed_for_good_says_how(told: dict[str, Any], outcome: dict[str, Any], want: str) -> None:
     """With what the outcome and the policy tell."""
-    desk = Desk("opus-1", book=rulebook(attempts={"failures_max": 1}))
-    desk.hand_in(task("a", **told))
-    (said,) = desk.ends("a", "failure", **outcome).decisions
+    rig = RouterRig("opus-1", book=rulebook(attempts={"failures_max": 1}))
+    rig.hand_in(task("a", **told))
+    (said,) = rig.ends("a", "failure", **outcome).decisions
     assert said.reason == want
 
 
@@ -295,5 +295,5 @@ def test_where_the_policy_fails_the_decision_says_so(monkeypatch: pytest.MonkeyP
         raise ZeroDivisionError
 
     monkeypatch.setattr(choosing, "tier_mask", fails)
-    (said,) = Desk("haiku-1").hand_in(task()).decisions
+    (said,) = RouterRig("haiku-1").hand_in(task()).decisions
     assert said.reason == "The policy failed on this task; took the first capable model in catalogue order: haiku-1."

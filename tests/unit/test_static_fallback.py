@@ -12,7 +12,7 @@ from streams.core.policy.catalog import Model
 from streams.core.policy.rules import capability, context
 from streams.core.step import choosing
 from tests.support.builders import START_MS, slot, task
-from tests.support.desk import Desk, outcomes
+from tests.support.rig import RouterRig, outcomes
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def odd(task_id: str, **named: Any) -> TaskPending:
 @pytest.mark.usefixtures("a_gate_fails")
 def test_where_a_gate_fails_the_first_capable_model_in_catalogue_order_is_taken() -> None:
     """The dearest of the shipped ones, and it is counted; the task beside it is decided as ever."""
-    desk = Desk("haiku-1", "haiku-2", "sonnet-1", "opus-1")
-    step = desk.hand_in(odd("a", requires={"coding": 5}), task("b"))
+    rig = RouterRig("haiku-1", "haiku-2", "sonnet-1", "opus-1")
+    step = rig.hand_in(odd("a", requires={"coding": 5}), task("b"))
     assert outcomes(step) == {"a": "opus-1", "b": "haiku-1"}
     said = {one.task_id: (one.reason_code, one.fallback) for one in step.decisions}
     assert said == {"a": ("router_error", True), "b": ("cheapest_capable", False)}
@@ -47,27 +47,27 @@ def test_where_a_gate_fails_the_first_capable_model_in_catalogue_order_is_taken(
 @pytest.mark.usefixtures("a_gate_fails")
 def test_bars_and_operators_bind_the_fallback_too() -> None:
     """Ratings are met, and what is drained or used up is not taken."""
-    desk = Desk("haiku-1", "codex-1", "sonnet-1", "opus-1")
+    rig = RouterRig("haiku-1", "codex-1", "sonnet-1", "opus-1")
     drained = [
         ModelDrained(control_id=f"c-{model}", model=model, by="ops", at=from_millis(START_MS))
         for model in ("opus", "sonnet")
     ]
-    step = desk.hand_in(*drained, odd("a", requires={"coding": 8}))
+    step = rig.hand_in(*drained, odd("a", requires={"coding": 8}))
     assert outcomes(step) == {"a": "codex-1"}
-    step = desk.hand_in(odd("b", requires={"coding": 8}))
+    step = rig.hand_in(odd("b", requires={"coding": 8}))
     assert [one.outcome for one in step.decisions] == ["waiting"]
-    assert desk.runs_on("b") is None
-    desk.hand_in(slot("codex-2"))
-    assert desk.runs_on("b") == "codex-2"
-    assert desk.count("router_error") == 2
+    assert rig.runs_on("b") is None
+    rig.hand_in(slot("codex-2"))
+    assert rig.runs_on("b") == "codex-2"
+    assert rig.count("router_error") == 2
 
 
 @pytest.mark.usefixtures("a_gate_fails")
 def test_the_fallback_takes_the_local_model_as_any_other() -> None:
     """Whether an emergency is on cannot be told where the policy fails; the task keeps its class."""
-    desk = Desk("haiku-1", "local-1")
-    desk.hand_in(task("in-the-way"))
-    (said,) = desk.hand_in(odd("a", complexity="expert")).decisions
+    rig = RouterRig("haiku-1", "local-1")
+    rig.hand_in(task("in-the-way"))
+    (said,) = rig.hand_in(odd("a", complexity="expert")).decisions
     assert (said.chosen_slot_id, said.reason_code, said.complexity) == ("local-1", "router_error", "expert")
 
 
@@ -78,8 +78,8 @@ def test_where_even_the_bars_fail_any_model_is_capable(monkeypatch: pytest.Monke
         raise ZeroDivisionError
 
     monkeypatch.setattr(capability, "refuses", refuses)
-    desk = Desk("haiku-1", "glm-1")
-    step = desk.hand_in(task("a", requires={"coding": 10}))
+    rig = RouterRig("haiku-1", "glm-1")
+    step = rig.hand_in(task("a", requires={"coding": 10}))
     assert outcomes(step) == {"a": "haiku-1"}
     assert step.decisions[0].reason_code == "router_error"
 
@@ -93,8 +93,8 @@ def test_where_a_strategy_fails_the_first_admissible_model_in_catalogue_order_is
         raise ZeroDivisionError
 
     monkeypatch.setattr(choosing, "tier_mask", tier_mask)
-    desk = Desk("haiku-1", "sonnet-1", "opus-1")
-    step = desk.hand_in(task("a", max_tier=2))
+    rig = RouterRig("haiku-1", "sonnet-1", "opus-1")
+    step = rig.hand_in(task("a", max_tier=2))
     assert outcomes(step) == {"a": "sonnet-1"}
     assert (step.decisions[0].reason_code, step.decisions[0].fallback) == ("router_error", True)
-    assert desk.count("router_error") == 1
+    assert rig.count("router_error") == 1

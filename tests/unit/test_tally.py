@@ -7,18 +7,18 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from schemas.decision import Finished, Moved, Standing, TaskRow
+from schemas.decision import Finished, TaskChanged, TaskRow, TaskStatus
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
 from streams.local.board import board, line
 from streams.local.result import compare, summarise
 from streams.local.watch import Sight
 from streams.sample.play import Progress
-from streams.views.journal_stats import Tally, quantile
+from streams.views.journal_stats import JournalStats, quantile
 from tests.support.builders import START_MS, decision, step
 
 NOW = Millis(START_MS)
-WAITING = Standing(state="waiting", attempt=1, since_ms=NOW, accepted_ms=NOW, headline="capable_busy")
+WAITING = TaskStatus(state="waiting", attempt=1, since_ms=NOW, accepted_ms=NOW, headline="capable_busy")
 NOTHING = dict.fromkeys(
     ("task.pending", "slot.freed", "fleet.control", "decision.audit", "task.routed", "task.await_slot",
      "task.pending.dlq", "slot.freed.dlq", "fleet.control.dlq"), 0,
@@ -28,7 +28,7 @@ NOTHING = dict.fromkeys(
 def pending(task_id: str, title: str = "") -> TaskRow:
     """Build a task that waits."""
     task = TaskPending(task_id=task_id, pool="main", at="2026-11-21T10:00:00Z", title=title)
-    return TaskRow(task=task, at_ms=NOW, standing=WAITING)
+    return TaskRow(task=task, at_ms=NOW, status=WAITING)
 
 
 def sight(**more: int) -> Sight:
@@ -39,39 +39,39 @@ def sight(**more: int) -> Sight:
 
 def test_a_step_whose_number_is_taken_does_not_count() -> None:
     """A worker that came back from a pause appended it; no reader takes it."""
-    tally = Tally()
-    assert tally.add(step(0))
-    assert not tally.add(step(0))
-    assert tally.add(step(1))
-    assert (tally.steps, tally.steps_fenced, tally.inputs["task.pending"]) == (2, 1, 2)
+    stats = JournalStats()
+    assert stats.add(step(0))
+    assert not stats.add(step(0))
+    assert stats.add(step(1))
+    assert (stats.steps, stats.steps_fenced, stats.inputs["task.pending"]) == (2, 1, 2)
 
 
 def test_a_journal_may_be_joined_in_its_middle() -> None:
     """The first step seen is the first that counts; from there on, the next only."""
-    tally = Tally()
-    assert tally.add(step(41))
-    assert not tally.add(step(43))
-    assert tally.add(step(42))
-    assert tally.first_seq == {0: 41}
+    stats = JournalStats()
+    assert stats.add(step(41))
+    assert not stats.add(step(43))
+    assert stats.add(step(42))
+    assert stats.first_seq == {0: 41}
 
 
 def test_a_task_is_live_until_it_is_finished() -> None:
     """Standing and headline follow the task; what is over leaves nothing behind."""
-    tally = Tally()
-    tally.add(step(0, tasks=(pending("t-1"),)))
-    assert (tally.standing, tally.headlines) == ({"waiting": 1}, {"capable_busy": 1})
-    running = Standing(state="running", attempt=1, since_ms=NOW, accepted_ms=NOW, slot_id="s", lease=1)
-    tally.add(step(1, moved=(Moved(pool="main", task_id="t-1", standing=running),)))
-    assert (tally.standing, tally.headlines) == ({"running": 1}, {})
-    tally.add(step(2, finished=(Finished(pool="main", task_id="t-1", at_ms=NOW, what="success"),)))
-    assert tally.live_tasks == 0
-    assert tally.standing == {}
+    stats = JournalStats()
+    stats.add(step(0, tasks=(pending("t-1"),)))
+    assert (stats.status, stats.headlines) == ({"waiting": 1}, {"capable_busy": 1})
+    running = TaskStatus(state="running", attempt=1, since_ms=NOW, accepted_ms=NOW, slot_id="s", lease=1)
+    stats.add(step(1, tasks_changed=(TaskChanged(pool="main", task_id="t-1", status=running),)))
+    assert (stats.status, stats.headlines) == ({"running": 1}, {})
+    stats.add(step(2, finished=(Finished(pool="main", task_id="t-1", at_ms=NOW, what="success"),)))
+    assert stats.live_tasks == 0
+    assert stats.status == {}
 
 
 def test_numbers_that_agree_have_nothing_to_say() -> None:
     """An empty journal and an empty audit agree."""
-    assert list(compare(Tally(), sight(), None)) == []
-    assert summarise(Tally(), sight(), progress=None, seconds=1.0, restarts={}).agree
+    assert list(compare(JournalStats(), sight(), None)) == []
+    assert summarise(JournalStats(), sight(), progress=None, seconds=1.0, restarts={}).agree
 
 
 @pytest.mark.parametrize(
@@ -88,32 +88,32 @@ def test_numbers_that_agree_have_nothing_to_say() -> None:
 )
 def test_a_number_that_disagrees_is_named(seen: dict[str, int], progress: Progress | None, want: str) -> None:
     """Each broken promise is one sentence with both numbers, and the result does not agree."""
-    (told,) = compare(Tally(), sight(**seen), progress)
+    (told,) = compare(JournalStats(), sight(**seen), progress)
     assert want in told
-    assert not summarise(Tally(), sight(**seen), progress=progress, seconds=1.0, restarts={}).agree
+    assert not summarise(JournalStats(), sight(**seen), progress=progress, seconds=1.0, restarts={}).agree
 
 
 def test_a_task_left_over_is_a_disagreement_of_a_sample_only() -> None:
     """Without a sample tasks may wait for slots that nobody brought; the sample promises that all of them end."""
-    tally = Tally()
-    tally.add(step(0, tasks=(pending("t-1"),)))
+    stats = JournalStats()
+    stats.add(step(0, tasks=(pending("t-1"),)))
     seen = sight(audit_steps=1)
-    assert list(compare(tally, seen, None)) == []
-    assert list(compare(tally, seen, Progress(tasks=1, sent=1, all_sent=True))) == ["1 tasks are not finished."]
+    assert list(compare(stats, seen, None)) == []
+    assert list(compare(stats, seen, Progress(tasks=1, sent=1, all_sent=True))) == ["1 tasks are not finished."]
 
 
 def test_the_board_shows_titles_of_strangers_as_text() -> None:
     """What looks like markup is shown, and what would act on a terminal is spelled out."""
-    tally = Tally()
+    stats = JournalStats()
     title = "[Bug]: [bold]\x1b[31mred"
-    tally.add(step(0, tasks=(pending("t-1", title),)))
-    tally.add(step(1, decision(task_id="t-1", decided_at_ms=NOW + 1500, waiting_since_ms=NOW)))
+    stats.add(step(0, tasks=(pending("t-1", title),)))
+    stats.add(step(1, decision(task_id="t-1", decided_at_ms=NOW + 1500, waiting_since_ms=NOW)))
     console = Console(file=StringIO(), width=160, color_system=None)
-    console.print(board(tally, sight(), None, rate_per_s=1.0, title="t", notes=[]))
+    console.print(board(stats, sight(), None, rate_per_s=1.0, title="t", notes=[]))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[Bug]: [bold]\\u001b[31mred" in shown
     assert "\x1b" not in shown
-    assert "wait p50 1.5 s" in line(tally, sight(), None, 1.0)
+    assert "wait p50 1.5 s" in line(stats, sight(), None, 1.0)
 
 
 @pytest.mark.parametrize(("share", "want"), [(0.0, 1), (0.5, 3), (0.95, 4), (1.0, 4)])

@@ -59,7 +59,7 @@ def said(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def story() -> Story:
+def history() -> Story:
     """Give a pool with a haiku slot and three waiting tasks, of which one has waited for ten minutes."""
     told = Story()
     told.tell(slot("haiku-1", pool=POOL), task("t-1", pool=POOL))
@@ -70,55 +70,55 @@ def story() -> Story:
     return told
 
 
-def test_those_who_wait_are_counted_by_reason(story: Story) -> None:
+def test_those_who_wait_are_counted_by_reason(history: Story) -> None:
     """And a task that runs is not."""
-    assert story.shown("slotwise_waiting_tasks", headline="capable_busy") == 2
-    assert story.shown("slotwise_waiting_tasks", headline="no_capable_model") == 1
+    assert history.shown("slotwise_waiting_tasks", headline="capable_busy") == 2
+    assert history.shown("slotwise_waiting_tasks", headline="no_capable_model") == 1
 
 
-def test_the_longest_wait_and_the_greatest_points_are_told(story: Story) -> None:
+def test_the_longest_wait_and_the_greatest_points_are_told(history: Story) -> None:
     """Points are priority and whole minutes; the bound that an alert compares them with stands beside them."""
     now_ms = START_MS + 12 * MINUTE_MS
-    assert story.shown("slotwise_waiting_oldest_seconds", at_ms=now_ms) == 720
-    assert story.shown("slotwise_waiting_points_max", at_ms=now_ms) in (52, 53)
-    assert metrics.REGISTRY.get_sample_value("slotwise_patience_points") == story.router.rulebook.patience_points
+    assert history.shown("slotwise_waiting_oldest_seconds", at_ms=now_ms) == 720
+    assert history.shown("slotwise_waiting_points_max", at_ms=now_ms) in (52, 53)
+    assert metrics.REGISTRY.get_sample_value("slotwise_patience_points") == history.router.rulebook.patience_points
 
 
 def test_tasks_that_wait_for_credit_are_counted_too() -> None:
     """Two tenants, of whom one has spent what it had; a task that ran no longer counts."""
-    story = Story()
-    story.tell(BudgetCredited(**said(pool=POOL, tenant_id="acme", amount_usd=0.000001)), slot("haiku-1", pool=POOL))
-    story.tell(
+    history = Story()
+    history.tell(BudgetCredited(**said(pool=POOL, tenant_id="acme", amount_usd=0.000001)), slot("haiku-1", pool=POOL))
+    history.tell(
         *(task(f"t-{number}", pool=POOL, tenant_id="acme", input_tokens=1000 * number) for number in range(1, 4)),
         task("t-free", pool=POOL, tenant_id="initech"),
     )
-    assert story.shown("slotwise_waiting_tasks", headline="credit") == 3
-    assert story.shown("slotwise_slots", model="haiku", state="held") == 1
+    assert history.shown("slotwise_waiting_tasks", headline="credit") == 3
+    assert history.shown("slotwise_slots", model="haiku", state="held") == 1
 
 
 @pytest.mark.parametrize("waited_s", [0, 59, 60, 61, 3_599])
 def test_points_are_exact_or_one_more(waited_s: int) -> None:
     """Whatever part of a minute the task has waited."""
-    story = Story()
-    story.tell(task("t-1", pool=POOL, priority=10, at_ms=START_MS + 12_345), now_ms=START_MS + 12_345)
+    history = Story()
+    history.tell(task("t-1", pool=POOL, priority=10, at_ms=START_MS + 12_345), now_ms=START_MS + 12_345)
     now_ms = Millis(START_MS + 12_345 + waited_s * 1000)
-    found = waits(story.router.lineups[POOL], now_ms)
+    found = waits(history.router.indexes[POOL], now_ms)
     assert found is not None
     assert 0 <= found.points_max - (10 + waited_s // 60) <= 1
 
 
-def test_slots_are_counted_by_model_and_state(story: Story) -> None:
+def test_slots_are_counted_by_model_and_state(history: Story) -> None:
     """One holds a task, another comes and is of no use to anybody."""
-    story.tell(slot("glm-1", pool=POOL), task("t-2", pool=POOL), now_ms=START_MS + 11 * MINUTE_MS)
-    assert story.shown("slotwise_slots", model="haiku", state="held") == 1
-    assert story.shown("slotwise_slots", model="glm", state="held") == 1
+    history.tell(slot("glm-1", pool=POOL), task("t-2", pool=POOL), now_ms=START_MS + 11 * MINUTE_MS)
+    assert history.shown("slotwise_slots", model="haiku", state="held") == 1
+    assert history.shown("slotwise_slots", model="glm", state="held") == 1
 
 
-def test_marks_quotas_and_budgets_are_shown_while_they_last(story: Story) -> None:
+def test_marks_quotas_and_budgets_are_shown_while_they_last(history: Story) -> None:
     """A mark that is over, and a window that was reset, are not."""
     soon_ms = START_MS + 20 * MINUTE_MS
     soon = from_millis(soon_ms)
-    story.tell(
+    history.tell(
         ModelExhausted(**said(pool=POOL, product="codex-cli", until=soon)),
         ModelDrained(**said(pool=POOL, model="opus")),
         QuotaUpdated(
@@ -131,17 +131,17 @@ def test_marks_quotas_and_budgets_are_shown_while_they_last(story: Story) -> Non
     )
     exhausted: dict[str, Any] = {"kind": "exhausted", "of": "codex-cli", "account": ""}
     usage: dict[str, Any] = {"product": "claude", "account": "acct-1", "window": "5h"}
-    assert story.shown("slotwise_marks_active", **exhausted) == 1
-    assert story.shown("slotwise_marks_active", kind="drained", of="opus", account="") == 1
-    assert story.shown("slotwise_quota_used_share", **usage) == 0.83
-    assert story.shown("slotwise_budget_available_usd", tenant="acme") == 12.5
-    assert story.shown("slotwise_marks_active", at_ms=soon_ms, **exhausted) is None
-    assert story.shown("slotwise_quota_used_share", at_ms=soon_ms, **usage) == 0
+    assert history.shown("slotwise_marks_active", **exhausted) == 1
+    assert history.shown("slotwise_marks_active", kind="drained", of="opus", account="") == 1
+    assert history.shown("slotwise_quota_used_share", **usage) == 0.83
+    assert history.shown("slotwise_budget_available_usd", tenant="acme") == 12.5
+    assert history.shown("slotwise_marks_active", at_ms=soon_ms, **exhausted) is None
+    assert history.shown("slotwise_quota_used_share", at_ms=soon_ms, **usage) == 0
 
 
-def test_what_is_gone_is_not_shown_any_more(story: Story) -> None:
+def test_what_is_gone_is_not_shown_any_more(history: Story) -> None:
     """A worker that lost its partitions does not go on telling of them."""
-    assert story.shown("slotwise_slots", model="haiku", state="held") == 1
+    assert history.shown("slotwise_slots", model="haiku", state="held") == 1
     vitals.show([], Millis(START_MS))
     assert (
         metrics.REGISTRY.get_sample_value("slotwise_slots", {"pool": POOL, "model": "haiku", "state": "held"}) is None

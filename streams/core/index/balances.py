@@ -12,7 +12,7 @@ from schemas.decision import LedgerRow
 from schemas.vocabulary import MicroUsd
 
 
-class Purses:
+class Balances:
     """The tenants' credit at this point of a decision."""
 
     def __init__(self, ledgers: Mapping[str, LedgerRow], costs_of: Callable[[str], Iterable[int]]) -> None:

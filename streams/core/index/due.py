@@ -69,6 +69,6 @@ class DueList:
             slot = self._pool.slots.get(id_)
             return slot is not None and slot.state == "held" and slot.lease == which
         row = self._pool.tasks.get(id_)
-        if row is None or row.standing.attempt != which:
+        if row is None or row.status.attempt != which:
             return False
-        return row.standing.state == "held" if kind == "due" else row.standing.state != "running"
+        return row.status.state == "held" if kind == "due" else row.status.state != "running"

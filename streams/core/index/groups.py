@@ -40,7 +40,7 @@ _HEADLINES: Final[dict[str, ReasonCode]] = {
     "credit": "credit",
 }
 #: So many more entries than tasks are borne before a list is looked through.
-_TOLD_SPARE: Final = 64
+_ANNOUNCED_SPARE: Final = 64
 #: Pictures of one group's verdicts kept as JSON.
 _PICTURES_MAX: Final = 256
 Verdicts = tuple[Gate | None, ...]
@@ -121,7 +121,7 @@ class Shape:
     groups: dict[tuple[bool, bool], Group] = field(default_factory=dict)
 
 
-class Told:
+class Announced:
     """Those who were told one headline, longest waiting first; entries of others surface and go."""
 
     __slots__ = ("line", "live")
@@ -135,7 +135,7 @@ class Told:
         kept = {
             item[1]: item
             for item in self.line
-            if item[2].alive and item[2].group is group and item[2].row.standing.headline == headline
+            if item[2].alive and item[2].group is group and item[2].row.status.headline == headline
         }
         self.line = list(kept.values())
         heapify(self.line)
@@ -150,7 +150,7 @@ class Told:
             if found and found[-1][2] is entry:
                 # Told this, then something else, then this again.
                 continue
-            if entry.alive and entry.group is group and entry.row.standing.headline == headline:
+            if entry.alive and entry.group is group and entry.row.status.headline == headline:
                 (hidden if entry.taken else found).append(item)
         for item in (*found, *hidden):
             heappush(self.line, item)
@@ -174,6 +174,7 @@ class Group:
         "_able",
         "_pictures",
         "able_mask",
+        "announced",
         "bill",
         "family",
         "gates",
@@ -183,7 +184,6 @@ class Group:
         "premium_mask",
         "queue",
         "shut",
-        "told",
         "valid_from_uusd",
         "valid_to_uusd",
     )
@@ -207,7 +207,7 @@ class Group:
         self.valid_to_uusd: float = 0.0
         self.queue = AgeingQueue(ageing_ms)
         #: Reason last announced -> those to whom it was announced.
-        self.told: dict[ReasonCode | None, Told] = {}
+        self.announced: dict[ReasonCode | None, Announced] = {}
         self._pictures: dict[tuple[int, int, Scores | None], Raw] = {}
         self._able: str | None = None
 
@@ -249,30 +249,30 @@ class Group:
         """Whether what was last seen holds with this much credit left."""
         return self.valid_from_uusd <= left < self.valid_to_uusd
 
-    def tell(self, entry: Entry) -> None:
+    def announce(self, entry: Entry) -> None:
         """The task was told the headline that its row has."""
-        headline = entry.row.standing.headline
-        told = self.told.get(headline)
-        if told is None:
-            told = self.told[headline] = Told()
-        told.live += 1
-        heappush(told.line, (entry.since_ms, entry.task_id, entry))
-        if len(told.line) > 2 * told.live + _TOLD_SPARE:
-            told.compact(self, headline)
+        headline = entry.row.status.headline
+        announced = self.announced.get(headline)
+        if announced is None:
+            announced = self.announced[headline] = Announced()
+        announced.live += 1
+        heappush(announced.line, (entry.since_ms, entry.task_id, entry))
+        if len(announced.line) > 2 * announced.live + _ANNOUNCED_SPARE:
+            announced.compact(self, headline)
 
-    def untell(self, headline: ReasonCode | None) -> None:
+    def withdraw(self, headline: ReasonCode | None) -> None:
         """One of those told this headline left, or was told another."""
-        told = self.told[headline]
-        told.live -= 1
-        if not told.live:
-            del self.told[headline]
+        announced = self.announced[headline]
+        announced.live -= 1
+        if not announced.live:
+            del self.announced[headline]
 
     def stale(self, headline: ReasonCode, count: int) -> list[tuple[Millis, str, Entry]]:
         """Up to `count` of those who were told something else than this, longest waiting first."""
         found: list[tuple[Millis, str, Entry]] = []
-        for other, told in self.told.items():
+        for other, announced in self.announced.items():
             if other != headline:
-                found += told.first(self, other, count)
+                found += announced.first(self, other, count)
         return sorted(found)[:count]
 
     def able(self, fleet: Fleet) -> str:

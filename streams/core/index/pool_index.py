@@ -20,12 +20,12 @@ from itertools import islice
 from schemas.decision import LedgerRow, Percentiles, SlotRow, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import Gate, Millis, ReasonCode, to_millis
-from streams.core.index.balances import Purses
+from streams.core.index.balances import Balances
 from streams.core.index.due import DueList
 from streams.core.index.fleet import Cell, Fleet, cell_of
 from streams.core.index.free_slots import FreeSlots
 from streams.core.index.groups import Bill, Costs, Family, Group, GroupKey, Scores, Shape, Verdicts, size_of
-from streams.core.index.score_cache import Scoreboard
+from streams.core.index.score_cache import ScoreCache
 from streams.core.index.shapes import Shapes
 from streams.core.index.waiting import Entry
 from streams.core.policy.rulebook import Rulebook
@@ -35,7 +35,7 @@ from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
 
 
-class LineUp:
+class PoolIndex:
     """The index of one pool."""
 
     def __init__(self, pool: Pool, rulebook: Rulebook, now_ms: Millis) -> None:
@@ -45,7 +45,7 @@ class LineUp:
         self.now_ms = now_ms
         #: The fleet that the groups are made for.
         self.fleet = Fleet((), {}, frozenset())
-        self.usual: Percentiles | None = None
+        self.percentiles: Percentiles | None = None
         #: What marks say of each cell at the moment of the decision, and what is to be pointed out.
         self.conditions: Verdicts = ()
         self.flags: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class LineUp:
         self.marks: Marks = pool.marks
         self.marks_ms = now_ms
         self._marks_seen: tuple[Marks, int, Millis, float] | None = None
-        self.purses = Purses(pool.ledgers, self._costs_max)
+        self.balances = Balances(pool.ledgers, self._costs_max)
         #: Families that became mixed.
         self._mixed: dict[GroupKey, None] = {}
         self.families: dict[GroupKey, Family] = {}
@@ -68,7 +68,7 @@ class LineUp:
         #: Free slots by cell, as the state has it.
         self.free_counts: list[int] = []
         #: Free mask under which every headline was last found to be told; None: look again.
-        self.settled_mask: int | None = None
+        self.announced_mask: int | None = None
         self._hidden_tasks: list[Entry] = []
         self._hidden_in: dict[FreeSlots, None] = {}
         #: By cell: free slots, free longest first; stale ones go when they surface.
@@ -81,7 +81,7 @@ class LineUp:
         #: Classified while deciding; used again when the decision becomes part of the state.
         self.prepared: dict[str, Entry] = {}
         self.shapes = Shapes(rulebook, self.fleet)
-        self._scoreboard = Scoreboard(rulebook, self.fleet)
+        self._score_cache = ScoreCache(rulebook, self.fleet)
         #: Groups of tenants with a budget that came up in this decision; those without tasks go with it.
         self._came_up: list[Group] = []
         self._by_ev: dict[int, dict[str, Entry]] = {}
@@ -102,7 +102,7 @@ class LineUp:
         """A place in the line-up for the task: its shape and its group."""
         task = row.task
         shape = self.shapes.of(row)
-        low = self.rulebook.policy.premium.is_low(row.ev, task.priority, self.usual)
+        low = self.rulebook.policy.premium.is_low(row.ev, task.priority, self.percentiles)
         lifted = self.is_lifted(row)
         group = shape.groups.get((low, lifted))
         if group is None:
@@ -116,7 +116,7 @@ class LineUp:
 
     def scores(self, entry: Entry, cells: int) -> Scores | None:
         """Score of each model with a cell in the mask, compared with each other; None for the others."""
-        return self._scoreboard.among(cells, entry.row.task, entry.shape.complexity)
+        return self._score_cache.among(cells, entry.row.task, entry.shape.complexity)
 
     def _costs_max(self, tenant: str) -> Iterator[int]:
         """Bounds of what the tenant's waiting tasks cost."""
@@ -126,18 +126,18 @@ class LineUp:
 
     def _is_watched(self, task: TaskPending, shape: Shape) -> bool:
         tenant = task.tenant_id
-        if tenant is None or tenant not in self.purses.left:
+        if tenant is None or tenant not in self.balances.left:
             return False
-        return self.purses.is_watched(tenant, self.rulebook.cost_max_uusd(task, shape.complexity))
+        return self.balances.is_watched(tenant, self.rulebook.cost_max_uusd(task, shape.complexity))
 
     def is_lifted(self, row: TaskRow) -> bool:
         """Whether the task may claim a higher tier than it needs."""
         if row.task.quest_priority >= self.rulebook.policy.lift.quest_priority_min:
             return True
-        usual = self.usual
-        if usual is None or usual.p90 is None or row.ev is None:
+        percentiles = self.percentiles
+        if percentiles is None or percentiles.p90 is None or row.ev is None:
             return False
-        return row.ev > usual.p90 + abs(usual.p90) * PERCENTILE_ERROR
+        return row.ev > percentiles.p90 + abs(percentiles.p90) * PERCENTILE_ERROR
 
     def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
         key = GroupKey(shape.reserved if low else shape.open, lifted, shape.asked_for, shape.failed, None)
@@ -155,8 +155,8 @@ class LineUp:
         if family is None:
             family = self.families[key] = Family(costs)
         elif family.widen(costs) and key in self.groups:
-            self.groups[key].look(self.fleet, self.conditions, self.purses.left)
-        if not family.split and family.is_mixed(self.purses.left[tenant]):
+            self.groups[key].look(self.fleet, self.conditions, self.balances.left)
+        if not family.split and family.is_mixed(self.balances.left[tenant]):
             self._mixed[key] = None
         if family.split or key in self._mixed:
             key = key._replace(bill=bill._replace(exact=costs))
@@ -190,7 +190,7 @@ class LineUp:
 
     def _new_group(self, key: GroupKey, family: Family | None) -> Group:
         group = Group(key, self.fleet, self.rulebook.ageing_ms, family)
-        group.look(self.fleet, self.conditions, self.purses.left)
+        group.look(self.fleet, self.conditions, self.balances.left)
         return group
 
     # Keeping in line with the rows.
@@ -199,11 +199,11 @@ class LineUp:
         """The task's row changed: it waits here, waits differently, or waits no longer."""
         row = self.pool.tasks.get(task_id)
         old = self.entries.get(task_id)
-        waiting = row is not None and row.standing.state == "waiting"
+        waiting = row is not None and row.status.state == "waiting"
         prepared = self.prepared.pop(task_id, None)
         if old is not None:
-            if waiting and row is not None and old.row.standing.attempt == row.standing.attempt:
-                self._told(old, row)
+            if waiting and row is not None and old.row.status.attempt == row.status.attempt:
+                self._reannounce(old, row)
                 return
             self._remove(old)
         if row is None:
@@ -214,20 +214,20 @@ class LineUp:
             self._add(entry)
         self._expect(row)
 
-    def _told(self, entry: Entry, row: TaskRow) -> None:
-        before, after = entry.row.standing.headline, row.standing.headline
+    def _reannounce(self, entry: Entry, row: TaskRow) -> None:
+        before, after = entry.row.status.headline, row.status.headline
         entry.row = row
         if before != after:
-            self._untell(entry, before)
-            self._tell(entry)
+            self._withdraw(entry, before)
+            self._announce(entry)
 
     def _expect(self, row: TaskRow) -> None:
         """What will fall due for this task."""
-        task, standing = row.task, row.standing
-        if standing.state == "held" and standing.due_ms is not None:
-            self.due.push((standing.due_ms, "due", task.task_id, standing.attempt))
-        if task.deadline is not None and standing.state != "running":
-            self.due.push((to_millis(task.deadline), "deadline", task.task_id, standing.attempt))
+        task, status = row.task, row.status
+        if status.state == "held" and status.due_ms is not None:
+            self.due.push((status.due_ms, "due", task.task_id, status.attempt))
+        if task.deadline is not None and status.state != "running":
+            self.due.push((to_millis(task.deadline), "deadline", task.task_id, status.attempt))
 
     def _add(self, entry: Entry) -> None:
         self.entries[entry.task_id] = entry
@@ -263,20 +263,20 @@ class LineUp:
             entry.group = self.classify(entry.row).group
         group: Group = entry.group
         group.queue.push(entry)
-        self._tell(entry)
+        self._announce(entry)
 
     def _leave(self, entry: Entry) -> None:
         group: Group = entry.group
         group.queue.remove(entry)
-        self._untell(entry, entry.row.standing.headline)
+        self._withdraw(entry, entry.row.status.headline)
         self._drop_billed(group)
 
-    def _tell(self, entry: Entry) -> None:
-        entry.group.tell(entry)
-        self._reserved += entry.row.standing.headline == "reserved_for_ev"
+    def _announce(self, entry: Entry) -> None:
+        entry.group.announce(entry)
+        self._reserved += entry.row.status.headline == "reserved_for_ev"
 
-    def _untell(self, entry: Entry, headline: ReasonCode | None) -> None:
-        entry.group.untell(headline)
+    def _withdraw(self, entry: Entry, headline: ReasonCode | None) -> None:
+        entry.group.withdraw(headline)
         self._reserved -= headline == "reserved_for_ev"
 
     def applied(self, now_ms: Millis) -> None:
@@ -293,7 +293,7 @@ class LineUp:
 
     def sync_ledger(self, tenant: str) -> None:
         """The tenant's money changed."""
-        self.purses.sync(tenant, self.pool.ledgers[tenant].available_uusd)
+        self.balances.sync(tenant, self.pool.ledgers[tenant].available_uusd)
 
     def sync_slot(self, slot_id: str) -> None:
         """The slot's row changed."""
@@ -338,7 +338,7 @@ class LineUp:
     def align(
         self,
         fleet: AbstractSet[Cell],
-        usual: Percentiles | None,
+        percentiles: Percentiles | None,
         marks: Marks,
         ledgers: Mapping[str, LedgerRow],
         slots_max: int,
@@ -349,41 +349,41 @@ class LineUp:
         `slots_max` is how many slots the pool may have.
         """
         for tenant, row in ledgers.items():
-            self.purses.leave(tenant, row.available_uusd)
-        self.purses.has_slots(slots_max)
+            self.balances.leave(tenant, row.available_uusd)
+        self.balances.has_slots(slots_max)
         if fleet != self.fleet.bit.keys():
-            self.usual = usual
+            self.percentiles = percentiles
             self._refleet(fleet, marks, now_ms)
             return
-        if usual is not self.usual and usual != self.usual:
-            before, self.usual = self.usual, usual
-            self._regroup(before, usual)
+        if percentiles is not self.percentiles and percentiles != self.percentiles:
+            before, self.percentiles = self.percentiles, percentiles
+            self._regroup(before, percentiles)
         if self._see(marks, now_ms):
-            self.settled_mask = None
+            self.announced_mask = None
             for group in self.groups.values():
-                group.look(self.fleet, self.conditions, self.purses.left)
+                group.look(self.fleet, self.conditions, self.balances.left)
         self.look_at_credit()
 
     def look_at_credit(self) -> bool:
         """Look again at the groups of those whose credit has changed; whether tasks had to change groups."""
-        purses = self.purses
+        balances = self.balances
         moved = False
-        if not purses.changed and not self._mixed:
+        if not balances.changed and not self._mixed:
             return moved
-        changed = sorted(purses.changed)
+        changed = sorted(balances.changed)
         # Looking may find that somebody's tasks cost more than was known.
-        purses.changed.clear()
+        balances.changed.clear()
         for tenant in changed:
-            if purses.look(tenant):
+            if balances.look(tenant):
                 moved = True
                 self._move(list(self._by_tenant.get(tenant, {}).values()))
-            if tenant not in purses.watched:
+            if tenant not in balances.watched:
                 continue
-            self.settled_mask = None
-            left = purses.left[tenant]
+            self.announced_mask = None
+            left = balances.left[tenant]
             for group in list(self.billed.get(tenant, {}).values()):
                 if not group.is_valid(left):
-                    group.look(self.fleet, self.conditions, purses.left)
+                    group.look(self.fleet, self.conditions, balances.left)
                     family = group.family
                     if family is not None and family.is_mixed(left) != family.split:
                         self._mixed[_whole(group.key)] = None
@@ -397,7 +397,7 @@ class LineUp:
         family, bill = self.families.get(key), key.bill
         if family is None or bill is None:
             return False
-        mixed = family.is_mixed(self.purses.left[bill.tenant])
+        mixed = family.is_mixed(self.balances.left[bill.tenant])
         family.split = mixed
         theirs = self._by_tenant.get(bill.tenant, {})
         self._move([entry for entry in theirs.values() if entry.group.bill and _whole(entry.group.key) == key])
@@ -405,7 +405,7 @@ class LineUp:
 
     def _move(self, entries: list[Entry]) -> None:
         """What they cost, or what is usual, may put them into other groups."""
-        self.settled_mask = None
+        self.announced_mask = None
         for entry in entries:
             fresh = self.classify(entry.row)
             if fresh.group is not entry.group:
@@ -456,17 +456,17 @@ class LineUp:
         reserve = frozenset(cell.model for cell in cells if emergency.is_reserve(models[cell.model]))
         self.fleet = Fleet(cells, {cell.model: models[cell.model].tier for cell in cells}, reserve)
         self.free_counts = [len(self.free_slots(cell)) for cell in self.fleet.cells]
-        self.settled_mask = None
+        self.announced_mask = None
         self._marks_seen = None
         self._see(marks, now_ms)
         self.shapes = Shapes(self.rulebook, self.fleet)
-        self._scoreboard = Scoreboard(self.rulebook, self.fleet)
+        self._score_cache = ScoreCache(self.rulebook, self.fleet)
         self.groups.clear()
         self.families.clear()
         self.billed.clear()
         self._came_up.clear()
         self._mixed.clear()
-        self.purses.begin_again(priced=all(model.is_priced for model in self.shapes.models))
+        self.balances.begin_again(priced=all(model.is_priced for model in self.shapes.models))
         self.prepared.clear()
         self._reserved = 0
         for entry in self.entries.values():
@@ -549,10 +549,10 @@ class LineUp:
 
     def _stale_from_ms(self) -> float:
         """When percentiles may be recomputed, where somebody waits because of them."""
-        usual = self.pool.percentiles
-        if not self._reserved or usual is None or usual.p50 is None:
+        percentiles = self.pool.percentiles
+        if not self._reserved or percentiles is None or percentiles.p50 is None:
             return math.inf
-        return usual.at_ms + self.rulebook.recompute_ms
+        return percentiles.at_ms + self.rulebook.recompute_ms
 
     def is_free(self, slot_id: str) -> bool:
         """Whether the slot is free in the state and not hidden."""
@@ -595,7 +595,7 @@ class LineUp:
             free.release()
         self._hidden_in.clear()
         self._hidden_slots.clear()
-        self.purses.release()
+        self.balances.release()
         self._tidy()
         for line, place in self._parked_lines:
             heappush(line, place)
@@ -608,8 +608,8 @@ def _whole(key: GroupKey) -> GroupKey:
     return key if key.bill is None or key.bill.exact is None else key._replace(bill=key.bill._replace(exact=None))
 
 
-def _lines(usual: Percentiles | None) -> tuple[float | None, float | None]:
-    return (None, None) if usual is None else (usual.p50, usual.p90)
+def _lines(percentiles: Percentiles | None) -> tuple[float | None, float | None]:
+    return (None, None) if percentiles is None else (percentiles.p50, percentiles.p90)
 
 
 def _bucket_key(ev: float) -> int:

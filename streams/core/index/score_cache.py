@@ -14,7 +14,7 @@ from streams.core.policy.score import context_penalty, mix, scores
 _SCORES_MAX: Final = 16_384
 
 
-class Scoreboard:
+class ScoreCache:
     """The scores of one fleet's models with one rulebook."""
 
     def __init__(self, rulebook: Rulebook, fleet: Fleet) -> None:

@@ -41,7 +41,7 @@ class Shapes:
         complexity = rulebook.complexity(task)
         key: ShapeKey = (
             tuple(sorted(requires.items())) if len(requires) > 1 else tuple(requires.items()),
-            row.standing.tier_min,
+            row.status.tier_min,
             complexity,
             task.floor_model,
             task.max_tier,
@@ -88,7 +88,7 @@ class Shapes:
             ranking += tuple(model for model in advice.ranking if model not in listed)
         ruled_out = advice.refused if advice is not None else ()
         tier_min = policy.floor.tier_min(
-            task, row.standing.tier_min, policy.complexity_tier_min, complexity, rulebook.models
+            task, row.status.tier_min, policy.complexity_tier_min, complexity, rulebook.models
         )
         max_tokens = rulebook.max_tokens(complexity, task.output_tokens)
         models = self.models

@@ -51,7 +51,7 @@ class Entry:
     def __init__(self, row: TaskRow, ageing_ms: int, shape: Any) -> None:
         self.row = row
         self.task_id = row.task.task_id
-        self.since_ms = row.standing.since_ms
+        self.since_ms = row.status.since_ms
         #: When a task of priority 0 with as many points would have begun to wait.
         self.birth_ms = self.since_ms - row.task.priority * ageing_ms
         self.band, self.phase_ms = divmod(self.birth_ms, ageing_ms)

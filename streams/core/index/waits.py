@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from schemas.vocabulary import Millis
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 
 
 class Waits(NamedTuple):
@@ -19,20 +19,20 @@ class Waits(NamedTuple):
     points_max: int
 
 
-def waits(lineup: LineUp, now_ms: Millis) -> Waits | None:
+def waits(index: PoolIndex, now_ms: Millis) -> Waits | None:
     """Look at the groups of a line-up; None: nobody waits. Between two steps only, when nothing is hidden."""
     by_headline: dict[str, int] = {}
     oldest: list[Millis] = []
     points: list[int] = []
-    cycle = now_ms // lineup.rulebook.ageing_ms
-    for group in lineup.groups.values():
+    cycle = now_ms // index.rulebook.ageing_ms
+    for group in index.groups.values():
         if not group.queue.live:
             continue
         points.append(-group.queue.bound(cycle)[0])
-        for headline, told in group.told.items():
+        for headline, announced in group.announced.items():
             word = headline or "untold"
-            by_headline[word] = by_headline.get(word, 0) + told.live
-            oldest += [since_ms for since_ms, _, _ in told.first(group, headline, 1)]
+            by_headline[word] = by_headline.get(word, 0) + announced.live
+            oldest += [since_ms for since_ms, _, _ in announced.first(group, headline, 1)]
     if not by_headline:
         return None
     return Waits(by_headline, min(oldest, default=now_ms), max(points))

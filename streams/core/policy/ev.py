@@ -67,11 +67,11 @@ class CachedScorer:
         return ev
 
 
-def percentile_of(ev: float | None, usual: Percentiles | None) -> float | None:
+def percentile_of(ev: float | None, percentiles: Percentiles | None) -> float | None:
     """Share of the window's samples below `ev`, 0..1, read off the hundred quantiles kept with P50 and P90."""
-    if ev is None or usual is None or not usual.quantiles:
+    if ev is None or percentiles is None or not percentiles.quantiles:
         return None
-    quantiles = usual.quantiles
+    quantiles = percentiles.quantiles
     i = bisect_right(quantiles, ev)
     if i == 0:
         return 0.0

@@ -27,15 +27,15 @@ def check(state: Partition) -> None:
         if len(held) != sum(slot.state == "held" for slot in pool.slots.values()):
             raise InvariantBroken(f"I1: two slots of pool {pool.name} hold the same task")
         for task_id, row in pool.tasks.items():
-            standing = row.standing
+            status = row.status
             if task_id in pool.finished:
-                raise InvariantBroken(f"I2: task {task_id} is finished and {standing.state}")
+                raise InvariantBroken(f"I2: task {task_id} is finished and {status.state}")
             slot_of = held.get(task_id)
-            if (standing.state == "running") != (slot_of is not None):
-                raise InvariantBroken(f"I1: task {task_id} is {standing.state}, held by {slot_of and slot_of.slot_id}")
-            if slot_of is not None and (slot_of.lease, slot_of.slot_id) != (standing.lease, standing.slot_id):
+            if (status.state == "running") != (slot_of is not None):
+                raise InvariantBroken(f"I1: task {task_id} is {status.state}, held by {slot_of and slot_of.slot_id}")
+            if slot_of is not None and (slot_of.lease, slot_of.slot_id) != (status.lease, status.slot_id):
                 raise InvariantBroken(f"I1: task {task_id} and slot {slot_of.slot_id} disagree on the lease")
-            if standing.state == "waiting" and standing.headline is None:
+            if status.state == "waiting" and status.headline is None:
                 raise InvariantBroken(f"task {task_id} waits without a reason")
         for lost_id, holder in held.items():
             if lost_id not in pool.tasks:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from schemas.decision import Activated, Finished, LedgerRow, Percentiles, SlotGone, SlotRow, Step, TaskRow
 from schemas.vocabulary import INPUT_TOPICS, Millis
@@ -32,7 +32,7 @@ class _Head(Struct, frozen=True, kw_only=True, tag="head"):
     positions: tuple[int, ...]
     controls: dict[str, int]
     counts: dict[str, int]
-    untold: tuple[str, ...]
+    unannounced: tuple[str, ...] = field(name="untold")
     marks: MarksDump
     activated: Activated | None
 
@@ -41,7 +41,7 @@ class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
     name: str
     percentiles: Percentiles | None
     cancels: dict[str, int]
-    told_ms: int
+    announced_ms: int = field(name="told_ms")
     gone: tuple[SlotGone, ...]
     minutes: tuple[tuple[int, bytes, tuple[float, ...]], ...]
     model_busy: dict[str, tuple[list[int], list[int], int]]
@@ -82,7 +82,7 @@ class Partition:
         self.positions = [-1] * len(INPUT_TOPICS)
         self.pools: dict[str, Pool] = {}
         #: Pools in which headlines changed for more tasks than one step announces.
-        self.untold: tuple[str, ...] = ()
+        self.unannounced: tuple[str, ...] = ()
         #: What a new pool begins with: the marks that concern all pools.
         self.marks = Marks()
         #: The policy and catalogue activated last; None: those that the worker was started with.
@@ -130,9 +130,9 @@ class Partition:
         for task in step.tasks:
             touched[task.task.pool] = None
             self.pool(task.task.pool).tasks[task.task.task_id] = task
-        for moved in step.moved:
-            tasks = self.pool(moved.pool).tasks
-            tasks[moved.task_id] = msgspec.structs.replace(tasks[moved.task_id], standing=moved.standing)
+        for changed in step.tasks_changed:
+            tasks = self.pool(changed.pool).tasks
+            tasks[changed.task_id] = msgspec.structs.replace(tasks[changed.task_id], status=changed.status)
         for finished in step.finished:
             touched[finished.pool] = None
             pool = self.pool(finished.pool)
@@ -140,9 +140,9 @@ class Partition:
             pool.cancels.pop(finished.task_id, None)
         for pool_name, task_id, at_ms in step.cancels:
             self.pool(pool_name).cancels[task_id] = at_ms
-        self.untold = step.untold
-        for pool_name, told_ms in step.told:
-            self.pool(pool_name).told_ms = told_ms
+        self.unannounced = step.unannounced
+        for pool_name, announced_ms in step.announced:
+            self.pool(pool_name).announced_ms = announced_ms
         for word, count in step.counts.items():
             self.counts[word] = self.counts.get(word, 0) + count
         self._forget(now_ms, touched)
@@ -191,7 +191,7 @@ class Partition:
             positions=tuple(self.positions),
             controls=dict(self.controls),
             counts=dict(self.counts),
-            untold=self.untold,
+            unannounced=self.unannounced,
             marks=self.marks.dump(),
             activated=self.activated,
         )
@@ -201,7 +201,7 @@ class Partition:
                     name=pool.name,
                     percentiles=pool.percentiles,
                     cancels=dict(pool.cancels),
-                    told_ms=pool.told_ms,
+                    announced_ms=pool.announced_ms,
                     gone=tuple(pool.gone.values()),
                     minutes=tuple(pool.evs.dump()),
                     model_busy={model: curve.dump() for model, curve in pool.model_busy.items()},
@@ -241,7 +241,7 @@ class Partition:
                     self.positions = list(head.positions)
                     self.controls = {key: Millis(at) for key, at in head.controls.items()}
                     self.counts = dict(head.counts)
-                    self.untold = head.untold
+                    self.unannounced = head.unannounced
                     self.marks = Marks.load(head.marks)
                     if head.activated is not None:
                         self._activate(head.activated)
@@ -249,7 +249,7 @@ class Partition:
                     pool = self.pool(row.name)
                     pool.percentiles = row.percentiles
                     pool.cancels = {key: Millis(at) for key, at in row.cancels.items()}
-                    pool.told_ms = Millis(row.told_ms)
+                    pool.announced_ms = Millis(row.announced_ms)
                     pool.gone = {gone.slot_id: gone for gone in row.gone}
                     pool.evs.load(row.minutes)
                     pool.model_busy = {model: BusyCurve(*dump) for model, dump in row.model_busy.items()}

@@ -19,6 +19,7 @@ class Pool:
 
     __slots__ = (
         "_finished_order",
+        "announced_ms",
         "busy",
         "cancels",
         "evs",
@@ -32,7 +33,6 @@ class Pool:
         "percentiles",
         "slots",
         "tasks",
-        "told_ms",
     )
 
     def __init__(self, name: str, ev_window_ms: int, marks: Marks) -> None:
@@ -54,7 +54,7 @@ class Pool:
         self.evs = EvWindow(ev_window_ms)
         self.percentiles: Percentiles | None = None
         #: The allowance of repeated announcements is used up to here; it grows with time.
-        self.told_ms = Millis(0)
+        self.announced_ms = Millis(0)
         #: Busy time per slot and per model; `model_slots` counts the slots behind a model's curve.
         self.busy: dict[str, BusyCurve] = {}
         self.model_busy: dict[str, BusyCurve] = {}
@@ -129,5 +129,5 @@ class Pool:
             or self.gone
             or self.ledgers
             or self.percentiles
-            or self.told_ms
+            or self.announced_ms
         )

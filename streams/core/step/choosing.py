@@ -13,7 +13,7 @@ from schemas.decision import TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import ReasonCode
 from streams.core.index.groups import Group, Shape
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.step.free_view import Offer
 
@@ -27,7 +27,7 @@ class Choice(NamedTuple):
     code: ReasonCode
 
 
-def choose(entry: Entry, mask: int, offer: Offer, lineup: LineUp) -> tuple[Choice, bool]:
+def choose(entry: Entry, mask: int, offer: Offer, index: PoolIndex) -> tuple[Choice, bool]:
     """The slot that the task takes of the cells in `mask`, each of which has a free one; and whether it is second best.
 
     Second best is what a strategy takes because another model that could do the work is refused or busy.
@@ -35,67 +35,67 @@ def choose(entry: Entry, mask: int, offer: Offer, lineup: LineUp) -> tuple[Choic
     if entry.shape.failed:
         return _first(mask, offer), True
     try:
-        choice = _by_strategy(entry, mask, offer, lineup)
-        return choice, _is_second_best(entry, choice, lineup)
+        choice = _by_strategy(entry, mask, offer, index)
+        return choice, _is_second_best(entry, choice, index)
     except Exception:  # noqa: BLE001 -- a mistake in a strategy must not stop the round: the static fallback decides
         return _first(mask, offer), True
 
 
-def _by_strategy(entry: Entry, mask: int, offer: Offer, lineup: LineUp) -> Choice:
+def _by_strategy(entry: Entry, mask: int, offer: Offer, index: PoolIndex) -> Choice:
     shape: Shape = entry.shape
-    fleet = lineup.fleet
+    fleet = index.fleet
     for model in shape.ranking:
         if part := mask & fleet.masks_of((model,)):
-            return _within(part, entry, offer, lineup, "preference")
+            return _within(part, entry, offer, index, "preference")
     strategy = shape.strategy
     if strategy not in ("objective", "cheapest_capable"):
-        strategy = lineup.rulebook.policy.strategy.fallback
+        strategy = index.rulebook.policy.strategy.fallback
     if strategy == "objective":
-        return _within(_best_scored(mask, entry, lineup), entry, offer, lineup, "objective")
+        return _within(_best_scored(mask, entry, index), entry, offer, index, "objective")
     lifted = entry.group.lifted
-    part = tier_mask(lineup, mask, lifted=lifted)
-    return _within(part, entry, offer, lineup, "lifted" if lifted else "cheapest_capable")
+    part = tier_mask(index, mask, lifted=lifted)
+    return _within(part, entry, offer, index, "lifted" if lifted else "cheapest_capable")
 
 
-def _is_second_best(entry: Entry, choice: Choice, lineup: LineUp) -> bool:
+def _is_second_best(entry: Entry, choice: Choice, index: PoolIndex) -> bool:
     group: Group = entry.group
     shape: Shape = entry.shape
-    fleet = lineup.fleet
+    fleet = index.fleet
     able = group.able_mask if shape.asked_for else group.able_mask & ~fleet.reserve_mask
     match choice.code:
         case "preference":
             before = shape.ranking[: shape.ranking.index(fleet.cells[choice.bit].model)]
             return able & fleet.masks_of(before) != 0
         case "objective":
-            scores = lineup.scores(entry, able | 1 << choice.bit) or ()
+            scores = index.scores(entry, able | 1 << choice.bit) or ()
             return max(score for score in scores if score is not None) != scores[fleet.model_of[choice.bit]]
         case "cheapest_capable" | "lifted":
             if shape.ranking and able & fleet.masks_of(shape.ranking):
                 return True
-            return not tier_mask(lineup, able, lifted=choice.code == "lifted") >> choice.bit & 1
+            return not tier_mask(index, able, lifted=choice.code == "lifted") >> choice.bit & 1
         case _:
             return True
 
 
-def tier_mask(lineup: LineUp, mask: int, *, lifted: bool) -> int:
+def tier_mask(index: PoolIndex, mask: int, *, lifted: bool) -> int:
     """Those of the cells in `mask` that are of its lowest tier; of its highest for a lifted task."""
-    tiers = lineup.fleet.tiers_up
+    tiers = index.fleet.tiers_up
     for tier in reversed(tiers) if lifted else tiers:
         if tier & mask:
             return tier & mask
     return 0
 
 
-def _best_scored(mask: int, entry: Entry, lineup: LineUp) -> int:
-    fleet = lineup.fleet
-    scores = lineup.scores(entry, entry.group.mask) or ()
+def _best_scored(mask: int, entry: Entry, index: PoolIndex) -> int:
+    fleet = index.fleet
+    scores = index.scores(entry, entry.group.mask) or ()
     free = [(-(score or 0.0), i) for i, score in enumerate(scores) if fleet.model_masks[i] & mask]
     best = min(free)[0]
     alike = sum(fleet.model_masks[i] for score, i in free if score == best)
-    return tier_mask(lineup, alike & mask, lifted=False)
+    return tier_mask(index, alike & mask, lifted=False)
 
 
-def _within(part: int, entry: Entry, offer: Offer, lineup: LineUp, code: ReasonCode) -> Choice:
+def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: ReasonCode) -> Choice:
     """Where the task has context; else lowest busy share over 5 min of slot, then model; then score, then slot id."""
     row: TaskRow = entry.row
     task: TaskPending = row.task
@@ -105,7 +105,7 @@ def _within(part: int, entry: Entry, offer: Offer, lineup: LineUp, code: ReasonC
             if place is not None and part >> place[0] & 1:
                 return Choice(place[0], task.affinity.slot_id, place[1], code)
         if task.affinity.account is not None:
-            part = part & lineup.fleet.account_masks.get(task.affinity.account, 0) or part
+            part = part & index.fleet.account_masks.get(task.affinity.account, 0) or part
     bit = part.bit_length() - 1
     busy_ms, slot_id = offer.least_used(bit)
     if not part & (part - 1):
@@ -122,9 +122,9 @@ def _within(part: int, entry: Entry, offer: Offer, lineup: LineUp, code: ReasonC
     if len(alike) > 1:
         least = min(offer.share(bit) for _, bit in alike)
         alike = [place for place in alike if offer.share(place[1]) == least]
-    if len({lineup.fleet.cells[bit].model for _, bit in alike}) > 1:
-        scores = lineup.scores(entry, entry.group.mask) or ()
-        of = lineup.fleet.model_of
+    if len({index.fleet.cells[bit].model for _, bit in alike}) > 1:
+        scores = index.scores(entry, entry.group.mask) or ()
+        of = index.fleet.model_of
         best = max(scores[of[bit]] or 0.0 for _, bit in alike)
         alike = [place for place in alike if (scores[of[place[1]]] or 0.0) == best]
     slot_id, bit = min(alike)

@@ -18,18 +18,18 @@ from schemas.decision import (
     EvSample,
     Finished,
     LedgerRow,
-    MoneyMoved,
+    MoneyMovement,
     Rejected,
     SlotGone,
     SlotRow,
-    Standing,
     TaskRow,
+    TaskStatus,
     WorkDone,
 )
 from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.core.index.due import Due
 from streams.core.index.fleet import Cell, cell_of
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 from streams.core.state.marks import Mark, Marks
 from streams.core.state.pool import Pool
 
@@ -76,9 +76,9 @@ class StepDraft:
 class PoolDraft:
     """What one pool would be."""
 
-    def __init__(self, pool: Pool, lineup: LineUp, step: StepDraft) -> None:
+    def __init__(self, pool: Pool, index: PoolIndex, step: StepDraft) -> None:
         self.pool = pool
-        self.lineup = lineup
+        self.index = index
         self.seq = step.seq
         self.count = step.count
         self._step = step
@@ -87,7 +87,7 @@ class PoolDraft:
         self.slots: dict[str, SlotRow] = {}
         self.slots_gone: dict[str, SlotGone] = {}
         #: Tasks that the round must look at beside those of the line-up.
-        self.loose: dict[str, TaskRow] = {}
+        self.unindexed: dict[str, TaskRow] = {}
         #: Task ids whose entry in the line-up no longer waits.
         self.left: dict[str, None] = {}
         self.endings: list[Ending] = []
@@ -98,11 +98,11 @@ class PoolDraft:
         #: The record that brought a task in this step: task id -> (topic, offset).
         self.origins: dict[str, tuple[int, int]] = {}
         #: Headlines changed for more tasks than could be told, and what telling used of the allowance.
-        self.untold = False
-        self.told_ms: Millis | None = None
+        self.unannounced = False
+        self.announced_ms: Millis | None = None
         #: Money of tenants, as it would be, and how it came to that.
         self.ledgers: dict[str, LedgerRow] = {}
-        self.money: list[MoneyMoved] = []
+        self.money: list[MoneyMovement] = []
         self.marks: Marks = pool.marks
         self._fleet_changes = False
         self._due: list[Due] = []
@@ -152,19 +152,19 @@ class PoolDraft:
         """The task would stand like this; a waiting one is looked at by the round."""
         task_id = row.task.task_id
         self.tasks[task_id] = row
-        standing = row.standing
-        if row.task.deadline is not None and standing.state != "running":
-            self.expect((to_millis(row.task.deadline), "deadline", task_id, standing.attempt))
-        if standing.state == "waiting":
-            self.loose[task_id] = row
+        status = row.status
+        if row.task.deadline is not None and status.state != "running":
+            self.expect((to_millis(row.task.deadline), "deadline", task_id, status.attempt))
+        if status.state == "waiting":
+            self.unindexed[task_id] = row
         else:
             self._leaves(task_id)
-        if standing.state == "held" and standing.due_ms is not None:
-            self.expect((standing.due_ms, "due", task_id, standing.attempt))
+        if status.state == "held" and status.due_ms is not None:
+            self.expect((status.due_ms, "due", task_id, status.attempt))
 
-    def restand(self, row: TaskRow, standing: Standing) -> None:
+    def restand(self, row: TaskRow, status: TaskStatus) -> None:
         """The task would stand elsewhere."""
-        self.put_task(replace(row, standing=standing))
+        self.put_task(replace(row, status=status))
 
     def put_slot(self, row: SlotRow) -> None:
         """The slot would stand like this."""
@@ -199,19 +199,19 @@ class PoolDraft:
 
     def next_due_ms(self) -> float:
         """Nothing of this pool falls due before this."""
-        return min(self._due[0][0] if self._due else inf, self.lineup.due_from_ms())
+        return min(self._due[0][0] if self._due else inf, self.index.due_from_ms())
 
     def pop_due(self, now_ms: Millis) -> Due | None:
         """The next thing due by `now_ms`, of this step or of before."""
-        if self._due and self._due[0][0] <= now_ms and self._due[0][0] < self.lineup.due.first_ms():
+        if self._due and self._due[0][0] <= now_ms and self._due[0][0] < self.index.due.first_ms():
             return heappop(self._due)
-        return self.lineup.due.pop(now_ms)
+        return self.index.due.pop(now_ms)
 
     def fleet(self) -> AbstractSet[Cell]:
         """Models and accounts with a slot in service, were this step part of the state."""
         if not self._fleet_changes:
-            return self.lineup.in_service.keys()
-        counts = dict(self.lineup.in_service)
+            return self.index.in_service.keys()
+        counts = dict(self.index.in_service)
         for slot_id in (*self.slots, *self.slots_gone):
             old, new = self.pool.slots.get(slot_id), self.slot(slot_id)
             if old is not None and not old.retired:
@@ -222,6 +222,6 @@ class PoolDraft:
         return {cell for cell, count in counts.items() if count}
 
     def _leaves(self, task_id: str) -> None:
-        self.loose.pop(task_id, None)
-        if task_id in self.lineup.entries:
+        self.unindexed.pop(task_id, None)
+        if task_id in self.index.entries:
             self.left[task_id] = None

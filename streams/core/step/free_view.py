@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 from schemas.decision import SlotRow
 from schemas.vocabulary import Millis
 from streams.core.index.fleet import cell_of
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 from streams.core.state.utilisation import SHORT_MS
 from streams.core.step.draft import PoolDraft
 
@@ -16,14 +16,14 @@ class Offer:
     """The free slots of one pool within a step."""
 
     def __init__(self, draft: PoolDraft, now_ms: Millis) -> None:
-        self._lineup: LineUp = draft.lineup
+        self._index_of: PoolIndex = draft.index
         self._draft = draft
         self._now_ms = now_ms
         #: Slots that this step freed, by bit: (busy ms, slot id, free since).
         self._fresh: dict[int, list[tuple[int, str, Millis]]] = {}
         self._fresh_ids: dict[str, int] = {}
         #: Free slots by bit.
-        self.counts: list[int] = self._lineup.free_counts.copy()
+        self.counts: list[int] = self._index_of.free_counts.copy()
         # Looked up once a round, and again after a slot of the cell was taken.
         self._least: dict[int, tuple[int, str]] = {}
         self._longest: dict[int, tuple[Millis, str, int]] = {}
@@ -51,7 +51,7 @@ class Offer:
             fresh = self._fresh.get(bit)
             while fresh and fresh[0][1] in self._taken:
                 heappop(fresh)
-            free = self._lineup.free_slots(self._lineup.fleet.cells[bit])
+            free = self._index_of.free_slots(self._index_of.fleet.cells[bit])
             # The count says that there is one, here or there.
             found = [slot for slot in (free.least_used(self._now_ms), fresh[0][:2] if fresh else None) if slot]
             known = self._least[bit] = min(found)
@@ -62,16 +62,16 @@ class Offer:
         slot = self._draft.slot(slot_id)
         if slot is None or not _is_free(slot) or slot_id in self._taken:
             return None
-        if slot_id not in self._fresh_ids and not self._lineup.is_free(slot_id):
+        if slot_id not in self._fresh_ids and not self._index_of.is_free(slot_id):
             return None
-        return self._lineup.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
+        return self._index_of.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
 
     def share(self, bit: int) -> float:
         """Busy share of all slots of the cell's model over 5 min, 0..1."""
-        model = self._lineup.fleet.cells[bit].model
+        model = self._index_of.fleet.cells[bit].model
         share = self._shares.get(model)
         if share is None:
-            pool = self._lineup.pool
+            pool = self._index_of.pool
             curve, slots = pool.model_busy.get(model), pool.model_slots.get(model, 0)
             share = curve.busy_ms(self._now_ms, SHORT_MS) / (SHORT_MS * slots) if curve is not None and slots else 0.0
             self._shares[model] = share
@@ -82,7 +82,7 @@ class Offer:
         if slot_id in self._fresh_ids:
             self._taken.add(slot_id)
         else:
-            self._lineup.hide_slot(self._lineup.fleet.cells[bit], slot_id)
+            self._index_of.hide_slot(self._index_of.fleet.cells[bit], slot_id)
         self._least.pop(bit, None)
         self._longest.pop(bit, None)
         self.counts[bit] -= 1
@@ -91,12 +91,12 @@ class Offer:
 
     def next_free_model(self, able_mask: int) -> str | None:
         """Model of the slot that has been free longest among those able to do the work: the status quo's choice."""
-        lineup = self._lineup
+        index = self._index_of
         mask = self.mask & able_mask
         if not mask:
             return None
         if not mask & (mask - 1):
-            return lineup.fleet.cells[mask.bit_length() - 1].model
+            return index.fleet.cells[mask.bit_length() - 1].model
         best: tuple[Millis, str, int] | None = None
         while mask:
             bit = mask.bit_length() - 1
@@ -104,21 +104,21 @@ class Offer:
             known = self._longest.get(bit)
             if known is None:
                 # What this step freed has been free for a shorter time than anything known.
-                found = lineup.longest_free(lineup.fleet.cells[bit]) or self._fresh_line(bit)[0]
+                found = index.longest_free(index.fleet.cells[bit]) or self._fresh_line(bit)[0]
                 known = self._longest[bit] = (*found, bit)
             if best is None or known < best:
                 best = known
-        return lineup.fleet.cells[best[2]].model if best is not None else None
+        return index.fleet.cells[best[2]].model if best is not None else None
 
     def _count_changes(self, draft: PoolDraft) -> None:
-        lineup = self._lineup
-        bits = lineup.fleet.bit
+        index = self._index_of
+        bits = index.fleet.bit
         for slot_id in (*draft.slots, *draft.slots_gone):
-            old, new = lineup.pool.slots.get(slot_id), draft.slot(slot_id)
+            old, new = index.pool.slots.get(slot_id), draft.slot(slot_id)
             if old is not None and _is_free(old) and (old_bit := bits.get(cell_of(old))) is not None:
                 if new is not None and _is_free(new) and cell_of(new) == cell_of(old):
                     continue
-                lineup.hide_slot(cell_of(old), slot_id)
+                index.hide_slot(cell_of(old), slot_id)
                 self.counts[old_bit] -= 1
             if new is not None and _is_free(new):
                 bit = bits[cell_of(new)]
@@ -127,7 +127,7 @@ class Offer:
                 self.counts[bit] += 1
 
     def _busy_ms(self, slot_id: str) -> int:
-        curve = self._lineup.pool.busy.get(slot_id)
+        curve = self._index_of.pool.busy.get(slot_id)
         return curve.busy_ms(self._now_ms, SHORT_MS) if curve is not None else 0
 
     def _fresh_line(self, bit: int) -> list[tuple[Millis, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from schemas.decision import EvSample, Moment, SlotRow, Standing, TaskRow, WorkDone
+from schemas.decision import EvSample, HistoryEntry, SlotRow, TaskRow, TaskStatus, WorkDone
 from schemas.events import Outcome, SlotFreed, TaskCancelled, TaskPending
 from schemas.input import Input
 from schemas.vocabulary import Millis, Tier, to_millis
@@ -42,19 +42,19 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     since_ms = min(at_ms, now_ms)
     due_ms = to_millis(task.not_before) if task.not_before is not None else None
     held = due_ms is not None and due_ms > now_ms
-    standing = Standing(
+    status = TaskStatus(
         state="held" if held else "waiting",
         attempt=task.attempt,
         since_ms=since_ms if due_ms is None else max(since_ms, due_ms),
         accepted_ms=now_ms,
         due_ms=due_ms if held else None,
-        story=(Moment(now_ms, draft.seq, "accepted"),),
+        history=(HistoryEntry(now_ms, draft.seq, "accepted"),),
     )
     row = TaskRow(
         task=task,
         at_ms=Millis(min(at_ms, now_ms)),
         ev=ev,
-        standing=standing,
+        status=status,
         traceparent=item.traceparent,
         tracestate=item.tracestate,
         advice=advice,
@@ -102,10 +102,10 @@ def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rul
             draft.count("late_cancel")
         else:
             draft.cancels[event.task_id] = now_ms
-    elif row.standing.state != "running":
+    elif row.status.state != "running":
         draft.end(row, "cancelled", event.by, now_ms)
-    elif not row.standing.cancelled:
-        draft.restand(row, _told(replace(row.standing, cancelled=True), now_ms, draft.seq, "cancelled", event.by))
+    elif not row.status.cancelled:
+        draft.restand(row, _reannounce(replace(row.status, cancelled=True), now_ms, draft.seq, "cancelled", event.by))
         draft.count("cancelled_while_running")
 
 
@@ -187,35 +187,35 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
         draft.count("lost_slot")
         return
     row = draft.task(id_)
-    if row is None or row.standing.attempt != which:
+    if row is None or row.status.attempt != which:
         return
-    if kind == "deadline" and row.standing.state != "running":
+    if kind == "deadline" and row.status.state != "running":
         draft.end(row, "expired", row.task.deadline or "", due_ms)
-    elif kind == "due" and row.standing.state == "held":
-        draft.restand(row, replace(row.standing, state="waiting", due_ms=None, accepted_ms=due_ms))
+    elif kind == "due" and row.status.state == "held":
+        draft.restand(row, replace(row.status, state="waiting", due_ms=None, accepted_ms=due_ms))
 
 
 def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: Millis, rulebook: Rulebook) -> None:
     row = draft.task(slot.task_id) if slot.task_id is not None else None
     if row is None:
         return
-    standing = row.standing
+    status = row.status
     if outcome is not None and outcome.task_id != row.task.task_id:
         draft.count("foreign_outcome")
         outcome = None
     spent = None
-    if outcome is not None and standing.decision_id is not None:
+    if outcome is not None and status.decision_id is not None:
         model = rulebook.models[slot.model]
         complexity = rulebook.complexity(row.task)
         spent = money.actual(row.task, complexity, model, outcome, rulebook)
         cost = spent
         if cost is None:
-            cost = standing.reserved_uusd
+            cost = status.reserved_uusd
         if cost is None:
             cost = money.estimate(row.task, complexity, model, rulebook)
         draft.work.append(
             WorkDone(
-                decision_id=standing.decision_id,
+                decision_id=status.decision_id,
                 pool=slot.pool,
                 slot_id=slot.slot_id,
                 model=slot.model,
@@ -226,20 +226,20 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
             )
         )
     money.settle(draft, row, spent, now_ms)
-    status = outcome.status if outcome is not None else "success"
-    if standing.cancelled:
+    result = outcome.status if outcome is not None else "success"
+    if status.cancelled:
         draft.finish(row, "cancelled", now_ms)
-    elif status != "failure":
-        draft.finish(row, "done" if status == "success" else "cancelled", now_ms)
+    elif result != "failure":
+        draft.finish(row, "done" if result == "success" else "cancelled", now_ms)
     elif row.task.on_failure == "drop":
         draft.end(row, "dropped", (outcome and outcome.error_class) or "no error class given", now_ms)
     elif row.task.on_failure == "escalate":
         ran_tier = rulebook.models[slot.model].tier
         highest = row.task.max_tier or PREMIUM_TIER
         if ran_tier >= highest:
-            told = _told(standing, now_ms, draft.seq, "failed", slot.slot_id)
+            announced = _reannounce(status, now_ms, draft.seq, "failed", slot.slot_id)
             why = f"a failure on {slot.model}, from where it cannot escalate"
-            _give_up(draft, replace(row, standing=told), why, now_ms)
+            _give_up(draft, replace(row, status=announced), why, now_ms)
         else:
             _again(draft, slot, now_ms, rulebook, "failed", tier_min=3 if ran_tier == 2 else 2)  # noqa: PLR2004 -- tiers
     else:
@@ -261,16 +261,16 @@ def _again(
     row = draft.task(slot.task_id) if slot.task_id is not None else None
     if row is None:
         return
-    standing = row.standing
-    if standing.cancelled:
+    status = row.status
+    if status.cancelled:
         draft.finish(row, "cancelled", now_ms)
         return
-    failures = standing.failures + 1
-    told = _told(standing, now_ms, draft.seq, why, slot.slot_id)
+    failures = status.failures + 1
+    announced = _reannounce(status, now_ms, draft.seq, why, slot.slot_id)
     if failures >= rulebook.policy.attempts.failures_max:
         _give_up(
             draft,
-            replace(row, standing=told),
+            replace(row, status=announced),
             f"{failures} failed attempt{'s' if failures > 1 else ''}, the last: {why}",
             now_ms,
         )
@@ -282,15 +282,15 @@ def _again(
     held = due_ms > now_ms
     draft.restand(
         row,
-        Standing(
+        TaskStatus(
             state="held" if held else "waiting",
-            attempt=standing.attempt + 1,
+            attempt=status.attempt + 1,
             failures=failures,
             since_ms=due_ms,
             accepted_ms=now_ms,
             due_ms=due_ms if held else None,
-            tier_min=tier_min or standing.tier_min,
-            story=told.story,
+            tier_min=tier_min or status.tier_min,
+            history=announced.history,
         ),
     )
 
@@ -300,6 +300,6 @@ def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> Non
     draft.end(row, "dead_lettered", detail, now_ms)
 
 
-def _told(standing: Standing, now_ms: Millis, seq: int, what: str, detail: str) -> Standing:
+def _reannounce(status: TaskStatus, now_ms: Millis, seq: int, what: str, detail: str) -> TaskStatus:
     """The standing with one more line of its story; the oldest lines go first."""
-    return replace(standing, story=(*standing.story, Moment(now_ms, seq, what, detail))[-_STORY_MAX:])
+    return replace(status, history=(*status.history, HistoryEntry(now_ms, seq, what, detail))[-_STORY_MAX:])

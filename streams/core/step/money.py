@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from schemas.decision import LedgerRow, MoneyMoved, TaskRow
+from schemas.decision import LedgerRow, MoneyMovement, TaskRow
 from schemas.events import BudgetCredited, Outcome, TaskPending
 from schemas.vocabulary import Complexity, MicroUsd, Millis
 from streams.core.policy.catalog import Model
@@ -55,7 +55,7 @@ def credit(draft: PoolDraft, event: BudgetCredited, now_ms: Millis) -> None:
         available_uusd=ledger.available_uusd + amount,
     )
     draft.money.append(
-        MoneyMoved(
+        MoneyMovement(
             pool=draft.pool.name,
             tenant_id=event.tenant_id,
             kind="credit",
@@ -80,7 +80,7 @@ def reserve(draft: PoolDraft, task: TaskPending, amount: MicroUsd, decision_id: 
 
 def settle(draft: PoolDraft, row: TaskRow, spent: MicroUsd | None, now_ms: Millis) -> None:
     """The work is done: its reservation becomes what was spent, or is itself what was spent where nobody knows."""
-    _close(draft, row, row.standing.reserved_uusd if spent is None else spent, "settle", now_ms)
+    _close(draft, row, row.status.reserved_uusd if spent is None else spent, "settle", now_ms)
 
 
 def release(draft: PoolDraft, row: TaskRow, now_ms: Millis) -> None:
@@ -91,7 +91,7 @@ def release(draft: PoolDraft, row: TaskRow, now_ms: Millis) -> None:
 def _close(
     draft: PoolDraft, row: TaskRow, spent: MicroUsd | None, kind: Literal["settle", "release"], now_ms: Millis
 ) -> None:
-    held = row.standing.reserved_uusd
+    held = row.status.reserved_uusd
     ledger = draft.ledger(row.task.tenant_id)
     if held is None or spent is None or ledger is None:
         return
@@ -101,7 +101,7 @@ def _close(
         reserved_uusd=ledger.reserved_uusd - held,
         consumed_uusd=ledger.consumed_uusd + spent,
     )
-    _move(draft, ledger, kind, held if kind == "release" else spent, row.standing.decision_id, now_ms)
+    _move(draft, ledger, kind, held if kind == "release" else spent, row.status.decision_id, now_ms)
 
 
 def _move(
@@ -113,7 +113,7 @@ def _move(
     now_ms: Millis,
 ) -> None:
     draft.money.append(
-        MoneyMoved(
+        MoneyMovement(
             pool=ledger.pool,
             tenant_id=ledger.tenant_id,
             kind=kind,

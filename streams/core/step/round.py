@@ -14,13 +14,13 @@ from heapq import heapify, heappop, heapreplace
 
 from schemas.vocabulary import MicroUsd, Millis
 from streams.core.index.groups import Group, Verdicts
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import NO_EV, Entry
 from streams.core.policy.rules import credit
 from streams.core.step.choosing import choose
 from streams.core.step.draft import PoolDraft
 from streams.core.step.free_view import Offer
-from streams.core.step.swaps import Pair, trade
+from streams.core.step.swaps import Pair, swap
 
 _Key = tuple[int, int, int, float, int, str]
 _Waiting = tuple[int, float, int, str, Entry]
@@ -29,18 +29,18 @@ _Waiting = tuple[int, float, int, str, Entry]
 class Round:
     """One pool's round within a step."""
 
-    def __init__(self, draft: PoolDraft, loose: Iterable[Entry], now_ms: Millis) -> None:
-        self._lineup: LineUp = draft.lineup
+    def __init__(self, draft: PoolDraft, unindexed: Iterable[Entry], now_ms: Millis) -> None:
+        self._index_of: PoolIndex = draft.index
         self._now_ms = now_ms
-        self._patience_points = draft.lineup.rulebook.patience_points
+        self._patience_points = draft.index.rulebook.patience_points
         self._offer = Offer(draft, now_ms)
         #: Cells with a free slot when the round began.
         self.free_before = self._offer.mask
         #: Tasks beside those of the line-up, and the same as heaps in service order.
-        self._waiting = {entry.task_id: entry for entry in loose}
+        self._waiting = {entry.task_id: entry for entry in unindexed}
         #: Money spent has put tasks into other groups: entries known before are of no use any more.
         self.moved = False
-        self._loose: dict[Group, list[_Waiting]] = {}
+        self._unindexed: dict[Group, list[_Waiting]] = {}
         #: Entries of the line-up whose tenant could not pay in this turn, though others of their group could.
         self._passed_over: list[Entry] = []
 
@@ -52,20 +52,20 @@ class Round:
     def pairs(self) -> list[Pair]:
         """Serve until nobody who waits may use what is free."""
         pairs: list[Pair] = []
-        lineup = self._lineup
+        index = self._index_of
         while self._offer.mask:
             served = self._turn()
             pairs += served
             # Money spent may have begun somebody's emergency, money given back by a trade may pay for a task: one more.
             again = bool(served) and any(pair.entry.costs is not None for pair in served)
-            again = again and self._offer.mask & lineup.fleet.reserve_mask != 0
+            again = again and self._offer.mask & index.fleet.reserve_mask != 0
             if not again and len(pairs) > 1:
-                again = trade(pairs, lineup) and self._offer.mask != 0
+                again = swap(pairs, index) and self._offer.mask != 0
             if not again:
                 break
-            if lineup.look_at_credit():
+            if index.look_at_credit():
                 self.moved = True
-                self._waiting = {task_id: lineup.classify(entry.row) for task_id, entry in self._waiting.items()}
+                self._waiting = {task_id: index.classify(entry.row) for task_id, entry in self._waiting.items()}
         return pairs
 
     def _turn(self) -> list[Pair]:
@@ -79,20 +79,20 @@ class Round:
         return served
 
     def _serve(self) -> list[Pair]:
-        offer, lineup = self._offer, self._lineup
+        offer, index = self._offer, self._index_of
         # (key, group, entry); without an entry the key is only a bound that no head of the group is better than.
         heads: list[tuple[_Key, int, Entry | None]] = []
         groups: list[Group] = []
         ranks: list[tuple[int, int]] = []
         # Who may use just one free slot is "only capable here".
         single = offer.single()
-        cycle = self._now_ms // lineup.rulebook.ageing_ms
-        free, loose = offer.mask, self._loose
+        cycle = self._now_ms // index.rulebook.ageing_ms
+        free, unindexed = offer.mask, self._unindexed
         # Cells that anybody of them may use; in the middle of a turn there are never more.
         wanted = 0
-        for group in lineup.groups.values():
+        for group in index.groups.values():
             admissible = group.mask & free
-            if admissible and (group.queue.live or group in loose):
+            if admissible and (group.queue.live or group in unindexed):
                 only_here = admissible & single and not admissible & (admissible - 1)
                 rank = (0 if group.lifted else 1, 0 if only_here else 1)
                 heads.append((self._key(rank, (*self._bound(group, cycle), 0, "")), len(groups), None))
@@ -104,8 +104,8 @@ class Round:
         while heads and offer.mask & wanted:
             _, i, entry = heads[0]
             group = groups[i]
-            if group.bill is not None and not group.is_valid(lineup.purses.left[group.bill.tenant]):
-                group.look(lineup.fleet, lineup.conditions, lineup.purses.left, keep_shut=True)
+            if group.bill is not None and not group.is_valid(index.balances.left[group.bill.tenant]):
+                group.look(index.fleet, index.conditions, index.balances.left, keep_shut=True)
             admissible = group.mask & offer.mask
             if not admissible:
                 heappop(heads)
@@ -131,22 +131,22 @@ class Round:
         return (0, 0, *place) if -place[0] >= self._patience_points else (*rank, *place)
 
     def _sort(self) -> None:
-        ageing_ms = self._lineup.rulebook.ageing_ms
-        self._loose.clear()
+        ageing_ms = self._index_of.rulebook.ageing_ms
+        self._unindexed.clear()
         for entry in self._waiting.values():
             points = (self._now_ms - entry.birth_ms) // ageing_ms
             item = (-points, entry.ev_key, entry.since_ms, entry.task_id, entry)
-            self._loose.setdefault(entry.group, []).append(item)
-        for waiting in self._loose.values():
+            self._unindexed.setdefault(entry.group, []).append(item)
+        for waiting in self._unindexed.values():
             heapify(waiting)
 
     def _bound(self, group: Group, cycle: int) -> tuple[int, float]:
         """(negated points, EV key) that no head of the group is better than."""
-        loose = self._loose.get(group) if self._loose else None
+        unindexed = self._unindexed.get(group) if self._unindexed else None
         if not group.queue.live:
-            return loose[0][:2] if loose else (0, NO_EV)
+            return unindexed[0][:2] if unindexed else (0, NO_EV)
         bound = group.queue.bound(cycle)
-        return min(bound, loose[0][:2]) if loose else bound
+        return min(bound, unindexed[0][:2]) if unindexed else bound
 
     def _head(self, group: Group) -> tuple[tuple[int, float, int, str], Entry] | None:
         found = group.queue.head(self._now_ms) if group.queue.live else None
@@ -155,20 +155,20 @@ class Round:
         if found is not None:
             entry = found[0]
             best = (-found[1], entry.ev_key, entry.since_ms, entry.task_id)
-        loose = self._loose.get(group) if self._loose else None
-        if loose and (best is None or loose[0][:4] < best):
-            best, entry = loose[0][:4], loose[0][4]
+        unindexed = self._unindexed.get(group) if self._unindexed else None
+        if unindexed and (best is None or unindexed[0][:4] < best):
+            best, entry = unindexed[0][:4], unindexed[0][4]
         return (best, entry) if best is not None and entry is not None else None
 
     def _take_task(self, entry: Entry, *, served: bool) -> None:
         """The task is out of the way for the rest of this turn; one that is served, of all turns."""
-        loose = self._loose.get(entry.group)
-        if loose and loose[0][4] is entry:
-            heappop(loose)
+        unindexed = self._unindexed.get(entry.group)
+        if unindexed and unindexed[0][4] is entry:
+            heappop(unindexed)
             if served:
                 del self._waiting[entry.task_id]
         else:
-            self._lineup.hide(entry)
+            self._index_of.hide(entry)
             if not served:
                 self._passed_over.append(entry)
 
@@ -178,7 +178,7 @@ class Round:
         costs = entry.costs
         if costs is None:
             return group.gates
-        left, model_of = self._lineup.purses.left[entry.tenant], self._lineup.fleet.model_of
+        left, model_of = self._index_of.balances.left[entry.tenant], self._index_of.fleet.model_of
         own = tuple(
             "credit" if gate is None and credit.refuses(costs[of], left) else gate
             for gate, of in zip(group.gates, model_of, strict=True)
@@ -186,14 +186,14 @@ class Round:
         return group.gates if own == group.gates else own
 
     def _take_slot(self, entry: Entry, mask: int, gates: Verdicts) -> Pair:
-        offer, lineup = self._offer, self._lineup
+        offer, index = self._offer, self._index_of
         group: Group = entry.group
         next_free_model = offer.next_free_model(group.able_mask)
-        choice, second_best = choose(entry, mask, offer, lineup)
+        choice, second_best = choose(entry, mask, offer, index)
         pair = Pair(entry, choice, gates, next_free_model, fallback=second_best)
         offer.take(pair.bit, pair.slot_id)
         if entry.costs is not None:
             tenant = entry.tenant
-            cost = entry.costs[lineup.fleet.model_of[pair.bit]]
-            lineup.purses.leave(tenant, MicroUsd(lineup.purses.left[tenant] - (cost or 0)))
+            cost = entry.costs[index.fleet.model_of[pair.bit]]
+            index.balances.leave(tenant, MicroUsd(index.balances.left[tenant] - (cost or 0)))
         return pair

@@ -9,7 +9,7 @@ from typing import Final
 from schemas.decision import TaskRow
 from schemas.vocabulary import Gate, ReasonCode
 from streams.core.index.groups import Group, Shape
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.policy.rules import capability, credit, drained, exhausted, quota
 from streams.core.policy.rules.premium import PremiumReserve
@@ -19,18 +19,22 @@ from streams.core.step.swaps import Pair
 _SENTENCES_MAX: Final = 3
 
 
-def routed(pair: Pair, lineup: LineUp) -> str:
+def routed(pair: Pair, index: PoolIndex) -> str:
     """Why this task got this slot."""
-    entry, slot_id, usual = pair.entry, pair.slot_id, lineup.usual
+    entry, slot_id, percentiles = pair.entry, pair.slot_id, index.percentiles
     row: TaskRow = entry.row
     shape: Shape = entry.shape
-    model = lineup.fleet.cells[pair.bit].model
+    model = index.fleet.cells[pair.bit].model
     match pair.code:
         case "lifted":
-            if row.task.quest_priority >= lineup.rulebook.policy.lift.quest_priority_min:
+            if row.task.quest_priority >= index.rulebook.policy.lift.quest_priority_min:
                 why = f"quest priority {row.task.quest_priority}"
             else:
-                why = f"EV {row.ev:g} is above P90 ({usual.p90:g})" if usual and usual.p90 is not None else "its EV"
+                why = (
+                    f"EV {row.ev:g} is above P90 ({percentiles.p90:g})"
+                    if percentiles and percentiles.p90 is not None
+                    else "its EV"
+                )
             text = f"Lifted by {why}: looked from the highest tier down for {shape.bars}; took {slot_id}."
         case "objective":
             text = f"Best score for {shape.bars} among what was free; {slot_id} had the lowest utilisation."
@@ -44,28 +48,28 @@ def routed(pair: Pair, lineup: LineUp) -> str:
             text = f"The policy failed on this task; took the first capable model in catalogue order: {slot_id}."
         case _:
             text = f"Cheapest capable class for {shape.bars}; {slot_id} had the lowest utilisation."
-    return f"{text} Within the round the better tier went to the higher EV." if pair.traded else text
+    return f"{text} Within the round the better tier went to the higher EV." if pair.swapped else text
 
 
-def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) -> str:
+def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) -> str:
     """Why this task waits."""
     group: Group = entry.group
-    fleet = lineup.fleet
+    fleet = index.fleet
     row: TaskRow = entry.row
     match headline:
         case "reserved_for_ev":
             refused = group.premium_mask & free_mask or group.premium_mask
             model = fleet.cells[(refused & -refused).bit_length() - 1].model
-            if lineup.usual is None or lineup.usual.p50 is None:
+            if index.percentiles is None or index.percentiles.p50 is None:
                 return f"{model} is kept for tasks of higher expected value."
-            return PremiumReserve.reason(model, row.ev, lineup.usual)
+            return PremiumReserve.reason(model, row.ev, index.percentiles)
         case "capable_busy":
             return f"Every slot that may do it is busy: {group.able(fleet)}."
         case "no_capable_model" if not fleet.cells:
             return "The pool has no slot yet."
         case "no_capable_model":
             lacking = "; ".join(
-                f"{model}: {capability.missing(row.task, lineup.rulebook.models[model])}"
+                f"{model}: {capability.missing(row.task, index.rulebook.models[model])}"
                 for model in _refused_by("capability", group, fleet.models)
             )
             return f"No model of the fleet is good enough for {entry.shape.bars} ({lacking})."
@@ -82,10 +86,10 @@ def waits(entry: Entry, headline: ReasonCode, lineup: LineUp, free_mask: int) ->
                 for i, gate in enumerate(group.gates)
                 if gate == "credit" and (cost := entry.costs[fleet.model_of[i]]) is not None
             ]
-            left = lineup.purses.left[row.task.tenant_id]
+            left = index.balances.left[row.task.tenant_id]
             return f"{credit.reason(row.task.tenant_id, left, min(known, default=None))}."
         case _:
-            return f"{'; '.join(dict.fromkeys(_conditions(group, lineup)))}."
+            return f"{'; '.join(dict.fromkeys(_conditions(group, index)))}."
 
 
 def _refused_by(which: Gate, group: Group, models: Sequence[str]) -> Iterator[str]:
@@ -100,10 +104,10 @@ def _rules_said(row: TaskRow, group: Group, models: Sequence[str]) -> Iterator[s
         yield from islice(dict.fromkeys(filter(None, said)), _SENTENCES_MAX)
 
 
-def _conditions(group: Group, lineup: LineUp) -> Iterator[str]:
+def _conditions(group: Group, index: PoolIndex) -> Iterator[str]:
     """What the marks say of the cells that they refuse to this group."""
-    marks, now_ms, rulebook = lineup.marks, lineup.marks_ms, lineup.rulebook
-    for cell, gate in zip(lineup.fleet.cells, group.gates, strict=True):
+    marks, now_ms, rulebook = index.marks, index.marks_ms, index.rulebook
+    for cell, gate in zip(index.fleet.cells, group.gates, strict=True):
         model = rulebook.models[cell.model]
         if gate == "exhausted":
             until_ms = exhausted.until_ms(marks, model.product, cell.account, now_ms)

@@ -14,7 +14,7 @@ from operator import or_
 
 from schemas.vocabulary import MicroUsd
 from streams.core.index.groups import Verdicts
-from streams.core.index.pool_index import LineUp
+from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import NO_EV, Entry
 from streams.core.step.choosing import Choice
 
@@ -22,7 +22,18 @@ from streams.core.step.choosing import Choice
 class Pair:
     """A task and the slot it gets."""
 
-    __slots__ = ("bit", "busy_ms", "code", "entry", "fallback", "gates", "mask", "next_free_model", "slot_id", "traded")
+    __slots__ = (
+        "bit",
+        "busy_ms",
+        "code",
+        "entry",
+        "fallback",
+        "gates",
+        "mask",
+        "next_free_model",
+        "slot_id",
+        "swapped",
+    )
 
     def __init__(
         self, entry: Entry, choice: Choice, gates: Verdicts, next_free_model: str | None, *, fallback: bool
@@ -38,22 +49,22 @@ class Pair:
         self.mask: int = entry.group.mask
         if gates is not entry.group.gates:
             self.mask = sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
-        self.traded = False
+        self.swapped = False
 
 
-def trade(pairs: list[Pair], lineup: LineUp) -> bool:
+def swap(pairs: list[Pair], index: PoolIndex) -> bool:
     """Let the pairs that looked for the cheapest capable slot trade theirs; whether money changed hands."""
-    fleet = lineup.fleet
+    fleet = index.fleet
     tiers = fleet.tier_masks
     tier = [next(tier for tier, mask in tiers.items() if mask >> bit & 1) for bit in range(len(fleet.cells))]
-    traders = [pair for pair in pairs if pair.code in ("cheapest_capable", "lifted")]
-    if len({tier[pair.bit] for pair in traders}) < 2:  # noqa: PLR2004 -- nobody has a better one
+    swappers = [pair for pair in pairs if pair.code in ("cheapest_capable", "lifted")]
+    if len({tier[pair.bit] for pair in swappers}) < 2:  # noqa: PLR2004 -- nobody has a better one
         return False
     before = {
-        pair.entry.tenant: lineup.purses.left[pair.entry.tenant] for pair in traders if pair.entry.costs is not None
+        pair.entry.tenant: index.balances.left[pair.entry.tenant] for pair in swappers if pair.entry.costs is not None
     }
-    line = sorted(traders, key=lambda pair: pair.entry.ev_key)
-    holders = _Holders(line, [_reach(pair, lineup) for pair in line])
+    line = sorted(swappers, key=lambda pair: pair.entry.ev_key)
+    holders = _Holders(line, [_reach(pair, index) for pair in line])
     for place, mine in enumerate(line):
         if mine.entry.ev_key == NO_EV:
             break
@@ -62,41 +73,41 @@ def trade(pairs: list[Pair], lineup: LineUp) -> bool:
         if better and (reachable := better & holders.sources(mine.bit)):
             bits = [bit for bit in range(len(tier)) if reachable >> bit & 1]
             chain = [place, *holders.chain(max(bits, key=lambda bit: (tier[bit], -bit)), mine.bit)]
-            if _is_covered([line[i] for i in chain], lineup):
+            if _is_covered([line[i] for i in chain], index):
                 holders.shift(chain)
         # From here on it may move within its tier only.
         holders.add(place, reach & tiers[tier[mine.bit]])
-    return any(lineup.purses.left[tenant] != left for tenant, left in before.items())
+    return any(index.balances.left[tenant] != left for tenant, left in before.items())
 
 
-def _reach(pair: Pair, lineup: LineUp) -> int:
+def _reach(pair: Pair, index: PoolIndex) -> int:
     """Where the pair could move: what its gates admit, and what its tenant can still pay for."""
     entry = pair.entry
     if entry.costs is None:
         return pair.mask
-    left = lineup.purses.left[entry.tenant] + _cost(pair, pair.bit, lineup)
-    cells = (bit for bit in range(len(lineup.fleet.cells)) if pair.mask >> bit & 1)
-    return sum(1 << bit for bit in cells if _cost(pair, bit, lineup) <= left)
+    left = index.balances.left[entry.tenant] + _cost(pair, pair.bit, index)
+    cells = (bit for bit in range(len(index.fleet.cells)) if pair.mask >> bit & 1)
+    return sum(1 << bit for bit in cells if _cost(pair, bit, index) <= left)
 
 
-def _cost(pair: Pair, bit: int, lineup: LineUp) -> MicroUsd:
+def _cost(pair: Pair, bit: int, index: PoolIndex) -> MicroUsd:
     """What the task would cost its tenant there; only asked where the price is known."""
     costs = pair.entry.costs
-    return (costs[lineup.fleet.model_of[bit]] if costs is not None else None) or MicroUsd(0)
+    return (costs[index.fleet.model_of[bit]] if costs is not None else None) or MicroUsd(0)
 
 
-def _is_covered(chain: list[Pair], lineup: LineUp) -> bool:
+def _is_covered(chain: list[Pair], index: PoolIndex) -> bool:
     """Whether every tenant can pay for the chain; if so, it is charged for it."""
     spent: dict[str, int] = {}
     for i, pair in enumerate(chain):
         if pair.entry.costs is not None:
             tenant = pair.entry.tenant
-            dearer = _cost(pair, chain[(i + 1) % len(chain)].bit, lineup) - _cost(pair, pair.bit, lineup)
+            dearer = _cost(pair, chain[(i + 1) % len(chain)].bit, index) - _cost(pair, pair.bit, index)
             spent[tenant] = spent.get(tenant, 0) + dearer
-    if any(amount > max(0, lineup.purses.left[tenant]) for tenant, amount in spent.items()):
+    if any(amount > max(0, index.balances.left[tenant]) for tenant, amount in spent.items()):
         return False
     for tenant, amount in spent.items():
-        lineup.purses.leave(tenant, MicroUsd(lineup.purses.left[tenant] - amount))
+        index.balances.leave(tenant, MicroUsd(index.balances.left[tenant] - amount))
     return True
 
 
@@ -169,6 +180,6 @@ class _Holders:
         for i, place in enumerate(chain):
             pair = self._line[place]
             pair.slot_id, pair.bit, pair.busy_ms = slots[(i + 1) % len(slots)]
-            pair.traded = True
+            pair.swapped = True
             if i:
                 self.add(place, self._masks[place])

@@ -33,7 +33,7 @@ class PlainA:
         self._came = 0
         self._evs: list[tuple[int, float]] = []
         #: (when computed, P50, P90).
-        self._usual: tuple[int, float, float] | None = None
+        self._percentiles: tuple[int, float, float] | None = None
 
     def decide(self, now_ms: int, freed: Sequence[Place], arrived: Sequence[Job]) -> list[tuple[Job, Place]]:
         """Each slot that came free looks for a task, then each task that came for a slot."""
@@ -72,20 +72,20 @@ class PlainA:
     def _may(self, job: Job, place: Place) -> bool:
         if place.model.id not in job.able:
             return False
-        if not place.is_premium or self._usual is None or job.task.priority >= PRIORITY_FREE:
+        if not place.is_premium or self._percentiles is None or job.task.priority >= PRIORITY_FREE:
             return True
-        return (job.ev is not None and job.ev >= self._usual[1]) or job.tier == place.model.tier
+        return (job.ev is not None and job.ev >= self._percentiles[1]) or job.tier == place.model.tier
 
     def _is_lifted(self, job: Job) -> bool:
         if job.task.quest_priority >= QUEST_PRIORITY_LIFTED:
             return True
-        return self._usual is not None and job.ev is not None and job.ev > self._usual[2]
+        return self._percentiles is not None and job.ev is not None and job.ev > self._percentiles[2]
 
     def _look(self, now_ms: int) -> None:
         """Renew the percentiles when they are old."""
-        if self._usual is not None and now_ms - self._usual[0] < RECOMPUTE_MS:
+        if self._percentiles is not None and now_ms - self._percentiles[0] < RECOMPUTE_MS:
             return
         self._evs = [one for one in self._evs if one[0] > now_ms - WINDOW_MS]
         if len(self._evs) >= SAMPLES_MIN:
             cuts = quantiles([ev for _, ev in self._evs], n=10, method="inclusive")
-            self._usual = (now_ms, cuts[4], cuts[8])
+            self._percentiles = (now_ms, cuts[4], cuts[8])

@@ -20,14 +20,14 @@ class PremiumReserve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: From this priority on the reserve does not apply.
     priority_min: Annotated[int, Meta(ge=0, le=101)] = 90
 
-    def is_low(self, ev: float | None, priority: int, usual: Percentiles | None) -> bool:
+    def is_low(self, ev: float | None, priority: int, percentiles: Percentiles | None) -> bool:
         """Whether the reserve is closed to this task, were there something cheaper that can do it."""
-        if usual is None or usual.p50 is None or priority >= self.priority_min:
+        if percentiles is None or percentiles.p50 is None or priority >= self.priority_min:
             return False
-        return ev is None or ev < usual.p50 - abs(usual.p50) * PERCENTILE_ERROR
+        return ev is None or ev < percentiles.p50 - abs(percentiles.p50) * PERCENTILE_ERROR
 
     @staticmethod
-    def reason(model: str, ev: float | None, usual: Percentiles) -> str:
+    def reason(model: str, ev: float | None, percentiles: Percentiles) -> str:
         """Why this model is not for this task."""
         own = "its EV is unknown" if ev is None else f"this one has EV {ev:g}"
-        return f"{model} is kept for tasks above P50 ({usual.p50:g}); {own}."
+        return f"{model} is kept for tasks above P50 ({percentiles.p50:g}); {own}."

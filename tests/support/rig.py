@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from schemas.codec import decode_step, encode_step
-from schemas.decision import Advice, Decision, SlotRow, Standing, Step
+from schemas.decision import Advice, Decision, SlotRow, Step, TaskStatus
 from schemas.events import Event, SlotFreed
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
@@ -21,7 +21,7 @@ from streams.core.router import Router
 from tests.support.builders import START_MS, freed, rulebook, slot, tick, topic_of
 
 
-class Desk:
+class RouterRig:
     """A router with a clock, offsets and a memory of all its steps."""
 
     def __init__(self, *slots: str, book: Rulebook | None = None, strict: bool = True, **named: Any) -> None:
@@ -89,13 +89,13 @@ class Desk:
 
     def end_of(self, task_id: str, status: str = "success", **outcome: Any) -> SlotFreed:
         """The event by which the slot that runs the task gives it back."""
-        standing = self.standing(task_id)
-        assert standing is not None, f"{task_id} is over"
-        assert standing.slot_id is not None, f"{task_id} does not run"
-        assert standing.lease is not None
+        now = self.status(task_id)
+        assert now is not None, f"{task_id} is over"
+        assert now.slot_id is not None, f"{task_id} does not run"
+        assert now.lease is not None
         return freed(
-            standing.slot_id,
-            standing.lease,
+            now.slot_id,
+            now.lease,
             task_id,
             status,
             outcome=outcome,
@@ -107,20 +107,20 @@ class Desk:
         """The pool in which the task is unfinished."""
         return next(name for name, pool in self.router.state.pools.items() if task_id in pool.tasks)
 
-    def standing(self, task_id: str, pool: str = "main") -> Standing | None:
+    def status(self, task_id: str, pool: str = "main") -> TaskStatus | None:
         """Where an unfinished task stands."""
         row = self.router.state.pool(pool).tasks.get(task_id)
-        return row.standing if row is not None else None
+        return row.status if row is not None else None
 
     def runs_on(self, task_id: str, pool: str = "main") -> str | None:
         """The slot on which the task runs."""
-        standing = self.standing(task_id, pool)
-        return standing.slot_id if standing is not None else None
+        status = self.status(task_id, pool)
+        return status.slot_id if status is not None else None
 
     def headline(self, task_id: str, pool: str = "main") -> str | None:
         """Why the task waits, as last told."""
-        standing = self.standing(task_id, pool)
-        return standing.headline if standing is not None else None
+        status = self.status(task_id, pool)
+        return status.headline if status is not None else None
 
     def row(self, slot_id: str, pool: str = "main") -> SlotRow | None:
         """How a slot stands."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from schemas.decision import Percentiles
 from tests.support.builders import START_MS, task
-from tests.support.desk import Desk
+from tests.support.rig import RouterRig
 
 
-def usual(desk: Desk, *evs: float) -> Percentiles | None:
+def percentiles(rig: RouterRig, *evs: float) -> Percentiles | None:
     """Let these EVs become pending in `main`; their tasks expire at once, so that the EVs alone stay."""
-    first = len(desk.steps) * 1000
-    desk.hand_in(*(task(f"usual-{first + place}", ev=ev, deadline_ms=START_MS) for place, ev in enumerate(evs)))
-    return desk.router.state.pool("main").percentiles
+    first = len(rig.steps) * 1000
+    rig.hand_in(*(task(f"usual-{first + place}", ev=ev, deadline_ms=START_MS) for place, ev in enumerate(evs)))
+    return rig.router.state.pool("main").percentiles

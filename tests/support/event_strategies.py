@@ -35,7 +35,7 @@ from schemas.vocabulary import from_millis
 from streams.core.policy.rulebook import RulebookError, load_rulebook
 from streams.shipped import shipped
 from tests.support.builders import cancelled, freed, retired, slot, task, tick
-from tests.support.desk import Desk
+from tests.support.rig import RouterRig
 
 FLEET = (
     *("opus-1", "opus-2", "gpt-5-1", "sonnet-1", "sonnet-2", "codex-1"),
@@ -59,21 +59,21 @@ OFF = st.sets(st.sampled_from(FEATURES), max_size=8).map(frozenset)
 class Stage:
     """Where it happens: a desk, the names given so far, and what is left out."""
 
-    def __init__(self, desk: Desk, off: Iterable[str] = (), texts: Iterable[tuple[str, str]] = ()) -> None:
-        self.desk, self.off, self.names = desk, frozenset(off), 0
+    def __init__(self, rig: RouterRig, off: Iterable[str] = (), texts: Iterable[tuple[str, str]] = ()) -> None:
+        self.rig, self.off, self.names = rig, frozenset(off), 0
         #: Catalogue and policy texts that may be activated.
         self.texts = list(texts)
         self._advice: dict[int, Advice] = {}
-        desk.advise = lambda event: self._advice.get(id(event))
+        rig.advise = lambda event: self._advice.get(id(event))
 
     @property
     def now_ms(self) -> int:
         """The present moment."""
-        return self.desk.now_ms
+        return self.rig.now_ms
 
     def held(self) -> list[SlotRow]:
         """The slots that hold a task."""
-        rows = [row for pool in self.desk.router.state.pools.values() for row in pool.slots.values()]
+        rows = [row for pool in self.rig.router.state.pools.values() for row in pool.slots.values()]
         return sorted((row for row in rows if row.state == "held"), key=lambda row: (row.pool, row.slot_id))
 
     def name(self, ago: int) -> str:
@@ -468,7 +468,7 @@ def again(pick: int, *, order: bool = False) -> Making:
     def make(stage: Stage) -> Event | Unreadable:
         seen = [
             item.event
-            for batch in reversed(stage.desk.batches)
+            for batch in reversed(stage.rig.batches)
             for item in batch
             if not isinstance(item.event, PolicyActivated)
             and (not order or (isinstance(item.event, Control) and not isinstance(item.event, Tick)))

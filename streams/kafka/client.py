@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import ConsumerRecord, RecordMetadata
 
-    from schemas.codec import Record
+    from schemas.record import Record
     from streams.settings import Settings
 
 #: A request that takes longer has failed; the caller tries again.

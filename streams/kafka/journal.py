@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from schemas.codec import dead_letter_headers, dead_letter_value, write_event
+from schemas.codec import write_event
+from schemas.dead_letters import dead_letter_headers, dead_letter_value
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
 from streams.partition.ports import SOURCE, Entry, Letter, Raw
 

@@ -14,7 +14,7 @@ from streams.partition.publish import Outgoing
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
-    from schemas.codec import Record
+    from schemas.record import Record
     from streams.kafka.client import Broker
     from streams.topics import Names
 

@@ -18,7 +18,7 @@ import psycopg
 from kafka import TopicPartition
 from msgspec import Struct
 
-from schemas.codec import decode_step
+from schemas.steps import decode_step
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.kafka.blocking import open_consumer
 from streams.settings import Settings

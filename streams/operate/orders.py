@@ -17,10 +17,11 @@ from kafka.errors import KafkaError
 from msgspec import Struct
 from msgspec.structs import replace
 
-from schemas.codec import StepError, decode_step, read_event, write_event
+from schemas.codec import read_event, write_event
 from schemas.decision import Step
 from schemas.events import FleetControl, PolicyActivated, SlotRetired, TaskCancelled
 from schemas.input import Input, Unreadable
+from schemas.steps import StepError, decode_step
 from schemas.vocabulary import DECISION_AUDIT, FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis, to_millis
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook

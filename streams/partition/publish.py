@@ -20,9 +20,12 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct, field
 
-from schemas.codec import Record, dead_letter_headers, decode_step, write_event
+from schemas.codec import write_event
+from schemas.dead_letters import dead_letter_headers
 from schemas.decision import Decision, HistoryEntry, Step
 from schemas.events import TaskAwaitSlot, TaskPending, TaskRouted
+from schemas.record import Record
+from schemas.steps import decode_step
 from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
 from streams import metrics
 from streams.partition.ports import SOURCE, Journal, Mark

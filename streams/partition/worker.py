@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
-from schemas.codec import StepError, decode_step, encode_step, read_event, trace_of
+from schemas.codec import read_event
 from schemas.events import Event, PolicyActivated, TaskPending, Tick
 from schemas.input import Input, Unreadable
+from schemas.steps import StepError, decode_step, encode_step
+from schemas.trace import trace_of
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis
 from streams import metrics
 from streams.core.router import accept_time

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from schemas.codec import decode_step_by
 from schemas.decision import ControlTaken, Decision, MoneyMovement, WorkDone
+from schemas.steps import decode_step_by
 from schemas.vocabulary import Millis, Mode
 
 

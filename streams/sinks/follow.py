@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from schemas.codec import StepError
+from schemas.steps import StepError
 from streams.sinks.audit_step import Kept, read_kept
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from psycopg import sql
 
-from schemas.codec import encode_step
+from schemas.steps import encode_step
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.database.migrations import migrate

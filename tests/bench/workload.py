@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
 
-from schemas.codec import Record, write_event
+from schemas.codec import write_event
 from schemas.events import Affinity, BudgetCredited, ModelExhausted, Outcome, QuotaUpdated, SlotFreed, TaskPending
 from schemas.input import Input
+from schemas.record import Record
 from schemas.vocabulary import (
     FLEET_CONTROL,
     INPUT_TOPICS,

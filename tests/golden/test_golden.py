@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.codec import encode_step
 from schemas.input import Input
+from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.router import Router
 from tests.golden.history import HERE, History, HistoryStep, Picture, compare, files, read, said_ms, span_ms

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from schemas.codec import decode_step
 from schemas.events import ModelDrained
+from schemas.steps import decode_step
 from schemas.vocabulary import DECISION_AUDIT, from_millis
 from streams.core.router import Router
 from streams.operate.orders import check, give

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from psycopg.conninfo import make_conninfo
 
-from schemas.codec import encode_step
+from schemas.steps import encode_step
 from streams.database.migrations import maintain, migrate
 from streams.database.sql import QUERIES
 from streams.settings import Settings

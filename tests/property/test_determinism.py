@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import decode_step, encode_step, read_event, write_event
+from schemas.codec import read_event, write_event
 from schemas.events import Event
 from schemas.input import Input, Unreadable
+from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router

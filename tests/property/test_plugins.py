@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import decode_step, encode_step
 from schemas.decision import Accepted, Step
+from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import Millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.plugins.adviser import Plugins

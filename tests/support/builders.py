@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from schemas.codec import encode_step
 from schemas.decision import Accepted, Decision, Step, WorkDone
 from schemas.events import Event, Outcome, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
 from schemas.input import Input, Unreadable
+from schemas.steps import encode_step
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.rulebook import Policy, Rulebook

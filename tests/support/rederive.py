@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import astuple
 
-from schemas.codec import decode_step, encode_step, read_event, trace_of
+from schemas.codec import read_event
 from schemas.input import Input
+from schemas.steps import decode_step, encode_step
+from schemas.trace import trace_of
 from schemas.vocabulary import INPUT_TOPICS
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from schemas.codec import decode_step, encode_step
 from schemas.decision import Advice, Decision, SlotRow, Step, TaskStatus
 from schemas.events import Event, SlotFreed
 from schemas.input import Input, Unreadable
+from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.codec import decode_step, encode_step
 from schemas.events import Outcome, SlotFreed, TaskPending
 from schemas.input import Input
+from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router

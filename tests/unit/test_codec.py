@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schemas.codec import (
-    DEPTH_MAX,
-    ECHO_CHARS_MAX,
-    HEADERS_BYTES_MAX,
-    VALUE_BYTES_MAX,
-    Headers,
-    StepError,
-    dead_letter_headers,
-    dead_letter_value,
-    decode_step,
-    encode_step,
-    read_event,
-    trace_of,
-    write_event,
-)
+from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
 from schemas.contracts import TOPICS
+from schemas.dead_letters import HEADERS_BYTES_MAX, dead_letter_headers, dead_letter_value
 from schemas.decision import Accepted, Percentiles, Rejected, Step
 from schemas.events import Control, ModelExhausted, TaskAwaitSlot, TaskPending, TaskRouted, Tick
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
+from schemas.record import Headers
+from schemas.refusals import ECHO_CHARS_MAX
+from schemas.steps import StepError, decode_step, encode_step
+from schemas.strict_json import DEPTH_MAX
+from schemas.trace import trace_of
 from schemas.vocabulary import FLEET_CONTROL, TASK_PENDING, Millis
 
 if TYPE_CHECKING:

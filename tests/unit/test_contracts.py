@@ -14,12 +14,14 @@ import yaml
 from msgspec import Raw
 
 from schemas import decision, events, vocabulary
-from schemas.codec import VALUE_BYTES_MAX, dead_letter_headers, dead_letter_value, encode_step, read_event, write_event
+from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
 from schemas.contracts import DEAD_LETTERS, DECISION_SHADOW, TOPICS, asyncapi, json_schema, main
+from schemas.dead_letters import dead_letter_headers, dead_letter_value
 from schemas.decision import Accepted, ControlTaken, Step
 from schemas.events import TaskPending
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
+from schemas.steps import encode_step
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_PENDING, Millis
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import decode_step, encode_step
 from schemas.decision import Advice, Step
 from schemas.events import Event, ModelDrained, PolicyActivated, TaskPending
 from schemas.input import Input, Unreadable
+from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import Millis, from_millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router

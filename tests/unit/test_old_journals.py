@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import decode_step
+from schemas.steps import decode_step
 from streams.core.router import Router
 from tests.golden.history import HERE, read
 from tests.support.rig import picture

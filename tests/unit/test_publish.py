@@ -7,9 +7,9 @@ import json
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
-from schemas.codec import encode_step
 from schemas.decision import HistoryEntry, TaskRow, TaskStatus
 from schemas.events import TaskPending
+from schemas.steps import encode_step
 from schemas.vocabulary import Millis
 from streams.partition.memory import MemoryJournal
 from streams.partition.ports import Mark

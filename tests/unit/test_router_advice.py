@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from schemas.codec import encode_step
 from schemas.decision import Advice, Decision, Step
 from schemas.events import TaskPending
+from schemas.steps import encode_step
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.shipped import shipped

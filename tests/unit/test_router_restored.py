@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.codec import encode_step
 from schemas.events import BudgetCredited, Event, ModelDrained, ModelExhausted
+from schemas.steps import encode_step
 from streams.core.router import Router
 from tests.support.builders import inputs, task
 from tests.support.rig import RouterRig, picture

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from schemas.codec import encode_step
 from schemas.events import BudgetCredited
 from schemas.input import Unreadable
+from schemas.steps import encode_step
 from schemas.vocabulary import Millis
 from streams.core.router import Router, accept_time, decision_id
 from streams.core.state.invariants import InvariantBroken

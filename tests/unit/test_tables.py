@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from schemas.codec import encode_step
 from schemas.decision import EvSample, Percentiles, SlotRow
+from schemas.steps import encode_step
 from schemas.vocabulary import Millis
 from streams.partition.memory import Log, MemoryJournal
 from streams.tables import Key, Row, Rows, Tables

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from schemas.codec import encode_step, read_event, trace_of
+from schemas.codec import read_event
 from schemas.input import Input
+from schemas.steps import encode_step
+from schemas.trace import trace_of
 from schemas.vocabulary import INPUT_TOPICS
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router, accept_time

@@ -19,8 +19,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.codec import encode_step
 from schemas.input import Input
+from schemas.steps import encode_step
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.settings import Settings

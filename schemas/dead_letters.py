@@ -1,0 +1,67 @@
+"""Dead letters: the headers that say why a record was refused and where it came from, and its value cut to size."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from schemas.input import Unreadable
+from schemas.record import Headers
+
+#: Most bytes of its own headers that a record takes along to the dead-letter topic.
+HEADERS_BYTES_MAX: Final = 16_384
+
+_ERRORS: Final = "__streams.errors."
+_OURS: Final = "slotwise."
+
+
+def dead_letter_headers(
+    topic: str,
+    partition: int,
+    offset: int,
+    reason: str,
+    headers: Headers = (),
+    *,
+    attempt: int | None = None,
+    version: str | None = None,
+) -> tuple[tuple[str, bytes], ...]:
+    """Say why a record is a dead letter and where it came from, under the names of KIP-1034.
+
+    The record's own headers (`headers`) come first, up to `HEADERS_BYTES_MAX`; what an earlier dead-lettering
+    wrote is replaced. `version` is that of the slotwise that gave up, `attempt` the task's last one.
+    """
+    kept: list[tuple[str, bytes]] = []
+    room = HEADERS_BYTES_MAX
+    dropped = 0
+    for name, content in headers:
+        if name.startswith((_ERRORS, _OURS)):
+            continue
+        room -= len(name.encode()) + len(content or b"")
+        if room < 0:
+            dropped += 1
+        else:
+            kept.append((name, content or b""))
+    said = {
+        _ERRORS + "exception": Unreadable.__name__,
+        _ERRORS + "message": reason,
+        _ERRORS + "topic": topic,
+        _ERRORS + "partition": str(partition),
+        _ERRORS + "offset": str(offset),
+    }
+    if attempt is not None:
+        said[_OURS + "attempt"] = str(attempt)
+    if version is not None:
+        said[_OURS + "version"] = version
+    if dropped:
+        said[_OURS + "headers_dropped"] = str(dropped)
+    return (*kept, *((name, text.encode(errors="backslashreplace")) for name, text in said.items()))
+
+
+def dead_letter_value(raw: bytes | None, bytes_max: int) -> tuple[bytes | None, tuple[tuple[str, bytes], ...]]:
+    """Cut a value to what the dead-letter topic takes; the extra headers carry its real size and SHA-256."""
+    if raw is None or len(raw) <= bytes_max:
+        return raw, ()
+    return raw[:bytes_max], (
+        (_OURS + "value_bytes", str(len(raw)).encode()),
+        (_OURS + "value_sha256", hashlib.sha256(raw).hexdigest().encode()),
+    )

@@ -1,0 +1,83 @@
+"""Sentences of refusals: which field is wrong, what it takes and what was found, short and safe to print."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from schemas.event_fields import CHOICES
+from schemas.vocabulary import ID_PATTERN, TIME_PATTERN
+
+#: Most characters of input that a refusal repeats.
+ECHO_CHARS_MAX: Final = 80
+
+
+class RefusedError(Exception):
+    """A record is no event that we read; `read_event` returns the message as an `Unreadable`."""
+
+
+#: What a pattern asks for, in words.
+_FORMS: Final[Mapping[str, str]] = {
+    ID_PATTERN: "1 to 128 letters, digits or . _ : -",
+    TIME_PATTERN: "a time like 2026-11-21T10:00:00.000Z (RFC 3339, in UTC, with Z)",
+}
+
+
+def explain(message: str, fields: dict[str, Any]) -> str:
+    """Say in our words what msgspec found wrong; its own may repeat any amount of input."""
+    if " - at " not in message:
+        message += " - at `$`"
+    problem, _, path = message.rpartition(" - at ")
+    names = re.findall(r"[a-z_]+|\d+", path.rpartition("$")[2])
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", problem)
+    if missing is not None:
+        return f"field {'.'.join([*names, missing[1]])}: required, and missing."
+    field = "value" if not names else f"field {'.'.join(names)}"
+    if path.startswith("`key` in"):
+        field = f"a key of {field}"
+    allowed = next((CHOICES[name] for name in reversed(names) if name in CHOICES), ())
+    if problem.startswith("Invalid"):
+        wanted = f"one of {', '.join(map(str, allowed))}"
+    else:
+        wanted = problem.partition(", got")[0].removeprefix("Expected ").replace("`", "").replace(" | null", "")
+        pattern = re.search(r"matching regex '(.*)'", wanted)
+        if pattern is not None:
+            wanted = _FORMS[pattern[1].replace("\\\\", "\\")]
+    found = _at(fields, names)
+    if path.startswith("`key` in") and isinstance(found, dict):
+        found = next(key for key in found if key not in allowed)
+    elif path.endswith("[...]`"):
+        return f"{field}: expected every value to be {wanted}."
+    return f"{field}: expected {wanted}, found {describe(found)}."
+
+
+def _at(fields: dict[str, Any], names: list[str]) -> object:
+    found: Any = fields
+    for name in names:
+        found = found[int(name)] if isinstance(found, list) else found[name]
+    return found
+
+
+def describe(found: object) -> str:
+    """Say what was found, without repeating more than a short text."""
+    if isinstance(found, dict):
+        return "an object"
+    if isinstance(found, list):
+        return f"an array of {len(found)}"
+    if isinstance(found, str):
+        return quote(found)
+    return json.dumps(found)
+
+
+def quote(text: str, chars_max: int = ECHO_CHARS_MAX) -> str:
+    """Quote input, safe for a terminal and a log: ASCII only, and short."""
+    literal = ascii(text[:chars_max])
+    inner = literal[1:-1] + text[chars_max:][:1]  # one more, so that a cut shows
+    return literal[0] + clip(inner, chars_max) + literal[0]
+
+
+def clip(text: str, chars_max: int = ECHO_CHARS_MAX) -> str:
+    """Cut a text to a length; three dots show the cut."""
+    return text if len(text) <= chars_max else text[: chars_max - 3] + "..."

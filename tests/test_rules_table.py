@@ -1,106 +1,70 @@
-"""docs/rules.md is whole: each rule has a row, each row names files and tests that exist, no history is left out."""
+"""docs/rules.md is whole: each rule has a row, each row names files that exist and is shown by a test or a history."""
 
 from __future__ import annotations
 
-import ast
 import re
+from collections import Counter
 from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import pytest
-import yaml
 
 from schemas.events import FleetControl
 from schemas.vocabulary import GATES, ReasonCode, Strategy
 from streams.core.policy.rulebook import Policy
+from tests.support import rules
+from tests.support.rules import ROOT, Row
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "rules.md"
-_LINK = re.compile(r"\[(`?)([^\]`]+)\1\]\(([^)]+)\)")
-
-
-class Row(NamedTuple):
-    """A rule: its name, its sentence, where it stands, and what holds it to that."""
-
-    rule: str
-    sentence: str
-    #: Paths from the root.
-    files: tuple[str, ...]
-    #: Golden histories by name.
-    histories: tuple[str, ...]
-    #: (path, name of the function).
-    tests: tuple[tuple[str, str], ...]
-
-
-def _rows() -> list[Row]:
-    rows = []
-    for line in PAGE.read_text().splitlines():
-        if not line.startswith("| **"):
-            continue
-        said, where, tests = (cell.strip() for cell in line.strip("|").split(" | "))
-        rule, sentence = re.fullmatch(r"\*\*(\S+)\*\* (.+)", said).groups()  # type: ignore[union-attr]  # else it fails
-        links = [(bool(tick), text, _path(link)) for tick, text, link in _LINK.findall(tests)]
-        rows.append(
-            Row(
-                rule,
-                sentence,
-                tuple(_path(link) for _, _, link in _LINK.findall(where)),
-                tuple(path.removeprefix("tests/golden/").removesuffix(".yaml") for tick, _, path in links if not tick),
-                tuple((path, text) for tick, text, path in links if tick),
-            )
-        )
-    return rows
-
-
-def _path(link: str) -> str:
-    """A link of the page as a path from the root."""
-    return str((PAGE.parent / link).resolve().relative_to(ROOT))
-
-
-@cache
-def functions(path: str) -> frozenset[str]:
-    """The functions that a file defines."""
-    tree = ast.parse((ROOT / path).read_text())
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-
-
-def histories() -> dict[str, tuple[str, ...]]:
-    """Each golden history and the rules that it names."""
-    golden = ROOT / "tests" / "golden"
-    return {
-        str(path.relative_to(golden).with_suffix("")): tuple(yaml.safe_load(path.read_text())["rules"])
-        for path in sorted(golden.rglob("*.yaml"))
-    }
-
-
-ROWS = _rows()
+ROWS = rules.rows()
 BY_RULE = {row.rule: row for row in ROWS}
+HISTORIES = rules.histories()
+TESTS = rules.marked()
+LINKS = rules.links()
+
+
+def twice(words: Iterable[str]) -> list[str]:
+    """Words that stand more than once."""
+    return [word for word, count in Counter(words).items() if count > 1]
 
 
 def test_every_rule_has_one_row() -> None:
-    """A rule that stands twice is two rules one day."""
+    """A rule has one sentence, in one place."""
     assert len(ROWS) > 100
-    assert sorted(BY_RULE) == sorted(row.rule for row in ROWS)
+    assert twice(row.rule for row in ROWS) == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.rule)
 def test_a_row_names_what_exists(row: Row) -> None:
-    """A sentence, the file that holds the rule, and a test or a history."""
+    """A sentence, the files that hold the rule, and at least one test or history that shows it."""
     assert row.sentence.endswith("."), "a rule is a sentence"
-    assert row.files, "say where it stands"
-    assert [file for file in row.files if not (ROOT / file).is_file()] == []
-    assert row.histories or row.tests, "nothing holds this rule to its sentence"
-    assert [(path, name) for path, name in row.tests if name not in functions(path)] == []
+    assert row.files, "name the file that holds it"
+    assert twice(row.files) == []
+    assert [file for file in row.files if file not in LINKS] == [], "add the link at the foot of the page"
+    shown = [name for name, named in HISTORIES.items() if row.rule in named]
+    shown += [test.name for test in TESTS if row.rule in test.rules]
+    assert shown, "no test and no history shows this rule: mark one with @pytest.mark.rule, or write a history"
 
 
-def test_histories_and_rows_name_each_other() -> None:
-    """In both directions: the rules of a file are the rows that show it."""
-    named = {(row.rule, history) for row in ROWS for history in row.histories}
-    told = {(rule, history) for history, rules in histories().items() for rule in rules}
-    assert sorted(told - named) == [], "docs/rules.md lacks these: add the file to the row, or the row"
-    assert sorted(named - told) == [], "the files do not say so: add the rule to `rules:`, or take the link away"
+def test_links_at_the_foot_of_the_page_lead_to_files_and_are_used() -> None:
+    """A label is the end of its path, so that the table names the file that it links."""
+    assert [path for path in LINKS.values() if not (ROOT / path).is_file()] == []
+    assert [(label, path) for label, path in LINKS.items() if not path.endswith(f"/{label}")] == []
+    assert sorted(LINKS) == sorted({file for row in ROWS for file in row.files})
+
+
+def test_histories_and_tests_name_rules_that_have_a_row() -> None:
+    """Each history names at least one; no history and no test names a rule twice or a rule that the page lacks."""
+    named = [(name, words) for name, words in HISTORIES.items()]
+    named += [(f"{test.path}::{test.name}", test.rules) for test in TESTS]
+    assert [name for name, words in named if not words] == []
+    assert [(name, twice(words)) for name, words in named if twice(words)] == []
+    unknown = [(name, word) for name, words in named for word in words if word not in BY_RULE]
+    assert unknown == [], "docs/rules.md lacks these: add the row, or correct the name"
+
+
+def test_the_appendix_is_current() -> None:
+    """docs/rules-tests.md is what the marks and the histories say."""
+    assert rules.APPENDIX.read_text() == rules.appendix(), "run `python -m tests.support.rules`"
 
 
 def missing(kind: str, words: Iterable[object]) -> list[str]:
@@ -127,7 +91,7 @@ def test_gates_stand_in_the_order_in_which_they_are_asked() -> None:
 
 
 def test_every_file_that_decides_holds_a_rule() -> None:
-    """Of the rules' own folder each file is named; a rule that nobody can find is not read."""
-    shown = {file for row in ROWS for file in row.files}
-    rules = {str(path.relative_to(ROOT)) for path in (ROOT / "streams" / "core" / "policy" / "rules").glob("*.py")}
-    assert rules - shown == {"streams/core/policy/rules/__init__.py"}
+    """Each file of the rules' own folder is named by a row; a reader of the page finds it."""
+    folder = ROOT / "streams" / "core" / "policy" / "rules"
+    files = {str(path.relative_to(ROOT)) for path in folder.glob("*.py")}
+    assert files - set(LINKS.values()) == {"streams/core/policy/rules/__init__.py"}

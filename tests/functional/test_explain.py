@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.functional.commands import until
 
 if TYPE_CHECKING:
     from tests.functional.commands import Up
 
 
+@pytest.mark.rule("record.explain")
 def test_a_typo_fix_is_explained_with_every_model_of_the_fleet(installation: Up) -> None:
     """The table names the slot, the reason, and why each other model did not get the task."""
     slots = "\n".join(

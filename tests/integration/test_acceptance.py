@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.events import Outcome
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from streams.local.embedded import ApacheKafka, EmbeddedBroker
 
 
+@pytest.mark.rule("round.acceptance")
 async def test_the_two_highest_evs_get_opus_and_sonnet(broker: ApacheKafka | EmbeddedBroker, tmp_path: Path) -> None:
     """Ten tasks of mixed EV and priority and a fleet of four; the rest run on haiku as haiku slots free."""
     # A round that collects for a while holds what was sent together, however the broker delivers it.

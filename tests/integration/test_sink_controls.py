@@ -110,6 +110,7 @@ def test_a_step_that_stands_brings_its_controls_and_money_once(audit: str) -> No
     assert (check["money_told"], check["money_found"]) == (1, 1)
 
 
+@pytest.mark.rule("money.ledger")
 def test_a_budget_adds_up_from_its_movements(audit: str) -> None:
     """Credit 10; one reservation open, one settled for less, one given back."""
     open_, settled, lost = (decision(task_id=name) for name in ("t-open", "t-settled", "t-lost"))
@@ -210,6 +211,7 @@ def test_a_budget_outlives_the_days_that_are_dropped(audit: str) -> None:
         assert ask(audit, budgets) == before
 
 
+@pytest.mark.rule("lane.health", "control.lane.restarted")
 def test_a_lane_is_judged_by_its_last_hour_since_it_was_restarted(audit: str) -> None:
     """Idle, degraded, elevated fallback, healthy; what was before a restart does not count."""
     now_ms = int(time.time() * 1000)

@@ -151,6 +151,7 @@ def steps(first: int, last: int, *, decisions: int = 1, partition: int = 0) -> l
     ]
 
 
+@pytest.mark.rule("record.once")
 async def test_each_decision_is_one_row(any_house: House) -> None:
     """Two partitions, every column that was told."""
     routed = decision(
@@ -172,6 +173,7 @@ async def test_each_decision_is_one_row(any_house: House) -> None:
     ]
 
 
+@pytest.mark.rule("record.once")
 async def test_what_is_delivered_again_is_not_written_again(any_house: House) -> None:
     """The group's offsets are lost; the audit knows where it stands."""
     await any_house.append(*steps(0, 9))
@@ -320,6 +322,7 @@ async def test_old_days_are_dropped_whole_and_the_sink_goes_on(house: House) -> 
     assert line["decisions_told"] == line["decisions_found"] == 6
 
 
+@pytest.mark.rule("record.shadow")
 async def test_a_shadow_decides_the_same_ids_and_both_are_kept(house: House) -> None:
     """Ids are derived: a shadow of the same history has the same ones, at the same times; the journal differs."""
     live = steps(0, 2)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import jsonschema
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
@@ -152,6 +153,7 @@ def test_a_written_event_is_read_the_same(event: Any, time_ms: int) -> None:
     assert read_event(topic, record.key, record.value, record.headers) == event
 
 
+@pytest.mark.rule("wire.closed_lists")
 @given(EVENTS, st.text(CHARACTERS).filter(lambda name: name not in FIELDS), JSON)
 def test_an_unknown_field_changes_nothing(event: Any, name: str, value: Any) -> None:
     """Producers may add fields before we know them."""

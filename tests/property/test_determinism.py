@@ -178,6 +178,7 @@ def test_another_process_with_another_hash_seed_takes_the_same_steps(hash_seed: 
     assert len(here) > 140
 
 
+@pytest.mark.rule("record.determinism")
 @SOME
 @given(SEEDS)
 def test_each_recorded_step_follows_again_from_its_inputs(seed: int) -> None:
@@ -213,6 +214,7 @@ def test_a_router_restored_from_a_snapshot_at_any_point_goes_on_byte_for_byte(se
     assert router.due_ms() == rig.router.due_ms()
 
 
+@pytest.mark.rule("record.determinism")
 @SOME
 @given(SEEDS)
 def test_a_follower_of_the_journal_has_the_identical_snapshot(seed: int) -> None:

@@ -34,6 +34,7 @@ SHAPES: dict[str, Callable[[random.Random], float]] = {
 }
 
 
+@pytest.mark.rule("detail.11")
 @given(st.lists(EVS, min_size=2, max_size=40), st.integers(1, 12), st.integers(0, 30_000))
 def test_percentiles_of_up_to_five_hundred_samples_are_exact(evs: list[float], times: int, pace_ms: int) -> None:
     """Linear interpolation between the neighbours, as `statistics.quantiles` has it; within one minute or many."""
@@ -50,6 +51,7 @@ def test_percentiles_of_up_to_five_hundred_samples_are_exact(evs: list[float], t
     assert digest.quantile_vec(QUANTILE_GRID) == pytest.approx(expected, rel=ROUNDED, abs=1e-6)
 
 
+@pytest.mark.rule("percentiles")
 @settings(max_examples=max(5, settings().max_examples // 12))
 @given(st.integers(0, 2**32), st.sampled_from(sorted(SHAPES)), st.sampled_from([0, 1, HOUR_MS]))
 def test_percentiles_of_many_samples_are_off_by_a_hundredth_of_the_rank_at_most(

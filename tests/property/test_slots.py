@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,7 @@ class Fleet:
         return sum(max(0, end_ms - max(begin_ms, from_ms)) for begin_ms, end_ms in self.busy[slot_id])
 
 
+@pytest.mark.rule("strategy.cheapest_capable")
 @given(MOMENTS)
 def test_the_least_used_free_slot_is_found_without_a_comparison_of_all(moments: list[HistoryEntry]) -> None:
     """Busy time of the last five minutes, exactly, then the id; what is hidden is skipped until it is released."""

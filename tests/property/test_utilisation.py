@@ -63,6 +63,7 @@ class Watched:
 CHANGES = st.lists(st.builds(Change, PASSED_MS, st.sampled_from([-2, -1, -1, 1, 1, 2])), max_size=60)
 
 
+@pytest.mark.rule("detail.9")
 @given(CHANGES, PASSED_MS)
 def test_busy_time_is_exact_while_no_breakpoint_was_thinned_out(changes: list[Change], later_ms: int) -> None:
     """Any window, at each change and some time after the last: the sum of the intervals, to the millisecond."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,7 @@ def service_key(of: Entry, now_ms: int, ageing_ms: int) -> tuple[int, bool, floa
     return -points(of, now_ms, ageing_ms), ev is None, -(ev or 0.0), of.since_ms, of.task_id
 
 
+@pytest.mark.rule("round.service")
 @given(AGEINGS_MS, st.integers(0, 5_000), MOMENTS)
 def test_the_head_of_a_queue_is_the_first_of_all_who_wait(ageing_ms: int, start_ms: int, moments: list[Moment]) -> None:
     """Whatever came, left, was hidden or served before: head, its points, and a bound that is none too low."""
@@ -126,6 +128,7 @@ def test_a_task_hidden_while_the_ripe_ones_are_sorted_out_is_among_them_afterwar
     assert queue.head(Millis(now_ms)) == (ripe, 2)
 
 
+@pytest.mark.rule("service.ageing")
 @given(AGEINGS_MS, st.lists(st.tuples(st.integers(0, 200), COMING), min_size=1, max_size=30), st.lists(PASSED_MS))
 def test_who_came_later_overtakes_with_more_points_or_a_higher_ev_and_never_after_the_bound(
     ageing_ms: int, arrivals: list[tuple[int, Coming]], passed_ms: list[int]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from schemas.events import Outcome, SlotFreed, TaskPending
 from schemas.input import Input
 from schemas.steps import decode_step, encode_step
@@ -18,6 +20,7 @@ from tests.support.acceptance import POOL, SLOTS, TASKS, check
 START_MS = 1_795_255_200_000
 
 
+@pytest.mark.rule("round.acceptance")
 def test_the_two_highest_evs_get_opus_and_sonnet() -> None:
     """Ten tasks wait, four slots come together, then only haiku slots are freed."""
     settings = Settings()

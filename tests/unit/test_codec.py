@@ -130,6 +130,7 @@ POISON: dict[str, tuple[bytes | None, str]] = {
 }
 
 
+@pytest.mark.rule("wire.dead_letters")
 @pytest.mark.parametrize(("value", "want_reason"), POISON.values(), ids=POISON)
 def test_poison_is_refused_with_a_sentence_that_names_field_and_problem(value: bytes | None, want_reason: str) -> None:
     """Whoever sent it can mend it from the sentence alone."""
@@ -208,6 +209,7 @@ def test_what_only_looks_like_poison_is_read(value: bytes) -> None:
     assert read(value).task_id == "t-17"
 
 
+@pytest.mark.rule("wire.times")
 @pytest.mark.parametrize("at", ["2026-11-21T10:00:00Z", "2026-11-21T10:00:00.1Z", "2026-11-21T10:00:00.123456789Z"])
 def test_milliseconds_are_optional(at: str) -> None:
     """A time may have no fraction of a second, or a finer one than ours."""
@@ -258,6 +260,7 @@ KEYS: dict[str, tuple[str, bytes, bytes | None, str | None]] = {
 }
 
 
+@pytest.mark.rule("wire.key")
 @pytest.mark.parametrize(("topic", "value", "key", "want_reason"), KEYS.values(), ids=KEYS)
 def test_the_key_is_the_pool(topic: str, value: bytes, key: bytes | None, want_reason: str | None) -> None:
     """The key decides the partition, and the partition has one writer: the two must agree."""
@@ -284,12 +287,14 @@ CONTROLS: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.rule("control.refused")
 @pytest.mark.parametrize(("value", "want_reason"), CONTROLS.values(), ids=CONTROLS)
 def test_a_control_that_does_not_say_what_it_must_is_refused(value: bytes, want_reason: str) -> None:
     """Nobody guesses what an operator meant."""
     assert want_reason in reason(read(value, key=None, topic=FLEET_CONTROL))
 
 
+@pytest.mark.rule("control.model.exhausted")
 def test_exhausted_may_name_a_model_instead_of_a_product() -> None:
     """One of the two says what is meant."""
     outcome = read(control(product=None, model="opus"), key=None, topic=FLEET_CONTROL)

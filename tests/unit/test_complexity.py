@@ -57,6 +57,7 @@ POINTS: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
+@pytest.mark.rule("policy.complexity")
 @pytest.mark.parametrize(("told", "want"), POINTS.values(), ids=POINTS.keys())
 def test_each_thing_a_task_tells_has_its_points(told: dict[str, Any], want: int) -> None:
     """Of rows that ascend, the last one reached counts alone."""
@@ -74,6 +75,7 @@ CLASSES: dict[int, Complexity] = {
 }  # fmt: skip
 
 
+@pytest.mark.rule("task.complexity")
 @pytest.mark.parametrize(("points", "want"), CLASSES.items())
 def test_the_sum_has_a_class_from_its_threshold_on(points: int, want: Complexity) -> None:
     """Below the lowest a task is trivial."""
@@ -86,6 +88,7 @@ HARDER: dict[Complexity, Complexity] = {
 }  # fmt: skip
 
 
+@pytest.mark.rule("detail.14")
 @pytest.mark.parametrize(("before", "want"), HARDER.items())
 def test_work_that_was_sent_back_is_one_class_harder(before: Complexity, want: Complexity) -> None:
     """By one class always, and nothing is harder than expert."""
@@ -139,6 +142,7 @@ SHIPPED_CASES: dict[str, tuple[dict[str, Any], Complexity]] = {
 }
 
 
+@pytest.mark.rule("task.complexity")
 @pytest.mark.parametrize(("told", "want"), SHIPPED_CASES.values(), ids=SHIPPED_CASES.keys())
 def test_the_shipped_table_classifies_as_one_expects(told: dict[str, Any], want: Complexity) -> None:
     """Typing is easy, deciding is hard."""

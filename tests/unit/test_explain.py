@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, get_args
 from uuid import UUID
 
+import pytest
 from rich.console import Console
 
 from schemas.vocabulary import Verdict
@@ -47,6 +48,7 @@ def shown(*rows: dict[str, Any]) -> str:
     return capture.get()
 
 
+@pytest.mark.rule("detail.7")
 def test_every_verdict_has_words() -> None:
     """A verdict added to the vocabulary needs its meaning here."""
     assert set(MEANINGS) == set(get_args(Verdict))

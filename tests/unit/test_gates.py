@@ -53,6 +53,7 @@ CURVE = {
 HOSTED = ("opus-1", "gpt-5-1", "sonnet-1", "codex-1", "haiku-1", "minimax-1", "glm-1", "gemini-flash-1")
 
 
+@pytest.mark.rule("gate.quota", "quota.curve")
 @pytest.mark.parametrize(("share", "want"), CURVE.items(), ids=map(str, CURVE))
 def test_the_curve_refuses_from_its_lower_bounds_on(share: float, want: tuple[dict[str, str], tuple[str, ...]]) -> None:
     """Inclusive; who is not refused has the verdict it would have anyway."""
@@ -68,6 +69,7 @@ def test_the_curve_refuses_from_its_lower_bounds_on(share: float, want: tuple[di
     assert {verdicts(open_)[model] for model in ("gpt-5", "minimax", "glm")} <= {"ok", "chosen"}
 
 
+@pytest.mark.rule("quota.curve")
 @pytest.mark.parametrize("product", ["codex-cli", "openai-api"])
 def test_only_the_primary_products_usage_is_on_the_curve(product: str) -> None:
     """What is reported of others refuses nothing in the shipped policy."""
@@ -77,6 +79,7 @@ def test_only_the_primary_products_usage_is_on_the_curve(product: str) -> None:
     assert said.flags == ()
 
 
+@pytest.mark.rule("quota.curve", "policy.quota")
 def test_the_curve_is_data() -> None:
     """Another product, another share, another tier."""
     step = {"usage_of": "codex-cli", "from_share": 0.5, "refuse": [{"product": "openai-api", "tier": 3}]}
@@ -99,6 +102,7 @@ def test_a_curve_of_products_that_nobody_has_is_refused() -> None:
 RESETS = {"before it": (59.999, "quota"), "at it": (60.0, "haiku-1")}
 
 
+@pytest.mark.rule("gate.quota")
 @pytest.mark.parametrize(("after_s", "want"), RESETS.values(), ids=RESETS.keys())
 def test_usage_falls_to_0_when_its_window_resets(after_s: float, want: str) -> None:
     """To the millisecond."""
@@ -110,6 +114,7 @@ def test_usage_falls_to_0_when_its_window_resets(after_s: float, want: str) -> N
 # Marks and drains.
 
 
+@pytest.mark.rule("gate.exhausted")
 @pytest.mark.parametrize(("after_s", "want"), {59.999: "exhausted", 60.0: "haiku-1"}.items())
 def test_an_exhausted_mark_holds_until_its_moment(after_s: float, want: str) -> None:
     """It clears at `now >= until`."""
@@ -119,6 +124,7 @@ def test_an_exhausted_mark_holds_until_its_moment(after_s: float, want: str) -> 
     assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
 
 
+@pytest.mark.rule("gate.drained")
 @pytest.mark.parametrize(("after_s", "want"), {59.999: "drained", 60.0: "haiku-1"}.items())
 def test_a_drain_holds_until_its_moment(after_s: float, want: str) -> None:
     """Where it has one."""
@@ -155,6 +161,7 @@ VALUED = {
 }
 
 
+@pytest.mark.rule("gate.premium", "lift")
 @pytest.mark.parametrize("case", VALUED.values(), ids=VALUED.keys())
 def test_the_reserve_and_lift_have_sharp_edges(case: Valued) -> None:
     """P50 and P90 themselves are neither low nor lifted."""
@@ -169,6 +176,7 @@ def test_the_reserve_and_lift_have_sharp_edges(case: Valued) -> None:
 SAMPLES = {4: "opus-1", 5: "reserved_for_ev", 6: "reserved_for_ev"}
 
 
+@pytest.mark.rule("percentiles")
 @pytest.mark.parametrize(("samples", "want"), SAMPLES.items())
 def test_the_reserve_begins_with_the_fifth_sample(samples: int, want: str) -> None:
     """With fewer there is no P50 to be below of."""
@@ -203,6 +211,7 @@ FLOORS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.rule("task.floor", "gate.floor", "policy.floor")
 @pytest.mark.parametrize(("told", "want"), FLOORS.values(), ids=FLOORS.keys())
 def test_the_highest_floor_holds(told: dict[str, Any], want: str) -> None:
     """Model, role and class each set one; tiers are compared, not models."""
@@ -246,6 +255,7 @@ LIMITS: dict[Complexity | None, tuple[int, int]] = {
 }
 
 
+@pytest.mark.rule("task.max_tokens", "gate.context", "slot.lease")
 @pytest.mark.parametrize(("complexity", "want"), LIMITS.items(), ids=map(str, LIMITS))
 def test_each_class_has_its_length_its_lease_and_its_share_of_the_window(
     complexity: Complexity | None, want: tuple[int, int]
@@ -268,6 +278,7 @@ def test_a_class_that_the_policy_says_nothing_of_has_the_default_length_and_leas
 # Credit.
 
 
+@pytest.mark.rule("gate.credit")
 @pytest.mark.parametrize(("short_uusd", "want"), {0: "haiku-1", 1: "credit", -1: "haiku-1"}.items())
 def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: str) -> None:
     """Exactly enough is enough."""
@@ -307,6 +318,7 @@ def test_credit_covers_a_long_answer(usd: float, want: str) -> None:
 # Patience.
 
 
+@pytest.mark.rule("service.patience")
 @pytest.mark.parametrize(("waited_ms", "want"), {5_999_999: "quest", 6_000_000: "patient"}.items())
 def test_patience_begins_at_150_points(waited_ms: int, want: str) -> None:
     """50 and a hundred minutes, to the millisecond; from there on lifted tasks go first no more."""

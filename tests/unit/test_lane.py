@@ -294,6 +294,7 @@ async def test_a_journal_that_was_cut_while_we_ran_ends_the_lane() -> None:
 # What is refused -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("wire.dead_letters")
 async def test_a_refused_record_is_in_the_dead_letters_before_the_step_says_so() -> None:
     """Raw bytes, with the reason."""
     world = World()
@@ -307,6 +308,7 @@ async def test_a_refused_record_is_in_the_dead_letters_before_the_step_says_so()
     assert world.audit().rejected == {("task.pending", 0): letter.reason}
 
 
+@pytest.mark.rule("wire.key")
 async def test_a_record_on_a_partition_that_is_not_its_keys_is_refused() -> None:
     """It would give a pool two writers."""
     world = World()
@@ -461,6 +463,7 @@ KINDS: tuple[Event | Unreadable, ...] = (
 )
 
 
+@pytest.mark.rule("control.policy.activated")
 def test_an_activated_policy_has_a_step_of_its_own_wherever_it_stands() -> None:
     """All sequences of up to seven records: nothing is lost or moved, and no step is cut without need."""
     for length in range(8):
@@ -569,6 +572,7 @@ def _task(world: World, number: int) -> TaskPending:
     return TaskPending(task_id=f"t-{number}", pool="main", at=from_millis(world.clock.now_ms()))
 
 
+@pytest.mark.rule("control.tick")
 async def test_a_tick_is_sent_when_something_falls_due_and_nothing_comes() -> None:
     """A task that was put off is decided on time; before that the lane is silent."""
     world = World()

@@ -11,6 +11,7 @@ from tests.support.builders import rulebook, task
 SHIPPED = rulebook().policy.objective
 
 
+@pytest.mark.rule("strategy.of_lane")
 def test_the_nearest_word_wins() -> None:
     """Each step of the way decides where the ones before it say nothing."""
     by = ObjectivePolicy(default="cost_speed", by_task_type={"docs": "quality"}, by_complexity={"expert": "balanced"})
@@ -30,6 +31,7 @@ KINDS: dict[str, Objective] = {
 }  # fmt: skip
 
 
+@pytest.mark.rule("objective.from_shape", "policy.objective")
 @pytest.mark.parametrize(("kind", "want"), KINDS.items())
 def test_the_shipped_kinds_of_work(kind: str, want: Objective) -> None:
     """What is checked by a machine may be cheap; what is hard to undo must be good."""
@@ -41,6 +43,7 @@ CLASSES: dict[Complexity, Objective] = {
 }  # fmt: skip
 
 
+@pytest.mark.rule("objective.from_shape")
 @pytest.mark.parametrize(("complexity", "want"), CLASSES.items())
 def test_a_refactor_with_weight_wants_quality(complexity: Complexity, want: Objective) -> None:
     """Its class decides, since its kind has no objective of its own."""
@@ -52,6 +55,7 @@ def test_the_kind_of_work_counts_before_the_class() -> None:
     assert SHIPPED.resolve(task(task_type="docs"), "expert", None) == "cost_speed"
 
 
+@pytest.mark.rule("policy.objective")
 def test_an_empty_policy_is_balanced() -> None:
     """Nothing is favoured where nothing is said."""
     assert ObjectivePolicy().resolve(task(task_type="docs"), "expert", None) == "balanced"

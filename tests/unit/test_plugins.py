@@ -211,6 +211,7 @@ async def test_what_is_kept_does_not_depend_on_who_answers_first(release: thread
     assert await both.advise([task()]) == [Advice(refused={"opus": "first: Not that one."})]
 
 
+@pytest.mark.rule("policy.plugins")
 def test_where_the_policy_names_none_nobody_asks() -> None:
     """There is nothing to pay for."""
     assert Plugins().adviser(book("")) is None
@@ -248,6 +249,7 @@ def writes_in_the_model(_task: TaskPending, model: Model) -> str | None:
     return None
 
 
+@pytest.mark.rule("plugin.advice")
 @pytest.mark.parametrize("bad", [raising, leaves, unspeakable, writes_in_the_task, writes_in_the_model])
 async def test_one_that_raises_costs_its_own_answer(bad: Callable[..., Any]) -> None:
     """The others stand, the task is as it was, and it is counted."""
@@ -330,6 +332,7 @@ async def test_one_slow_call_is_one_failure_however_many_wait_for_it(release: th
     assert said == [Advice(ev=3.0)]
 
 
+@pytest.mark.rule("policy.plugins")
 async def test_together_they_hold_up_a_batch_no_longer_than_they_may() -> None:
     """Each call is within its limit, and still it ends; those not asked about go without."""
     clock = HandClock()

@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
+import pytest
+
 from schemas.decision import HistoryEntry, TaskRow, TaskStatus
 from schemas.events import TaskPending
 from schemas.steps import encode_step
@@ -149,6 +151,7 @@ def test_a_routed_task_and_a_waiting_one_have_topics_of_their_own() -> None:
     assert (told["verdicts"], told["position"], told["reason_code"]) == ({"opus": "premium"}, 3, "capable_busy")
 
 
+@pytest.mark.rule("end.dead_lettered")
 def test_a_task_given_up_is_a_dead_letter_with_its_story() -> None:
     """Beside the decision that says so."""
     row = TaskRow(

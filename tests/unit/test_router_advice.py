@@ -41,6 +41,7 @@ def decided(of: RouterRig, advice: Advice | None, **fields: Any) -> Decision:
 FLEET = ("haiku-1", "gemini-flash-1", "sonnet-1", "opus-1")
 
 
+@pytest.mark.rule("plugin.advice", "reason.preference")
 def test_a_strategys_first_model_with_a_free_slot_is_taken() -> None:
     """Whatever it costs."""
     found = decided(rig(*FLEET), Advice(strategy="mine", ranking=("gpt-5", "sonnet", "haiku")))
@@ -69,6 +70,7 @@ def test_without_its_strategys_word_a_task_goes_to_the_cheapest_capable(advice: 
     assert found.flags == (() if advice is None else ("plugin_failed",))
 
 
+@pytest.mark.rule("gate.boundary")
 def test_a_model_that_a_rule_refuses_is_out_of_bounds() -> None:
     """The next one takes the task."""
     found = decided(rig("haiku-1", "opus-1"), Advice(refused={"haiku": "mine: No."}))

@@ -20,6 +20,7 @@ def test_an_escalated_task_stays_escalated_when_its_slot_goes_away(how: str) -> 
     assert rig.ends("t", "failure").decisions[0].reason_code == "floor"
 
 
+@pytest.mark.rule("outcome.escalate")
 def test_a_task_escalates_twice_at_most() -> None:
     """The failure of the third, at tier 3, is its end."""
     rig = RouterRig("haiku-1", "sonnet-1", "opus-1")

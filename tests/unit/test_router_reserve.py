@@ -46,6 +46,7 @@ RESERVE = {
 }
 
 
+@pytest.mark.rule("gate.premium")
 @pytest.mark.parametrize("case", RESERVE.values(), ids=RESERVE.keys())
 def test_opus_is_kept_for_tasks_of_value_while_haiku_is_busy(case: Case) -> None:
     """P50 and P90 are 5; opus is free, haiku is not."""
@@ -69,6 +70,7 @@ LIFT = {
 }
 
 
+@pytest.mark.rule("lift", "reason.lifted")
 @pytest.mark.parametrize("case", LIFT.values(), ids=LIFT.keys())
 def test_a_lifted_task_looks_from_the_highest_tier_down(case: Case) -> None:
     """P50 and P90 are 5; one slot of every tier is free."""
@@ -80,6 +82,7 @@ def test_a_lifted_task_looks_from_the_highest_tier_down(case: Case) -> None:
     assert step.decisions[0].reason_code == ("lifted" if case.want_lifted else "cheapest_capable")
 
 
+@pytest.mark.rule("detail.13")
 def test_a_lost_sonnet_still_counts_as_something_cheaper() -> None:
     """The exception asks what is capable at all, not what is free or well."""
     rig = RouterRig("opus-1", "sonnet-1")
@@ -117,6 +120,7 @@ def test_the_fifth_sample_is_the_task_that_is_decided() -> None:
     assert rig.steps[-1].percentiles[0].samples == 5
 
 
+@pytest.mark.rule("percentiles")
 def test_percentiles_hold_for_two_minutes() -> None:
     """What arrives meanwhile counts when they are recomputed."""
     rig = RouterRig("opus-1", "haiku-1")
@@ -155,6 +159,7 @@ def test_an_ev_is_sampled_once_for_a_task_id() -> None:
     assert [sample.ev for step in rig.steps for sample in step.evs] == [7.0]
 
 
+@pytest.mark.rule("wait.not_before")
 def test_a_held_task_counts_from_its_arrival() -> None:
     """`not_before` keeps it from the slots, not from the window."""
     rig = RouterRig("haiku-1")
@@ -162,6 +167,7 @@ def test_a_held_task_counts_from_its_arrival() -> None:
     assert [sample.ev for sample in step.evs] == [7.0]
 
 
+@pytest.mark.rule("task.ev")
 def test_a_scorer_is_asked_where_no_ev_is_given_and_may_fail() -> None:
     """What it raises or calls infinite is an unknown EV; a given EV needs no scorer."""
 
@@ -180,6 +186,7 @@ def test_a_scorer_is_asked_where_no_ev_is_given_and_may_fail() -> None:
     }
 
 
+@pytest.mark.rule("task.ev")
 def test_a_score_is_kept_for_a_minute() -> None:
     """Computing a step again asks the scorer again only after that."""
     asked = []
@@ -194,6 +201,7 @@ def test_a_score_is_kept_for_a_minute() -> None:
         assert len(asked) == want_asked
 
 
+@pytest.mark.rule("pool")
 def test_pools_have_percentiles_of_their_own() -> None:
     """What is usual in one pool reserves nothing in another."""
     rig = RouterRig("opus-1", "haiku-1")

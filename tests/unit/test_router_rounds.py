@@ -53,6 +53,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.rule("round.service")
 @pytest.mark.parametrize("want", ORDERS.values(), ids=ORDERS.keys())
 def test_tasks_are_served_in_this_order(want: list[TaskPending]) -> None:
     """However they came."""
@@ -61,6 +62,7 @@ def test_tasks_are_served_in_this_order(want: list[TaskPending]) -> None:
     assert served(*reversed(want)) == ids
 
 
+@pytest.mark.rule("service.ageing")
 def test_waiting_moves_a_task_past_one_that_came_later() -> None:
     """Ageing goes on while it waits, not only between its `at` and its arrival."""
     rig = RouterRig()
@@ -182,6 +184,7 @@ ROUNDS = {
 }
 
 
+@pytest.mark.rule("strategy.cheapest_capable", "round.trade")
 @pytest.mark.parametrize("case", ROUNDS.values(), ids=ROUNDS.keys())
 def test_what_waits_and_what_is_free_are_decided_together(case: Case) -> None:
     """In one step, whatever the order of the events in it."""
@@ -196,12 +199,14 @@ def test_what_waits_and_what_is_free_are_decided_together(case: Case) -> None:
     assert {one.task_id: one.chosen_slot_id for one in step.decisions if one.chosen_slot_id} == case.want
 
 
+@pytest.mark.rule("detail.2")
 def test_nobody_waits_for_a_cheaper_slot_while_an_admissible_one_is_idle() -> None:
     """Lowest tier means lowest among the slots free now."""
     rig = RouterRig("haiku-1", "opus-1")
     assert outcomes(rig.hand_in(task("a"), task("b"))) == {"a": "haiku-1", "b": "opus-1"}
 
 
+@pytest.mark.rule("detail.2")
 def test_no_slot_stays_idle_beside_a_task_that_may_use_it() -> None:
     """After each of many arrivals and ends, no waiting task has the verdict `ok` for anything."""
     rig = RouterRig("opus-1", "sonnet-1", "haiku-1", "haiku-2")
@@ -255,6 +260,7 @@ def test_among_idle_slots_the_model_that_was_busy_less_is_taken() -> None:
     assert rig.runs_on("b") == "minimax-1"
 
 
+@pytest.mark.rule("round.trade")
 def test_a_traded_slot_says_so() -> None:
     """The reason of both names the trade."""
     rig = RouterRig()
@@ -264,6 +270,7 @@ def test_a_traded_slot_says_so() -> None:
     assert all("the better tier went to the higher EV" in one.reason for one in step.decisions)
 
 
+@pytest.mark.rule("pool")
 def test_pools_do_not_share_slots() -> None:
     """A free slot of one is of no use to the other."""
     rig = RouterRig("haiku-1")

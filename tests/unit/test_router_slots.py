@@ -37,6 +37,7 @@ UNSEEN = {
 }
 
 
+@pytest.mark.rule("slot.register", "wire.unknown_model")
 @pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN.keys())
 def test_an_unseen_slot_is_registered_if_it_names_its_model(case: Unseen) -> None:
     """Else its event is refused, with the reason."""
@@ -72,6 +73,7 @@ HELD = {
 }
 
 
+@pytest.mark.rule("slot.freed", "slot.stale", "detail.22")
 @pytest.mark.parametrize("case", HELD.values(), ids=HELD.keys())
 def test_the_lease_decides_what_an_event_of_a_held_slot_means(case: Held) -> None:
     """What is not of the present lease is counted, leaves no row and changes nothing."""
@@ -93,6 +95,7 @@ def test_the_lease_decides_what_an_event_of_a_held_slot_means(case: Held) -> Non
         assert (step.slots, step.tasks_changed, step.decisions, step.work) == ((), (), (), ())
 
 
+@pytest.mark.rule("slot.freed")
 def test_a_foreign_outcome_is_no_work_done() -> None:
     """The lease ends, the outcome of the other task is dropped."""
     rig = RouterRig("haiku-1")
@@ -111,6 +114,7 @@ def test_an_outcome_is_kept_with_the_decision_that_it_belongs_to() -> None:
     assert (done.outcome.cost_usd, done.outcome.quality) == (0.25, 0.9)
 
 
+@pytest.mark.rule("slot.stale")
 def test_what_comes_twice_counts_once() -> None:
     """A redelivered end is stale, a redelivered announcement a duplicate."""
     rig = RouterRig("haiku-1")
@@ -132,6 +136,7 @@ def test_an_announcement_may_tell_another_account() -> None:
     assert (row.account, row.state, row.lease) == ("acc-2", "free", 0)
 
 
+@pytest.mark.rule("slot.restart")
 def test_a_restarted_slot_gives_its_task_back_and_may_get_it_again() -> None:
     """The old lease ends in the same step in which the next begins; its late end is stale."""
     rig = RouterRig("haiku-1")
@@ -158,6 +163,7 @@ def test_an_announcement_of_the_future_is_a_restart_of_now() -> None:
 LEASES = {None: 1_800, "trivial": 300, "simple": 600}
 
 
+@pytest.mark.rule("slot.lost")
 @pytest.mark.parametrize(("complexity", "want_s"), LEASES.items(), ids=map(str, LEASES))
 def test_a_slot_is_lost_when_its_lease_runs_out(complexity: str | None, want_s: int) -> None:
     """Not a millisecond earlier; its task is pending again."""
@@ -176,6 +182,7 @@ def test_a_slot_is_lost_when_its_lease_runs_out(complexity: str | None, want_s: 
     assert rig.count("lost_slot") == 1
 
 
+@pytest.mark.rule("slot.lost")
 def test_a_lost_slot_comes_back_by_announcing_itself() -> None:
     """Its late end is stale and brings it nothing."""
     rig = RouterRig("haiku-1")
@@ -198,6 +205,7 @@ def test_a_lease_that_ran_out_before_its_end_came_is_over() -> None:
     assert step.work == ()
 
 
+@pytest.mark.rule("slot.lease")
 def test_lease_numbers_go_up_by_one() -> None:
     """Each slot counts for itself."""
     rig = RouterRig("haiku-1", "haiku-2")
@@ -216,6 +224,7 @@ def test_a_free_slot_that_retires_is_gone() -> None:
     assert outcomes(rig.hand_in(task())) == {"t-1": "no_capable_model"}
 
 
+@pytest.mark.rule("slot.retired")
 def test_a_held_slot_that_retires_finishes_what_it_holds() -> None:
     """It gets nothing new, and goes with its end, which counts."""
     rig = RouterRig("haiku-1")
@@ -261,12 +270,14 @@ def test_a_lost_slot_that_retires_is_gone() -> None:
     assert rig.headline("a") == "no_capable_model"
 
 
+@pytest.mark.rule("control.slot.retired")
 def test_who_retires_a_slot_that_is_not_there_changes_nothing() -> None:
     """It is counted."""
     rig = RouterRig()
     assert rig.hand_in(retired("haiku-9")).counts == {"unknown_slot": 1}
 
 
+@pytest.mark.rule("slot.retired")
 @pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
 def test_lease_numbers_go_on_when_a_retired_slot_comes_back(held: bool) -> None:
     """So that the late end of its first life frees nothing in its second."""
@@ -295,6 +306,7 @@ def test_a_late_end_with_its_model_does_not_bring_a_retired_slot_back() -> None:
     assert rig.row("haiku-1") is None
 
 
+@pytest.mark.rule("detail.23")
 def test_a_slot_may_retire_while_held_and_announce_itself_again() -> None:
     """It restarted: it is in service, and what it held is pending again."""
     rig = RouterRig("haiku-1")
@@ -306,6 +318,7 @@ def test_a_slot_may_retire_while_held_and_announce_itself_again() -> None:
     assert (row.task_id, row.lease, row.retired) == ("a", 2, False)
 
 
+@pytest.mark.rule("slot.changed_model")
 def test_a_slot_that_changes_its_model_is_another_one_of_the_fleet() -> None:
     """Free or with its end, it says so; its lease numbers go on."""
     rig = RouterRig()

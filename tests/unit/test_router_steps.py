@@ -88,6 +88,7 @@ def test_no_inputs_make_an_empty_step() -> None:
     assert (step.decisions, step.inputs, step.now_ms) == ((), (), rig.now_ms)
 
 
+@pytest.mark.rule("policy.hash", "record.shadow")
 def test_a_step_carries_both_hashes_and_the_mode() -> None:
     """Every decision can be told by which rules it was made."""
     rig = RouterRig("haiku-1", mode="shadow")
@@ -110,6 +111,7 @@ def test_an_unreadable_input_is_rejected_and_the_rest_is_handled() -> None:
     assert len(step.inputs) == 4
 
 
+@pytest.mark.rule("control.once")
 def test_an_operator_event_is_taken_once() -> None:
     """It stands in the step that took it; the same id again is a duplicate."""
     rig = RouterRig("haiku-1")

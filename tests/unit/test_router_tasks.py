@@ -26,6 +26,7 @@ def ended(rig: RouterRig) -> dict[str, str]:
 # Once.
 
 
+@pytest.mark.rule("task.duplicate")
 def test_a_task_that_comes_twice_is_accepted_once() -> None:
     """In one step, while it runs, and after it is done."""
     rig = RouterRig("haiku-1")
@@ -38,6 +39,7 @@ def test_a_task_that_comes_twice_is_accepted_once() -> None:
     assert len(rig.decisions("a")) == 1
 
 
+@pytest.mark.rule("task.duplicate")
 def test_of_two_different_tasks_with_one_id_the_first_wins() -> None:
     """The other one is counted."""
     rig = RouterRig("haiku-1")
@@ -46,6 +48,7 @@ def test_of_two_different_tasks_with_one_id_the_first_wins() -> None:
     assert rig.router.state.pool("main").tasks["a"].task.title == "first"
 
 
+@pytest.mark.rule("detail.27")
 def test_a_finished_id_is_remembered_for_a_day() -> None:
     """After that the same id is another task."""
     rig = RouterRig("haiku-1")
@@ -67,6 +70,7 @@ def test_the_same_id_in_another_pool_is_another_task() -> None:
 # Cancels.
 
 
+@pytest.mark.rule("end.cancelled", "reason.cancelled")
 def test_a_cancel_ends_a_wait() -> None:
     """With a decision of its own that says by whom."""
     rig = RouterRig()
@@ -87,6 +91,7 @@ def test_a_cancelled_task_does_not_get_the_slot_that_came_with_the_cancel() -> N
 ENDS_OF_CANCELLED = ("success", "failure", "cancelled")
 
 
+@pytest.mark.rule("end.cancelled")
 @pytest.mark.parametrize("status", ENDS_OF_CANCELLED)
 def test_a_cancelled_task_keeps_its_slot_until_that_is_freed(status: str) -> None:
     """The outcome settles money; it is no retry, whatever it is."""
@@ -109,6 +114,7 @@ def test_a_cancelled_task_whose_lease_runs_out_is_over() -> None:
     assert ended(rig) == {"a": "cancelled"}
 
 
+@pytest.mark.rule("control.task.cancelled")
 def test_a_cancel_may_come_before_its_task() -> None:
     """It is remembered and applied on arrival; the next of that id is a duplicate."""
     rig = RouterRig("haiku-1")
@@ -117,6 +123,7 @@ def test_a_cancel_may_come_before_its_task() -> None:
     assert rig.hand_in(task("a")).counts == {"duplicate_task": 1}
 
 
+@pytest.mark.rule("detail.24")
 @pytest.mark.parametrize(("after_s", "want"), [(DAY_S, "cancelled"), (DAY_S + 0.001, "haiku-1")])
 def test_a_cancel_is_remembered_for_a_day(after_s: float, want: str) -> None:
     """And no longer."""
@@ -147,6 +154,7 @@ def test_an_operator_event_counts_once() -> None:
 # Times.
 
 
+@pytest.mark.rule("detail.25")
 @pytest.mark.parametrize("deadline_ms", [START_MS - 1, START_MS])
 def test_a_deadline_that_is_past_expires_the_task_at_once(deadline_ms: int) -> None:
     """Though a slot is free."""
@@ -156,6 +164,7 @@ def test_a_deadline_that_is_past_expires_the_task_at_once(deadline_ms: int) -> N
     assert ended(rig) == {"a": "expired"}
 
 
+@pytest.mark.rule("end.expired", "reason.expired")
 def test_a_deadline_ends_a_wait_on_the_millisecond() -> None:
     """The router knows beforehand when that is."""
     rig = RouterRig()
@@ -172,6 +181,7 @@ def test_a_slot_that_comes_at_the_deadline_comes_too_late() -> None:
     assert outcomes(rig.hand_in(slot(), after_s=5)) == {"a": "expired"}
 
 
+@pytest.mark.rule("end.expired")
 def test_a_deadline_does_not_touch_a_running_task() -> None:
     """It did not wait when it passed."""
     rig = RouterRig("haiku-1")
@@ -203,6 +213,7 @@ def test_a_deadline_holds_within_a_step() -> None:
     assert outcomes(step) == {"a": "expired"}
 
 
+@pytest.mark.rule("wait.not_before")
 def test_a_held_task_sends_no_event_until_it_is_due() -> None:
     """Then it is decided; ageing counts from there, and so does its wait."""
     rig = RouterRig()
@@ -236,6 +247,7 @@ def test_a_held_task_may_be_cancelled_or_expire() -> None:
 # Failures.
 
 
+@pytest.mark.rule("attempts.retry")
 def test_a_failed_task_is_tried_again() -> None:
     """That is the default; its wait counts anew, its attempt counts on."""
     rig = RouterRig("haiku-1")
@@ -252,6 +264,7 @@ def test_a_cancelled_outcome_ends_a_task() -> None:
     assert ended(rig) == {"a": "cancelled"}
 
 
+@pytest.mark.rule("end.dropped", "reason.dropped")
 def test_drop_ends_a_task_that_failed() -> None:
     """With a decision that names the error class."""
     rig = RouterRig("haiku-1")
@@ -262,6 +275,7 @@ def test_drop_ends_a_task_that_failed() -> None:
     assert ended(rig) == {"a": "dropped"}
 
 
+@pytest.mark.rule("detail.26")
 def test_drop_concerns_reported_failures_only() -> None:
     """After a lost lease or a restart it is tried again."""
     rig = RouterRig("haiku-1")
@@ -275,6 +289,7 @@ def test_drop_concerns_reported_failures_only() -> None:
     assert status.attempt == 3
 
 
+@pytest.mark.rule("outcome.escalate")
 def test_escalate_goes_one_tier_above_the_one_that_ran() -> None:
     """Two times; a failure at tier 3 is the last."""
     rig = RouterRig("haiku-1", "haiku-2", "sonnet-1", "sonnet-2", "opus-1", "opus-2")
@@ -307,6 +322,7 @@ def test_an_escalated_task_waits_for_the_higher_tier() -> None:
     }
 
 
+@pytest.mark.rule("attempts.bound", "end.dead_lettered", "reason.dead_lettered")
 def test_attempts_are_bounded_and_the_dead_letter_tells_the_story() -> None:
     """Failures, restarts and lost leases count alike; the fifth is the last."""
     rig = RouterRig("haiku-1")
@@ -330,6 +346,7 @@ def test_attempts_are_bounded_and_the_dead_letter_tells_the_story() -> None:
     assert ended(rig) == {"a": "dead_lettered"}
 
 
+@pytest.mark.rule("policy.attempts")
 def test_the_bound_of_attempts_and_the_pause_between_them_are_policy() -> None:
     """With a pause the task is held back, and its slot takes another."""
     rig = RouterRig("haiku-1", book=rulebook(attempts={"failures_max": 2, "back_off_s": 30.0}))
@@ -361,6 +378,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.rule("detail.16")
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
 def test_a_task_that_contradicts_itself_is_refused(case: Refused) -> None:
     """It is no task, no sample and no duplicate later."""
@@ -421,6 +439,7 @@ GATED = {
 }
 
 
+@pytest.mark.rule("gate.capability", "gate.boundary")
 @pytest.mark.parametrize("case", GATED.values(), ids=GATED.keys())
 def test_every_model_has_its_verdict(case: Gated) -> None:
     """Opus, sonnet and codex are free."""
@@ -450,6 +469,7 @@ SIZED = {
 }
 
 
+@pytest.mark.rule("detail.15")
 @pytest.mark.parametrize("case", SIZED.values(), ids=SIZED.keys())
 def test_an_answer_has_a_limit(case: Sized) -> None:
     """By class, else by estimate with headroom, else the policy's; never above the model's own."""
@@ -485,6 +505,7 @@ PRICED = {
 }
 
 
+@pytest.mark.rule("money.estimate", "money.savings")
 @pytest.mark.parametrize("case", PRICED.values(), ids=PRICED.keys())
 def test_a_decision_says_what_it_costs_and_saves(case: Priced) -> None:
     """Against opus for everything, and against the slot that had been free longest."""
@@ -502,6 +523,7 @@ def test_a_decision_says_what_it_costs_and_saves(case: Priced) -> None:
     assert said.saved_vs_next_free_uusd == case.want_vs_next_free
 
 
+@pytest.mark.rule("decision.propensity")
 def test_a_decision_carries_what_the_task_says_of_itself() -> None:
     """Reports group by it."""
     own: dict[str, Any] = {

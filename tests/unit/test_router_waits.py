@@ -113,6 +113,16 @@ HEADLINES = {
 }
 
 
+@pytest.mark.rule(
+    "wait.verdicts",
+    "wait.headline",
+    "reason.no_capable_model",
+    "reason.capable_busy",
+    "reason.reserved_for_ev",
+    "reason.boundary",
+    "reason.context",
+    "reason.floor",
+)
 @pytest.mark.parametrize("case", HEADLINES.values(), ids=HEADLINES.keys())
 def test_a_wait_begins_with_a_headline_and_all_verdicts(case: Case) -> None:
     """P50 is 5 wherever there is a fleet."""
@@ -128,6 +138,7 @@ def test_a_wait_begins_with_a_headline_and_all_verdicts(case: Case) -> None:
     assert (said.position, said.chosen_slot_id, said.lease, said.tier) == (1, None, None, None)
 
 
+@pytest.mark.rule("wait.told")
 def test_a_wait_whose_headline_stays_is_told_once() -> None:
     """Whatever else happens in the pool."""
     rig = RouterRig("haiku-1")
@@ -181,6 +192,7 @@ def test_reserved_waits_are_looked_at_again_when_percentiles_may_be_new() -> Non
     assert outcomes(rig.wait(0.001)) == {"low": "opus-1"}
 
 
+@pytest.mark.rule("detail.12")
 def test_a_reserved_wait_is_not_told_again_when_new_percentiles_say_the_same() -> None:
     """The next look is two minutes later."""
     rig = RouterRig("opus-1", "haiku-1")
@@ -213,6 +225,7 @@ def test_the_earliest_of_all_is_due() -> None:
     assert dues == [START_MS + 90_000, START_MS + 60_000]
 
 
+@pytest.mark.rule("wait.told", "policy.service")
 def test_headlines_that_change_are_told_within_an_allowance() -> None:
     """Three at once, then one a second by ticks, longest waiting first."""
     rig = RouterRig(book=rulebook(service={"announcements_max": 3, "announcements_per_s": 1.0}))
@@ -252,6 +265,7 @@ def test_who_was_not_told_yet_is_told_the_latest_headline_only() -> None:
     assert told == {"t-0": again, "t-1": ["no_capable_model"], "t-2": ["no_capable_model"]}
 
 
+@pytest.mark.rule("wait.told")
 def test_the_position_is_exact_among_few() -> None:
     """In the order in which they would be served; the one that runs does not count."""
     rig = RouterRig("haiku-1")

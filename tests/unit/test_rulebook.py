@@ -22,6 +22,7 @@ def problems(catalog: str = CATALOG, policy: str = POLICY) -> list[str]:
     return caught.value.problems
 
 
+@pytest.mark.rule("catalogue.rows")
 def test_the_shipped_files_load() -> None:
     """With the nine models and the thresholds that the documents name."""
     book = load_rulebook(CATALOG, POLICY)
@@ -115,6 +116,7 @@ def test_a_strategy_is_a_shipped_one_or_a_plug_in_that_the_policy_lists(text: st
     assert problems(policy=text if text.startswith("[") else f"[strategy]\n{text}") == [want]
 
 
+@pytest.mark.rule("policy.lane")
 def test_a_listed_plug_in_may_be_the_strategy_of_everything_or_of_a_lane() -> None:
     """Whether it is installed is the worker's business, not the policy's."""
     policy = load_rulebook(
@@ -167,6 +169,7 @@ ROW_MISTAKES = {
 }
 
 
+@pytest.mark.rule("catalogue.rows")
 @pytest.mark.parametrize(("right", "wrong", "want"), ROW_MISTAKES.values(), ids=ROW_MISTAKES.keys())
 def test_a_mistake_in_a_row_names_the_model(right: str, wrong: str, want: list[str]) -> None:
     """So that it is found among many."""
@@ -176,6 +179,7 @@ def test_a_mistake_in_a_row_names_the_model(right: str, wrong: str, want: list[s
     assert all(one.startswith(start) for one, start in zip(said, want, strict=True))
 
 
+@pytest.mark.rule("policy.mistakes")
 def test_all_mistakes_of_both_files_are_told_at_once() -> None:
     """Nobody starts five times to find five mistakes."""
     said = problems(
@@ -207,6 +211,7 @@ def test_files_are_named_as_the_operator_named_them() -> None:
         load_rulebook("[[modle]]", POLICY, catalog_file="mine.toml")
 
 
+@pytest.mark.rule("policy.hash")
 def test_comments_and_order_do_not_change_a_hash() -> None:
     """Values do."""
     book = load_rulebook(CATALOG, POLICY)
@@ -285,6 +290,7 @@ SECTIONS = {
 }
 
 
+@pytest.mark.rule("policy.mistakes")
 @pytest.mark.parametrize(("text", "want"), SECTIONS.values(), ids=SECTIONS.keys())
 def test_what_cannot_be_meant_is_told_with_its_key(text: str, want: list[str]) -> None:
     """Names that the catalogue does not have, rows that could never count, and forms that do not fit."""

@@ -80,6 +80,7 @@ def test_the_cheapest_the_fastest_and_the_best_have_the_whole_weight() -> None:
     assert scored(*(model(quality=share) for share in (0.2, 0.3, 0.6)), by=only("quality")) == (0.0, 0.25, 1.0)
 
 
+@pytest.mark.rule("score.normalised")
 @pytest.mark.parametrize("dimension", ["cost", "speed", "quality"])
 def test_candidates_that_are_alike_all_have_the_whole_weight(dimension: str) -> None:
     """One alone, too: there is nothing against it. Free ones are alike as well."""
@@ -93,6 +94,7 @@ def test_no_candidates_have_no_scores() -> None:
     assert scored() == ()
 
 
+@pytest.mark.rule("score.weights")
 @pytest.mark.parametrize(
     ("objective", "want"),
     [("cost_speed", (0.9, 0.1)), ("balanced", (0.6, 0.4)), ("quality", (0.3, 0.7))],
@@ -110,6 +112,7 @@ PROFILES: dict[str, tuple[Profile | None, tuple[float, float, float]]] = {
 }
 
 
+@pytest.mark.rule("score.weights")
 @pytest.mark.parametrize(("profile", "want"), PROFILES.values(), ids=PROFILES.keys())
 def test_a_profile_moves_the_weights_and_their_sum_stays_1(
     profile: Profile | None, want: tuple[float, float, float]
@@ -130,6 +133,7 @@ def test_weights_count_by_their_proportion() -> None:
 # What is no difference.
 
 
+@pytest.mark.rule("score.guard")
 def test_a_cent_is_no_difference() -> None:
     """Two at $3.00 and $3.01 cost the same beside each other, whatever else there is."""
     assert scored(model(usd=3.00), model(usd=3.01), by=only("cost")) == (1.0, 1.0)
@@ -145,12 +149,14 @@ GUARD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
+@pytest.mark.rule("score.guard")
 @pytest.mark.parametrize(("speeds", "want"), GUARD.values(), ids=GUARD.keys())
 def test_less_than_two_percent_of_the_mean_is_a_tie(speeds: tuple[float, ...], want: tuple[float, ...]) -> None:
     """What lies nearer to the lowest of a group takes its value; the next one out begins a group."""
     assert scored(*(model(speed_tps=speed) for speed in speeds), by=only("speed")) == want
 
 
+@pytest.mark.rule("policy.score")
 def test_the_guard_is_the_policys() -> None:
     """Without it, a cent is the whole range; with one as large as the mean everything is alike."""
     pair = [model(usd=3.00), model(usd=3.01)]
@@ -169,6 +175,7 @@ def test_the_order_of_the_candidates_changes_nothing() -> None:
 # What is not known.
 
 
+@pytest.mark.rule("catalogue.price", "score.unknown_price")
 @pytest.mark.parametrize("price", ["input_usd_per_mtok", "output_usd_per_mtok"])
 def test_an_unknown_price_never_wins(price: str) -> None:
     """It counts as nothing is worse, and does not move the scale for the others. Half a price is none."""
@@ -220,12 +227,14 @@ def test_what_is_cheaper_depends_on_the_mix() -> None:
 # The thumb on the scales, the role, and the context.
 
 
+@pytest.mark.rule("score.bias")
 def test_a_bias_is_added_to_the_model_it_names() -> None:
     """It may be negative."""
     by = policy(bias={"a": 0.05, "b": -0.15})
     assert scored(model("a"), model("b"), model("c"), by=by) == (1.05, 0.85, 1.0)
 
 
+@pytest.mark.rule("score.bonus")
 def test_a_model_with_the_tasks_role_has_a_bonus() -> None:
     """A task without a role, or a role no model has: no bonus."""
     pair = model("a", roles=("code", "bulk")), model("b", roles=("bulk",))
@@ -252,6 +261,7 @@ CONTEXTS: dict[str, tuple[int, int, float]] = {
 }
 
 
+@pytest.mark.rule("score.context")
 @pytest.mark.parametrize(("input_tokens", "output_tokens", "want"), CONTEXTS.values(), ids=CONTEXTS.keys())
 def test_a_nearly_full_window_costs_score(input_tokens: int, output_tokens: int, want: float) -> None:
     """Nothing up to 90 % of it, the whole penalty at 100 %, in a straight line between."""
@@ -321,6 +331,7 @@ def test_the_shipped_models_are_ordered_as_one_expects() -> None:
     assert best("cost_speed").tier == best("balanced").tier == 1
 
 
+@pytest.mark.rule("policy.score")
 def test_the_shipped_score_is_the_default_one() -> None:
     """An empty policy scores with the documented numbers."""
     assert load_rulebook(shipped("catalog.toml"), "").policy.score == BOOK.policy.score == ScorePolicy()

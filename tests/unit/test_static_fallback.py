@@ -33,6 +33,7 @@ def odd(task_id: str, **named: Any) -> TaskPending:
     return task(task_id, title="odd", **named)
 
 
+@pytest.mark.rule("fallback", "reason.router_error")
 @pytest.mark.usefixtures("a_gate_fails")
 def test_where_a_gate_fails_the_first_capable_model_in_catalogue_order_is_taken() -> None:
     """The dearest of the shipped ones, and it is counted; the task beside it is decided as ever."""
@@ -44,6 +45,7 @@ def test_where_a_gate_fails_the_first_capable_model_in_catalogue_order_is_taken(
     assert step.counts == {"router_error": 1}
 
 
+@pytest.mark.rule("fallback")
 @pytest.mark.usefixtures("a_gate_fails")
 def test_bars_and_operators_bind_the_fallback_too() -> None:
     """Ratings are met, and what is drained or used up is not taken."""
@@ -84,6 +86,7 @@ def test_where_even_the_bars_fail_any_model_is_capable(monkeypatch: pytest.Monke
     assert step.decisions[0].reason_code == "router_error"
 
 
+@pytest.mark.rule("fallback")
 def test_where_a_strategy_fails_the_first_admissible_model_in_catalogue_order_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

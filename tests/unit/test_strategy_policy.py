@@ -10,6 +10,7 @@ from tests.support.builders import rulebook, task
 SHIPPED = rulebook().policy.strategy
 
 
+@pytest.mark.rule("strategy.of_lane")
 def test_the_nearest_word_wins() -> None:
     """The task's own, else its lane's, else the default."""
     assert SHIPPED.resolve(task(strategy="preference"), "objective") == "preference"
@@ -27,12 +28,14 @@ RANKINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.rule("strategy.preference")
 @pytest.mark.parametrize(("kind", "want"), RANKINGS.items())
 def test_the_shipped_lists(kind: str, want: tuple[str, ...]) -> None:
     """The best liked first."""
     assert SHIPPED.ranking(task(task_type=kind)) == want
 
 
+@pytest.mark.rule("policy.strategy")
 def test_the_shipped_lists_are_these_and_no_more() -> None:
     """Whoever adds one tells it here."""
     assert SHIPPED.preference.keys() == RANKINGS.keys()
@@ -43,6 +46,7 @@ def test_another_kind_of_work_has_no_list() -> None:
     assert SHIPPED.ranking(task(task_type="poem")) == SHIPPED.ranking(task()) == ()
 
 
+@pytest.mark.rule("strategy.preference")
 @pytest.mark.parametrize(
     ("default", "want"),
     [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+
+from streams.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 CHARS_MAX: Final = 2_000
 
-#: Letters that would end the line, act on a terminal or turn the reading direction.
-_ACTING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: A client that looks for its broker repeats itself: so many lines of one kind in so many seconds.
 FLOOD_LINES_MAX: Final = 3
 FLOOD_S: Final = 30.0
@@ -70,7 +69,7 @@ def configure(settings: Settings, *, silent: Iterable[str]) -> None:
 def _calm(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if isinstance(value, str) and not key.startswith("_"):
-            event[key] = _ACTING.sub(lambda found: f"\\u{ord(found.group()):04x}", value[:CHARS_MAX])
+            event[key] = printable(value[:CHARS_MAX])
     return event
 
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from streams.commands import explain_text
 from streams.commands.codes import FAILED
 from streams.commands.console import busy, err, out, print_json
 from streams.commands.options import Json, takes
@@ -80,23 +81,23 @@ def explain(
     in the settings, and where a decision was made by others, that is said.
     """
     from streams.database.connection import Timeouts  # noqa: PLC0415
-    from streams.views import explain as audit  # noqa: PLC0415 - brings the database driver along
+    from streams.views import explain as view  # noqa: PLC0415 - brings the database driver along
 
     modes, timeouts = None if mode == "all" else mode, Timeouts.of(settings)
     told: object = None
     shown: RenderableType = ""
     if why_not is not None:
         rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
-        found = audit.explain_why_not(
+        found = view.explain_why_not(
             settings.database, task_id, why_not, rulebook, pool=pool, mode=modes, timeouts=timeouts
         )
         if found is not None:
             decision, answer = found
             told = {"decision_id": decision["decision_id"], **msgspec.to_builtins(answer)}
-            shown = audit.render_why_not(decision, answer)
+            shown = explain_text.render_why_not(decision, answer)
     else:
-        told = history = audit.explain(settings.database, task_id, pool=pool, mode=modes, timeouts=timeouts)
-        shown = audit.render(history)
+        told = history = view.explain(settings.database, task_id, pool=pool, mode=modes, timeouts=timeouts)
+        shown = explain_text.render(history)
     if as_json:
         print_json(told)
     elif told:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from streams.text import printable
+
 #: Tables for a file or a pipe are as wide as this; on a terminal, as wide as that.
 WIDE: Final = 200
 
@@ -26,7 +28,7 @@ def print_json(value: Any) -> None:
 
 def line(text: str) -> Text:
     """Give text as it is: no markup, and what a terminal would obey is spelled out; a tenant's name may be anything."""
-    return Text("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text))
+    return Text(printable(text))
 
 
 def busy(what: str, *, quiet: bool) -> Any:

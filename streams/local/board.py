@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streams.local.watch import Sight
 from streams.sample.play import Progress
-from streams.views.explain import shown
+from streams.text import printable
 from streams.views.journal_stats import JournalStats
 
 TIER_STYLE = {1: "green", 2: "yellow", 3: "magenta"}
@@ -105,10 +105,10 @@ def _latest(stats: JournalStats) -> Table:
     table.add_column("why", ratio=5, no_wrap=True, overflow="ellipsis")
     for routed in list(stats.latest):
         table.add_row(
-            Text(shown(routed.title or routed.task_id)),
+            Text(printable(routed.title or routed.task_id)),
             Text(routed.slot_id, style=TIER_STYLE.get(routed.tier, "")),
             _seconds(routed.wait_ms),
-            Text(shown(routed.reason), style="dim"),
+            Text(printable(routed.reason), style="dim"),
         )
     return table
 

@@ -1,13 +1,12 @@
-"""Tell why a task went where it went, or why it waits: every decision about it, in order, from the audit.
+"""Why a task went where it went, or why it waits: every decision about it, in order, from the audit.
 
-`explain` asks the database, `tell` turns its rows into plain data (for `--json` and pages), `render` into a table for
-a terminal; `explain_why_not` gathers what `why_not.py` needs to answer. Reads views only, so that a login with
-slotwise_read is enough.
+`explain` asks the database and gives plain values, for a terminal, JSON and pages alike; `plain` makes them of rows;
+`explain_why_not` gathers what `why_not.py` needs to answer. Reads views only, so that a login with slotwise_read is
+enough.
 """
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -18,8 +17,6 @@ import msgspec
 import psycopg
 from psycopg import errors
 from psycopg.rows import dict_row
-from rich.table import Table
-from rich.text import Text
 
 from schemas.events import TaskPending
 from schemas.vocabulary import GATES, Millis, to_millis
@@ -56,11 +53,6 @@ MEANINGS: Final[Mapping[str, str]] = {
 #: Who came furthest stands first.
 _ORDER: Final = {verdict: place for place, verdict in enumerate(("chosen", "ok", "busy", *reversed(GATES)))}
 
-#: Letters that would act on a terminal instead of being shown: controls, and marks that turn the reading direction.
-_ACTING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-_STYLES: Final = {"routed": "green", "waiting": "yellow"}
-
 
 def explain(
     dsn: str,
@@ -95,8 +87,8 @@ def explain_why_not(
         DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
     """
     with _asking(dsn, timeouts) as connection:
-        told = _explained(connection, task_id, pool=pool, mode=mode)
-        decision = next((one for one in reversed(told) if one["outcome"] in ("routed", "waiting")), None)
+        history = _explained(connection, task_id, pool=pool, mode=mode)
+        decision = next((one for one in reversed(history) if one["outcome"] in ("routed", "waiting")), None)
         if decision is None:
             return None
         of = {name: decision[name] for name in ("journal", "pool", "partition", "seq", "tenant_id", "decision_id")}
@@ -105,7 +97,7 @@ def explain_why_not(
     asked = next(
         (
             dict(one["asked"])
-            for one in told
+            for one in history
             if one["asked"] and (one["journal"], one["pool"]) == (of["journal"], of["pool"])
         ),
         None,
@@ -124,48 +116,9 @@ def explain_why_not(
     return decision, why_not(model, case)
 
 
-def tell(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Turn rows of the query `explain` into plain data: what JSON can hold, alternatives as a list, work apart."""
-    return [_told({key: _plain(value) for key, value in row.items()}) for row in rows]
-
-
-def render(told: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out what `tell` gave, for a terminal: a decision a block, its sentence first, then every model's verdict."""
-    history = Table.grid(padding=(0, 0, 1, 0))
-    for one in told:
-        block = Table.grid()
-        block.add_row(_heading(one))
-        block.add_row(Text(f"  {shown(one['reason'])}"))
-        for facts in filter(None, (_asked(one), _facts(one), _cost(one))):
-            block.add_row(Text(f"  {facts}", style="dim"))
-        block.add_row(_verdicts(one["alternatives"]))
-        if one["work"] is not None:
-            block.add_row(Text(f"  {_work(one['work'])}"))
-        if one["money"]:
-            block.add_row(Text(f"  {_money(one['money'])}"))
-        history.add_row(block)
-    return history
-
-
-def render_why_not(decision: Mapping[str, Any], answer: WhyNot) -> Text:
-    """Lay out an answer, for a terminal."""
-    text = Text(f"{decision['decided_at']}  ", style="bold")
-    text.append(f"{shown(answer.model)}: {shown(answer.gate)}\n", style="bold")
-    text.append(f"  {shown(answer.says)}\n")
-    if answer.flip:
-        text.append("  What would change it: ", style="green")
-        text.append(f"{shown(answer.flip)}\n")
-    for more in answer.then:
-        text.append(f"  That alone would not do: {shown(more)}\n")
-    for note in answer.notes:
-        text.append(f"  {shown(note)}\n", style="dim")
-    text.rstrip()
-    return text
-
-
-def shown(text: object) -> str:
-    """Give a text of strangers for a terminal: what would act on it is spelled out."""
-    return _ACTING.sub(lambda found: f"\\u{ord(found.group()):04x}", str(text))
+def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Turn rows of the query `explain` into plain values: what JSON can hold, alternatives as a list, work apart."""
+    return [_entry({key: _plain(value) for key, value in row.items()}) for row in rows]
 
 
 @contextmanager
@@ -189,7 +142,7 @@ def _explained(
     found = connection.cursor(row_factory=dict_row).execute(
         QUERIES["explain"], {"task_id": task_id, "pool": pool, "mode": mode, "rows_max": ROWS_MAX}
     )
-    return tell(found.fetchall())
+    return plain(found.fetchall())
 
 
 def _task(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> TaskPending:
@@ -198,7 +151,7 @@ def _task(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> TaskPending:
     return msgspec.convert({name: decision[name] for name in named} | dict(asked), TaskPending)
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _entry(row: dict[str, Any]) -> dict[str, Any]:
     work = {key.removeprefix("work_"): row.pop(key) for key in list(row) if key.startswith("work_")}
     alternatives = [
         {"model": model, **verdict, "means": MEANINGS.get(verdict.get("gate", ""), "")}
@@ -225,100 +178,3 @@ def _plain(value: Any) -> Any:
             return str(value)
         case _:
             return value
-
-
-def _heading(one: Mapping[str, Any]) -> Text:
-    heading = Text(f"{one['decided_at']}  ", style="bold")
-    heading.append(shown(one["outcome"]), style=f"bold {_STYLES.get(one['outcome'], 'red')}")
-    if one["outcome"] == "routed":
-        heading.append(f" to {shown(one['chosen_slot_id'])} ({shown(one['chosen_model'])}, tier {one['tier']})")
-    else:
-        heading.append(f" ({shown(one['reason_code'])})")
-    heading.append(f"  {shown(one['task_id'])} in {shown(one['pool'])}, attempt {one['attempt']}")
-    if one["mode"] != "live":
-        heading.append(f"  [{one['mode']}: {shown(one['journal'])}]", style="magenta")
-    return heading
-
-
-def _asked(one: Mapping[str, Any]) -> str:
-    asked = one["asked"]
-    if not asked:
-        return ""
-    bars = ", ".join(f"{dimension}>={bar}" for dimension, bar in sorted(asked.get("requires", {}).items()))
-    others = [
-        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in asked.items()
-        if name not in ("requires", "refused")
-    ]
-    return "asked for " + shown("; ".join(filter(None, (bars, *others))))
-
-
-def _facts(one: Mapping[str, Any]) -> str:
-    facts = [
-        f"{name} {shown(one[key])}"
-        for name, key in (
-            ("priority", "priority"),
-            ("class", "complexity"),
-            ("layer", "layer"),
-            ("lane", "lane"),
-            ("tenant", "tenant_id"),
-            ("strategy", "strategy"),
-            ("objective", "objective"),
-        )
-        if one[key] is not None
-    ]
-    if one["ev"] is not None:
-        place = "" if one["ev_percentile"] is None else f", above {one['ev_percentile']:.0%} of the last hour"
-        facts.append(f"EV {one['ev']:g}{place}")
-    facts += [word for word in ("lifted", "fallback") if one[word]]
-    facts += map(shown, one["flags"])
-    return "; ".join(facts)
-
-
-def _cost(one: Mapping[str, Any]) -> str:
-    if one["estimated_cost_usd"] is None:
-        return ""
-    priced = f", by prices of {one['priced_at']}" if one["priced_at"] is not None else ""
-    parts = [f"about ${one['estimated_cost_usd']:.4f}{priced}"]
-    parts += [
-        f"${abs(one[key]):.4f} {'less' if one[key] >= 0 else 'more'} than {what}"
-        for key, what in (
-            ("saved_vs_premium_usd", "premium"),
-            ("saved_vs_next_free_usd", "the slot that had been free longest"),
-        )
-        if one[key] is not None
-    ]
-    return "; ".join(parts)
-
-
-def _money(movements: Sequence[Mapping[str, Any]]) -> str:
-    return (
-        "Budget: "
-        + ", ".join(f"{shown(one['kind'])} ${one['amount_usd']:.4f} at {one['at']}" for one in movements)
-        + "."
-    )
-
-
-def _verdicts(alternatives: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("model", "verdict", "score", "which means", box=None, padding=(0, 2), header_style="dim")
-    for one in alternatives:
-        score = one.get("score")
-        table.add_row(
-            Text(shown(one["model"])),
-            Text(shown(one.get("gate", "?"))),
-            f"{score:g}" if isinstance(score, int | float) else "",
-            Text(f"{shown(one['model'])} {one['means']}" if one["means"] else ""),
-            style="bold" if one.get("gate") == "chosen" else "",
-        )
-    return table
-
-
-def _work(work: Mapping[str, Any]) -> str:
-    parts = [f"The work ended at {work['ended_at']}: {shown(work['status'])}"]
-    cost = work["actual_cost_usd"] if work["actual_cost_usd"] is not None else work["cost_usd"]
-    parts += [f"${cost:.4f}"] if cost is not None else []
-    parts += [f"{work['latency_s']:g} s"] if work["latency_s"] is not None else []
-    parts += [f"quality {work['quality']:g}"] if work["quality"] is not None else []
-    parts += [{True: "accepted", False: "not accepted"}[work["accepted"]]] if work["accepted"] is not None else []
-    parts += [shown(work[key]) for key in ("fit", "error_class") if work[key] is not None]
-    return ", ".join(parts) + "."

@@ -113,4 +113,4 @@ def test_what_cannot_be_read_is_refused_before_anything_is_looked_at() -> None:
 
 def test_what_a_terminal_would_obey_is_spelled_out() -> None:
     """A name from outside cannot colour, move or clear anything."""
-    assert line("acme\x1b[31m\r\n\u202e[bold]").plain == "acme\\x1b[31m\\r\\n\\u202e[bold]"
+    assert line("acme\x1b[31m\r\n\u202e[bold]").plain == "acme\\u001b[31m\\u000d\\u000a\\u202e[bold]"

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from schemas.vocabulary import Verdict
-from streams.views.explain import MEANINGS, render, tell
+from streams.commands.explain_text import render
+from streams.views.explain import MEANINGS, plain
 
 
 def row(**named: Any) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def shown(*rows: dict[str, Any]) -> str:
     """Give what a terminal would show."""
     out = Console(width=140, no_color=True)
     with out.capture() as capture:
-        out.print(render(tell(rows)))
+        out.print(render(plain(rows)))
     return capture.get()
 
 
@@ -54,9 +55,9 @@ def test_every_verdict_has_words() -> None:
     assert set(MEANINGS) == set(get_args(Verdict))
 
 
-def test_what_is_told_is_plain_json() -> None:
+def test_values_are_plain_json() -> None:
     """Times end in Z, money is a number, ids are texts."""
-    told = tell([row(estimated_cost_usd=Decimal("0.0041"), work_status="success", work_accepted=True)])
+    told = plain([row(estimated_cost_usd=Decimal("0.0041"), work_status="success", work_accepted=True)])
     assert json.loads(json.dumps(told)) == told
     assert told[0]["decided_at"] == "2026-11-21T10:00:00.000Z"
     assert told[0]["estimated_cost_usd"] == 0.0041
@@ -66,7 +67,7 @@ def test_what_is_told_is_plain_json() -> None:
 def test_alternatives_stand_in_the_order_of_how_far_they_came() -> None:
     """The chosen one first, then who would have done, then who was refused late, then early."""
     gates = {"a": "capability", "b": "premium", "c": "busy", "d": "ok", "e": "chosen"}
-    told = tell([row(alternatives={model: {"gate": gate} for model, gate in gates.items()})])
+    told = plain([row(alternatives={model: {"gate": gate} for model, gate in gates.items()})])
     assert [one["model"] for one in told[0]["alternatives"]] == ["e", "d", "c", "b", "a"]
 
 

@@ -1,0 +1,151 @@
+"""What `slotwise explain` shows on a terminal, laid out from the plain values of `views/explain.py`.
+
+Everything that others wrote passes `printable`, so that no title acts on the terminal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from streams.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streams.views.why_not import WhyNot
+
+_STYLES: Final = {"routed": "green", "waiting": "yellow"}
+
+
+def render(history: Sequence[Mapping[str, Any]]) -> Table:
+    """A task's decisions as `explain` gives them: a block each, its sentence first, then every model's verdict."""
+    table = Table.grid(padding=(0, 0, 1, 0))
+    for one in history:
+        block = Table.grid()
+        block.add_row(_heading(one))
+        block.add_row(Text(f"  {printable(one['reason'])}"))
+        for facts in filter(None, (_asked(one), _facts(one), _cost(one))):
+            block.add_row(Text(f"  {facts}", style="dim"))
+        block.add_row(_verdicts(one["alternatives"]))
+        if one["work"] is not None:
+            block.add_row(Text(f"  {_work(one['work'])}"))
+        if one["money"]:
+            block.add_row(Text(f"  {_money(one['money'])}"))
+        table.add_row(block)
+    return table
+
+
+def render_why_not(decision: Mapping[str, Any], answer: WhyNot) -> Text:
+    """The answer to "why not this model", as `explain_why_not` gives it."""
+    text = Text(f"{decision['decided_at']}  ", style="bold")
+    text.append(f"{printable(answer.model)}: {printable(answer.gate)}\n", style="bold")
+    text.append(f"  {printable(answer.says)}\n")
+    if answer.flip:
+        text.append("  What would change it: ", style="green")
+        text.append(f"{printable(answer.flip)}\n")
+    for more in answer.then:
+        text.append(f"  That alone would not do: {printable(more)}\n")
+    for note in answer.notes:
+        text.append(f"  {printable(note)}\n", style="dim")
+    text.rstrip()
+    return text
+
+
+def _heading(one: Mapping[str, Any]) -> Text:
+    heading = Text(f"{one['decided_at']}  ", style="bold")
+    heading.append(printable(one["outcome"]), style=f"bold {_STYLES.get(one['outcome'], 'red')}")
+    if one["outcome"] == "routed":
+        heading.append(f" to {printable(one['chosen_slot_id'])} ({printable(one['chosen_model'])}, tier {one['tier']})")
+    else:
+        heading.append(f" ({printable(one['reason_code'])})")
+    heading.append(f"  {printable(one['task_id'])} in {printable(one['pool'])}, attempt {one['attempt']}")
+    if one["mode"] != "live":
+        heading.append(f"  [{one['mode']}: {printable(one['journal'])}]", style="magenta")
+    return heading
+
+
+def _asked(one: Mapping[str, Any]) -> str:
+    asked = one["asked"]
+    if not asked:
+        return ""
+    bars = ", ".join(f"{dimension}>={bar}" for dimension, bar in sorted(asked.get("requires", {}).items()))
+    others = [
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in asked.items()
+        if name not in ("requires", "refused")
+    ]
+    return "asked for " + printable("; ".join(filter(None, (bars, *others))))
+
+
+def _facts(one: Mapping[str, Any]) -> str:
+    facts = [
+        f"{name} {printable(one[key])}"
+        for name, key in (
+            ("priority", "priority"),
+            ("class", "complexity"),
+            ("layer", "layer"),
+            ("lane", "lane"),
+            ("tenant", "tenant_id"),
+            ("strategy", "strategy"),
+            ("objective", "objective"),
+        )
+        if one[key] is not None
+    ]
+    if one["ev"] is not None:
+        place = "" if one["ev_percentile"] is None else f", above {one['ev_percentile']:.0%} of the last hour"
+        facts.append(f"EV {one['ev']:g}{place}")
+    facts += [word for word in ("lifted", "fallback") if one[word]]
+    facts += map(printable, one["flags"])
+    return "; ".join(facts)
+
+
+def _cost(one: Mapping[str, Any]) -> str:
+    if one["estimated_cost_usd"] is None:
+        return ""
+    priced = f", by prices of {one['priced_at']}" if one["priced_at"] is not None else ""
+    parts = [f"about ${one['estimated_cost_usd']:.4f}{priced}"]
+    parts += [
+        f"${abs(one[key]):.4f} {'less' if one[key] >= 0 else 'more'} than {what}"
+        for key, what in (
+            ("saved_vs_premium_usd", "premium"),
+            ("saved_vs_next_free_usd", "the slot that had been free longest"),
+        )
+        if one[key] is not None
+    ]
+    return "; ".join(parts)
+
+
+def _money(movements: Sequence[Mapping[str, Any]]) -> str:
+    return (
+        "Budget: "
+        + ", ".join(f"{printable(one['kind'])} ${one['amount_usd']:.4f} at {one['at']}" for one in movements)
+        + "."
+    )
+
+
+def _verdicts(alternatives: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("model", "verdict", "score", "which means", box=None, padding=(0, 2), header_style="dim")
+    for one in alternatives:
+        score = one.get("score")
+        table.add_row(
+            Text(printable(one["model"])),
+            Text(printable(one.get("gate", "?"))),
+            f"{score:g}" if isinstance(score, int | float) else "",
+            Text(f"{printable(one['model'])} {one['means']}" if one["means"] else ""),
+            style="bold" if one.get("gate") == "chosen" else "",
+        )
+    return table
+
+
+def _work(work: Mapping[str, Any]) -> str:
+    parts = [f"The work ended at {work['ended_at']}: {printable(work['status'])}"]
+    cost = work["actual_cost_usd"] if work["actual_cost_usd"] is not None else work["cost_usd"]
+    parts += [f"${cost:.4f}"] if cost is not None else []
+    parts += [f"{work['latency_s']:g} s"] if work["latency_s"] is not None else []
+    parts += [f"quality {work['quality']:g}"] if work["quality"] is not None else []
+    parts += [{True: "accepted", False: "not accepted"}[work["accepted"]]] if work["accepted"] is not None else []
+    parts += [printable(work[key]) for key in ("fit", "error_class") if work[key] is not None]
+    return ", ".join(parts) + "."

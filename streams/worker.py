@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import sys
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from streams import logs
 from streams.app import build_app
 from streams.core.policy.rulebook import RulebookError
+from streams.host import NoFreePort, free_port
 from streams.settings import Settings, SettingsError, load
 from streams.topics import TopicsError, check_topics
 
@@ -33,8 +33,8 @@ def run(settings: Settings) -> int:
     asyncio.set_event_loop(loop)
     try:
         check_topics(settings)
-        app = build_app(settings if settings.web_port else replace(settings, web_port=_free_port(settings.web_host)))
-    except (TopicsError, SettingsError, RulebookError) as refusal:
+        app = build_app(settings if settings.web_port else replace(settings, web_port=free_port(settings.web_host)))
+    except (TopicsError, SettingsError, RulebookError, NoFreePort) as refusal:
         sys.stderr.write(f"{refusal}\n")
         return EXIT_REFUSED
     worker = faust.Worker(app, quiet=True, loop=loop, override_logging=False, redirect_stdouts=False)
@@ -49,13 +49,6 @@ def run(settings: Settings) -> int:
         sys.stderr.write(f"{app.failure}\n")
         return EXIT_FAILED
     return EXIT_FAILED if code else EXIT_OK
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> int:

@@ -28,6 +28,7 @@ CODES: Final = {
     "DatabaseError": FAILED,
     "JournalError": FAILED,
     "EmbeddedError": UNREACHABLE,
+    "NoFreePort": UNREACHABLE,
     "SendError": UNREACHABLE,
     "PageError": UNREACHABLE,
     "PortError": UNREACHABLE,

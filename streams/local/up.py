@@ -11,7 +11,6 @@ audit: its birth. A new life, a new name, the same database. A durable broker ke
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import signal
@@ -36,10 +35,14 @@ from rich.console import Console
 from rich.live import Live
 
 from streams.database.migrations import migrate
+from streams.host import try_lock
 from streams.local import up_file
 from streams.local.board import board, line
-from streams.local.embedded import ApacheKafka, EmbeddedBroker, EmbeddedError, EmbeddedPostgres, Part, plain_environment
+from streams.local.kafka import ApacheKafka
+from streams.local.postgres import EmbeddedPostgres
+from streams.local.process import EmbeddedError, Part, plain_environment
 from streams.local.result import Result, compare, summarise
+from streams.local.tansu import EmbeddedBroker
 from streams.local.up_file import UpFile
 from streams.local.watch import Watch
 from streams.sample.play import Progress
@@ -210,7 +213,12 @@ class Up:
     def __enter__(self) -> Self:
         """Claim the data directory."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._claim = _claim(self.directory)
+        self._claim = try_lock(self.directory / ".lock")
+        if self._claim is None:
+            raise UpError(
+                f"Another `slotwise up` is running on {self.directory}: "
+                "stop it, or name another directory with --data-dir."
+            )
         up_file.remove(self.directory)
         for log in self.logs.glob("*.log"):  # of the run before
             log.unlink()
@@ -513,19 +521,6 @@ def _deaf() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _claim(directory: Path) -> int:
-    """Lock the data directory for as long as this process lives."""
-    descriptor = os.open(directory / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UpError(
-            f"Another `slotwise up` is running on {directory}: stop it, or name another directory with --data-dir."
-        ) from None
-    return descriptor
 
 
 def _new_life() -> str:

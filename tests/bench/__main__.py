@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from streams.local.embedded import EmbeddedError
+from streams.local.process import EmbeddedError
 from tests.bench import a_journal, b_outputs, c_plain_faust, d_sink, e_router, f_latency
 from tests.bench.bench import Bench, Options
 from tests.bench.report import Finding, read_budget, short, table, write_json

@@ -34,7 +34,7 @@ from tests.bench.stage import PARTITIONS, now_ms, producer, run_program
 from tests.bench.workload import Churn, in_steps, pools_at_home
 
 if TYPE_CHECKING:
-    from streams.local.embedded import EmbeddedPostgres
+    from streams.local.postgres import EmbeddedPostgres
     from tests.bench.bench import Bench
 
 SLOTS: Final = 100

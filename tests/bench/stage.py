@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
-from streams.local.embedded import ApacheKafka, EmbeddedBroker, EmbeddedPostgres, Part, plain_environment
+from streams.local.kafka import ApacheKafka
+from streams.local.postgres import EmbeddedPostgres
+from streams.local.process import Part, plain_environment
+from streams.local.tansu import EmbeddedBroker
 from streams.local.up import environment as in_variables
 from streams.settings import ENV_PREFIX, Settings
 from streams.topics import create_topics, names

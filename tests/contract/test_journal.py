@@ -33,7 +33,8 @@ from streams.topics import create_topics, names
 from tests.support.builders import START_MS
 
 if TYPE_CHECKING:
-    from streams.local.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.kafka import ApacheKafka
+    from streams.local.tansu import EmbeddedBroker
 
 PARTITION = 1
 

@@ -20,7 +20,7 @@ from tests.functional.fleets import announce, audited, comes_to, look, order, pe
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streams.local.embedded import EmbeddedBroker
+    from streams.local.tansu import EmbeddedBroker
     from tests.functional.commands import Up
 
 PARTITIONS = 8

@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from streams.local.embedded import MissingPart, fetch_kafka_jars, find_java
+from streams.local.kafka import fetch_kafka_jars, find_java
+from streams.local.process import MissingPart
 from tests.functional.commands import Up, runs, slotwise, until
 from tests.support.missing import go_without
 

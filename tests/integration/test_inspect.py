@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from streams.local.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.kafka import ApacheKafka
+    from streams.local.tansu import EmbeddedBroker
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from streams.database.connection import DatabaseError
 from streams.database.migrations import Migration, MigrationError, maintain, migrate, shipped
 
 if TYPE_CHECKING:
-    from streams.local.embedded import EmbeddedPostgres
+    from streams.local.postgres import EmbeddedPostgres
 
 NAMES = [migration.name for migration in shipped()]
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from schemas.decision import Step
-    from streams.local.embedded import ApacheKafka, EmbeddedBroker, EmbeddedPostgres
+    from streams.local.kafka import ApacheKafka
+    from streams.local.postgres import EmbeddedPostgres
+    from streams.local.tansu import EmbeddedBroker
 
 PARTITIONS = 2
 DEADLINE_S = 60.0

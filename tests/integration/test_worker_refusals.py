@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from kafka import KafkaProducer
 from msgspec.structs import replace
 
-from streams.local.embedded import free_port
+from streams.host import free_port
 from streams.settings import Settings
 from tests.support.workers import Installation, Worker, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streams.local.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.kafka import ApacheKafka
+    from streams.local.tansu import EmbeddedBroker
 
 
 async def test_poison_goes_to_the_dead_letters_and_the_next_task_is_routed(

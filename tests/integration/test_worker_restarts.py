@@ -19,7 +19,8 @@ from tests.support.workers import Installation, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streams.local.embedded import ApacheKafka, EmbeddedBroker
+    from streams.local.kafka import ApacheKafka
+    from streams.local.tansu import EmbeddedBroker
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streams.local.embedded import ApacheKafka, EmbeddedBroker, MissingPart
+from streams.local.kafka import ApacheKafka
+from streams.local.process import MissingPart
+from streams.local.tansu import EmbeddedBroker
 from tests.support.missing import go_without
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from streams.local.embedded import EmbeddedPostgres
+from streams.local.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,8 +22,8 @@ from msgspec.structs import asdict, replace
 from schemas.codec import write_event
 from schemas.events import Outcome, SlotFreed, TaskPending
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
+from streams.host import free_port
 from streams.kafka.client import Broker
-from streams.local.embedded import free_port
 from streams.settings import ENV_PREFIX, Settings
 from streams.topics import create_topics, home_of, names
 from tests.support.auditor import Audit, audit

@@ -18,17 +18,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.local import embedded
-from streams.local.embedded import (
-    ApacheKafka,
-    EmbeddedBroker,
-    EmbeddedError,
-    EmbeddedPostgres,
-    MissingPart,
-    fetch_kafka_jars,
-    find_java,
-    free_port,
-)
+from streams.host import PORT_MAX, PORT_MIN, free_port
+from streams.local.kafka import ApacheKafka, fetch_kafka_jars, find_java
+from streams.local.postgres import POSTGRES_VERSION, EmbeddedPostgres
+from streams.local.process import EmbeddedError, MissingPart
+from streams.local.tansu import EmbeddedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,7 +176,7 @@ def test_a_home_that_cannot_be_written_is_a_sentence(tmp_path: Path, monkeypatch
 def test_a_broker_does_not_survive_the_program_that_started_it(tmp_path: Path) -> None:
     """After `kill -9` of the parent nothing is left running."""
     program = (
-        "import sys, time; from pathlib import Path; from streams.local.embedded import EmbeddedBroker\n"
+        "import sys, time; from pathlib import Path; from streams.local.tansu import EmbeddedBroker\n"
         "broker = EmbeddedBroker(log_file=Path(sys.argv[1])); broker.start()\n"
         "print(broker.pid, flush=True); time.sleep(60)"
     )
@@ -206,7 +200,7 @@ def test_postgres_answers_over_tcp(database: str) -> None:
     """A fresh database takes a connection and a query."""
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
-        assert connection.info.server_version // 10_000 == embedded.POSTGRES_VERSION
+        assert connection.info.server_version // 10_000 == POSTGRES_VERSION
         assert connection.info.host == "127.0.0.1"
 
 
@@ -309,4 +303,4 @@ def test_no_port_is_given_twice() -> None:
     """Ports that nobody listens on yet are remembered; all are below the range from which clients are served."""
     ports = [free_port() for _ in range(50)]
     assert len(set(ports)) == len(ports)
-    assert all(embedded.PORT_MIN <= port <= embedded.PORT_MAX for port in ports)
+    assert all(PORT_MIN <= port <= PORT_MAX for port in ports)

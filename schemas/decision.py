@@ -24,10 +24,10 @@ from schemas.vocabulary import (
     Word,
 )
 
-STEP_VERSION = 1
+STEP_VERSION = 2
 
-TaskState = Literal["held", "waiting", "running"]
-SlotState = Literal["free", "held", "lost"]
+TaskState = Literal["delayed", "waiting", "running"]
+SlotState = Literal["free", "leased", "lost"]
 
 
 class Accepted(Struct, frozen=True, array_like=True, gc=False):
@@ -131,7 +131,7 @@ class TaskStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
     accepted_ms: Millis
     #: The reason last announced while waiting.
     headline: ReasonCode | None = None
-    #: Held until then by `not_before` or back-off.
+    #: Delayed until then by `not_before` or back-off.
     due_ms: Millis | None = None
     #: Lowest tier this attempt may use, raised by escalation.
     tier_min: Tier = 1
@@ -139,7 +139,7 @@ class TaskStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
     lease: int | None = None
     #: The decision that routed it, joined by outcomes.
     decision_id: str | None = None
-    #: A running task that was cancelled: its slot stays held until freed, its end is no retry.
+    #: A running task that was cancelled: its slot stays leased until freed, its end is no retry.
     cancelled: bool = False
     #: What its tenant's budget holds back for it while it runs; None: no budget is concerned.
     reserved_uusd: MicroUsd | None = None

@@ -102,7 +102,7 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     local_only: bool = False
     #: Past it a waiting task expires.
     deadline: Time | None = None
-    #: Held back until then; ageing counts from there.
+    #: Delayed until then; ageing counts from there.
     not_before: Time | None = None
     #: Number of the first attempt; counts on from here.
     attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
@@ -136,7 +136,7 @@ class SlotFreed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     #: Required when the router does not know the slot yet.
     model: Word | None = None
     account: Id | None = None
-    #: The number under which it held its task; absent on a first announcement and after a restart.
+    #: Number of the lease that ends; absent on a first announcement and after a restart.
     lease: Count | None = None
     outcome: Outcome | None = None
 

@@ -120,9 +120,11 @@ PATIENCE_POINTS = Gauge(
     registry=REGISTRY,
 )
 SLOTS = Gauge(
-    "slotwise_slots", "Slots: free, held, lost, or retired and not done yet.", ["pool", "model", "state"],
+    "slotwise_slots",
+    "Slots: free, leased, lost, or retired and not done yet; held is a deprecated copy of leased, gone in 0.2.0.",
+    ["pool", "model", "state"],
     registry=REGISTRY,
-)  # fmt: skip
+)
 MARKS = Gauge(
     "slotwise_marks_active",
     "1 for each mark in force: an exhausted product, or a drained model; without account: for all.",
@@ -137,7 +139,7 @@ BUDGET_AVAILABLE = Gauge(
     "slotwise_budget_available_usd", "What a tenant may still spend.", ["pool", "tenant"], registry=REGISTRY
 )
 BUDGET_RESERVED = Gauge(
-    "slotwise_budget_reserved_usd", "What is held back for a tenant's running tasks.", ["pool", "tenant"],
+    "slotwise_budget_reserved_usd", "What is reserved for a tenant's running tasks.", ["pool", "tenant"],
     registry=REGISTRY,
 )  # fmt: skip
 OF_THE_FLEET = (

@@ -4,7 +4,7 @@ Projections only: no decision reads them. Rows are absolute, by the minute, with
 carry the number of the last step they include; a step at or before it is skipped for that row. So a crash between two
 rows changes nothing. Of a run of steps each row is written once: sums first, then what is open, progress last.
 
-    utilisation     busy  partition pool slot minute -> busy ms         open partition pool slot -> held since
+    utilisation     busy  partition pool slot minute -> busy ms         open partition pool slot -> leased since
     ev_percentiles  ev    partition pool minute -> n, sketch            usual partition pool -> P50, P90
 """
 
@@ -22,6 +22,7 @@ from fastdigest import TDigest
 from msgspec import Struct
 
 from schemas.decision import EvSample, Percentiles, SlotGone, SlotRow
+from schemas.steps import StepError, decode_step_by
 from streams.partition.ports import Entry, Journal, Raw
 from streams.topics import TABLES
 
@@ -168,8 +169,8 @@ def _accepted(entries: Iterable[Entry], offset: int, seq: int) -> Iterator[_Glan
         if entry.offset < offset:
             continue
         try:
-            step = _GLANCE.decode(entry.value)
-        except msgspec.MsgspecError as error:
+            step = decode_step_by(_GLANCE, entry.value)
+        except StepError as error:
             # The lane of this partition stops the worker with a sentence about it.
             _log.warning("journal offset %d cannot be projected: %s", entry.offset, error)
             continue
@@ -222,7 +223,7 @@ class _Utilisation:
 
     def _close(self, key: Key, at_ms: int, seq: int) -> None:
         was = self._was(key)
-        if was is None or was["state"] != "held":
+        if was is None or not _is_leased(was):
             return
         _, partition, pool, slot_id = key
         for minute_ms, busy_ms in _by_minute(was["since_ms"], at_ms):
@@ -298,18 +299,24 @@ def _utilisation_rows(rows: Rows, now_ms: int) -> Iterator[Row]:
             continue
         _, partition, pool, slot_id = key
         minutes = list(busy.get((partition, pool, slot_id), ()))
-        if row["state"] == "held":
+        leased = _is_leased(row)
+        if leased:
             minutes += _by_minute(row["since_ms"], now_ms)
         yield {
             "pool": pool,
             "slot_id": slot_id,
             "model": row["model"],
-            "state": row["state"],
+            "state": "leased" if leased else row["state"],
             "since_ms": row["since_ms"],
             "busy_share_5min": _share(minutes, now_ms, SHORT_MS),
             "busy_share_1h": _share(minutes, now_ms, LONG_MS),
             "partition": partition,
         }
+
+
+def _is_leased(row: Row) -> bool:
+    # Rows that a version before 0.1.0 wrote say "held".
+    return row["state"] in ("leased", "held")
 
 
 def _share(minutes: Iterable[tuple[int, int]], now_ms: int, window_ms: int) -> float:

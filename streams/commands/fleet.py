@@ -139,11 +139,11 @@ def _tell_pool(pool: PoolView) -> None:
     out.print(
         line(
             f"{pool.pool} (partition {pool.partition}): {tasks.waiting} waiting{f' ({reasons})' if reasons else ''}, "
-            f"{tasks.running} running, {tasks.held} held back"
+            f"{tasks.running} running, {tasks.delayed} delayed"
         )
     )
     if pool.models:
-        grid = Table("  model", "tier", "free", "held", "lost", "accounts", "quota", "state", box=None)
+        grid = Table("  model", "tier", "free", "leased", "lost", "accounts", "quota", "state", box=None)
         for model in pool.models:
             grid.add_row(*map(line, _row(model)))
         out.print(grid)
@@ -187,7 +187,7 @@ def _row(model: ModelView) -> tuple[str, ...]:
     else:
         state = ", ".join(flags) or "open"
     return (
-        *(f"  {model.model}", str(model.tier), f"{slots.free}{retiring}", str(slots.held), str(slots.lost)),
+        *(f"  {model.model}", str(model.tier), f"{slots.free}{retiring}", str(slots.leased), str(slots.lost)),
         *(accounts, f"{usage:.0%}" if usage else "", state),
     )
 

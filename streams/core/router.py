@@ -502,7 +502,7 @@ class _Deciding:
                 pool=slot.pool,
                 model=slot.model,
                 account=slot.account,
-                state="held",
+                state="leased",
                 lease=lease,
                 since_ms=now_ms,
                 task_id=task.task_id,

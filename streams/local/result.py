@@ -46,6 +46,8 @@ class Tasks(Struct, frozen=True, kw_only=True):
     sent: int
     waiting: int
     running: int
+    delayed: int
+    #: Deprecated: the same as `delayed`; gone in 0.2.0.
     held: int
 
 
@@ -126,7 +128,8 @@ def summarise(
             sent=progress.sent if progress else 0,
             waiting=status["waiting"],
             running=status["running"],
-            held=status["held"],
+            delayed=status["delayed"],
+            held=status["delayed"],
         ),
         restarts=restarts,
     )

@@ -64,7 +64,11 @@ class _Gauges:
 
     def _look_at_fleet(self, name: str, pool: Pool, now_ms: Millis) -> None:
         for slot in pool.slots.values():
-            self.values[metrics.SLOTS, (name, slot.model, "retired" if slot.retired else slot.state)] += 1
+            state = "retired" if slot.retired else slot.state
+            self.values[metrics.SLOTS, (name, slot.model, state)] += 1
+            if state == "leased":
+                # The label value before `leased`; gone in 0.2.0.
+                self.values[metrics.SLOTS, (name, slot.model, "held")] += 1
         marks = pool.marks
         for (product, account), until_ms in marks.exhausted.items():
             if until_ms > now_ms:

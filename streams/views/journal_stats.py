@@ -128,7 +128,7 @@ class JournalStats:
         shares: dict[str, tuple[int, int]] = {}
         for slot in self.slots.values():
             busy, total = shares.get(slot.model, (0, 0))
-            shares[slot.model] = (busy + (slot.state == "held"), total + 1)
+            shares[slot.model] = (busy + (slot.state == "leased"), total + 1)
         return shares
 
     def wait_ms(self, share: float) -> int | None:

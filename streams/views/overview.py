@@ -39,6 +39,8 @@ class Slots(Struct, frozen=True, kw_only=True):
     """Slots by what they do."""
 
     free: int = 0
+    leased: int = 0
+    #: Deprecated: the same as `leased`; gone in 0.2.0.
     held: int = 0
     #: Their lease ran out; not used until they announce themselves.
     lost: int = 0
@@ -114,7 +116,9 @@ class Tasks(Struct, frozen=True, kw_only=True):
 
     waiting: int
     running: int
-    #: Not to be served yet: `not_before`, or a pause after a failure.
+    #: Not to be served yet: `not_before`, or a back-off after a failure.
+    delayed: int
+    #: Deprecated: the same as `delayed`; gone in 0.2.0.
     held: int
     #: Waiting ones by the reason last told.
     waiting_by_reason: dict[str, int]
@@ -232,11 +236,13 @@ def _marks(marks: Marks, now_ms: Millis) -> dict[str, Any]:
 def _tasks(pool: Pool) -> Tasks:
     statuses = [row.status for row in pool.tasks.values()]
     waiting = [one for one in statuses if one.state == "waiting"]
+    delayed = sum(one.state == "delayed" for one in statuses)
     oldest_ms = min((one.since_ms for one in waiting), default=None)
     return Tasks(
         waiting=len(waiting),
         running=sum(one.state == "running" for one in statuses),
-        held=sum(one.state == "held" for one in statuses),
+        delayed=delayed,
+        held=delayed,
         waiting_by_reason=dict(Counter(str(one.headline) for one in waiting).most_common()),
         oldest_since=from_millis(oldest_ms) if oldest_ms is not None else None,
     )
@@ -294,7 +300,8 @@ def _cell(
 
 def _slots(rows: Iterable[SlotRow]) -> Slots:
     count = Counter("retiring" if row.retired else row.state for row in rows)
-    return Slots(free=count["free"], held=count["held"], lost=count["lost"], retiring=count["retiring"])
+    leased = count["leased"]
+    return Slots(free=count["free"], leased=leased, held=leased, lost=count["lost"], retiring=count["retiring"])
 
 
 def _windows(marks: Marks, now_ms: Millis) -> Iterable[Window]:

@@ -389,7 +389,7 @@ def _notes(case: Case, model: Model | None) -> Iterator[str]:
     if model is None:
         yield "The catalogue at hand does not know this model."
     if case.task is None:
-        yield "The audit does not hold what the task asked for: it had been held back, or an older version took it in."
+        yield "The audit does not hold what the task asked for: it had been delayed, or an older version took it in."
 
 
 def _accounts(marks: Marks) -> list[Account]:

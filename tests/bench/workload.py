@@ -138,13 +138,13 @@ class Churn:
         self._offsets = [-1] * len(INPUT_TOPICS)
         self._slots = 0
         #: slot -> (lease, task) of those that hold one.
-        self._held: dict[str, tuple[int, str]] = {}
+        self._leased: dict[str, tuple[int, str]] = {}
         self._order: list[str] = []
 
     @property
-    def held(self) -> int:
+    def leased(self) -> int:
         """Slots at work."""
-        return len(self._held)
+        return len(self._leased)
 
     @property
     def sent(self) -> int:
@@ -202,7 +202,7 @@ class Churn:
     def turn(self, pairs: int) -> list[Input]:
         """So many times: a slot has done its task, and a new task comes."""
         inputs = []
-        for _ in range(min(pairs, len(self._held))):
+        for _ in range(min(pairs, len(self._leased))):
             inputs += [self._finish(), *self.arrive(1)]
         return inputs
 
@@ -213,16 +213,16 @@ class Churn:
     def see(self, step: Step) -> None:
         """Take note of who holds what after a step."""
         for slot in step.slots:
-            if slot.state == "held" and slot.task_id is not None:
-                if slot.slot_id not in self._held:
+            if slot.state == "leased" and slot.task_id is not None:
+                if slot.slot_id not in self._leased:
                     self._order.append(slot.slot_id)
-                self._held[slot.slot_id] = (slot.lease, slot.task_id)
+                self._leased[slot.slot_id] = (slot.lease, slot.task_id)
 
     def _finish(self) -> Input:
         place = self._random.randrange(len(self._order))
         self._order[place], self._order[-1] = self._order[-1], self._order[place]
         slot_id = self._order.pop()
-        lease, task_id = self._held.pop(slot_id)
+        lease, task_id = self._leased.pop(slot_id)
         outcome = Outcome(task_id=task_id, status="success", input_tokens=2100, output_tokens=500, cost_usd=0.01)
         event = SlotFreed(slot_id=slot_id, pool=self.pool, at=from_millis(self.now_ms), lease=lease, outcome=outcome)
         return self._input(FREED, event)

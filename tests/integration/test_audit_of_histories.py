@@ -52,10 +52,10 @@ class History:
     def go_on(self) -> None:
         """Let something happen."""
         chance = self._random
-        held = [row for row in self.router.state.pool("main").slots.values() if row.state == "held"]
+        leased = [row for row in self.router.state.pool("main").slots.values() if row.state == "leased"]
         what = chance.choices(("task", "free", "order"), (5, 4, 1))[0]
-        if what == "free" and held:
-            row = chance.choice(held)
+        if what == "free" and leased:
+            row = chance.choice(leased)
             if chance.random() < 0.1:
                 # It was started anew and knows of nothing.
                 self.tell(slot(row.slot_id, account=row.account, at_ms=self._now_ms))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def test_poison_goes_to_the_dead_letters_and_the_next_task_is_routed(
     broker: ApacheKafka | EmbeddedBroker, tmp_path: Path
 ) -> None:
-    """Raw bytes, reason and position; neighbours are not held up."""
+    """Raw bytes, reason and position; the neighbours are handled."""
     poison = [b"", b"\x00\xff", b'{"task_id":1}', b"[" * 5000, b'{"task_id":"a","pool":"other","at":"never"}', b"1e999"]
     async with Installation(broker.address, tmp_path) as installation:
         worker = installation.worker()

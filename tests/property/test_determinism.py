@@ -119,12 +119,12 @@ class History:
 
     def given_back(self) -> Event | None:
         """A slot that works reports how it went, now and then under a lease that is over."""
-        held = [
-            row for pool in self.rig.router.state.pools.values() for row in pool.slots.values() if row.state == "held"
+        leased = [
+            row for pool in self.rig.router.state.pools.values() for row in pool.slots.values() if row.state == "leased"
         ]
-        if not held:
+        if not leased:
             return None
-        row = self.rnd.choice(held)
+        row = self.rnd.choice(leased)
         status = self.rnd.choice(["success", "success", "failure", "cancelled"])
         lease = row.lease - (self.rnd.random() < 0.05)
         return freed(row.slot_id, lease, row.task_id, status, pool=row.pool, at_ms=self.rig.now_ms)

@@ -100,15 +100,15 @@ class Books:
                 row[1] -= move.amount_uusd
                 row[2] += move.amount_uusd
                 continue
-            held = self.open.pop(move.decision_id)
-            row[2] -= held
-            row[1] += held
+            reserved_uusd = self.open.pop(move.decision_id)
+            row[2] -= reserved_uusd
+            row[1] += reserved_uusd
             if move.kind == "release":
-                assert move.amount_uusd == held
+                assert move.amount_uusd == reserved_uusd
             else:
                 row[1] -= move.amount_uusd
                 row[3] += move.amount_uusd
-                self.seen["dearer"] += move.amount_uusd > held
+                self.seen["dearer"] += move.amount_uusd > reserved_uusd
         assert {(row.pool, row.tenant_id) for row in step.ledgers} == changed, "a row that nothing explains"
         for ledger in step.ledgers:
             assert self.rows[ledger.pool, ledger.tenant_id] == [
@@ -122,12 +122,12 @@ class Books:
             assert reserved >= 0
             assert consumed >= 0
             self.seen["overdrawn"] += available < 0
-        self._are_held_for_those_who_run(state)
+        self._are_reserved_for_running_tasks(state)
         self._were_announced(step)
 
-    def _are_held_for_those_who_run(self, state: Partition) -> None:
+    def _are_reserved_for_running_tasks(self, state: Partition) -> None:
         """What is reserved is what stands in the rows of running tasks, to the micro-dollar."""
-        held = Counter[tuple[str, str]]()
+        reserved_uusd = Counter[tuple[str, str]]()
         for pool in state.pools.values():
             for row in pool.tasks.values():
                 reserved = row.status.reserved_uusd
@@ -136,9 +136,9 @@ class Books:
                 assert row.status.state == "running"
                 assert row.status.decision_id is not None
                 assert self.open[row.status.decision_id] == reserved
-                held[pool.name, row.task.tenant_id or ""] += reserved
+                reserved_uusd[pool.name, row.task.tenant_id or ""] += reserved
         assert {key: row[2] for key, row in self.rows.items() if row[2]} == {
-            key: sum_ for key, sum_ in held.items() if sum_
+            key: sum_ for key, sum_ in reserved_uusd.items() if sum_
         }
 
     def _were_announced(self, step: Step) -> None:

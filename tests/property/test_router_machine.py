@@ -169,12 +169,12 @@ class Routing(RuleBasedStateMachine):
     @rule(status=STATUS, after_ms=PAUSES_MS)
     def all_work_ends(self, status: str | None, after_ms: int) -> None:
         """Every slot that holds a task is given back."""
-        makings = [given_back(pick, status, 0, 0, False, {}) for pick in range(len(self.stage.held()))]
+        makings = [given_back(pick, status, 0, 0, False, {}) for pick in range(len(self.stage.leased()))]
         self._happen([(0 if i else after_ms, making) for i, making in enumerate(makings)] or [(0, lambda _: tick())])
 
     @rule()
     def slots_restart(self) -> None:
-        """Every slot has forgotten what it held, or was lost, and says that it is there."""
+        """Every slot forgot its task, or was lost, and announces itself."""
         now_ms = self.rig.now_ms + 1
         rows = [row for pool in self.rig.router.state.pools.values() for row in pool.slots.values()]
         rows = sorted((row for row in rows if row.state != "free"), key=lambda row: (row.pool, row.slot_id))
@@ -372,7 +372,7 @@ class Routing(RuleBasedStateMachine):
                 one.state,
                 one.lease,
                 one.retired,
-                one.task_id if one.state == "held" else None,
+                one.task_id if one.state == "leased" else None,
             )
             for one in pool.slots.values()
         }
@@ -450,7 +450,7 @@ class Routing(RuleBasedStateMachine):
             one.pool for one in step.decisions if one.outcome == "waiting" and (one.pool, one.task_id) in told
         )
         assert all(count <= self.told_max for count in told_again.values())
-        # What was accepted is in one place: waiting, held, running or finished.
+        # What was accepted is in one place: waiting, delayed, running or finished.
         for item in self.rig.batches[-1]:
             if isinstance(item.event, TaskPending) and not any(
                 (refused.topic, refused.offset) == (item.topic, item.offset) for refused in step.rejected

@@ -50,7 +50,7 @@ class Fleet:
     def __init__(self) -> None:
         self.now_ms = START_MS
         self.busy: dict[str, list[tuple[int, int]]] = {}
-        self.held: dict[str, int] = {}
+        self.leased: dict[str, int] = {}
         self.free: set[str] = set()
         self.curves: dict[str, BusyCurve] = {}
         self.index = FreeSlots(self.curves)
@@ -64,7 +64,7 @@ class Fleet:
     def go(self, slot_id: str) -> None:
         """The slot leaves, and with it what is known of it."""
         if self.busy.pop(slot_id, None) is not None:
-            self.held.pop(slot_id, None)
+            self.leased.pop(slot_id, None)
             self.free.discard(slot_id)
             self.curves.pop(slot_id, None)
             self.index.remove(slot_id)
@@ -78,12 +78,12 @@ class Fleet:
         """The slot gets work now."""
         self.free.discard(slot_id)
         self.index.remove(slot_id)
-        self.held[slot_id] = self.now_ms
+        self.leased[slot_id] = self.now_ms
         self.curves.setdefault(slot_id, BusyCurve()).change(Millis(self.now_ms), 1)
 
     def end(self, slot_id: str) -> None:
         """The slot's work ends now."""
-        self.busy[slot_id].append((self.held.pop(slot_id), self.now_ms))
+        self.busy[slot_id].append((self.leased.pop(slot_id), self.now_ms))
         self.curves[slot_id].change(Millis(self.now_ms), -1)
         self.set_free(slot_id)
 
@@ -105,8 +105,8 @@ def test_the_least_used_free_slot_is_found_without_a_comparison_of_all(moments: 
         for slot_id in moment.coming:
             fleet.come(slot_id)
         for pick in moment.done:
-            if fleet.held:
-                fleet.end(sorted(fleet.held)[pick % len(fleet.held)])
+            if fleet.leased:
+                fleet.end(sorted(fleet.leased)[pick % len(fleet.leased)])
         assert len(fleet.index) == len(fleet.free)
         hidden: list[str] = []
         for _ in range(moment.wanted):
@@ -125,10 +125,12 @@ def test_the_least_used_free_slot_is_found_without_a_comparison_of_all(moments: 
 
 
 @given(st.lists(st.integers(0, 2 * SHORT_MS), min_size=2, max_size=12), st.lists(PASSED_MS, max_size=20))
-def test_the_least_used_changes_as_busy_time_falls_out_of_the_window(held_ms: list[int], passed_ms: list[int]) -> None:
+def test_the_least_used_changes_as_busy_time_falls_out_of_the_window(
+    leased_ms: list[int], passed_ms: list[int]
+) -> None:
     """Nothing happens but time: long leases of the past weigh less and less, and at last the ids decide."""
     fleet = Fleet()
-    for slot_id, ms in zip(SLOTS, held_ms, strict=False):
+    for slot_id, ms in zip(SLOTS, leased_ms, strict=False):
         fleet.come(slot_id)
         fleet.hold(slot_id)
         fleet.now_ms += ms

@@ -122,7 +122,7 @@ def test_nobody_is_overtaken_by_more_than_the_stated_bound(
             names += 1
             events.append(task(f"t{names}", at_ms=rig.now_ms, **said))
         slots = rig.router.state.pool("main").slots.values()
-        running = [str(row.task_id) for row in slots if row.state == "held"]
+        running = [str(row.task_id) for row in slots if row.state == "leased"]
         events += [rig.end_of(task_id) for task_id in running[:ends]]
         if events:
             watch.look(rig.hand_in(*events))

@@ -20,7 +20,7 @@ class Ledger:
         self.reserved += amount
 
     def settle(self, reserved: int, actual: int) -> None:
-        """Work ended: what was held back is free again, and what it cost is gone."""
+        """Work ended: what was reserved is free again, and what it cost is gone."""
         self.reserved -= reserved
         self.available += reserved - actual
         self.consumed += actual

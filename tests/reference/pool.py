@@ -71,10 +71,10 @@ class ReferencePool:
         for task in self.tasks.values():
             if task.state != "running" and task.deadline_ms is not None:
                 yield task.deadline_ms, "deadline", task.id
-            if task.state == "held":
+            if task.state == "delayed":
                 yield task.due_ms, "due", task.id
         for slot in self.slots.values():
-            if slot.state == "held":
+            if slot.state == "leased":
                 yield slot.expires_ms, "lease", slot.id
 
     # Tasks.
@@ -121,7 +121,7 @@ class ReferencePool:
         elif task.deadline_ms is not None and task.deadline_ms <= now_ms:
             self._end(task, "expired", now_ms)
         elif pause_ms := round(attempts["back_off_s"] * 1000):
-            task.state, task.due_ms, task.since_ms = "held", now_ms + pause_ms, now_ms + pause_ms
+            task.state, task.due_ms, task.since_ms = "delayed", now_ms + pause_ms, now_ms + pause_ms
 
     def _end(self, task: Task, how: str, now_ms: int) -> None:
         del self.tasks[task.id]
@@ -142,10 +142,10 @@ class ReferencePool:
                 self._register(event.slot_id, event.model or "", event.account, now_ms)
             return True
         if event.lease is not None:
-            if slot.state != "held" or event.lease != slot.lease:
+            if slot.state != "leased" or event.lease != slot.lease:
                 return True
             self._give_back(slot, event, now_ms)
-        elif slot.state == "held":
+        elif slot.state == "leased":
             if min(to_millis(event.at), now_ms) <= slot.since_ms:
                 return True
             self._again(slot, now_ms)
@@ -183,7 +183,7 @@ class ReferencePool:
     def retire(self, slot_id: str) -> None:
         """The slot gets nothing new."""
         slot = self.slots.get(slot_id)
-        if slot is not None and slot.state == "held":
+        if slot is not None and slot.state == "leased":
             slot.retired = True
         elif slot is not None:
             del self.slots[slot_id]
@@ -218,7 +218,7 @@ class ReferencePool:
         return reserved if cost is None else cost
 
     def _pay(self, task: Task, actual: int) -> None:
-        """What was held back for the task is free again, less what it cost."""
+        """What was reserved for the task is free again, less what it cost."""
         ledger = self.ledger(task)
         if ledger is not None and task.reserved_uusd is not None:
             ledger.settle(task.reserved_uusd, actual)
@@ -309,7 +309,7 @@ class ReferencePool:
         """The task takes the slot."""
         slot.lease += 1
         self.leases[slot.id] = slot.lease
-        slot.state, slot.since_ms, slot.task_id = "held", now_ms, task.id
+        slot.state, slot.since_ms, slot.task_id = "leased", now_ms, task.id
         slot.expires_ms = now_ms + self.rules.lease_ms(task.event)
         task.state, task.decision_id = "running", decision_id
         if (ledger := self.ledger(task)) is not None:
@@ -322,9 +322,9 @@ class ReferencePool:
             if slot.id in self.before and self.before[slot.id].model != slot.model:
                 slot.busy = []
             open_ = bool(slot.busy) and slot.busy[-1][1] is None
-            if slot.state == "held" and not open_:
+            if slot.state == "leased" and not open_:
                 slot.busy.append([slot.since_ms, None])
-            elif slot.state != "held" and open_:
+            elif slot.state != "leased" and open_:
                 slot.busy[-1][1] = slot.since_ms
         waiting = [task for task in self.tasks.values() if task.state == "waiting"]
         self.waits_for_evs = any(self.headline(task) == "reserved_for_ev" for task in waiting)

@@ -23,7 +23,7 @@ class Task:
         self.decision_id = ""
         if event.not_before is not None and (due_ms := to_millis(event.not_before)) > self.since_ms:
             self.since_ms = self.due_ms = due_ms
-            self.state = "held" if due_ms > now_ms else "waiting"
+            self.state = "delayed" if due_ms > now_ms else "waiting"
 
 
 def _ev(event: TaskPending, advice: Advice | None) -> float | None:

@@ -107,11 +107,11 @@ def _fold(found: Audit, step: dict[str, Any]) -> None:
 
 
 def _lease(found: Audit, seq: int, decision: dict[str, Any], before: dict[Task, dict[str, Any]]) -> None:
-    """A slot that was held may be leased only if its holder let go of it in the same step."""
+    """A slot that was leased may be leased only if its holder let go of it in the same step."""
     pool = decision["pool"]
     slot = (pool, decision["chosen_slot_id"])
     was = found.slots.get(slot)
-    if was is None or was["state"] != "held":
+    if was is None or was["state"] != "leased":
         return
     holder = (pool, was["task_id"])
     now = found.tasks.get(holder)
@@ -129,8 +129,8 @@ def _check_slots(found: Audit) -> None:
             slot = (task[0], status["slot_id"])
             holders[slot] += 1
             row = found.slots.get(slot, {})
-            if (row.get("state"), row.get("task_id")) != ("held", task[1]):
+            if (row.get("state"), row.get("task_id")) != ("leased", task[1]):
                 found.problems.append(f"{task} runs on {slot}, which does not hold it")
     for slot, count in holders.items():
         if count > 1:
-            found.problems.append(f"{slot} is held by {count} tasks at once")
+            found.problems.append(f"{slot} is leased for {count} tasks at once")

@@ -71,10 +71,10 @@ class Stage:
         """The present moment."""
         return self.rig.now_ms
 
-    def held(self) -> list[SlotRow]:
+    def leased(self) -> list[SlotRow]:
         """The slots that hold a task."""
         rows = [row for pool in self.rig.router.state.pools.values() for row in pool.slots.values()]
-        return sorted((row for row in rows if row.state == "held"), key=lambda row: (row.pool, row.slot_id))
+        return sorted((row for row in rows if row.state == "leased"), key=lambda row: (row.pool, row.slot_id))
 
     def name(self, ago: int) -> str:
         """The id of a task: a new one, or one of before."""
@@ -236,10 +236,10 @@ def given_back(pick: int, status: str | None, older: int, other: int, model: boo
     """One of the slots is given back: rightly, or under another lease, or with another task's outcome."""
 
     def make(stage: Stage) -> Event:
-        held = stage.held()
-        if not held:
+        leased = stage.leased()
+        if not leased:
             return freed("haiku-1", 1, at_ms=stage.now_ms)
-        row = held[pick % len(held)]
+        row = leased[pick % len(leased)]
         task_id = None if status is None else "t-other" if other == 1 else row.task_id
         named = {"model": row.model} if model else {}
         lease = max(0, row.lease - older)
@@ -253,10 +253,10 @@ def restarted(pick: int) -> Making:
     """A slot that holds a task says that it is there: it has forgotten the task."""
 
     def make(stage: Stage) -> Event:
-        held = stage.held()
-        if not held:
+        leased = stage.leased()
+        if not leased:
             return tick()
-        row = held[pick % len(held)]
+        row = leased[pick % len(leased)]
         return slot(row.slot_id, row.model, pool=row.pool, at_ms=stage.now_ms + 1)
 
     return make
@@ -266,10 +266,10 @@ def unwanted(pick: int) -> Making:
     """The producer no longer wants a task that runs."""
 
     def make(stage: Stage) -> Event:
-        held = stage.held()
-        if not held:
+        leased = stage.leased()
+        if not leased:
             return tick()
-        row = held[pick % len(held)]
+        row = leased[pick % len(leased)]
         return cancelled(str(row.task_id), pool=row.pool)
 
     return make

@@ -60,7 +60,7 @@ class RouterRig:
         return self.take(batch)
 
     def take(self, batch: list[Input]) -> Step:
-        """One step of the router, held to its promises."""
+        """One step of the router, with every promise checked."""
         self.batches.append(batch)
         before = picture(self.router) if self.strict else []
         step = self.router.handle(batch)

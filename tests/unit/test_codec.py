@@ -391,19 +391,23 @@ STEP = Step(
 def test_a_step_is_read_as_it_was_written_and_its_version_comes_first() -> None:
     """Whoever reads the journal sees first whether it can."""
     raw = encode_step(STEP)
-    assert raw.startswith(b'{"v":1,"partition":3,')
+    assert raw.startswith(b'{"v":2,"partition":3,')
     assert decode_step(raw) == STEP
     assert decode_step(json.dumps(json.loads(raw), indent=1, sort_keys=True).encode()) == STEP
 
 
 STRANGE_STEPS: dict[str, tuple[bytes, str]] = {
-    "a later version": (b'{"v":2,"what":"else"}', "version 2; this slotwise reads version 1"),
-    "no version": (encode_step(STEP).replace(b'"v":1,', b""), "is no step (Object missing required field `v`)"),
+    "a later version": (b'{"v":3,"what":"else"}', "version 3; this slotwise reads versions 1 to 2"),
+    "version 0": (b'{"v":0,"what":"else"}', "version 0; this slotwise reads versions 1 to 2"),
+    "no version": (encode_step(STEP).replace(b'"v":2,', b""), "is no step (Object missing required field `v`)"),
     "no JSON": (b"\x00\x01", "is no step"),
     "nothing": (b"", "is no step"),
-    "invalid UTF-8": (b'{"v":1,"partition":3,"policy":"\xff"}', "is no step"),
-    "a missing field": (b'{"v":1,"partition":3}', "is no step (Object missing required field"),
-    "depth 10,000": (b'{"v":1,"x":' + b"[" * 10_000, "is no step"),
+    "invalid UTF-8": (b'{"v":2,"partition":3,"policy":"\xff"}', "is no step"),
+    "a missing field": (b'{"v":2,"partition":3}', "is no step (Object missing required field"),
+    "a missing field in version 1": (b'{"v":1,"partition":3,"slots":[{}],"moved":[{}]}', "is no step (Object missing"),
+    "rows that are none, in version 1": (b'{"v":1,"partition":3,"slots":7}', "is no step (Expected `array`"),
+    "depth 10,000": (b'{"v":2,"x":' + b"[" * 10_000, "is no step"),
+    "depth 10,000 in version 1": (b'{"v":1,"x":' + b"[" * 10_000, "is no step"),
 }
 
 

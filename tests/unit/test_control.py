@@ -61,7 +61,7 @@ def test_a_slot_that_is_none_is_noted() -> None:
     """Taken, but without anything to act on."""
     event = SlotRetired(control_id="c-2", at=ORDER.at, by="ops", pool="main", slot_id="opus-9")
     assert trace(taking(1, event=event), event=event).note == "pool main has no slot opus-9: nothing was retired."
-    row = SlotRow(slot_id="opus-9", pool="main", model="opus", state="held", since_ms=Millis(START_MS), retired=True)
+    row = SlotRow(slot_id="opus-9", pool="main", model="opus", state="leased", since_ms=Millis(START_MS), retired=True)
     assert trace(taking(1, event=event, slots=(row,)), event=event).note is None
 
 

@@ -37,14 +37,15 @@ def model_of(found: Overview, name: str) -> ModelView:
 
 
 def test_a_fleet_at_work_is_well() -> None:
-    """Free and held slots and tasks are counted; nothing needs a look."""
+    """Free and leased slots and tasks are counted; nothing needs a look."""
     rig = RouterRig("haiku-1", "haiku-2", "opus-1")
     rig.hand_in(task("t-1"))
     found = look(rig)
     assert found.well
     assert (pool_of(found).tasks.running, pool_of(found).tasks.waiting) == (1, 0)
     assert [one.model for one in pool_of(found).models] == ["opus", "haiku"]
-    assert (model_of(found, "haiku").slots.free, model_of(found, "haiku").slots.held) == (1, 1)
+    assert (model_of(found, "haiku").slots.free, model_of(found, "haiku").slots.leased) == (1, 1)
+    assert model_of(found, "haiku").slots.held == 1, "the old name, until 0.2.0"
     assert model_of(found, "haiku").cells[0].gate is None
 
 

@@ -160,7 +160,7 @@ def test_an_ev_is_sampled_once_for_a_task_id() -> None:
 
 
 @pytest.mark.rule("wait.not_before")
-def test_a_held_task_counts_from_its_arrival() -> None:
+def test_a_delayed_task_counts_from_its_arrival() -> None:
     """`not_before` keeps it from the slots, not from the window."""
     rig = RouterRig("haiku-1")
     step = rig.hand_in(task("later", ev=7.0, not_before_ms=rig.now_ms + 60_000))

@@ -16,7 +16,7 @@ ACCEPTED = HistoryEntry(NOW, 0, "accepted")
 
 
 def test_a_task_that_may_be_served_at_once_has_no_due_moment() -> None:
-    """Whatever it was held back for is over; it has waited since its own `at`, or since then."""
+    """A passed `not_before` does not delay; the task waits since its `at`, or since `not_before` if that is later."""
     rig = RouterRig()
     rig.hand_in(task("a", at_ms=START_MS - 9_000, not_before_ms=START_MS - 1_000))
     assert rig.status("a") == TaskStatus(
@@ -29,12 +29,12 @@ def test_a_task_that_may_be_served_at_once_has_no_due_moment() -> None:
     )
 
 
-def test_a_task_held_back_stands_there_until_its_moment() -> None:
+def test_a_task_is_delayed_until_its_not_before() -> None:
     """And waits from then on, as if it had come then, whenever somebody notices."""
     rig = RouterRig()
     (row,) = rig.hand_in(task("a", not_before_ms=DUE)).tasks
     assert row.status == TaskStatus(
-        state="held", attempt=1, since_ms=DUE, accepted_ms=NOW, due_ms=DUE, history=(ACCEPTED,)
+        state="delayed", attempt=1, since_ms=DUE, accepted_ms=NOW, due_ms=DUE, history=(ACCEPTED,)
     )
     rig.wait(5)
     assert rig.status("a") == TaskStatus(
@@ -47,16 +47,16 @@ def test_a_task_held_back_stands_there_until_its_moment() -> None:
     )
 
 
-def test_the_next_attempt_is_held_back_only_where_the_policy_pauses() -> None:
+def test_the_next_attempt_is_delayed_only_where_the_policy_has_a_back_off() -> None:
     """It begins now, or after the pause."""
-    for back_off_s, state, due_ms in ((0.0, "waiting", None), (30.0, "held", Millis(START_MS + 30_000))):
+    for back_off_s, state, due_ms in ((0.0, "waiting", None), (30.0, "delayed", Millis(START_MS + 30_000))):
         rig = RouterRig("haiku-1", book=rulebook(attempts={"back_off_s": back_off_s}))
         rig.hand_in(task("a"))
         status = rig.ends("a", "failure").tasks_changed[-1].status
         if state == "waiting":
             assert (status.state, status.attempt, status.due_ms) == ("running", 2, None)
         else:
-            assert (status.state, status.attempt, status.due_ms) == ("held", 2, due_ms)
+            assert (status.state, status.attempt, status.due_ms) == ("delayed", 2, due_ms)
 
 
 def test_a_lost_slot_holds_nothing() -> None:

@@ -50,7 +50,7 @@ def test_an_unseen_slot_is_registered_if_it_names_its_model(case: Unseen) -> Non
     assert (row is not None and (row.state, row.lease) == ("free", 0)) is not bool(case.want_rejected)
 
 
-class Held(NamedTuple):
+class Leased(NamedTuple):
     """An event of a slot that holds its second lease since START + 10 s."""
 
     event: SlotFreed
@@ -58,24 +58,24 @@ class Held(NamedTuple):
     want_count: str | None = None
 
 
-HELD = {
-    "its lease": Held(freed("haiku-1", 2, "b"), "done"),
-    "its lease without an outcome": Held(freed("haiku-1", 2), "done"),
-    "its lease and another task's outcome": Held(freed("haiku-1", 2, "a", "failure"), "done", "foreign_outcome"),
-    "an older lease": Held(freed("haiku-1", 1, "a"), "running", "stale_free"),
-    "an older lease that names the task": Held(freed("haiku-1", 1, "b", "failure"), "running", "stale_free"),
-    "a future lease": Held(freed("haiku-1", 3, "b"), "running", "stale_free"),
-    "an announcement from before the lease": Held(slot(at_ms=START_MS + 9_999), "running", "duplicate_free"),
-    "an announcement from when the lease began": Held(slot(at_ms=START_MS + 10_000), "running", "duplicate_free"),
-    "an announcement from after it": Held(slot(at_ms=START_MS + 10_001), "again"),
-    "an announcement that does not say its model": Held(bare(at_ms=START_MS + 10_001), "again"),
-    "a lease number of 0": Held(freed("haiku-1", 0), "running", "stale_free"),
+LEASED = {
+    "its lease": Leased(freed("haiku-1", 2, "b"), "done"),
+    "its lease without an outcome": Leased(freed("haiku-1", 2), "done"),
+    "its lease and another task's outcome": Leased(freed("haiku-1", 2, "a", "failure"), "done", "foreign_outcome"),
+    "an older lease": Leased(freed("haiku-1", 1, "a"), "running", "stale_free"),
+    "an older lease that names the task": Leased(freed("haiku-1", 1, "b", "failure"), "running", "stale_free"),
+    "a future lease": Leased(freed("haiku-1", 3, "b"), "running", "stale_free"),
+    "an announcement from before the lease": Leased(slot(at_ms=START_MS + 9_999), "running", "duplicate_free"),
+    "an announcement from when the lease began": Leased(slot(at_ms=START_MS + 10_000), "running", "duplicate_free"),
+    "an announcement from after it": Leased(slot(at_ms=START_MS + 10_001), "again"),
+    "an announcement that does not say its model": Leased(bare(at_ms=START_MS + 10_001), "again"),
+    "a lease number of 0": Leased(freed("haiku-1", 0), "running", "stale_free"),
 }
 
 
 @pytest.mark.rule("slot.freed", "slot.stale", "detail.22")
-@pytest.mark.parametrize("case", HELD.values(), ids=HELD.keys())
-def test_the_lease_decides_what_an_event_of_a_held_slot_means(case: Held) -> None:
+@pytest.mark.parametrize("case", LEASED.values(), ids=LEASED.keys())
+def test_the_lease_decides_what_an_event_of_a_leased_slot_means(case: Leased) -> None:
     """What is not of the present lease is counted, leaves no row and changes nothing."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
@@ -225,7 +225,7 @@ def test_a_free_slot_that_retires_is_gone() -> None:
 
 
 @pytest.mark.rule("slot.retired")
-def test_a_held_slot_that_retires_finishes_what_it_holds() -> None:
+def test_a_leased_slot_that_retires_finishes_what_it_holds() -> None:
     """It gets nothing new, and goes with its end, which counts."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
@@ -278,14 +278,14 @@ def test_who_retires_a_slot_that_is_not_there_changes_nothing() -> None:
 
 
 @pytest.mark.rule("slot.retired")
-@pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
-def test_lease_numbers_go_on_when_a_retired_slot_comes_back(held: bool) -> None:
+@pytest.mark.parametrize("leased", [False, True], ids=["free", "leased"])
+def test_lease_numbers_go_on_when_a_retired_slot_comes_back(leased: bool) -> None:
     """So that the late end of its first life frees nothing in its second."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     end = rig.end_of("a")
     events: list[SlotFreed | SlotRetired] = [end, retired("haiku-1")]
-    rig.hand_in(*(reversed(events) if held else events))
+    rig.hand_in(*(reversed(events) if leased else events))
     assert rig.row("haiku-1") is None
     assert rig.hand_in(end).counts == {"stale_free": 1}
     assert rig.row("haiku-1") is None
@@ -307,8 +307,8 @@ def test_a_late_end_with_its_model_does_not_bring_a_retired_slot_back() -> None:
 
 
 @pytest.mark.rule("detail.23")
-def test_a_slot_may_retire_while_held_and_announce_itself_again() -> None:
-    """It restarted: it is in service, and what it held is pending again."""
+def test_a_slot_may_retire_while_leased_and_announce_itself_again() -> None:
+    """It restarted: it is in service, and its task is pending again."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     rig.hand_in(retired("haiku-1"))

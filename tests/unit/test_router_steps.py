@@ -216,15 +216,15 @@ def _slot(router: Router, slot_id: str, **fields: Any) -> None:
 
 
 CONTRADICTIONS: dict[str, tuple[Callable[[Router], object], str]] = {
-    "a held slot without a task": (lambda r: _slot(r, "haiku-1", task_id=None), "I1: slot haiku-1 is held"),
+    "a leased slot without a task": (lambda r: _slot(r, "haiku-1", task_id=None), "I1: slot haiku-1 is leased"),
     "a free slot with a task": (lambda r: _slot(r, "opus-1", task_id="low"), "I1: slot opus-1 is free with task low"),
     "two slots with one task": (
         lambda r: _slot(r, "haiku-2", task_id=r.state.pool("main").slots["haiku-1"].task_id),
         "I1: two slots of pool main hold the same task",
     ),
     "a slot that holds what is not there": (lambda r: r.state.pool("main").tasks.pop("b"), "which is not there"),
-    "a waiting task on a slot": (lambda r: _task(r, "b", state="waiting"), "I1: task b is waiting, held by haiku"),
-    "a running task on no slot": (lambda r: _task(r, "a", state="running"), "I1: task a is running, held by None"),
+    "a waiting task on a slot": (lambda r: _task(r, "b", state="waiting"), "I1: task b is waiting, on slot haiku"),
+    "a running task on no slot": (lambda r: _task(r, "a", state="running"), "I1: task a is running, on slot None"),
     "two leases for one hold": (lambda r: _task(r, "b", lease=77), "disagree on the lease"),
     "a hold without end": (lambda r: _slot(r, "haiku-1", lease_expires_at_ms=None), "I8: slot haiku-1 holds"),
     "a lease number of 0": (lambda r: _slot(r, "haiku-1", lease=0), "I8: slot haiku-1 holds"),

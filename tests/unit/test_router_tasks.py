@@ -214,7 +214,7 @@ def test_a_deadline_holds_within_a_step() -> None:
 
 
 @pytest.mark.rule("wait.not_before")
-def test_a_held_task_sends_no_event_until_it_is_due() -> None:
+def test_a_delayed_task_sends_no_event_until_it_is_due() -> None:
     """Then it is decided; ageing counts from there, and so does its wait."""
     rig = RouterRig()
     step = rig.hand_in(task("later", not_before_ms=START_MS + 60_000))
@@ -235,7 +235,7 @@ def test_not_before_a_moment_that_is_past_holds_nothing() -> None:
     assert outcomes(step) == {"a": "haiku-1", "b": "haiku-2"}
 
 
-def test_a_held_task_may_be_cancelled_or_expire() -> None:
+def test_a_delayed_task_may_be_cancelled_or_expire() -> None:
     """Without ever having waited."""
     rig = RouterRig()
     later: dict[str, Any] = {"not_before_ms": START_MS + 60_000}
@@ -348,7 +348,7 @@ def test_attempts_are_bounded_and_the_dead_letter_tells_the_story() -> None:
 
 @pytest.mark.rule("policy.attempts")
 def test_the_bound_of_attempts_and_the_pause_between_them_are_policy() -> None:
-    """With a pause the task is held back, and its slot takes another."""
+    """With a back-off the task is delayed, and its slot takes another."""
     rig = RouterRig("haiku-1", book=rulebook(attempts={"failures_max": 2, "back_off_s": 30.0}))
     rig.hand_in(task("a"), task("b"))
     assert outcomes(rig.ends("a", "failure")) == {"b": "haiku-1"}

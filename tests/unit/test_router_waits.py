@@ -22,14 +22,14 @@ def verdicts(decision: Decision) -> dict[str, str]:
 
 
 class Case(NamedTuple):
-    """What a task waits for, on which fleet with which of its slots held, and what is said."""
+    """What a task waits for, on which fleet with which of its slots leased, and what is said."""
 
     task: TaskPending
     slots: tuple[str, ...]
     want: str
     want_verdicts: dict[str, str]
     want_reason: str
-    held: tuple[str, ...] = ()
+    leased: tuple[str, ...] = ()
 
 
 HEADLINES = {
@@ -127,7 +127,7 @@ HEADLINES = {
 def test_a_wait_begins_with_a_headline_and_all_verdicts(case: Case) -> None:
     """P50 is 5 wherever there is a fleet."""
     rig = RouterRig(*case.slots)
-    for slot_id in case.held:
+    for slot_id in case.leased:
         rig.hand_in(task(f"on-{slot_id}", floor_model=slot_id[:-2], max_tier=rig.book.models[slot_id[:-2]].tier))
     if case.slots:
         percentiles(rig, *FIVES)
@@ -215,7 +215,7 @@ def test_nothing_is_due_where_nothing_waits_for_time() -> None:
 
 
 def test_the_earliest_of_all_is_due() -> None:
-    """Leases, deadlines and held tasks of all pools."""
+    """Leases, deadlines and delayed tasks of all pools."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("running"))
     dues = []

@@ -16,7 +16,7 @@ WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START
 
 
 @pytest.mark.parametrize(("after_ms", "want"), {999: {}, 1_000: {"a": "haiku-1"}, 5_000: {"a": "haiku-1"}}.items())
-def test_a_task_held_back_is_served_in_the_step_in_which_it_falls_due(after_ms: int, want: dict[str, str]) -> None:
+def test_a_delayed_task_is_served_in_the_step_in_which_it_falls_due(after_ms: int, want: dict[str, str]) -> None:
     """At its moment, though no step has seen it before."""
     rig = RouterRig("haiku-1")
     assert outcomes(rig.hand_in_timed([(0, task("a", not_before_ms=START_MS + 1_000)), (after_ms, tick())])) == want
@@ -25,8 +25,8 @@ def test_a_task_held_back_is_served_in_the_step_in_which_it_falls_due(after_ms: 
 def test_several_fall_due_one_after_the_other() -> None:
     """Each before the first input that is not before it."""
     rig = RouterRig("haiku-1", "haiku-2", "haiku-3")
-    held = [(0, task(f"t-{s}", not_before_ms=START_MS + 1_000 * s)) for s in (5, 1, 3)]
-    step = rig.hand_in_timed([*held, (2_000, tick()), (2_000, tick()), (2_000, tick())])
+    delayed = [(0, task(f"t-{s}", not_before_ms=START_MS + 1_000 * s)) for s in (5, 1, 3)]
+    step = rig.hand_in_timed([*delayed, (2_000, tick()), (2_000, tick()), (2_000, tick())])
     assert {one.task_id: one.outcome for one in step.decisions} == {"t-1": "routed", "t-3": "routed", "t-5": "routed"}
     assert {row.task.task_id: row.status.accepted_ms - START_MS for row in step.tasks} == {
         "t-1": 1_000,

@@ -297,7 +297,7 @@ def test_what_cannot_be_meant_is_told_with_its_key(text: str, want: list[str]) -
     assert problems(policy=text) == [f"policy.toml: {sentence}" for sentence in want]
 
 
-def test_the_policy_is_held_against_a_catalogue_with_mistakes_of_its_own() -> None:
+def test_the_policy_is_checked_against_a_catalogue_with_mistakes_of_its_own() -> None:
     """As long as its rows can be read at all."""
     said = problems(CATALOG.replace("{ coding = 10, ", "{ ", 1), "[score.bias]\nhiaku = 0.1")
     assert said == [

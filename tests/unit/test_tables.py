@@ -89,9 +89,9 @@ def at(seq: int, at_ms: int, **rows: Any) -> Step:
 #: Two slots through four minutes: busy 1.5 of them, and from the third minute on.
 STEPS = [
     at(0, 0, slots=(slot("a", "free", 0, 0), slot("b", "free", 0, 0))),
-    at(1, 30_000, slots=(slot("a", "held", 30_000, 1),), evs=(EvSample("main", Millis(START_MS + 30_000), 10.0),)),
+    at(1, 30_000, slots=(slot("a", "leased", 30_000, 1),), evs=(EvSample("main", Millis(START_MS + 30_000), 10.0),)),
     at(2, 120_000, slots=(slot("a", "free", 120_000, 1),), evs=(EvSample("main", Millis(START_MS + 31_000), 20.0),)),
-    at(3, 180_000, slots=(slot("b", "held", 180_000, 1),), evs=(EvSample("main", Millis(START_MS + 180_000), 30.0),)),
+    at(3, 180_000, slots=(slot("b", "leased", 180_000, 1),), evs=(EvSample("main", Millis(START_MS + 180_000), 30.0),)),
     at(
         4,
         200_000,
@@ -107,7 +107,7 @@ async def test_busy_time_is_counted_by_the_minute_and_what_is_open_until_now() -
     await tables.project(0, world.log.records)
     a, b = tables.ask("utilisation", START_MS + 5 * MINUTE_MS)
     assert (a["slot_id"], a["state"], a["busy_share_5min"], a["busy_share_1h"]) == ("a", "free", 0.3, 0.025)
-    assert (b["slot_id"], b["state"], b["busy_share_5min"]) == ("b", "held", 0.4)
+    assert (b["slot_id"], b["state"], b["busy_share_5min"]) == ("b", "leased", 0.4)
 
 
 async def test_percentiles_are_those_of_the_hour_beside_those_in_use() -> None:
@@ -139,7 +139,7 @@ async def test_a_crash_between_any_two_rows_changes_nothing() -> None:
 
 async def test_steps_that_were_not_delivered_are_fetched_and_fenced_ones_ignored() -> None:
     """The journal is the truth here, too."""
-    world = World([*STEPS[:3], at(1, 500_000, slots=(slot("a", "held", 500_000, 9),)), *STEPS[3:]])
+    world = World([*STEPS[:3], at(1, 500_000, slots=(slot("a", "leased", 500_000, 9),)), *STEPS[3:]])
     tables = world.tables([])
     await tables.project(0, world.log.records[:1])
     await tables.project(0, world.log.records[5:])
@@ -189,3 +189,25 @@ async def test_rows_of_partitions_that_went_away_are_forgotten() -> None:
     await tables.project(0, world.log.records)
     assert tables.settle({1}) == {1: 0}
     assert tables.ask("utilisation", START_MS) == []
+
+
+async def test_records_and_rows_of_before_0_1_0_are_of_leased_slots() -> None:
+    """Their word was `held`. Busy time goes on through it, and the answer has the new word."""
+    old = World([])
+    for record in World(STEPS[:2]).log.records:
+        old.log.append((record.value or b"").replace(b'{"v":2,', b'{"v":1,').replace(b'"leased"', b'"held"'))
+    changelog: list[tuple[int, Key, Row | None]] = []
+    tables = old.tables(changelog)
+    await tables.project(0, old.log.records)
+    changelog[:] = [(table, key, row and {**row, **_old_word(row)}) for table, key, row in changelog]
+    tables = old.tables(changelog)
+    a, _ = tables.ask("utilisation", START_MS + 90_000)
+    assert (a["state"], a["busy_share_5min"]) == ("leased", 0.2)
+    old.log.append(encode_step(STEPS[2]))
+    await tables.project(0, old.log.records[2:])
+    a, _ = tables.ask("utilisation", START_MS + 5 * MINUTE_MS)
+    assert (a["state"], a["busy_share_5min"]) == ("free", 0.3)
+
+
+def _old_word(row: Row) -> Row:
+    return {"state": "held"} if row.get("state") == "leased" else {}

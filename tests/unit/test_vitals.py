@@ -93,7 +93,7 @@ def test_tasks_that_wait_for_credit_are_counted_too() -> None:
         task("t-free", pool=POOL, tenant_id="initech"),
     )
     assert history.shown("slotwise_waiting_tasks", headline="credit") == 3
-    assert history.shown("slotwise_slots", model="haiku", state="held") == 1
+    assert history.shown("slotwise_slots", model="haiku", state="leased") == 1
 
 
 @pytest.mark.parametrize("waited_s", [0, 59, 60, 61, 3_599])
@@ -110,8 +110,9 @@ def test_points_are_exact_or_one_more(waited_s: int) -> None:
 def test_slots_are_counted_by_model_and_state(history: Story) -> None:
     """One holds a task, another comes and is of no use to anybody."""
     history.tell(slot("glm-1", pool=POOL), task("t-2", pool=POOL), now_ms=START_MS + 11 * MINUTE_MS)
-    assert history.shown("slotwise_slots", model="haiku", state="held") == 1
-    assert history.shown("slotwise_slots", model="glm", state="held") == 1
+    assert history.shown("slotwise_slots", model="haiku", state="leased") == 1
+    assert history.shown("slotwise_slots", model="glm", state="leased") == 1
+    assert history.shown("slotwise_slots", model="glm", state="held") == 1, "the old name, until 0.2.0"
 
 
 def test_marks_quotas_and_budgets_are_shown_while_they_last(history: Story) -> None:
@@ -141,8 +142,8 @@ def test_marks_quotas_and_budgets_are_shown_while_they_last(history: Story) -> N
 
 def test_what_is_gone_is_not_shown_any_more(history: Story) -> None:
     """A worker that lost its partitions does not go on telling of them."""
-    assert history.shown("slotwise_slots", model="haiku", state="held") == 1
+    assert history.shown("slotwise_slots", model="haiku", state="leased") == 1
     vitals.show([], Millis(START_MS))
     assert (
-        metrics.REGISTRY.get_sample_value("slotwise_slots", {"pool": POOL, "model": "haiku", "state": "held"}) is None
+        metrics.REGISTRY.get_sample_value("slotwise_slots", {"pool": POOL, "model": "haiku", "state": "leased"}) is None
     )

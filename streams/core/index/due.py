@@ -1,4 +1,4 @@
-"""What falls due in a pool: leases, deadlines, and tasks held back.
+"""What falls due in a pool: leases, deadlines, and delayed tasks.
 
 An index, not the truth: what is no longer so goes when it surfaces, or when it has doubled the heap.
 """
@@ -67,8 +67,8 @@ class DueList:
         _, kind, id_, which = item
         if kind == "lease":
             slot = self._pool.slots.get(id_)
-            return slot is not None and slot.state == "held" and slot.lease == which
+            return slot is not None and slot.state == "leased" and slot.lease == which
         row = self._pool.tasks.get(id_)
         if row is None or row.status.attempt != which:
             return False
-        return row.status.state == "held" if kind == "due" else row.status.state != "running"
+        return row.status.state == "delayed" if kind == "due" else row.status.state != "running"

@@ -224,7 +224,7 @@ class PoolIndex:
     def _expect(self, row: TaskRow) -> None:
         """What will fall due for this task."""
         task, status = row.task, row.status
-        if status.state == "held" and status.due_ms is not None:
+        if status.state == "delayed" and status.due_ms is not None:
             self.due.push((status.due_ms, "due", task.task_id, status.attempt))
         if task.deadline is not None and status.state != "running":
             self.due.push((to_millis(task.deadline), "deadline", task.task_id, status.attempt))
@@ -323,7 +323,7 @@ class PoolIndex:
                 heappush(self._lines.setdefault(cell, []), (row.since_ms, slot_id))
                 if cell in self.fleet.bit:
                     self.free_counts[self.fleet.bit[cell]] += 1
-        if row.state == "held" and row.lease_expires_at_ms is not None:
+        if row.state == "leased" and row.lease_expires_at_ms is not None:
             self.due.push((row.lease_expires_at_ms, "lease", slot_id, row.lease))
 
     def free_slots(self, cell: Cell) -> FreeSlots:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from schemas.decision import Activated, Finished, LedgerRow, Percentiles, SlotGone, SlotRow, Step, TaskRow
+from schemas.upgrade import upgrade_snapshot
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.state.marks import Mark, Marks, MarksDump
 from streams.core.state.pool import Pool
@@ -22,11 +23,20 @@ _CHUNK_BYTES: Final = 256 * 1024
 _CONTROL_MEMORY_MS: Final = 24 * 3_600_000
 
 
+#: Layout of a snapshot's rows; one without a number is of layout 1.
+_SNAPSHOT_VERSION: Final = 2
+
+
+class SnapshotVersionError(Exception):
+    """A snapshot has a layout that this version does not read. Read the journal instead, or use a newer slotwise."""
+
+
 class StepOutOfOrder(Exception):
     """A step came whose number is not the next one. The journal's reader must accept only the next `seq`."""
 
 
 class _Head(Struct, frozen=True, kw_only=True, tag="head"):
+    v: int = 1
     seq: int
     now_ms: int
     positions: tuple[int, ...]
@@ -186,6 +196,7 @@ class Partition:
     def snapshot(self) -> Iterator[bytes]:
         """The state as chunks of some 256 KiB; a picture of this moment even if steps are applied in between."""
         head = _Head(
+            v=_SNAPSHOT_VERSION,
             seq=self.seq,
             now_ms=self.now_ms,
             positions=tuple(self.positions),
@@ -233,10 +244,20 @@ class Partition:
                 yield _encode(_FinishedRows(rows=finished[i : i + 2048]))
 
     def load(self, chunks: Iterable[bytes]) -> None:
-        """Take over what `snapshot` gave; the partition must be empty."""
+        """Take over what `snapshot` gave; the partition must be empty.
+
+        Raises:
+            SnapshotVersionError: a later version wrote the snapshot.
+        """
+        earlier = False
         for raw in chunks:
-            match _decode(raw):
+            match _decode(upgrade_snapshot(raw) if earlier else raw):
                 case _Head() as head:
+                    if head.v > _SNAPSHOT_VERSION:
+                        raise SnapshotVersionError(
+                            f"The snapshot has layout {head.v}; this slotwise reads layouts 1 to {_SNAPSHOT_VERSION}."
+                        )
+                    earlier = head.v < _SNAPSHOT_VERSION
                     self.seq, self.now_ms = head.seq, Millis(head.now_ms)
                     self.positions = list(head.positions)
                     self.controls = {key: Millis(at) for key, at in head.controls.items()}

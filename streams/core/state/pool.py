@@ -40,7 +40,7 @@ class Pool:
         self.marks = marks
         #: tenant -> its money; who is not in here pays by no budget.
         self.ledgers: dict[str, LedgerRow] = {}
-        #: Held back, waiting or running; finished ones are gone.
+        #: Delayed, waiting or running; finished ones are gone.
         self.tasks: dict[str, TaskRow] = {}
         #: Registered, retired ones until they have finished what they hold.
         self.slots: dict[str, SlotRow] = {}
@@ -66,8 +66,8 @@ class Pool:
         if old is not None and old.model != row.model:
             self.drop_slot(row.slot_id, now_ms)
             old = None
-        was_busy = old is not None and old.state == "held"
-        is_busy = row.state == "held"
+        was_busy = old is not None and old.state == "leased"
+        is_busy = row.state == "leased"
         if old is None:
             self.model_slots[row.model] = self.model_slots.get(row.model, 0) + 1
         if was_busy != is_busy:
@@ -87,7 +87,7 @@ class Pool:
     def drop_slot(self, slot_id: str, now_ms: Millis) -> None:
         """The slot is no longer of this pool."""
         row = self.slots.pop(slot_id)
-        if row.state == "held":
+        if row.state == "leased":
             self.model_busy[row.model].change(now_ms, -1)
         self.busy.pop(slot_id, None)
         self.model_slots[row.model] -= 1

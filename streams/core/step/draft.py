@@ -159,7 +159,7 @@ class PoolDraft:
             self.unindexed[task_id] = row
         else:
             self._leaves(task_id)
-        if status.state == "held" and status.due_ms is not None:
+        if status.state == "delayed" and status.due_ms is not None:
             self.expect((status.due_ms, "due", task_id, status.attempt))
 
     def restand(self, row: TaskRow, status: TaskStatus) -> None:

@@ -41,13 +41,13 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     at_ms = to_millis(task.at)
     since_ms = min(at_ms, now_ms)
     due_ms = to_millis(task.not_before) if task.not_before is not None else None
-    held = due_ms is not None and due_ms > now_ms
+    delayed = due_ms is not None and due_ms > now_ms
     status = TaskStatus(
-        state="held" if held else "waiting",
+        state="delayed" if delayed else "waiting",
         attempt=task.attempt,
         since_ms=since_ms if due_ms is None else max(since_ms, due_ms),
         accepted_ms=now_ms,
-        due_ms=due_ms if held else None,
+        due_ms=due_ms if delayed else None,
         history=(HistoryEntry(now_ms, draft.seq, "accepted"),),
     )
     row = TaskRow(
@@ -126,11 +126,11 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
         _put_free(draft, event, event.model, event.account, last_lease or 0, now_ms)
         return None
     if event.lease is not None:
-        if slot.state != "held" or event.lease != slot.lease:
+        if slot.state != "leased" or event.lease != slot.lease:
             draft.count("stale_free")
             return None
         _end_lease(draft, slot, event.outcome, now_ms, rulebook)
-    elif slot.state == "held":
+    elif slot.state == "leased":
         if min(to_millis(event.at), now_ms) <= slot.since_ms:
             draft.count("duplicate_free")
             return None
@@ -166,18 +166,18 @@ def retire(draft: PoolDraft, slot_id: str, now_ms: Millis) -> None:
     slot = draft.slot(slot_id)
     if slot is None:
         draft.count("unknown_slot")
-    elif slot.state == "held":
+    elif slot.state == "leased":
         draft.put_slot(replace(slot, retired=True))
     else:
         draft.drop_slot(slot, now_ms)
 
 
 def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
-    """A lease ran out, a deadline passed, or a task held back may be served now."""
+    """A lease ran out, a deadline passed, or a delayed task may be served now."""
     due_ms, kind, id_, which = item
     if kind == "lease":
         slot = draft.slot(id_)
-        if slot is None or slot.state != "held" or slot.lease != which:
+        if slot is None or slot.state != "leased" or slot.lease != which:
             return
         _lose(draft, slot, due_ms, rulebook, "lease ran out")
         if slot.retired:
@@ -191,7 +191,7 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
         return
     if kind == "deadline" and row.status.state != "running":
         draft.end(row, "expired", row.task.deadline or "", due_ms)
-    elif kind == "due" and row.status.state == "held":
+    elif kind == "due" and row.status.state == "delayed":
         draft.restand(row, replace(row.status, state="waiting", due_ms=None, accepted_ms=due_ms))
 
 
@@ -247,7 +247,7 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
 
 
 def _lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str) -> None:
-    """Nobody says how the work ended: what was held back for it is given back, and the task is pending again."""
+    """How the work ended is unknown: its reservation is released, and the task is pending again."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
     if row is not None:
         money.release(draft, row, now_ms)
@@ -279,16 +279,16 @@ def _again(
         draft.end(row, "expired", row.task.deadline, now_ms)
         return
     due_ms = Millis(now_ms + rulebook.back_off_ms)
-    held = due_ms > now_ms
+    delayed = due_ms > now_ms
     draft.restand(
         row,
         TaskStatus(
-            state="held" if held else "waiting",
+            state="delayed" if delayed else "waiting",
             attempt=status.attempt + 1,
             failures=failures,
             since_ms=due_ms,
             accepted_ms=now_ms,
-            due_ms=due_ms if held else None,
+            due_ms=due_ms if delayed else None,
             tier_min=tier_min or status.tier_min,
             history=announced.history,
         ),

@@ -1,4 +1,4 @@
-"""Tenants' money: held back at the decision, spent at the outcome, given back where the work came to nothing.
+"""Tenants' money: reserved at the decision, spent at the outcome, given back where the work came to nothing.
 
 available + reserved + consumed = credited, at every step. Amounts are whole micro-dollars. A tenant without a ledger
 pays by no budget, and a task routed before its tenant had one is never charged.
@@ -91,17 +91,17 @@ def release(draft: PoolDraft, row: TaskRow, now_ms: Millis) -> None:
 def _close(
     draft: PoolDraft, row: TaskRow, spent: MicroUsd | None, kind: Literal["settle", "release"], now_ms: Millis
 ) -> None:
-    held = row.status.reserved_uusd
+    reserved = row.status.reserved_uusd
     ledger = draft.ledger(row.task.tenant_id)
-    if held is None or spent is None or ledger is None:
+    if reserved is None or spent is None or ledger is None:
         return
     draft.ledgers[ledger.tenant_id] = replace(
         ledger,
-        available_uusd=ledger.available_uusd + held - spent,
-        reserved_uusd=ledger.reserved_uusd - held,
+        available_uusd=ledger.available_uusd + reserved - spent,
+        reserved_uusd=ledger.reserved_uusd - reserved,
         consumed_uusd=ledger.consumed_uusd + spent,
     )
-    _move(draft, ledger, kind, held if kind == "release" else spent, row.status.decision_id, now_ms)
+    _move(draft, ledger, kind, reserved if kind == "release" else spent, row.status.decision_id, now_ms)
 
 
 def _move(

@@ -24,7 +24,7 @@ class Routed:
         self._places: dict[str, Place] = {}
 
     def decide(self, now_ms: int, freed: Sequence[Place], arrived: Sequence[Job]) -> list[tuple[Job, Place]]:
-        """Slots that were never given away are announced, others give back what they held."""
+        """Slots that were never given away are announced, others give back their tasks."""
         new = [place for place in freed if place.slot_id not in self._places]
         self._places.update((place.slot_id, place) for place in new)
         self._jobs.update((job.task.task_id, job) for job in arrived)

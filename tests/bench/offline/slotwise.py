@@ -29,7 +29,7 @@ class Slotwise:
         return SlotFreed(slot_id=slot_id, pool=POOL, at=from_millis(START_MS + now_ms), model=model)
 
     def freed(self, slot_id: str, now_ms: int) -> SlotFreed:
-        """The event with which a slot gives back what it held."""
+        """The event with which a slot gives back its task."""
         return SlotFreed(slot_id=slot_id, pool=POOL, at=from_millis(START_MS + now_ms), lease=self._leases[slot_id])
 
     def hand_in(self, now_ms: int, events: Iterable[Event]) -> list[Decision]:

@@ -1,9 +1,9 @@
-"""The plain Faust app that a user would write first: agents event by event, tables of free and held slots, first come.
+"""The plain Faust app that a user would write first: agents event by event, tables of free and leased slots.
 
-Default settings, apart from the group's time-outs, which decide only how long it takes to start; so Faust's worker
-has the root logger make a record of every debug line, and drop it, as it does for everybody. It is spared what
-would cost it most: it has no requirements, prices, quotas or leases, gives no reasons, writes no journal, and tasks
-without a slot wait in memory and are lost with it.
+First come, first served. Settings are the defaults, apart from the time-outs of the group: they decide only how long
+a start takes. Faust's worker makes a record of every debug line and drops it, as in every Faust app. The app does less
+than a router must: no requirements, prices, quotas, leases or reasons and no journal; tasks without a slot wait in
+memory and are lost with it.
 
 Run: python -m tests.bench.sides.plain_faust PROGRESS_FILE [PROFILE_FILE], settings in the environment.
 """
@@ -62,13 +62,13 @@ def make_app(settings: Settings, count: Count) -> faust.App:
     freed = app.topic(known.of(SLOT_FREED))
     routed = app.topic(known.of(TASK_ROUTED))
     free_slots = app.Table("free_slots", default=list, partitions=settings.partitions)
-    held = app.Table("held", default=str, partitions=settings.partitions)
+    leased = app.Table("leased", default=str, partitions=settings.partitions)
     waiting: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
 
     async def route(task: dict[str, Any], slot_id: str) -> None:
         decision = {"task_id": task["task_id"], "pool": task["pool"], "slot_id": slot_id, "decided_at": time.time()}
         await routed.send(key=task["pool"], value=decision)
-        held[slot_id] = task["task_id"]
+        leased[slot_id] = task["task_id"]
 
     @app.agent(pending)
     async def place(tasks: Any) -> None:

@@ -94,7 +94,7 @@ class Bench:
     @property
     def waiting(self) -> int:
         """Tasks without a slot."""
-        return self.router.rows - self.churn.held - self.churn.held
+        return self.router.rows - self.churn.leased - self.churn.leased
 
     def play(self, inputs: list[Input]) -> None:
         """Let something happen, unmeasured."""
@@ -131,7 +131,7 @@ class Bench:
             if step_inputs > 1:
                 inputs = churn.turn(step_inputs // 2)
             else:
-                inputs = churn.finish() if free and churn.held else churn.arrive(1)
+                inputs = churn.finish() if free and churn.leased else churn.arrive(1)
                 free = not free
             begun_s = process_time()
             step = router.handle(inputs)

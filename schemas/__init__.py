@@ -1,1 +1,1 @@
-"""The words: every event and record that travels, as frozen values that know nothing of how they are carried."""
+"""Every event and record that travels, as frozen values. They do not depend on how they are carried."""

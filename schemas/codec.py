@@ -1,7 +1,7 @@
-"""Bytes to events and back: strict about what is said, tolerant of what is added.
+"""Decodes and encodes events: strict about known fields, tolerant of unknown ones.
 
-This file owns the form of an event on the wire. It knows no rule of routing and keeps no state. What it cannot
-read becomes an `Unreadable` with a sentence for the person who sent it; no input makes it raise.
+This file owns the form of an event on the wire. It knows no rule of routing and keeps no state. A record that it cannot
+read becomes an `Unreadable` with a sentence for the sender; no input makes it raise.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PEN
 
 #: Largest value we read.
 VALUE_BYTES_MAX: Final = 262_144
-#: The version of the wire contract that we speak; a record of another one is not guessed at.
+#: The version of the wire contract; a record of another major version is refused.
 MAJOR: Final = 1
 
 
 def ce_type(topic: str) -> str:
-    """Name an event type as CloudEvents spells it."""
+    """Return the event type as CloudEvents spells it."""
     return f"slotwise.{topic}.v{MAJOR}"
 
 
@@ -56,7 +56,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 def read_event(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Event | Unreadable:
     """Read one record of an input topic; `topic` is its bare name, without an installation's prefix.
 
-    Never raises for what a record holds: what cannot be read comes back as `Unreadable` with its reason.
+    Never raises for the content of a record: one that cannot be read is returned as `Unreadable` with its reason.
     """
     try:
         return _read(topic, key, value, headers)
@@ -110,12 +110,12 @@ def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) 
     fields = parse_object(value)
     if "schema_version" in fields:
         _check_version(fields["schema_version"])
-    # 3. Does it say what an event of this topic says?
+    # 3. Is it an event of this topic?
     try:
         event: Event = decoder.decode(value)
     except msgspec.DecodeError as error:
         raise RefusedError(explain(str(error), fields)) from None
-    # 4. What no single field can tell.
+    # 4. Do its fields agree with each other and with the key?
     _check_times(event)
     _check_key(event, key)
     if isinstance(event, _OF_A_PRODUCT) and event.product is None and event.model is None:
@@ -124,7 +124,7 @@ def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) 
 
 
 def _check_type(topic: str, content: bytes | None) -> None:
-    """Refuse another major version, or another topic's event; a type that is not ours says nothing to us."""
+    """Refuse another major version and another topic's event; a type that is not slotwise's is ignored."""
     text = "" if content is None else content.decode(errors="backslashreplace")
     if not text.startswith("slotwise."):
         return
@@ -139,10 +139,10 @@ def _check_type(topic: str, content: bytes | None) -> None:
 
 
 def _check_version(version: object) -> None:
-    """Take 1 in any notation, and any minor version of it; an absent or null version is ours."""
+    """Accept 1 in any notation and any minor version of it; an absent or null version is 1."""
     if version is None or (isinstance(version, str) and re.fullmatch(r"1(\.([0-9]{1,6}|x)){0,2}", version)):
         return
-    # `True` is an int to Python, and no version to anyone.
+    # `True` is an int in Python, but no version.
     if isinstance(version, int | float) and not isinstance(version, bool) and MAJOR <= version < MAJOR + 1:
         return
     raise RefusedError(
@@ -158,7 +158,7 @@ def _check_times(event: Event) -> None:
             continue
         try:
             datetime.fromisoformat(text)
-            real = text[11:13] < "24"  # some Pythons read 24:00 as the next day, some refuse it; all shall agree
+            real = text[11:13] < "24"  # some Pythons read 24:00 as the next day, some refuse it
         except ValueError:
             real = False
         if not real:

@@ -1,4 +1,4 @@
-"""Write the structs down for everyone else: a JSON Schema a topic, one AsyncAPI file, the tables of docs/events.md.
+"""Generates the contract from the structs: a JSON Schema a topic, one AsyncAPI file, the tables of docs/events.md.
 
 `python -m schemas.contracts` writes them, `--check` fails when one is stale. The structs are the only source:
 names, limits and docstrings come from them, the meaning of a field from the `#:` lines above it.
@@ -42,7 +42,7 @@ from schemas.vocabulary import (
 )
 
 _CONTROLS: Final[tuple[type[Struct], ...]] = get_args(FleetControl)
-#: What each topic carries; of more than one struct, the field `kind` tells which.
+#: Structs of each topic; where there is more than one, the field `kind` names it.
 TOPICS: Final[Mapping[str, tuple[type[Struct], ...]]] = {
     TASK_PENDING: (TaskPending,),
     SLOT_FREED: (SlotFreed,),
@@ -58,13 +58,13 @@ DEAD_LETTERS: Final = tuple(f"{topic}.dlq" for topic in INPUT_TOPICS)
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
     TASK_PENDING: "Tasks that want a slot.",
     SLOT_FREED: "Slots that announce themselves, or are free again.",
-    FLEET_CONTROL: "What operators, probes and billing say. With `pool` it concerns that pool and is keyed by it; "
+    FLEET_CONTROL: "Events of operators, probes and billing. With `pool` it concerns that pool and is keyed by it; "
     "without, the same record stands in every partition, without a key.",
     TASK_ROUTED: "Tasks that have a slot. Delivered at least once, in order per pool; dedupe by `decision_id`.",
     TASK_AWAIT_SLOT: "Tasks that wait, each time their headline reason changes, and waits that ended without a slot.",
     DECISION_AUDIT: "The journal: one step a record, the only truth about what happened. A step can concern several "
     "pools of its partition, so its key means nothing.",
-    DECISION_SHADOW: "Steps of shadow and replay runs: decided, and never acted upon.",
+    DECISION_SHADOW: "Steps of shadow and replay runs: decided, never acted upon.",
 } | {
     letters: f"Records of `{topic}` that were refused: raw key and value, with headers that say why and where from."
     for letters, topic in zip(DEAD_LETTERS, INPUT_TOPICS, strict=True)
@@ -75,7 +75,7 @@ _DOCS: Final = "docs/events.md"
 
 
 def render(root: Path) -> dict[str, str]:
-    """Give the text of every generated file by its path below `root`; the page is rendered where it exists."""
+    """Return the text of every generated file by its path below `root`; the page is rendered where it exists."""
     files = {f"schemas/json/{topic}.schema.json": _json(json_schema(topic)) for topic in TOPICS}
     files["schemas/asyncapi.yaml"] = (
         "# Generated from the structs by `python -m schemas.contracts`; change those.\n" + _yaml(asyncapi()) + "\n"
@@ -87,7 +87,7 @@ def render(root: Path) -> dict[str, str]:
 
 
 def main(arguments: list[str], root: Path) -> int:
-    """Write what is stale, or with `--check` only name it; 0: nothing is stale now."""
+    """Write stale files, or with `--check` only name them; 0: nothing is stale now."""
     if arguments not in ([], ["--check"]):
         sys.stderr.write("usage: python -m schemas.contracts [--check]\n")
         return 2
@@ -110,7 +110,7 @@ def main(arguments: list[str], root: Path) -> int:
 
 
 def json_schema(topic: str) -> dict[str, Any]:
-    """Give the JSON Schema of a topic's values: a reference, and each struct under `$defs`."""
+    """Return the JSON Schema of a topic's values: a reference, and each struct under `$defs`."""
     structs = TOPICS[topic]
     _, defs = msgspec.json.schema_components(structs, ref_template="#/$defs/{name}")
     for struct in _reached(structs):
@@ -127,7 +127,7 @@ def json_schema(topic: str) -> dict[str, Any]:
 
 
 def _reached(structs: tuple[type[Struct], ...]) -> list[type[Struct]]:
-    """Every struct that stands in these, themselves included."""
+    """Return every struct that these contain, themselves included."""
     found: dict[type[Struct], None] = {}
     todo = list(msgspec.inspect.multi_type_info(structs))
     while todo:
@@ -150,7 +150,7 @@ def _parts(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
 
 
 def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> None:
-    """Add what msgspec does not know: meanings, keys of dicts, and what the codec asks beyond the types."""
+    """Add what msgspec does not know: meanings, keys of dicts, and checks of the codec beyond the types."""
     properties = schema.get("properties", {})
     for name, meaning in meanings(struct).items():
         if name in properties:
@@ -161,7 +161,7 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
     _name_keys(struct, properties)
     if spoken:
         properties["schema_version"] = {
-            "description": "Version of the wire contract, if the producer likes to say it.",
+            "description": "Version of the wire contract; optional.",
             "anyOf": [
                 {"type": "string", "pattern": r"^1(\.([0-9]{1,6}|x)){0,2}$"},
                 {"type": "number", "minimum": 1, "exclusiveMaximum": 2},
@@ -183,7 +183,7 @@ def _name_keys(struct: type[Struct], properties: dict[str, Any]) -> None:
 
 
 def meanings(struct: type[Struct]) -> dict[str, str]:
-    """Give the `#:` lines that stand above each field, in the struct or in the one it is made from."""
+    """Return the `#:` lines above each field, of the struct and of those that it inherits from."""
     found: dict[str, str] = {}
     for part in reversed(struct.__mro__):
         if not issubclass(part, Struct) or part is Struct:
@@ -237,7 +237,7 @@ _DEAD_LETTER_HEADERS: Final[Mapping[str, str]] = {
 
 
 def asyncapi() -> dict[str, Any]:
-    """Give the AsyncAPI 3.0 document: channels, what slotwise does with each, and every message."""
+    """Return the AsyncAPI 3.0 document: channels, operations and messages."""
     operations: dict[str, Any] = {}
     for topic in (*TOPICS, DECISION_SHADOW, *DEAD_LETTERS):
         does, action = ("read", "receive") if topic in INPUT_TOPICS else ("write", "send")
@@ -341,7 +341,7 @@ _BLOCK: Final = re.compile(r"(<!-- (fields|example) (\w+) -->\n).*?(<!-- end -->
 
 
 def fill_page(text: str) -> str:
-    """Put the current tables and examples between the marks of a Markdown page."""
+    """Return the Markdown page with current tables and examples between its marks."""
     structs = {struct.__name__: struct for structs in TOPICS.values() for struct in _reached(structs)}
 
     def block(match: re.Match[str]) -> str:
@@ -381,7 +381,7 @@ def _field_table(struct: type[Struct]) -> str:
 
 
 def _form(form: Mapping[str, Any]) -> str:
-    """Say a JSON Schema's form in a few words."""
+    """Describe the form of a JSON Schema in a few words."""
     match form:
         case {"anyOf": options}:
             words = " or ".join(_form(option) for option in options if option.get("type") != "null")
@@ -423,7 +423,7 @@ _WORDS_OF_YAML: Final = frozenset({"true", "false", "null", "yes", "no", "on", "
 
 
 def _yaml(node: object, indent: int = 0) -> str:
-    """Write plain data as block YAML; whatever might be read as anything but text is quoted as in JSON."""
+    """Write plain data as block YAML; text that could be read as another type is quoted as in JSON."""
     return "\n".join(_lines(node, "  " * indent))
 
 

@@ -25,10 +25,10 @@ def dead_letter_headers(
     attempt: int | None = None,
     version: str | None = None,
 ) -> tuple[tuple[str, bytes], ...]:
-    """Say why a record is a dead letter and where it came from, under the names of KIP-1034.
+    """Return the headers of a dead letter: its reason and origin, under the names of KIP-1034.
 
-    The record's own headers (`headers`) come first, up to `HEADERS_BYTES_MAX`; what an earlier dead-lettering
-    wrote is replaced. `version` is that of the slotwise that gave up, `attempt` the task's last one.
+    The record's own headers (`headers`) come first, up to `HEADERS_BYTES_MAX`; headers of an earlier dead letter are
+    replaced. `version` is the slotwise that refused the record, `attempt` the task's last one.
     """
     kept: list[tuple[str, bytes]] = []
     room = HEADERS_BYTES_MAX

@@ -1,7 +1,7 @@
-"""What the journal holds: steps, the decisions in them and the rows they leave behind.
+"""Records of the journal: steps, the decisions in them and the rows that they write.
 
-A step is one record on `decision.audit`. Only what stands in an accepted step has happened; the state of a
-partition is the fold of its steps. Times are milliseconds (`_ms`), money is micro-dollars (`_uusd`); the
+A step is one record on `decision.audit`. Only the content of an accepted step has happened. A partition is a state
+machine whose inputs are its steps. Times are milliseconds (`_ms`), money is micro-dollars (`_uusd`); the
 layout is public and versioned (`v`), because auditors, followers and other languages read it.
 """
 
@@ -31,17 +31,17 @@ SlotState = Literal["free", "leased", "lost"]
 
 
 class Accepted(Struct, frozen=True, array_like=True, gc=False):
-    """One input that the step handled, in the order in which it was handled: `[topic, offset, now_ms]`."""
+    """One input of the step, in the order of handling: `[topic, offset, now_ms]`."""
 
     #: Index into `vocabulary.INPUT_TOPICS`.
     topic: int
     offset: int
-    #: The time this input brought: its record's timestamp, made monotone; what re-deriving uses as the clock.
+    #: The clock of this input: its record's timestamp, made monotone. Replay uses it as the time.
     now_ms: Millis
 
 
 class Rejected(Struct, frozen=True, kw_only=True, gc=False):
-    """One input of the step that was refused and stands in its topic's dead-letter topic."""
+    """One input of the step that was refused; the record is in its topic's dead-letter topic."""
 
     topic: int
     offset: int
@@ -49,9 +49,9 @@ class Rejected(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What was decided about one task, with everything needed to explain it."""
+    """The decision about one task, with everything that explains it."""
 
-    #: UUIDv5 of pool, seq and task: the same wherever and whenever it is derived.
+    #: UUIDv5 of pool, seq and task, so that replay gives the same id.
     decision_id: str
     task_id: str
     pool: str
@@ -88,9 +88,9 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     #: The chosen slot's busy share over the last 5 min at the moment of choice, 0..1.
     utilisation: float | None = None
     estimated_cost_uusd: MicroUsd | None = None
-    #: Against the catalogue's first premium model for everything.
+    #: Compared with the catalogue's first premium model for every task.
     saved_vs_premium_uusd: MicroUsd | None = None
-    #: Against the slot that had been free longest and whose model could do the work: first come, first served.
+    #: Compared with the slot that had been free longest and whose model could do the work (first come, first served).
     saved_vs_next_free_uusd: MicroUsd | None = None
     #: Probability with which the policy would choose this slot again; 1 where nothing is random.
     propensity: float | None = None
@@ -99,7 +99,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     max_tokens: int | None = None
     #: Place in service order, from 1, of a waiting task.
     position: int | None = None
-    #: The strategy's first choice was refused by gates 5 to 9, or had no free slot.
+    #: A second choice: gates 5 to 9 refused the strategy's first one, or it had no free slot.
     fallback: bool = False
     #: Worth an operator's look: `watching` (usage is high), `unknown_price`, `plugin_failed`.
     flags: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class HistoryEntry(Struct, frozen=True, array_like=True, gc=False):
-    """One line of a task's story: `[at_ms, seq, what, detail]`."""
+    """One entry of a task's history: `[at_ms, seq, what, detail]`."""
 
     at_ms: Millis
     seq: int
@@ -119,13 +119,13 @@ class HistoryEntry(Struct, frozen=True, array_like=True, gc=False):
 
 
 class TaskStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What changes about a task while it lives; its event never does."""
+    """The part of a task that changes until it is finished; its event does not change."""
 
     state: TaskState
     attempt: int
     #: Failures, restarts and lost leases so far; policy bounds them.
     failures: int = 0
-    #: Ageing and waits count from here: the producer's `at` at first, the moment of re-pending later.
+    #: Ageing and waits count from here: the producer's `at`, or the time when the task became pending again.
     since_ms: Millis
     #: Accepted `now` of this attempt.
     accepted_ms: Millis
@@ -137,31 +137,31 @@ class TaskStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
     tier_min: Tier = 1
     slot_id: str | None = None
     lease: int | None = None
-    #: The decision that routed it, joined by outcomes.
+    #: The decision that routed it; outcomes name it.
     decision_id: str | None = None
-    #: A running task that was cancelled: its slot stays leased until freed, its end is no retry.
+    #: A running task that was cancelled: its slot stays leased until it is freed, and the task is not tried again.
     cancelled: bool = False
-    #: What its tenant's budget holds back for it while it runs; None: no budget is concerned.
+    #: Amount reserved in its tenant's budget while it runs; None: no budget is concerned.
     reserved_uusd: MicroUsd | None = None
     history: tuple[HistoryEntry, ...] = field(default=(), name="story")
 
 
 class Advice(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What plug-ins said of a task when it arrived. In the journal, so that replaying needs no plug-in."""
+    """Answers of plug-ins about a task, asked when it arrived; replay reads them here and asks no plug-in."""
 
-    #: A scorer's expected value, for a task that brought none.
+    #: Expected value from a scorer, for a task without one.
     ev: float | None = None
-    #: Models in the order in which a plugged-in strategy would try them, and its name.
+    #: Models in the order in which a plug-in's strategy would try them, and its name.
     strategy: str | None = None
     ranking: tuple[str, ...] = ()
     #: Models that a rule refuses, with its sentence.
     refused: dict[str, str] = {}
-    #: Plug-ins that raised, answered nonsense or were too slow; what they would have said is unknown.
+    #: Plug-ins that raised, gave an invalid answer or were too slow.
     failed: tuple[str, ...] = ()
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A task that is not finished: its event as sent, and where it stands."""
+    """A task that is not finished: its event as sent, and its status."""
 
     task: TaskPending
     #: The producer's `at`.
@@ -170,12 +170,12 @@ class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     status: TaskStatus = field(name="standing")
     traceparent: str | None = None
     tracestate: str | None = None
-    #: What plug-ins said of it when it arrived.
+    #: Answers of plug-ins when it arrived.
     advice: Advice | None = None
 
 
 class TaskChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """A task known before this step stands elsewhere after it."""
+    """A task that was known before this step has another status after it."""
 
     pool: str
     task_id: str
@@ -183,7 +183,7 @@ class TaskChanged(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Finished(Struct, frozen=True, kw_only=True, gc=False):
-    """A task is over; its id is remembered for a while, so that a redelivery is a duplicate."""
+    """A finished task; its id is remembered for a while, so that a redelivery is a duplicate."""
 
     pool: str
     task_id: str
@@ -192,7 +192,7 @@ class Finished(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A worker place as it stands after the step."""
+    """A slot as it is after the step."""
 
     slot_id: str
     pool: str
@@ -201,16 +201,16 @@ class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     state: SlotState
     #: The number of its latest lease; only ever grows.
     lease: int = 0
-    #: Since when it is in this state.
+    #: It is in this state since then.
     since_ms: Millis
     task_id: str | None = None
     lease_expires_at_ms: Millis | None = None
-    #: Finishes what it holds, gets nothing new.
+    #: It finishes its task and gets no other.
     retired: bool = False
 
 
 class SlotGone(Struct, frozen=True, array_like=True, gc=False):
-    """A slot that is no longer of its pool: `[pool, slot_id, lease, at_ms]`; its lease number is remembered."""
+    """A slot that left its pool: `[pool, slot_id, lease, at_ms]`; its lease number is remembered."""
 
     pool: str
     slot_id: str
@@ -219,7 +219,7 @@ class SlotGone(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What was the usual EV of a pool at the moment of computing; without quantiles: too few samples."""
+    """EV percentiles of a pool at the time of computing; without quantiles: too few samples."""
 
     pool: str
     at_ms: Millis
@@ -239,7 +239,7 @@ class EvSample(Struct, frozen=True, array_like=True, gc=False):
 
 
 class WorkDone(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """An outcome that belongs to a decision: what the work cost and how it went."""
+    """An outcome that belongs to a decision: the cost and the result of the work."""
 
     decision_id: str
     pool: str
@@ -248,17 +248,17 @@ class WorkDone(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     lease: int
     at_ms: Millis
     outcome: Outcome
-    #: What it cost: as reported, else of the tokens reported, else as estimated; None where no price is known.
+    #: Cost: as reported, else by the tokens reported, else as estimated; None where no price is known.
     cost_uusd: MicroUsd | None = None
 
 
 class ExhaustedMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A product is used up until a moment, for one account or (None) for all; `pool` None: in the whole partition."""
+    """A product is exhausted until a time, for one account or (None) for all; `pool` None: in the whole partition."""
 
     pool: str | None = None
     product: str
     account: str | None = None
-    #: None: the mark ends now; without an account, those of all accounts end.
+    #: None: the mark ends now; without an account, the marks of all accounts end.
     until_ms: Millis | None = None
 
 
@@ -269,7 +269,7 @@ class DrainMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     model: str
     #: False: it is in service again.
     drained: bool
-    #: None: for good.
+    #: None: without end.
     until_ms: Millis | None = None
 
 
@@ -282,7 +282,7 @@ class QuotaRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     window: str
     #: 0..1.
     utilisation: float
-    #: Falls to 0 then; None: stands until the next report.
+    #: Falls to 0 then; None: it stays until the next report.
     resets_at_ms: Millis | None = None
     status: str | None = None
 
@@ -299,7 +299,7 @@ class LedgerRow(Struct, frozen=True, gc=False):
 
 
 class MoneyMovement(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One movement in a ledger, for whoever checks the sums."""
+    """One movement in a ledger, so that its sums can be checked."""
 
     pool: str
     tenant_id: str
@@ -313,17 +313,17 @@ class MoneyMovement(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 
 class ControlTaken(Struct, frozen=True, kw_only=True, gc=False):
-    """An operator's event that this step took; its id is remembered, so that a redelivery is ignored."""
+    """An operator's event in this step; its id is remembered, so that a redelivery is ignored."""
 
     control_id: str
     at_ms: Millis
     kind: str
-    #: The event as JSON; without the texts of a policy, which stand in `Activated`.
+    #: The event as JSON, without the texts of a policy, which are in `Activated`.
     event: Raw
 
 
 class Activated(Struct, frozen=True, kw_only=True, gc=False):
-    """From this step on the partition decides by these texts, whatever the worker's files say."""
+    """Policy and catalogue by which the partition decides from this step on, instead of the worker's files."""
 
     policy: str
     catalog: str
@@ -334,11 +334,11 @@ class Activated(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One record of the journal: inputs handled, decisions made, rows left behind. All or nothing."""
+    """One record of the journal: inputs, decisions and the rows that they write. All or nothing."""
 
     v: int = STEP_VERSION
     partition: int
-    #: Counts from 0 without a gap; the first record that carries a number wins it.
+    #: Counts from 0 without a gap. The first record with a number counts; later ones with it are ignored.
     seq: int
     now_ms: Millis
     mode: Mode = "live"
@@ -347,11 +347,11 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: tuple[Accepted, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    #: Tasks that this step accepted and that live on.
+    #: Tasks that this step accepted and that are not finished.
     tasks: tuple[TaskRow, ...] = ()
     tasks_changed: tuple[TaskChanged, ...] = field(default=(), name="moved")
     finished: tuple[Finished, ...] = ()
-    #: Tasks given up after their last attempt, with their story; they also stand in `finished`.
+    #: Tasks given up after their last attempt, with their history; they are also in `finished`.
     dead: tuple[TaskRow, ...] = ()
     slots: tuple[SlotRow, ...] = ()
     slots_gone: tuple[SlotGone, ...] = ()
@@ -365,13 +365,13 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ledgers: tuple[LedgerRow, ...] = ()
     money: tuple[MoneyMovement, ...] = ()
     activated: Activated | None = None
-    #: What plug-ins said of this step's inputs: (index into `inputs`, advice).
+    #: Answers of plug-ins about this step's inputs: (index into `inputs`, advice).
     advice: tuple[tuple[int, Advice], ...] = ()
     #: Cancels of tasks not seen yet: (pool, task_id, now_ms).
     cancels: tuple[tuple[str, str, Millis], ...] = ()
-    #: Pools in which more headlines changed than could be told; a later step goes on.
+    #: Pools in which more headlines changed than one step announces; a later step continues.
     unannounced: tuple[str, ...] = field(default=(), name="untold")
-    #: Where the pools that were told changed headlines stand in their allowance: (pool, used up to).
+    #: Use of the announcement allowance by pool: (pool, used up to).
     announced: tuple[tuple[str, Millis], ...] = field(default=(), name="told")
-    #: What was ignored or counted, by word: duplicates, stale frees, ...
+    #: Counts of ignored inputs and other events, by word: duplicates, stale frees, ...
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What the types of the events say about their fields: which hold a time, and which take one of a closed list."""
+"""Two look-ups made from the event types: fields that hold a time, and fields that take one word of a closed list."""
 
 from __future__ import annotations
 

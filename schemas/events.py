@@ -1,7 +1,7 @@
-"""What arrives and what leaves: one frozen struct a record, as the wire contract spells it.
+"""Events of the wire contract, one frozen struct a record: what arrives and what leaves.
 
-`codec.py` turns bytes into these and says why it cannot. Field names are public and change only with a
-new schema version. Unknown fields are ignored: nothing decides by what it does not know.
+`codec.py` decodes bytes into these structs, or returns a reason why it cannot. Field names are public and change only
+with a new schema version. Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 
     task_id: Id
     pool: Id
-    #: When it happened, says the producer; waits are counted from it, decisions never read it as a clock.
+    #: The producer's time of the event. Waits are counted from it; it is not the router's clock.
     at: Time
     title: Text = ""
     #: Rating a model must reach, by dimension; all of them must be met.
     requires: dict[Dimension, Bar] = {}
     priority: Percent = 50
-    #: Priority of the quest the task belongs to; a field of its own: 95 and more lifts.
+    #: Priority of the quest that the task belongs to; from 95 on the task is lifted.
     quest_priority: Percent = 0
     #: Expected value of doing the task. Absent: computed from the four ingredients, else unknown.
     ev: float | None = None
     #: With tractability, impact and estimated_cost: `ev` is their product by cost where it is not given.
     importance: float | None = None
-    #: How likely it is to succeed, in the producer's own measure.
+    #: How likely the task is to succeed, in the producer's own measure.
     tractability: float | None = None
-    #: What success would bring downstream, in the producer's own measure.
+    #: Value of a success to later work, in the producer's own measure.
     impact: float | None = None
     #: What the EV is divided by; 0 leaves it unknown.
     estimated_cost: float | None = None
     #: Part of the organisation it belongs to; for reports.
     layer: Word | None = None
-    #: Stream of work it comes from; policy may differ by lane.
+    #: The producer's stream of work; policy may differ by lane.
     lane: Word | None = None
     #: Role of the agent that will do it.
     agent_role: Word | None = None
@@ -83,9 +83,9 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     requires_reasoning: bool = False
     #: Tokens of the prompt.
     input_tokens: Tokens = 0
-    #: Tokens it will probably produce.
+    #: Expected tokens of the answer.
     output_tokens: Tokens | None = None
-    #: Who pays.
+    #: The tenant whose budget pays.
     tenant_id: Word | None = None
     #: Routing may go to this model's tier or above, never below.
     floor_model: Word | None = None
@@ -94,26 +94,26 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     profile: Profile | None = None
     #: Highest tier it may use.
     max_tier: Tier | None = None
-    #: If given, only these.
+    #: If given, only models of these providers.
     allow_providers: Names = ()
-    #: Never these.
+    #: No model of these providers.
     deny_providers: Names = ()
     #: Only models that run locally.
     local_only: bool = False
-    #: Past it a waiting task expires.
+    #: A task that still waits then expires.
     deadline: Time | None = None
     #: Delayed until then; ageing counts from there.
     not_before: Time | None = None
     #: Number of the first attempt; counts on from here.
     attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
-    #: Where it has context already.
+    #: Where the task has context already.
     affinity: Affinity | None = None
     #: After a reported failure: one tier higher, again, or never.
     on_failure: OnFailure = "retry"
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """How the work on a slot ended, told by the slot that is free again."""
+    """How the work on a slot ended, reported when the slot is freed."""
 
     task_id: Id
     status: OutcomeStatus
@@ -142,7 +142,7 @@ class SlotFreed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
 
 
 class Control(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
-    """What every operator event says (topic `fleet.control`); with `pool` it concerns that pool, else all."""
+    """Fields of every operator event (topic `fleet.control`). With `pool` it concerns that pool, else all pools."""
 
     control_id: Id
     at: Time
@@ -160,7 +160,7 @@ class ModelExhausted(Control, frozen=True, kw_only=True, tag="model.exhausted"):
 
 
 class ModelRestored(Control, frozen=True, kw_only=True, tag="model.restored"):
-    """Exhausted marks and drains of what is named end now."""
+    """Ends exhausted marks and drains of the product, model or account that is named."""
 
     product: Word | None = None
     model: Word | None = None
@@ -195,7 +195,7 @@ class BudgetCredited(Control, frozen=True, kw_only=True, tag="budget.credited"):
 
 
 class PolicyActivated(Control, frozen=True, kw_only=True, tag="policy.activated"):
-    """From here on another policy and catalogue decide."""
+    """Another policy and catalogue take over."""
 
     policy: Word
     catalog: Word
@@ -211,20 +211,20 @@ class TaskCancelled(Control, frozen=True, kw_only=True, tag="task.cancelled"):
 
 
 class SlotRetired(Control, frozen=True, kw_only=True, tag="slot.retired"):
-    """A slot finishes what it holds and gets nothing new."""
+    """A slot finishes its task and gets no other."""
 
     pool: Id
     slot_id: Id
 
 
 class LaneRestarted(Control, frozen=True, kw_only=True, tag="lane.restarted"):
-    """A stream of work starts afresh: its monitor state and tuning are reset."""
+    """A stream of work starts again: its monitor state and tuning are reset."""
 
     lane: Word
 
 
 class Tick(Control, frozen=True, kw_only=True, tag="tick"):
-    """Time passes: something falls due and no other input came. Sent by the lane to its own partition."""
+    """Time has passed: something is due and no other input came. Sent by a partition's worker to its own partition."""
 
 
 FleetControl = (
@@ -243,7 +243,7 @@ Event = TaskPending | SlotFreed | FleetControl
 
 
 class TaskRouted(Struct, frozen=True, kw_only=True):
-    """A task has a slot (topic `task.routed`). At least once, in order per pool; `decision_id` is the key to dedupe."""
+    """A task has a slot (topic `task.routed`). Delivered at least once, in order per pool; dedupe by `decision_id`."""
 
     decision_id: str
     task_id: Id

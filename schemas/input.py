@@ -1,4 +1,4 @@
-"""One record as a lane hands it to the router: where it stood, when it happened, what it says."""
+"""One record as a partition's worker gives it to the router: position, time and event."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from schemas.vocabulary import Millis
 
 
 class Unreadable(Struct, frozen=True, gc=False):
-    """In place of an event that cannot be read; the record goes to the dead-letter topic for this reason."""
+    """Stands for an event that cannot be read; the record goes to the dead-letter topic with this reason."""
 
     reason: str
 
 
 class Input(Struct, frozen=True, gc=False):
-    """An accepted record. `now_ms` never goes back within a partition; the lane sees to it."""
+    """An accepted record. `now_ms` never decreases within a partition; the worker ensures it."""
 
     #: Index into `vocabulary.INPUT_TOPICS`.
     topic: int

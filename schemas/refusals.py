@@ -1,4 +1,4 @@
-"""Sentences of refusals: which field is wrong, what it takes and what was found, short and safe to print."""
+"""Sentences of refusals: the field, what it takes and what was found; short and safe to print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ECHO_CHARS_MAX: Final = 80
 
 
 class RefusedError(Exception):
-    """A record is no event that we read; `read_event` returns the message as an `Unreadable`."""
+    """A record is no event of the contract; `read_event` returns the message as an `Unreadable`."""
 
 
 #: What a pattern asks for, in words.
@@ -26,7 +26,7 @@ _FORMS: Final[Mapping[str, str]] = {
 
 
 def explain(message: str, fields: dict[str, Any]) -> str:
-    """Say in our words what msgspec found wrong; its own may repeat any amount of input."""
+    """Return a sentence for an error of msgspec, whose own message may repeat any amount of input."""
     if " - at " not in message:
         message += " - at `$`"
     problem, _, path = message.rpartition(" - at ")
@@ -61,7 +61,7 @@ def _at(fields: dict[str, Any], names: list[str]) -> object:
 
 
 def describe(found: object) -> str:
-    """Say what was found, without repeating more than a short text."""
+    """Describe a value in a few words; a long text is cut."""
     if isinstance(found, dict):
         return "an object"
     if isinstance(found, list):

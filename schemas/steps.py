@@ -46,7 +46,7 @@ def decode_step(raw: bytes) -> Step:
 
 
 def decode_step_by(decoder: msgspec.json.Decoder[_Part], raw: bytes) -> _Part:
-    """Read a part of a step: the fields that the decoder's struct names; the others are skipped, which is quicker.
+    """Read a part of a step: the fields of the decoder's struct. The others are skipped, which is quicker.
 
     Raises:
         StepError: the record is of another version, or no step at all.

@@ -1,8 +1,7 @@
 """Strict JSON: one object, unambiguous in every part, or a refusal.
 
-A value passes two parsers written by different hands: orjson sees all of it, ignored fields included; msgspec, in
-`codec`, sees the fields we know. The exact searches (which key stands twice? is this NUL real?) run only when a
-cheap check fails.
+A value passes two independent parsers: orjson reads all of it, ignored fields included; msgspec, in `codec`, reads the
+known fields. The exact searches (for a key that stands twice, for a real NUL) run only when a cheap check fails.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _SPACE_AFTER_QUOTE: Final = re.compile(rb'"[ \n\t\r]')
 
 
 def parse_object(value: bytes) -> dict[str, Any]:
-    """Parse a value that is one clean JSON object; refuse what two readers could read in two ways."""
+    """Parse a value that is one JSON object; refuse one that two readers could read in two ways."""
     try:
         fields = orjson.loads(value)
     except orjson.JSONDecodeError as error:
@@ -33,7 +32,7 @@ def parse_object(value: bytes) -> dict[str, Any]:
     if value.count(b"{") + value.count(b"[") > DEPTH_MAX and _is_deep(fields):
         raise RefusedError(f"value: objects and arrays are nested deeper than {DEPTH_MAX}.")
     # Every key is followed by `":`, unless there is space between the two. So where no quote is followed by space,
-    # as many `":` as keys means that no key stands twice. Text may hold a `":` too: then look exactly.
+    # as many `":` as keys means that no key stands twice. Text may hold a `":` too: then the exact search decides.
     if value.count(b'":') != _count_keys(fields) or _SPACE_AFTER_QUOTE.search(value):
         _check_keys(value)
     if b"\\" in value and any("\0" in text for text in _texts(fields)):
@@ -90,7 +89,7 @@ def _check_keys(value: bytes) -> None:
                 raise RefusedError(f"field {quote(name)}: stands twice in one object; it is unclear which one counts.")
             seen.add(name)
 
-    # Numbers are known to be fine; as text they cost nothing and meet no limit of Python.
+    # Numbers were checked before; kept as text they cost nothing and meet no limit of Python.
     json.loads(value, object_pairs_hook=unique, parse_int=str, parse_float=str)
 
 

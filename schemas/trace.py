@@ -16,7 +16,7 @@ _TRACESTATE_MEMBERS_MAX: Final = 32
 
 
 def trace_of(headers: Headers) -> tuple[str | None, str | None]:
-    """Give the W3C trace context of a record: (traceparent, tracestate), None for what is absent or invalid.
+    """Return the W3C trace context of a record: (traceparent, tracestate), None for what is absent or invalid.
 
     A later version of the format is read as version 00, as W3C asks; without a valid traceparent a tracestate
     means nothing.

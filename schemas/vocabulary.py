@@ -1,7 +1,7 @@
-"""The words everything else is written in: ids, units, closed lists and the two clocks' notations.
+"""Ids, units, closed lists and notations of time that events, journal and policy share.
 
-Nothing here knows a rule. A number that means something has a type of its own, so that a price
-cannot be passed where a time is expected; a closed list is spelled once, here.
+No rule is in this file. A number with a unit has a type of its own, so that a price cannot be passed where a time is
+expected. A closed list is written once, here.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ OutcomeStatus = Literal["success", "failure", "cancelled"]
 Fit = Literal["good_fit", "underpowered", "overprovisioned", "failed"]
 Mode = Literal["live", "shadow", "replay"]
 
-#: The gates in the order in which they are asked; the first that refuses is the model's verdict.
+#: The gates in the order in which they are evaluated; the first that refuses is the model's verdict.
 Gate = Literal["capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit"]
 GATES: Final[tuple[Gate, ...]] = get_args(Gate)
-#: What a decision says of one model: the gate that refused it, or how far it got.
+#: Verdict on one model: the gate that refused it, or `busy`, `ok` (could have been chosen), `chosen`.
 Verdict = Literal[
     "capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit",
     "busy", "ok", "chosen",
 ]  # fmt: skip
-#: How a decision ends a task's wait, or that it goes on.
+#: How a task's wait ended; `waiting`: it goes on.
 DecisionOutcome = Literal["routed", "waiting", "cancelled", "expired", "dead_lettered", "dropped"]
-#: Why: a waiting task's headline, the strategy that routed it, or the end it met.
+#: The reason: the strategy that routed the task, the headline of a waiting task, or how the task ended.
 ReasonCode = Literal[
     "cheapest_capable", "lifted", "objective", "preference", "router_error",
     "no_capable_model", "capable_busy", "reserved_for_ev", "exhausted", "quota", "credit", "drained", "boundary",
@@ -75,10 +75,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_millis(text: str) -> Millis:
-    """Milliseconds of an RFC 3339 UTC time; finer digits are cut.
+    """Return the milliseconds of an RFC 3339 UTC time; finer digits are cut.
 
     Raises:
-        ValueError: the text has the right form but names no real moment (month 13).
+        ValueError: the text has the right form but is no real time (month 13).
     """
     # Whole numbers all the way: `timestamp()` is a float and rounds far from the epoch.
     since = datetime.fromisoformat(text) - _EPOCH
@@ -86,7 +86,7 @@ def to_millis(text: str) -> Millis:
 
 
 def from_millis(at_ms: int) -> str:
-    """RFC 3339 in UTC with `Z` and three digits of a second: the only form we write."""
+    """Return RFC 3339 in UTC with `Z` and three digits of a second, the only form that is written."""
     seconds, ms = divmod(at_ms, 1000)
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"

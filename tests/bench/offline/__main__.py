@@ -14,10 +14,9 @@ from typing import Final
 import msgspec
 
 from tests.bench.offline import fleets, pairs
-from tests.bench.offline.fleets import FleetRow
+from tests.bench.offline.fleets import BOOK, FleetRow
 from tests.bench.offline.markdown import NoPlace, fleet_tables, pair_tables, write
 from tests.bench.offline.pairs import PairTable
-from tests.bench.offline.place import BOOK
 from tests.bench.offline.source import SLICES, Source, SourceMissing
 
 EXIT_OK: Final = 0

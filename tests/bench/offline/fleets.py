@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final, get_args
@@ -11,17 +12,22 @@ from msgspec.structs import asdict
 
 from schemas.vocabulary import Complexity
 from streams.core.policy.rulebook import Rulebook
-from tests.bench.offline.job import jobs
-from tests.bench.offline.place import MIXED, PREMIUM, fleet
-from tests.bench.offline.plain_a import PlainA
-from tests.bench.offline.queue import Queue, anybody, cheapest_only, premium_only
-from tests.bench.offline.routed import Routed
+from streams.simulate import baselines
+from streams.simulate.fleet import fleet
+from streams.simulate.job import jobs
+from streams.simulate.run_stats import RunStats, run_stats
+from streams.simulate.slotwise import Slotwise
+from streams.simulate.world import Scheduler, play
 from tests.bench.offline.source import Source
-from tests.bench.offline.trace import traces
-from tests.bench.offline.waits import Waits, waits
-from tests.bench.offline.world import Rule, play
+from tests.bench.offline.traces import traces
 from tests.support.builders import rulebook
 
+#: The shipped catalogue and policy.
+BOOK: Final = rulebook()
+#: Slots by model. Two premium slots among twelve, so that they are worth something.
+MIXED: Final = {"opus": 1, "gpt-5": 1, "sonnet": 2, "codex": 2, "haiku": 4, "gemini-flash": 2}
+#: As many slots, all of them premium.
+PREMIUM: Final = {"opus": 6, "gpt-5": 6}
 #: Of what the tightest tier of the fleet can do: busy, and more than it can.
 LOADS: Final = (0.9, 1.3)
 #: Each with another stretch of the trace and other draws.
@@ -53,31 +59,31 @@ class FleetRow(Struct, frozen=True, kw_only=True):
     rule: str
     #: Tasks of all runs.
     tasks: int
-    #: By the names in `Waits`.
+    #: By the names in `RunStats`.
     values: Mapping[str, Spread]
     #: slotwise's values as multiples of this rule's, run by run.
     ratios: Mapping[str, Spread] = {}
 
 
-def rules() -> dict[str, tuple[Callable[[], Rule], Mapping[str, int]]]:
-    """Every rule with the fleet it gets: a maker each, as each run begins with nothing known."""
+def rules() -> dict[str, tuple[Callable[[], Scheduler], Mapping[str, int]]]:
+    """Every scheduler with the slots that it gets: a maker each, as each run begins with nothing known."""
     book = shipped()
     by_score, by_list = shipped(strategy={"default": "objective"}), shipped(strategy={"default": "preference"})
     open_to_all = shipped(premium={"ev_percentile": 0.001})
     lifting = shipped(lift={"ev_percentile": LIFT_MORE})
     return {
-        "always-premium": (lambda: Queue(premium_only), MIXED),
-        "all-premium fleet": (lambda: Queue(premium_only), PREMIUM),
-        "always-cheap": (lambda: Queue(cheapest_only), MIXED),
-        "next free slot": (lambda: Queue(anybody), MIXED),
-        "highest EV first": (lambda: Queue(anybody, by_ev=True), MIXED),
-        "plain [A]": (PlainA, MIXED),
-        OURS: (lambda: Routed(book), MIXED),
-        "slotwise, by score": (lambda: Routed(by_score), MIXED),
-        "slotwise, by preference": (lambda: Routed(by_list), MIXED),
-        "slotwise, priorities alike": (lambda: Routed(book, priority=PRIORITY_ALIKE), MIXED),
-        "slotwise, no reserve": (lambda: Routed(open_to_all), MIXED),
-        "slotwise, lift from P70": (lambda: Routed(lifting), MIXED),
+        "always-premium": (baselines.always_premium, MIXED),
+        "all-premium fleet": (baselines.always_premium, PREMIUM),
+        "always-cheap": (baselines.always_cheap, MIXED),
+        "next free slot": (baselines.next_free_slot, MIXED),
+        "highest EV first": (baselines.highest_ev_first, MIXED),
+        "plain [A]": (baselines.plain_a, MIXED),
+        OURS: (lambda: Slotwise(book), MIXED),
+        "slotwise, by score": (lambda: Slotwise(by_score), MIXED),
+        "slotwise, by preference": (lambda: Slotwise(by_list), MIXED),
+        "slotwise, priorities alike": (lambda: Slotwise(book, priority=PRIORITY_ALIKE), MIXED),
+        "slotwise, no reserve": (lambda: Slotwise(open_to_all), MIXED),
+        "slotwise, lift from P70": (lambda: Slotwise(lifting), MIXED),
     }
 
 
@@ -93,17 +99,17 @@ def measure(source: Source, *, runs: int = RUNS, loads: Sequence[float] = LOADS)
     for trace, calls_of in traces(source).items():
         calls = [calls_of(run, runs) for run in range(runs)]
         for load in loads:
-            found: dict[str, list[Waits]] = {}
+            found: dict[str, list[RunStats]] = {}
             tasks = 0
             for run in range(runs):
-                work = jobs(calls[run], fleet(MIXED), seed=run, load=load)
+                work = jobs(calls[run], fleet(MIXED, BOOK.models), BOOK, chance=random.Random(run), load=load)
                 tasks += len(work)
                 for rule, (make, counts) in rules().items():
-                    found.setdefault(rule, []).append(waits(play(work, fleet(counts), make())))
+                    found.setdefault(rule, []).append(run_stats(play(work, fleet(counts, BOOK.models), make())))
             yield [_row(trace, load, rule, tasks, found) for rule in found]
 
 
-def _row(trace: str, load: float, rule: str, tasks: int, found: Mapping[str, Sequence[Waits]]) -> FleetRow:
+def _row(trace: str, load: float, rule: str, tasks: int, found: Mapping[str, Sequence[RunStats]]) -> FleetRow:
     values = [asdict(one) for one in found[rule]]
     ours = [asdict(one) for one in found[OURS]]
     return FleetRow(

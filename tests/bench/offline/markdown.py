@@ -13,7 +13,7 @@ from tests.bench.offline.pairs import CALLS, PairRow, PairTable
 BEGIN: Final = "<!-- offline: `python -m tests.bench.offline --markdown FILE` writes from here -->"
 END: Final = "<!-- end of offline -->"
 NONE: Final = "-"
-#: How a ratio to a baseline is called: (name in `Waits`, title).
+#: How a ratio to a baseline is called: (name in `RunStats`, title).
 RATIOS: Final = (
     ("ev_per_h", "EV/h"),
     ("ev_quality_per_h", "EV x quality/h"),

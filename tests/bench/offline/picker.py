@@ -15,11 +15,12 @@ from msgspec import Struct, structs
 
 from schemas.events import TaskPending
 from schemas.vocabulary import Complexity, from_millis
+from streams.simulate.job import EPOCH_MS, POOL
+from streams.simulate.memory_router import MemoryRouter
 from tests.bench.offline.curve import Picks
 from tests.bench.offline.item import Item, PairData
 from tests.bench.offline.kind import CHARS_PER_TOKEN
-from tests.bench.offline.slotwise import POOL, Slotwise
-from tests.support.builders import START_MS, rulebook
+from tests.support.builders import rulebook
 
 SEED: Final = 20261121
 WEAK: Final = ("haiku-1", "haiku")
@@ -136,15 +137,15 @@ def routed(items: Sequence[Item], tell: Callable[[int, int], TaskPending], **pol
     """What the router picks under the shipped policy, changed as said. One item a second, in an order by lot."""
     order = list(range(len(items)))
     random.Random(SEED).shuffle(order)
-    router = Slotwise(rulebook(**policy))
-    router.hand_in(0, [router.announced(*slot, 0) for slot in (WEAK, STRONG)])
+    router = MemoryRouter(rulebook(**policy))
+    router.handle(0, [router.slot_announced(*slot, 0) for slot in (WEAK, STRONG)])
     picks = [False] * len(items)
     for number, place in enumerate(order, 1):
         now_ms = number * 1000
-        (decision,) = router.hand_in(now_ms, [tell(place, now_ms)])
+        (decision,) = router.handle(now_ms, [tell(place, now_ms)])
         assert decision.chosen_slot_id is not None
         picks[place] = decision.chosen_slot_id == STRONG[0]
-        router.hand_in(now_ms, [router.freed(decision.chosen_slot_id, now_ms)])
+        router.handle(now_ms, [router.slot_freed(decision.chosen_slot_id, now_ms)])
     return picks
 
 
@@ -153,7 +154,7 @@ def asked(item: Item, place: int, now_ms: int) -> TaskPending:
     return TaskPending(
         task_id=_id(place),
         pool=POOL,
-        at=from_millis(START_MS + now_ms),
+        at=from_millis(EPOCH_MS + now_ms),
         requires=item.kind.requires,
         task_type=item.kind.task_type,
         input_tokens=item.prompt_chars // CHARS_PER_TOKEN,

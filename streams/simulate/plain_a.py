@@ -13,68 +13,68 @@ from collections.abc import Sequence
 from statistics import quantiles
 from typing import Final
 
-from tests.bench.offline.job import Job
-from tests.bench.offline.place import Place
+from streams.simulate.fleet import Slot
+from streams.simulate.job import Job
+from streams.simulate.run_stats import PRIORITY_FREE
 
 WINDOW_MS: Final = 3_600_000
 RECOMPUTE_MS: Final = 120_000
 SAMPLES_MIN: Final = 5
-PRIORITY_FREE: Final = 90
 QUEST_PRIORITY_LIFTED: Final = 95
 
 
 class PlainA:
-    """One fleet under that rule."""
+    """A scheduler by that rule."""
 
     def __init__(self) -> None:
-        self._free: dict[str, Place] = {}
+        self._free: dict[str, Slot] = {}
         self._busy_ms: dict[str, int] = {}
         self._waiting: list[tuple[int, int, Job]] = []
-        self._came = 0
+        self._arrivals = 0
         self._evs: list[tuple[int, float]] = []
         #: (when computed, P50, P90).
         self._percentiles: tuple[int, float, float] | None = None
 
-    def decide(self, now_ms: int, freed: Sequence[Place], arrived: Sequence[Job]) -> list[tuple[Job, Place]]:
+    def decide(self, now_ms: int, freed: Sequence[Slot], arrived: Sequence[Job]) -> list[tuple[Job, Slot]]:
         """Each slot that came free looks for a task, then each task that came for a slot."""
-        placed: list[tuple[Job, Place]] = []
-        for place in freed:
+        placed: list[tuple[Job, Slot]] = []
+        for slot in freed:
             self._look(now_ms)
-            entry = next((one for one in self._waiting if self._may(one[2], place)), None)
+            entry = next((one for one in self._waiting if self._may(one[2], slot)), None)
             if entry is None:
-                self._free[place.slot_id] = place
+                self._free[slot.slot_id] = slot
             else:
                 self._waiting.remove(entry)
-                placed.append((entry[2], place))
+                placed.append((entry[2], slot))
         for job in arrived:
             if job.ev is not None:
                 self._evs.append((now_ms, job.ev))
             self._look(now_ms)
-            candidates = [place for place in self._free.values() if self._may(job, place)]
+            candidates = [slot for slot in self._free.values() if self._may(job, slot)]
             if candidates:
                 upward = -1 if self._is_lifted(job) else 1
                 best = min(
                     candidates,
-                    key=lambda one: (upward * one.model.tier, self._busy_ms.get(one.slot_id, 0), one.slot_id),
+                    key=lambda one: (upward * one.tier, self._busy_ms.get(one.slot_id, 0), one.slot_id),
                 )
                 placed.append((job, self._free.pop(best.slot_id)))
             else:
-                self._came += 1
-                insort(self._waiting, (-job.task.priority, self._came, job))
-        for job, place in placed:
-            self._busy_ms[place.slot_id] = self._busy_ms.get(place.slot_id, 0) + job.service_ms(place)
+                self._arrivals += 1
+                insort(self._waiting, (-job.task.priority, self._arrivals, job))
+        for job, slot in placed:
+            self._busy_ms[slot.slot_id] = self._busy_ms.get(slot.slot_id, 0) + job.service_ms(slot)
         return placed
 
     def due_ms(self) -> None:
-        """It acts on events only."""
+        """It acts on arrivals and freed slots only."""
         return
 
-    def _may(self, job: Job, place: Place) -> bool:
-        if place.model.id not in job.able:
+    def _may(self, job: Job, slot: Slot) -> bool:
+        if slot.model_id not in job.able:
             return False
-        if not place.is_premium or self._percentiles is None or job.task.priority >= PRIORITY_FREE:
+        if not slot.is_premium or self._percentiles is None or job.task.priority >= PRIORITY_FREE:
             return True
-        return (job.ev is not None and job.ev >= self._percentiles[1]) or job.tier == place.model.tier
+        return (job.ev is not None and job.ev >= self._percentiles[1]) or job.tier == slot.tier
 
     def _is_lifted(self, job: Job) -> bool:
         if job.task.quest_priority >= QUEST_PRIORITY_LIFTED:

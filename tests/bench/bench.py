@@ -1,4 +1,4 @@
-"""What every measurement is given: the options, the stage, the events, and somebody to tell."""
+"""What every measurement is given: the options, the stage, the events and a place to report."""
 
 from __future__ import annotations
 

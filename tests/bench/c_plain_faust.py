@@ -51,7 +51,7 @@ class Plain:
         progress = stage.directory / f"{settings.group}.progress"
         arguments = [str(progress)] + ([str(self._profile_file)] if self._profile_file else [])
         side = Side(settings, stage.directory, "plain_faust", *arguments)
-        # Its pages are Faust's own: nobody asks them, but they need a port.
+        # Its pages are Faust's own: no request comes, but they need a port.
         side.settings = replace(settings, web_port=side.port)
         asyncio.run(write(settings, load.first))
         side.start()
@@ -82,7 +82,7 @@ class Plain:
 
     @staticmethod
     def _wait(side: Side, progress: Path, handled: int) -> None:
-        # The count is told every few hundred events: what is missing at the end of that is no matter.
+        # The count is reported every few hundred events; what is missing at the end does not matter.
         if not wait_for(lambda: any(at > handled - 250 for at, _ in _progress(progress)), side, HANDLED_S_MAX):
             raise BenchError(f"The plain Faust app did not handle {handled} events in {HANDLED_S_MAX:.0f} s.")
 

@@ -1,8 +1,8 @@
 """(f) Milliseconds from sending a task to having its `task.routed`, at half the load that (b) reached.
 
-Tasks are sent by a timetable that waits for nobody; latency counts from the timetable, so that a stall is felt by
+Tasks are sent by a fixed timetable; latency counts from the timetable, so that a stall is felt by
 all that it delays. A fleet frees each slot as soon as a task is routed to it, so each task is two inputs. Counted are
-the tasks that found a free slot: those that were never told to wait. The clock is that of one process, which sends,
+the tasks that found a free slot: those whose wait was never announced. The clock is that of one process, which sends,
 receives, plays the fleet, and shares the machine with the broker and the worker.
 """
 
@@ -51,7 +51,7 @@ class Latency(Struct, frozen=True, kw_only=True):
 
     inputs_per_s: float
     tasks: int
-    #: Tasks that were told to wait, and do not count, unless all were.
+    #: Tasks whose wait was announced; they do not count, unless all of them waited.
     waited: int
     #: Tasks of which nothing was heard until the end.
     lost: int
@@ -103,7 +103,7 @@ def _at_rate(bench: Bench, inputs_per_s: float) -> Latency:
         f"processor an input: worker {found.worker_us:.0f} us, broker {found.broker_us:.0f}, bench {found.bench_us:.0f}"
     )
     if found.lost:
-        raise BenchError(f"Of {found.tasks} tasks {found.lost} were neither routed nor told to wait.")
+        raise BenchError(f"Of {found.tasks} tasks {found.lost} were neither routed nor announced as waiting.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Read a journal after the fact: which inputs were durable when, told by the records themselves.
+"""Read a journal after the fact: which inputs were durable when, by the records' own timestamps.
 
 The same reading measures both sides, and costs them nothing while they run: until nothing more is written only the
 topics' ends are asked for.

@@ -37,6 +37,6 @@ def operated() -> Iterator[Up]:
 
 @pytest.fixture(scope="module")
 def own_installation() -> Iterator[Up]:
-    """Give an installation of a module's own: what is activated there concerns nobody else."""
+    """Give a module an installation of its own: what is activated there concerns no other module."""
     with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory, Up(Path(directory)) as up:
         yield up

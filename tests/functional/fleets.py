@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def settings(up: Up) -> Settings:
-    """Give the settings of whoever joins the installation."""
+    """Give the settings of a command that joins the installation."""
     return replace(Settings(), broker=up.at.broker, database=up.at.database, **up.at.settings)
 
 

@@ -1,4 +1,4 @@
-"""Every bad situation is told in one sentence, on standard error, with an exit code that a script can go by."""
+"""Every bad situation is one sentence on standard error, with an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CASES: dict[str, Case] = {
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=situation) for situation, case in CASES.items()])
 def test_it_is_one_sentence_and_an_exit_code(case: Case, tmp_path: Path) -> None:
-    """Nobody has to read a traceback to know what to do next."""
+    """The message says what to do next, without a traceback."""
     # A directory where nothing runs, so that no address is found by itself.
     found = slotwise(*case.words, env={"SLOTWISE_DATA_DIR": str(tmp_path), **case.env})
     assert (found.returncode, found.stdout) == (case.want_code, "")

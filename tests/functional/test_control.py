@@ -204,7 +204,7 @@ def test_a_time_with_an_offset_is_sent_as_utc(operated: Up) -> None:
 
 
 def test_what_the_files_here_know_and_the_router_does_not_is_refused_by_it(operated: Up, tmp_path: Path) -> None:
-    """The dead letter's reason is told, and the exit code is 1."""
+    """The dead letter's reason is printed, and the exit code is 1."""
     file = tmp_path / "catalog.toml"
     file.write_text(shipped("catalog.toml").replace('id = "glm"', 'id = "glm-next"'))
     done = operated.command("drain", "glm-next", "--catalog", str(file), "--policy", str(_plain_policy(tmp_path)))

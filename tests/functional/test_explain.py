@@ -1,4 +1,4 @@
-"""`slotwise explain` and `tables show`: what was decided is told from Postgres, what is known from the worker."""
+"""`slotwise explain` and `tables show`: decisions are read from Postgres, tables from the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`slotwise policy` and `catalog`: mistakes are told at once, differences by value, and what is activated decides."""
+"""`slotwise policy` and `catalog`: all mistakes at once, differences by value, and an activated policy decides."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_catalogue_that_lacks_a_slot_s_model_is_activated_nowhere(own_installa
 
 
 def test_a_policy_with_mistakes_is_not_sent(own_installation: Up, policy_file: Path) -> None:
-    """It is told as a start would tell it."""
+    """The message is that of a start."""
     policy_file.write_text("[premum]\n")
     done = own_installation.command("policy", "activate", "--policy", str(policy_file))
     assert done.returncode == 2

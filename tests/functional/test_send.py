@@ -1,4 +1,4 @@
-"""`slotwise send`: lines become records under the right key and partition; bad lines are told, and not sent."""
+"""`slotwise send`: lines become records under the right key and partition; bad lines are reported and not sent."""
 
 from __future__ import annotations
 

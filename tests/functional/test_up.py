@@ -97,7 +97,7 @@ def test_a_part_that_is_killed_is_started_again(installation: Up, part: str) -> 
 
 
 def test_a_broker_that_forgets_takes_its_life_along_and_the_audit_stays(data_dir: Path) -> None:
-    """When the in-memory broker is killed everything starts anew, and the audit of before is still there, untouched."""
+    """When the in-memory broker is killed, everything starts again, and the audit of before is unchanged."""
     with Up(data_dir) as up:
         send(up, "before")
         until(lambda: decided(up, "before"), "a decision")

@@ -1,1 +1,1 @@
-"""Golden histories: what the rules say, told by example."""
+"""Golden histories: the rules, by example."""

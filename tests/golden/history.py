@@ -109,7 +109,7 @@ def read(path: Path) -> History:
     name = str(path.relative_to(HERE).with_suffix(""))
     unknown = set(told) - {"title", "why", "rules", "rulebook", "rulebooks", "fleet", "usual", "steps"}
     if unknown:
-        raise ValueError(f"{name}: nobody knows the key {', '.join(sorted(unknown))}")
+        raise ValueError(f"{name}: unknown key {', '.join(sorted(unknown))}")
     texts = {"": _texts({})} | {book: _texts(change) for book, change in told.get("rulebooks", {}).items()}
     numbers = iter(range(1, 1_000_000))
     steps = [*_fleet(told.get("fleet", ())), *_evs_before(told.get("usual", {}))]

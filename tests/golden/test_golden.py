@@ -59,7 +59,7 @@ def test_a_time_is_so_much_after_the_start(text: str, want_ms: int) -> None:
 
 
 def test_what_differs_is_shown_as_a_diff() -> None:
-    """With the history, its reason and the step, so that nobody needs a debugger to see what is meant."""
+    """With the history, its reason and the step, so that no debugger is needed."""
     history = read(FILES[0])
     said = _difference(history, history.steps[-1], ["a: routed haiku-1", "same"], ["a: waits quota", "same"])
     assert history.why in said

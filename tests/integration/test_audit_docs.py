@@ -42,7 +42,7 @@ def test_every_named_query_of_a_reader_runs(database: str) -> None:
 
 
 def test_every_view_stands_on_the_page(database: str) -> None:
-    """A view that nobody can find is not read."""
+    """Every view is documented."""
     migrate(database)
     with psycopg.connect(database) as connection:
         for (view,) in connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'public'"):

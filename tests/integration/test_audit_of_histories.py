@@ -57,7 +57,7 @@ class History:
         if what == "free" and leased:
             row = chance.choice(leased)
             if chance.random() < 0.1:
-                # It was started anew and knows of nothing.
+                # It was started again, without its task.
                 self.tell(slot(row.slot_id, account=row.account, at_ms=self._now_ms))
                 return
             outcome = chance.choice(({}, {"cost_usd": chance.random() / 10}, {"input_tokens": 10_000}))

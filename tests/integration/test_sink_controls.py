@@ -100,7 +100,7 @@ def test_an_operators_event_is_one_line_however_many_partitions_took_it(audit: s
 
 
 def test_a_step_that_stands_brings_its_controls_and_money_once(audit: str) -> None:
-    """A second sink with the same step writes nothing of it; the check counts what was told and found."""
+    """A second sink with the same step writes nothing of it; the check counts what was announced and found."""
     one = step(0, controls=(control("lane.restarted", "c-1", lane="docs"),), money=(moved("credit", 5),))
     write(audit, one)
     with pytest.raises(TakenError):

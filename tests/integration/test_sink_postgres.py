@@ -155,7 +155,7 @@ def steps(first: int, last: int, *, decisions: int = 1, partition: int = 0) -> l
 
 @pytest.mark.rule("record.once")
 async def test_each_decision_is_one_row(any_house: House) -> None:
-    """Two partitions, every column that was told."""
+    """Two partitions, every column of the step."""
     routed = decision(
         of=0, saved_vs_premium_uusd=120_000, ev=3.2, layer="docs", alternatives={"opus": {"gate": "premium"}}
     )

@@ -1,4 +1,4 @@
-"""The audit only grows: who writes cannot read or change, who reads sees views, and nobody can remove a row."""
+"""The audit only grows: the writer cannot read or change, readers see views, and no role can remove a row."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ failures_max = 3
 pause_s = 600.0
 """
 
-#: Opening a pipe for reading waits for somebody who writes.
+#: Opening a pipe for reading waits for a writer.
 BAD = """
 import os
 
@@ -51,7 +51,7 @@ FLEET = ("opus", "sonnet", "haiku", "gemini-flash", "local")
 
 @pytest.fixture
 def _packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the packages where the workers of a test find them, and the pipe that nobody ever writes to."""
+    """Put the packages where the workers of a test find them, and a pipe that has no writer."""
     folder, pipe = tmp_path / "site", tmp_path / "pipe"
     install_example(folder)
     install(folder, "bad_plugins", BAD_RULES, BAD)

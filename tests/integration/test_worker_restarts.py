@@ -77,7 +77,7 @@ async def test_offsets_committed_ahead_of_the_journal_lose_nothing(installation:
 
 
 async def test_offsets_committed_behind_the_journal_double_nothing(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
-    """Tansu lets nobody but a member commit for a group that has been used."""
+    """Tansu lets only a member commit for a group that has been used."""
     async with Installation(apache_kafka.address, tmp_path) as installation:
         worker = installation.worker()
         await installation.tasks(20, pools=4)

@@ -119,7 +119,7 @@ class Teller:
     """Keeps each verdict as it comes, and says how far it is."""
 
     def __init__(self, out: IO[bytes], count: int) -> None:
-        """Write to a file that somebody else closes."""
+        """Write to a file that the caller closes."""
         self._out = out
         self._count = count
         self._told = Counter[str]()

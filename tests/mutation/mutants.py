@@ -64,7 +64,7 @@ def plant(only: tuple[str, ...]) -> Iterator[Mutant]:
 
 
 def _only_case(diff: tuple[str, ...]) -> bool:
-    """Whether only the case of a text changed: a text that nobody reads survives with XX around it as well."""
+    """Whether only the case of a text changed: a text that no test reads survives with XX around it as well."""
     before = [line[1:].lower() for line in diff if line[0] == "-"]
     return before == [line[1:].lower() for line in diff if line[0] == "+"]
 

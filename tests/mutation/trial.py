@@ -225,7 +225,7 @@ def _passes(session: pytest.Session, item: pytest.Item) -> bool:
 
 
 def _go_silent() -> None:
-    """What the tests of a child print is nobody's concern."""
+    """The output of a child's tests is dropped."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)

@@ -30,11 +30,11 @@ POOLS = ("main", "main", "main", "side")
 #: Says the digest of each step of a history; it is run in a process of its own.
 TELLS = """
 import importlib.util, sys
-spec = importlib.util.spec_from_file_location("told", sys.argv[1])
-told = importlib.util.module_from_spec(spec)
-sys.modules["told"] = told
-spec.loader.exec_module(told)
-print("\\n".join(told.digests(int(sys.argv[2]), int(sys.argv[3]))))
+spec = importlib.util.spec_from_file_location("history", sys.argv[1])
+history = importlib.util.module_from_spec(spec)
+sys.modules["history"] = history
+spec.loader.exec_module(history)
+print("\\n".join(history.digests(int(sys.argv[2]), int(sys.argv[3]))))
 """
 
 Choice = Callable[[], Event | Unreadable | None]
@@ -130,11 +130,11 @@ class History:
         return freed(row.slot_id, lease, row.task_id, status, pool=row.pool, at_ms=self.rig.now_ms)
 
     def cancelled(self) -> Event:
-        """Somebody cancels a task, known or not yet."""
+        """A task is cancelled, known or not yet."""
         return cancelled(self.some_task(), pool=self.rnd.choice(POOLS), at_ms=self.rig.now_ms, **self.control())
 
     def retired(self) -> Event:
-        """Somebody retires a slot, known or not."""
+        """A slot is retired, known or not."""
         name = f"{self.rnd.choice(MODELS)}-{self.rnd.randrange(2)}"
         return retired(name, pool=self.rnd.choice(POOLS), at_ms=self.rig.now_ms, **self.control())
 
@@ -199,7 +199,7 @@ def test_each_recorded_step_follows_again_from_its_inputs(seed: int) -> None:
 @SOME
 @given(SEEDS, st.integers(0, 39))
 def test_a_router_restored_from_a_snapshot_at_any_point_goes_on_byte_for_byte(seed: int, at: int) -> None:
-    """Whoever takes over from a snapshot takes the steps that the first would have taken, and expects the same."""
+    """A router restored from a snapshot takes the same steps as the first one, and has the same due time."""
     rig = History(seed).play(40)
     router = Router(0, book())
     for place, batch in enumerate(rig.batches):

@@ -1,4 +1,4 @@
-"""The usual EV is exact among few samples, nearly so among many, and the same for whoever looks at it when."""
+"""EV percentiles are exact for few samples, close for many, and do not depend on when they are read."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_percentiles_of_many_samples_are_off_by_a_hundredth_of_the_rank_at_most(
 def test_looking_at_percentiles_and_snapshots_changes_nothing(
     seed: int, count: int, pace_ms: int, data: st.DataObject
 ) -> None:
-    """The same samples give the same bytes, whoever asked for percentiles, took a dump or went on from one in between.
+    """The same samples give the same bytes, with or without percentiles, dumps and restores in between.
 
     Two windows take the same samples; one of them is looked at and replaced by its dump again and again.
     """

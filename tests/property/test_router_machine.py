@@ -303,7 +303,7 @@ class Routing(RuleBasedStateMachine):
             self._same_choice(pool, one, routed[one.task.id], slots[one.task.id], now_ms)
         later = [pool.tasks[id_] for id_ in routed.keys() - {one.task.id for one in choices}]
         for task in later:
-            # Somebody's trade left its tenant more than there was when it was looked at.
+            # A swap left its tenant more than there was when the task was looked at.
             assert pool.ledger(task) is not None
             assert any(pool.ledger(one.task) is pool.ledger(task) for one in choices)
             gate = pool.said(task)[slots[task.id].cell]
@@ -354,7 +354,7 @@ class Routing(RuleBasedStateMachine):
         assert {one.task_id: one.what for one in step.finished if one.pool == pool.name} == pool.ended
         told = {one.task_id: one.outcome for one in decisions if one.outcome not in ("routed", "waiting")}
         for task_id, how in pool.ended.items():
-            # The end of a running task is told by its outcome; all other ends by a decision.
+            # The end of a running task is reported by its outcome; all other ends by a decision.
             assert told.pop(task_id, None) in ((how,) if how not in ("done", "cancelled") else (how, None))
         assert not told
         dead = {row.task.task_id for row in step.dead if row.task.pool == pool.name}

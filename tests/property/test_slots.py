@@ -45,7 +45,7 @@ MOMENTS = st.lists(
 
 
 class Fleet:
-    """Slots, each with the intervals in which it was busy since it came; the index is told what happens to them."""
+    """Slots, each with the intervals in which it was busy since it came; the index receives every change."""
 
     def __init__(self) -> None:
         self.now_ms = START_MS

@@ -1,4 +1,4 @@
-"""Nobody starves: how far a later task may overtake an earlier one is bounded, and nothing idles beside who waits."""
+"""No task starves: overtaking is bounded, and no slot idles beside a waiting task that may use it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Watch:
                 self._is_just(one, other, step.now_ms, free_before)
 
     def _is_just(self, waits: TaskRow, served: TaskRow, now_ms: int, free: list[str]) -> None:
-        """Nobody overtakes by more than stated."""
+        """No task overtakes by more than the bound."""
         mine, theirs = (points(row, now_ms) for row in (waits, served))
         if mine >= PATIENCE:
             self.seen["patient"] += 1
@@ -96,7 +96,7 @@ def rank(row: TaskRow, now_ms: int, free: list[str]) -> tuple[bool, bool]:
 
 
 def rig_of(fleet: list[str]) -> RouterRig:
-    """A desk at which EVs lift nobody."""
+    """A rig in which no EV lifts a task."""
     service = {"ageing_s_per_point": AGEING_MS / 1000, "patience_points": PATIENCE}
     book = rulebook(service=service, ev={"samples_min": 100_000}, leases={"default_s": 86_400.0})
     return RouterRig(*fleet, book=book, strict=False)

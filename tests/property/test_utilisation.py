@@ -34,7 +34,7 @@ class Change(NamedTuple):
 
 
 class Watched:
-    """A curve, and beside it every change that it was told."""
+    """A curve, and every change that it received."""
 
     def __init__(self) -> None:
         self.now_ms = START_MS

@@ -1,4 +1,4 @@
-"""Whoever waits, the next to serve is the one that a look at all of them would find, and ageing keeps its promise."""
+"""The next task to serve is the one that a scan of all waiting tasks finds, and ageing keeps its bound."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_head_of_a_queue_is_the_first_of_all_who_wait(ageing_ms: int, start_
 
 
 def test_a_task_hidden_while_the_ripe_ones_are_sorted_out_is_among_them_afterwards() -> None:
-    """A decision that served nobody: beside one more of higher EV but a point less, the first is first again."""
+    """After a decision that served no task, the first stays first beside a task of higher EV and one point less."""
     now_ms, ageing_ms = 10_100, 1_000
     queue = AgeingQueue(ageing_ms)
     ripe, unripe, best = (

@@ -33,7 +33,7 @@ class ReferencePool:
         self.ended: dict[str, str] = {}
         #: The slots as they were before the step.
         self.before: dict[str, Slot] = {}
-        #: Whether somebody was told to wait for no other reason than what was usual.
+        #: Whether a task waits only because of the percentiles.
         self.waits_for_evs = False
         self.look(0)
 

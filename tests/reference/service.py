@@ -47,7 +47,7 @@ class Round:
         self.served: set[str] = set()
 
     def choices(self) -> list[Choice]:
-        """Who takes what, before trading: turn by turn, until a turn serves nobody."""
+        """Which task takes which slot, before swaps: turn by turn, until a turn serves no task."""
         choices: list[Choice] = []
         while turn := self._turn():
             choices += turn

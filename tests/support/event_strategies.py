@@ -192,7 +192,7 @@ Quirks = list[tuple[str, str, Any]]
 
 
 def pending(number: int, quirks: Quirks, pool: str) -> Making:
-    """A task; its times are told from the present."""
+    """A task; its times are relative to now."""
 
     def make(stage: Stage) -> Event:
         fields = {name: said for feature, name, said in quirks if feature not in stage.off}
@@ -285,7 +285,7 @@ SCOPES = st.sampled_from([None, None, "main", "main", "side", "later"])
 
 
 def told(kind: type[Control], feature: str, fields: dict[str, Any], pool: str | None) -> Making:
-    """An operator's event; `until_ms` and the like are told from the present."""
+    """An operator's event; `until_ms` and the like are relative to now."""
 
     def make(stage: Stage) -> Event:
         if feature in stage.off:

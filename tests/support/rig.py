@@ -118,7 +118,7 @@ class RouterRig:
         return status.slot_id if status is not None else None
 
     def headline(self, task_id: str, pool: str = "main") -> str | None:
-        """Why the task waits, as last told."""
+        """The headline last announced for the task."""
         status = self.status(task_id, pool)
         return status.headline if status is not None else None
 
@@ -151,5 +151,5 @@ def outcomes(step: Step) -> dict[str, str]:
 
 
 def at(event: Any, now_ms: int) -> Any:
-    """The same event, told at another moment."""
+    """The same event at another time."""
     return replace(event, at=from_millis(now_ms))

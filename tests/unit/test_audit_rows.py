@@ -54,7 +54,7 @@ def test_a_step_says_what_it_holds() -> None:
 
 
 def test_an_outcome_is_joined_to_its_decision() -> None:
-    """Dollars told as a float are rounded to millionths once."""
+    """Dollars reported as a float are rounded to millionths once."""
     routed = decision()
     one = journaled(work=(work(routed, cost_usd=0.0410004, accepted=False, fit="good_fit"),))
     row = named("copy_outcomes", next(iter(rows.outcome_lines("j", one))))

@@ -133,7 +133,7 @@ POISON: dict[str, tuple[bytes | None, str]] = {
 @pytest.mark.rule("wire.dead_letters")
 @pytest.mark.parametrize(("value", "want_reason"), POISON.values(), ids=POISON)
 def test_poison_is_refused_with_a_sentence_that_names_field_and_problem(value: bytes | None, want_reason: str) -> None:
-    """Whoever sent it can mend it from the sentence alone."""
+    """The sentence is enough to correct the record."""
     sentence = reason(read(value))
     assert want_reason in sentence
     assert sentence.isascii()
@@ -176,7 +176,7 @@ def test_a_value_is_read_up_to_its_limit_in_bytes(*, excess: int, want_read: boo
 
 
 def test_an_unknown_topic_is_refused() -> None:
-    """A topic that nobody reads is a mistake to name, not to crash on."""
+    """An unknown topic is refused with a sentence; it does not raise."""
     assert "none of the input topics" in reason(read(task(), topic="task.routed"))
 
 
@@ -290,7 +290,7 @@ CONTROLS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.rule("control.refused")
 @pytest.mark.parametrize(("value", "want_reason"), CONTROLS.values(), ids=CONTROLS)
 def test_a_control_that_does_not_say_what_it_must_is_refused(value: bytes, want_reason: str) -> None:
-    """Nobody guesses what an operator meant."""
+    """An ambiguous operator's event is refused."""
     assert want_reason in reason(read(value, key=None, topic=FLEET_CONTROL))
 
 
@@ -389,7 +389,7 @@ STEP = Step(
 
 
 def test_a_step_is_read_as_it_was_written_and_its_version_comes_first() -> None:
-    """Whoever reads the journal sees first whether it can."""
+    """A reader sees the version first."""
     raw = encode_step(STEP)
     assert raw.startswith(b'{"v":2,"partition":3,')
     assert decode_step(raw) == STEP
@@ -455,7 +455,7 @@ def test_a_flood_of_headers_does_not_make_a_dead_letter_too_large() -> None:
 
 
 def test_a_value_too_large_for_the_dead_letter_topic_is_cut_and_its_hash_kept() -> None:
-    """The whole can still be found and proven by whoever has it."""
+    """The headers carry the size and hash of the whole value."""
     raw = b"x" * 1_001
     assert dead_letter_value(raw, 1_001) == (raw, ())
     assert dead_letter_value(None, 10) == (None, ())

@@ -15,7 +15,7 @@ SHIPPED = rulebook().policy.complexity
 
 
 def table(**named: Any) -> ComplexityPolicy:
-    """Give a table in which each thing has points of its own, told apart by their digits."""
+    """Give a table in which each ingredient has points of its own, recognisable by their digits."""
     return ComplexityPolicy(
         **{
             "by_role": {"writer": 1, "coder": 2},
@@ -126,7 +126,7 @@ SHIPPED_CASES: dict[str, tuple[dict[str, Any], Complexity]] = {
         "complex",
     ),
     "a reviewer": ({"agent_role": "reviewer"}, "standard"),
-    "a role that nobody listed": ({"agent_role": "poet"}, "standard"),
+    "a role that is not listed": ({"agent_role": "poet"}, "standard"),
     "a researcher": ({"agent_role": "researcher"}, "standard"),
     "a researcher who must think": ({"agent_role": "researcher", "requires_reasoning": True}, "complex"),
     "an orchestrator": ({"agent_role": "orchestrator"}, "standard"),

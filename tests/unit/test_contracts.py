@@ -59,7 +59,7 @@ def example(struct: type) -> dict[str, Any]:
 
 
 def test_the_generated_files_are_current(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever changes a struct also runs `python -m schemas.contracts`."""
+    """After a change of a struct `python -m schemas.contracts` must be run."""
     assert main(["--check"], ROOT) == 0, capsys.readouterr().err
 
 

@@ -38,7 +38,7 @@ class Counting:
     """A scorer that counts how often it is asked, and answers with the title's length."""
 
     def __init__(self) -> None:
-        """Nobody has asked."""
+        """Nothing was asked."""
         self.asked = 0
 
     def __call__(self, one: TaskPending, /) -> float:
@@ -94,7 +94,7 @@ GIVEN: dict[str, tuple[TaskPending, Advice | None, float | None]] = {
     "a plug-in's 0": (task(**WHOLE), Advice(ev=0.0), 0.0),
     "a plug-in's that is no number": (task(**WHOLE), Advice(ev=float("nan")), None),
     "no word of a plug-in": (task(**WHOLE), Advice(), 7.5),
-    "nobody asked": (task(**WHOLE), None, 7.5),
+    "not asked": (task(**WHOLE), None, 7.5),
     "one that overflows": (task(importance=1e300, tractability=1e300, impact=1.0, estimated_cost=1.0), None, None),
 }
 

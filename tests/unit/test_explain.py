@@ -1,4 +1,4 @@
-"""A decision is told in words, and no letter of a stranger acts on the terminal."""
+"""A decision is explained in words, and no character of a producer acts on the terminal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_alternatives_stand_in_the_order_of_how_far_they_came() -> None:
 
 
 def test_a_wait_is_told_with_its_reason_and_every_model() -> None:
-    """Somebody who sees it knows what the task waits for."""
+    """The text says what the task waits for."""
     text = shown(
         row(
             outcome="waiting",

@@ -54,7 +54,7 @@ async def test_half_a_line_of_a_broken_write_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_a_stream_that_is_only_written_gets_the_bytes_of_the_journal() -> None:
-    """Whoever reads can check the hash of each record."""
+    """A reader can check the hash of each record."""
 
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:

@@ -11,6 +11,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
 
 def test_the_page_and_the_list_name_the_same_metrics() -> None:
-    """Whoever adds one tells people of it."""
+    """Every metric is documented."""
     known = {f"{one.name}_total" if one.type == "counter" else one.name for one in REGISTRY.collect()}
     assert set(re.findall(r"`((?:router|slotwise)_\w+)`", PAGE)) == known

@@ -71,7 +71,7 @@ def test_the_oracle_asks_for_the_gains_first() -> None:
 
 
 def test_a_kind_is_known_by_its_name_alone() -> None:
-    """Sums and code are told from knowledge by what the source calls them."""
+    """The category comes from the source's own name for it."""
     assert [kind_of(sort) for sort in ("gsm8k", "mbpp", "anatomy", "MMLU_management")] == [
         MATHS,
         CODE,

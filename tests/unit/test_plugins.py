@@ -33,7 +33,7 @@ _made: list[Plugins] = []
 
 
 class HandClock:
-    """Seconds that pass when told."""
+    """A clock that moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
@@ -147,7 +147,7 @@ CHOSEN = {
     "by default": ({}, "mine"),
     "in a lane with another": ({"lane": "docs"}, "yours"),
     "in a lane with a shipped one": ({"lane": "bulk"}, None),
-    "in a lane that nobody knows": ({"lane": "other"}, "mine"),
+    "in an unknown lane": ({"lane": "other"}, "mine"),
     "where the task names one": ({"strategy": "objective", "lane": "docs"}, None),
     "where the task's list may come to its end": ({"strategy": "preference", "lane": "docs"}, "mine"),
 }
@@ -221,7 +221,7 @@ def test_where_the_policy_names_none_nobody_asks() -> None:
 
 
 class Unspeakable(Exception):
-    """An exception that raises when it is told."""
+    """An exception that raises when it is printed."""
 
     def __repr__(self) -> str:
         raise RuntimeError
@@ -233,7 +233,7 @@ def leaves(*_: Any) -> Any:
 
 
 def unspeakable(*_: Any) -> Any:
-    """Raise what cannot be told."""
+    """Raise an exception that cannot be printed."""
     raise Unspeakable
 
 

@@ -84,7 +84,7 @@ LEFT = {
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=situation) for situation, case in LEFT.items()])
 def test_a_row_that_says_no_usable_price_is_left_alone(case: Left) -> None:
-    """What is not known stays as it is, and the reason is told."""
+    """What is not known stays as it is, and the reason is reported."""
     found = of("opus", compare(catalog(), rows(claude_opus_5_5=case.values)))
     assert not found.found
     assert found.changes == ()
@@ -101,14 +101,14 @@ def test_windows_that_are_no_counts_are_left_alone() -> None:
 
 
 def test_a_model_that_is_not_in_the_file_is_said_with_the_nearest() -> None:
-    """A version that moved on is found by whoever reads the sentence."""
+    """The sentence names the newer version."""
     text = CATALOG.replace('priced_as = "claude-opus-5-5"', 'priced_as = "claude-opus-5-6"')
     note = of("opus", compare(catalog(text), rows())).note
     assert note == "left alone: claude-opus-5-6 is not in the file. Did you mean claude-opus-5-5?"
 
 
 def test_a_price_that_rises_with_the_length_is_pointed_out() -> None:
-    """The catalogue has one price a model; whoever sends long prompts should know."""
+    """The catalogue has one price a model; the note warns of long prompts."""
     note = of("gpt-5", compare(catalog(), rows())).note
     assert note == "above 272k tokens the input costs $8; the catalogue has one price."
 

@@ -122,5 +122,5 @@ def test_other_fields_are_json_or_text() -> None:
 
 
 def test_only_what_was_said_stands_in_the_task() -> None:
-    """An option that nobody gave leaves the field to its default."""
+    """An option that is not given leaves the field to its default."""
     assert fields_of(ev=None, requires={}, local_only=False, priority=0) == {"priority": 0}

@@ -1,4 +1,4 @@
-"""What plug-ins said decides, stays with the task, and stands in the journal, so that nobody has to ask them again."""
+"""Answers of plug-ins decide, stay with the task and are in the journal, so that they are asked only once."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_a_lane_has_a_strategy_of_its_own() -> None:
     assert decided(rig(*FLEET), Advice(strategy="mine", ranking=order), lane="docs").chosen_model == "gemini-flash"
 
 
-@pytest.mark.parametrize("advice", [None, Advice(failed=("mine",))], ids=["nobody asked", "it failed"])
+@pytest.mark.parametrize("advice", [None, Advice(failed=("mine",))], ids=["not asked", "it failed"])
 def test_without_its_strategys_word_a_task_goes_to_the_cheapest_capable(advice: Advice | None) -> None:
-    """A plug-in that does not answer holds nobody up."""
+    """A plug-in that does not answer delays no task."""
     found = decided(rig("haiku-1", "opus-1"), advice)
     assert (found.chosen_slot_id, found.reason_code) == ("haiku-1", "cheapest_capable")
     assert found.flags == (() if advice is None else ("plugin_failed",))
@@ -79,7 +79,7 @@ def test_a_model_that_a_rule_refuses_is_out_of_bounds() -> None:
 
 
 def test_a_task_that_rules_keep_from_every_model_waits_with_their_sentences() -> None:
-    """Each once, so that whoever asks why need not ask the plug-ins."""
+    """Each once, so that explain need not ask the plug-ins."""
     said = {"haiku": "mine: No.", "opus": "mine: No.", "sonnet": "yours: Neither."}
     found = decided(rig("haiku-1", "opus-1", "sonnet-1"), Advice(refused=said))
     assert (found.outcome, found.reason_code) == ("waiting", "boundary")
@@ -99,7 +99,7 @@ def test_a_scorers_value_is_the_tasks_ev() -> None:
 
 
 def test_what_was_said_stays_with_a_task_that_waits_and_with_its_next_attempt() -> None:
-    """Also for whoever takes over from a snapshot."""
+    """Also after a restore from a snapshot."""
     at = rig()
     advice = Advice(strategy="mine", ranking=("opus",), refused={"sonnet": "mine: No."}, failed=("yours",))
     hand_in(at, (task("t-1"), advice))

@@ -107,17 +107,17 @@ def test_a_drain_ends_where_it_is_restored(restored_in: str | None) -> None:
 
 
 def restored(**named: Any) -> ModelRestored:
-    """Somebody says that it may be used again."""
+    """An operator restores it."""
     return ModelRestored(**named, **WHOSE)
 
 
 REFUSED: dict[str, tuple[FleetControl, str]] = {
     "nothing named": (restored(), "neither product nor model is named; one of the two says what is meant."),
-    "a model that nobody knows": (
+    "an unknown model": (
         restored(model="sonet"),
         "model sonet is not in the catalogue. Did you mean sonnet?",
     ),
-    "a product that nobody knows": (
+    "an unknown product": (
         restored(product="cluade"),
         "product cluade is not in the catalogue. Did you mean claude?",
     ),
@@ -126,11 +126,11 @@ REFUSED: dict[str, tuple[FleetControl, str]] = {
         restored(product="claude", model="codex"),
         "model codex is counted under codex-cli, not under claude: name one of them.",
     ),
-    "a drain of what nobody knows": (
+    "a drain of an unknown model": (
         ModelDrained(model="haiko", **WHOSE),
         "model haiko is not in the catalogue. Did you mean haiku?",
     ),
-    "usage of what nobody knows": (
+    "usage of an unknown product": (
         QuotaUpdated(provider="anthropic", product="cluade", window="5h", utilisation=0.5, **WHOSE),
         "product cluade is not in the catalogue. Did you mean claude?",
     ),
@@ -216,7 +216,7 @@ def test_a_number_that_the_outcome_leaves_out_is_the_tasks_own_estimate(told: di
 
 @pytest.mark.parametrize(("complexity", "want_usd"), [("trivial", 0.05 + 0.000512), ("simple", 0.05 + 0.001024)])
 def test_without_a_budget_and_a_word_of_its_cost_work_costs_the_estimate(complexity: Any, want_usd: float) -> None:
-    """By the length of its class; nobody is charged."""
+    """By the length of its class; no tenant is charged."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a", tenant_id="acme", complexity=complexity, input_tokens=500_000))
     step = rig.ends("a")

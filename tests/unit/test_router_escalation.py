@@ -10,7 +10,7 @@ from tests.support.rig import RouterRig, outcomes
 
 @pytest.mark.parametrize("how", ["restarted", "lost"])
 def test_an_escalated_task_stays_escalated_when_its_slot_goes_away(how: str) -> None:
-    """A failure on haiku was told; that sonnet restarts or is lost says nothing against it."""
+    """A failure on haiku was reported; a restart or loss of sonnet does not count as one."""
     rig = RouterRig("haiku-1", "sonnet-1", "sonnet-2")
     rig.hand_in(task("t", on_failure="escalate"))
     assert outcomes(rig.ends("t", "failure"))["t"] == "sonnet-1"

@@ -66,7 +66,7 @@ LIFT = {
     "quest priority 95, reserve closed": Case(task(quest_priority=95), "sonnet-1", want_lifted=True),
     "quest priority 95, reserve open": Case(task(quest_priority=95, priority=90), "opus-1", want_lifted=True),
     "EV above P90, no premium wanted": Case(task(ev=9.0, max_tier=2), "sonnet-1", want_lifted=True),
-    "priority 100 lifts nobody": Case(task(priority=100), "haiku-1"),
+    "priority 100 does not lift": Case(task(priority=100), "haiku-1"),
 }
 
 

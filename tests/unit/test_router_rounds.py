@@ -128,7 +128,7 @@ ROUNDS = {
         ("opus-1", "haiku-1"),
         {"quest": "haiku-1", "worthy": "opus-1"},
     ),
-    "at equal EV nobody trades": Case(
+    "at equal EV there is no swap": Case(
         [task("quest", ev=9.0, quest_priority=95), task("worthy", ev=9.0)],
         ("opus-1", "haiku-1"),
         {"quest": "opus-1", "worthy": "haiku-1"},

@@ -30,7 +30,7 @@ def test_a_task_that_may_be_served_at_once_has_no_due_moment() -> None:
 
 
 def test_a_task_is_delayed_until_its_not_before() -> None:
-    """And waits from then on, as if it had come then, whenever somebody notices."""
+    """Its wait counts from its due time, even if the step comes later."""
     rig = RouterRig()
     (row,) = rig.hand_in(task("a", not_before_ms=DUE)).tasks
     assert row.status == TaskStatus(

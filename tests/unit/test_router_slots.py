@@ -251,7 +251,7 @@ def test_a_retired_slot_whose_task_fails_gives_it_to_others() -> None:
 
 
 def test_a_retired_slot_whose_lease_runs_out_is_gone() -> None:
-    """Nobody waits for it to announce itself."""
+    """The task does not wait until the slot announces itself."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     rig.hand_in(retired("haiku-1"))

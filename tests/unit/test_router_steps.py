@@ -1,4 +1,4 @@
-"""Steps: computed without a trace, applied in order, named for ever, and a state that can be checked and kept."""
+"""Steps have no side effects, are applied in order and have stable ids; the state can be checked and restored."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def test_no_inputs_make_an_empty_step() -> None:
 
 @pytest.mark.rule("policy.hash", "record.shadow")
 def test_a_step_carries_both_hashes_and_the_mode() -> None:
-    """Every decision can be told by which rules it was made."""
+    """Every decision carries the hashes of policy and catalogue."""
     rig = RouterRig("haiku-1", mode="shadow")
     step = rig.steps[-1]
     assert (step.policy, step.catalog, step.mode) == (rig.book.policy_hash, rig.book.catalog_hash, "shadow")
 
 
-# Inputs that nobody can use.
+# Inputs without an effect.
 
 
 def test_an_unreadable_input_is_rejected_and_the_rest_is_handled() -> None:
@@ -151,7 +151,7 @@ def test_a_router_that_raised_decides_again(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_decision_ids_are_uuid_5_and_stable() -> None:
-    """Of pool, step and task, in slotwise's own namespace; the same for ever, on every machine."""
+    """Of pool, step and task, in slotwise's own namespace; the same on every machine."""
     namespace = uuid.uuid5(uuid.NAMESPACE_URL, "slotwise:decision")
     for pool, seq, task_id in (("main", 0, "t-1"), ("side", 41, "a:b/c"), ("main", 2**40, "ü")):
         assert decision_id(pool, seq, task_id) == str(uuid.uuid5(namespace, f"{pool}/{seq}/{task_id}"))
@@ -160,7 +160,7 @@ def test_decision_ids_are_uuid_5_and_stable() -> None:
 
 
 def test_no_two_decisions_share_an_id() -> None:
-    """Told again or tried again, each has its own."""
+    """An announcement and a new attempt have ids of their own."""
     ids = [one.decision_id for one in busy_rig().decisions()]
     assert len(ids) > 8
     assert len(set(ids)) == len(ids)

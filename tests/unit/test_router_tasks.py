@@ -1,4 +1,4 @@
-"""A task's way: accepted once, tried as often as it may be, ended for one reason, and told what it would cost."""
+"""A task is accepted once, tried as often as the policy allows, ended for one reason, and given a cost estimate."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_cancelled_task_keeps_its_slot_until_that_is_freed(status: str) -> Non
 
 
 def test_a_cancelled_task_whose_lease_runs_out_is_over() -> None:
-    """Nobody tries it again."""
+    """It is not tried again."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     rig.hand_in(cancelled("a"))
@@ -249,7 +249,7 @@ def test_a_delayed_task_may_be_cancelled_or_expire() -> None:
 
 @pytest.mark.rule("attempts.retry")
 def test_a_failed_task_is_tried_again() -> None:
-    """That is the default; its wait counts anew, its attempt counts on."""
+    """That is the default; its wait starts again, and its attempt grows by one."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a", attempt=3))
     (said,) = rig.ends("a", "failure", after_s=60).decisions
@@ -257,7 +257,7 @@ def test_a_failed_task_is_tried_again() -> None:
 
 
 def test_a_cancelled_outcome_ends_a_task() -> None:
-    """The slot says that somebody stopped it there."""
+    """Its slot reports that the work was cancelled there."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     rig.ends("a", "cancelled")
@@ -431,7 +431,7 @@ GATED = {
         task(floor_model="sonnet"), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
     "a class sets a floor": Gated(task(complexity="expert"), {"opus": "chosen", "sonnet": "floor", "codex": "floor"}),
-    "the first gate that refuses is told": Gated(
+    "the first gate that refuses is the verdict": Gated(
         task(requires={"coding": 9}, complexity="expert", deny_providers=("anthropic", "openai")),
         {"opus": "boundary", "sonnet": "capability", "codex": "boundary"},
     ),

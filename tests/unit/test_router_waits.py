@@ -138,7 +138,7 @@ def test_a_wait_begins_with_a_headline_and_all_verdicts(case: Case) -> None:
     assert (said.position, said.chosen_slot_id, said.lease, said.tier) == (1, None, None, None)
 
 
-@pytest.mark.rule("wait.told")
+@pytest.mark.rule("wait.announced")
 def test_a_wait_whose_headline_stays_is_told_once() -> None:
     """Whatever else happens in the pool."""
     rig = RouterRig("haiku-1")
@@ -225,7 +225,7 @@ def test_the_earliest_of_all_is_due() -> None:
     assert dues == [START_MS + 90_000, START_MS + 60_000]
 
 
-@pytest.mark.rule("wait.told", "policy.service")
+@pytest.mark.rule("wait.announced", "policy.service")
 def test_headlines_that_change_are_told_within_an_allowance() -> None:
     """Three at once, then one a second by ticks, longest waiting first."""
     rig = RouterRig(book=rulebook(service={"announcements_max": 3, "announcements_per_s": 1.0}))
@@ -244,7 +244,7 @@ def test_headlines_that_change_are_told_within_an_allowance() -> None:
 
 
 def test_first_waits_need_no_allowance() -> None:
-    """Every task is told at once why it waits."""
+    """Every wait is announced at once."""
     rig = RouterRig(book=rulebook(service={"announcements_max": 1, "announcements_per_s": 1.0}))
     step = rig.hand_in(*(task(f"t-{i}") for i in range(20)))
     assert len(step.decisions) == 20
@@ -265,7 +265,7 @@ def test_who_was_not_told_yet_is_told_the_latest_headline_only() -> None:
     assert told == {"t-0": again, "t-1": ["no_capable_model"], "t-2": ["no_capable_model"]}
 
 
-@pytest.mark.rule("wait.told")
+@pytest.mark.rule("wait.announced")
 def test_the_position_is_exact_among_few() -> None:
     """In the order in which they would be served; the one that runs does not count."""
     rig = RouterRig("haiku-1")

@@ -1,4 +1,4 @@
-"""A catalogue or a policy with mistakes stops the start, and all of them are told at once."""
+"""A catalogue or a policy with mistakes stops the start, and all of them are reported together."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_mistake_in_a_row_names_the_model(right: str, wrong: str, want: list[s
 
 @pytest.mark.rule("policy.mistakes")
 def test_all_mistakes_of_both_files_are_told_at_once() -> None:
-    """Nobody starts five times to find five mistakes."""
+    """Five mistakes are found by one start."""
     said = problems(
         CATALOG.replace("tier = 3", "teir = 3", 1).replace("coding = 8", "coding = 80", 1),
         POLICY.replace("window_s", "windows_s").replace("failures_max = 5", "failures_max = 0", 1),
@@ -316,7 +316,7 @@ LISTS = {
 
 @pytest.mark.parametrize(("text", "want"), LISTS.values(), ids=LISTS.keys())
 def test_a_catalogue_has_between_one_and_a_thousand_rows(text: str, want: str) -> None:
-    """Whatever else stands in their place is told as what it is."""
+    """A value of another type is reported by its type."""
     assert problems(catalog=text)[0] == want
 
 

@@ -1,4 +1,4 @@
-"""A score compares candidates by cost, speed and quality, and by nothing that nobody would act on."""
+"""A score compares candidates by cost, speed and quality, and ignores differences too small to matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decision is told in a sentence that states what was looked at, with its numbers: each of them, word for word."""
+"""The reason of a decision is a sentence with the values that decided: each sentence, word for word."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_a_cancelled_task_says_by_whom() -> None:
 
 GIVEN_UP: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "dropped": ({"on_failure": "drop"}, {"error_class": "bug"}, "Reported as failed, and on_failure is drop: bug."),
-    "dropped, and nobody says why": (
+    "dropped, without a reason": (
         {"on_failure": "drop"},
         {},
         "Reported as failed, and on_failure is drop: no error class given.",

@@ -126,7 +126,7 @@ def test_a_fleet_names_models_that_can_be_simulated() -> None:
 
 
 def test_work_beyond_the_fleet_is_refused() -> None:
-    """A task whose requirements no model of the fleet meets would wait for ever."""
+    """A task whose requirements no model of the fleet meets would wait without end."""
     call = Call(
         0.0, 100, 100, task=TaskPending(task_id="t", pool="p", at=from_millis(EPOCH_MS), requires={"coding": 10})
     )

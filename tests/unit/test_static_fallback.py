@@ -66,7 +66,7 @@ def test_bars_and_operators_bind_the_fallback_too() -> None:
 
 @pytest.mark.usefixtures("a_gate_fails")
 def test_the_fallback_takes_the_local_model_as_any_other() -> None:
-    """Whether an emergency is on cannot be told where the policy fails; the task keeps its class."""
+    """Where the policy fails it is unknown whether there is an emergency; the task keeps its class."""
     rig = RouterRig("haiku-1", "local-1")
     rig.hand_in(task("in-the-way"))
     (said,) = rig.hand_in(odd("a", complexity="expert")).decisions

@@ -37,7 +37,7 @@ def test_the_shipped_lists(kind: str, want: tuple[str, ...]) -> None:
 
 @pytest.mark.rule("policy.strategy")
 def test_the_shipped_lists_are_these_and_no_more() -> None:
-    """Whoever adds one tells it here."""
+    """A new strategy must be listed here."""
     assert SHIPPED.preference.keys() == RANKINGS.keys()
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the fleet is what the state holds, and costs no look at every waiting task."""
+"""The gauges show the state, and making them does not scan the waiting tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Working:
 
 
 class Story:
-    """A router that is told events one by one."""
+    """A router that receives events one by one."""
 
     def __init__(self) -> None:
         self.router = Router(0, rulebook())

@@ -1,4 +1,4 @@
-"""Why a model did not get a task, gate by gate: what is told, and the smallest change that would have opened it."""
+"""Why a model did not get a task, gate by gate: the reason, and the smallest change that would have opened the gate."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ CASES_OF_BOUNDARIES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("named", "want"), CASES_OF_BOUNDARIES.values(), ids=CASES_OF_BOUNDARIES.keys())
 def test_boundary_names_the_field(named: dict[str, Any], want: str) -> None:
-    """Whoever set it, the task, an operator or a plug-in."""
+    """Set by the task, by an operator or by a plug-in."""
     assert ask("opus", "boundary", **named).flip == want
 
 
@@ -220,7 +220,7 @@ def test_the_chosen_one_took_it() -> None:
 
 
 def test_a_model_without_a_slot_is_said_to_have_none() -> None:
-    """And one that nobody knows is compared with those that are known."""
+    """An unknown model is compared with the known ones."""
     case = ask("opus", "busy")
     assert case.gate == "busy"
     assert _absent("sonnet").flip == "Start a slot of sonnet in main: it announces itself with slot.freed."
@@ -253,7 +253,7 @@ def test_what_makes_the_answer_less_sure_is_said() -> None:
 
 
 def test_every_verdict_has_an_answer() -> None:
-    """A verdict added to the vocabulary must be told about here."""
+    """A verdict added to the vocabulary must be explained here."""
     assert set(get_args(Verdict)) == set(MEANINGS)
     for gate in get_args(Verdict):
         assert ask("opus", gate, decision={"chosen_slot_id": "opus-1"}).says

@@ -46,7 +46,7 @@ class Sink(Protocol):
     """What is measured: the sink, or the part of it that knows no broker."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow until told to stop."""
+        """Follow until a signal stops it."""
 
     def status(self) -> Status:
         """Say how far it is."""

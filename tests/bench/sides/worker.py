@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Silent:
-    """A follower that tells nobody."""
+    """A follower that does nothing."""
 
     def __init__(self, *_: Any) -> None:
         """Take what the publisher takes."""

@@ -47,17 +47,18 @@ Mode = Literal["live", "shadow", "replay"]
 Gate = Literal["capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit"]
 GATES: Final[tuple[Gate, ...]] = get_args(Gate)
 #: Verdict on one model: the gate that refused it, or `busy`, `ok` (could have been chosen), `chosen`.
-Verdict = Literal[
-    "capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit",
-    "busy", "ok", "chosen",
-]  # fmt: skip
+Verdict = Literal[Gate, "busy", "ok", "chosen"]
 #: How a task's wait ended; `waiting`: it goes on.
 DecisionOutcome = Literal["routed", "waiting", "cancelled", "expired", "dead_lettered", "dropped"]
+#: Headline of a waiting task: `capable_busy`, or the word of the rule whose gate leaves it no model.
+Headline = Literal[
+    "no_capable_model", "capable_busy", "reserved_for_ev", "exhausted", "quota", "credit", "drained", "boundary",
+    "context", "floor",
+]  # fmt: skip
 #: The reason: the strategy that routed the task, the headline of a waiting task, or how the task ended.
 ReasonCode = Literal[
     "cheapest_capable", "lifted", "objective", "preference", "router_error",
-    "no_capable_model", "capable_busy", "reserved_for_ev", "exhausted", "quota", "credit", "drained", "boundary",
-    "context", "floor",
+    Headline,
     "cancelled", "expired", "dead_lettered", "dropped",
 ]  # fmt: skip
 

@@ -181,9 +181,9 @@ def _row(model: ModelView) -> tuple[str, ...]:
     if refused and len(refused) < len(model.cells):
         state = "; ".join(f"{cell.gate} of {cell.account or 'no account'}" for cell in refused)
     elif refused:
-        ends = model.exhausted_until if refused[0].gate == "exhausted" else model.drained_until
-        gate = str(refused[0].gate)
-        state = f"{gate} until {ends}" if gate in ("exhausted", "drained") and ends is not None else gate
+        gate = refused[0].gate
+        ends = min((cell.until for cell in refused if cell.gate == gate and cell.until is not None), default=None)
+        state = f"{gate} until {ends}" if ends is not None else str(gate)
     else:
         state = ", ".join(flags) or "open"
     return (

@@ -19,11 +19,12 @@ from psycopg import errors
 from psycopg.rows import dict_row
 
 from schemas.events import TaskPending
-from schemas.vocabulary import GATES, Millis, to_millis
+from schemas.vocabulary import Millis, to_millis
+from streams.core.policy.rules import RULES
 from streams.core.step.controls import MarkingControl
 from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, sentence
 from streams.database.sql import QUERIES
-from streams.views.why_not import Case, WhyNot, marks_of, why_not
+from streams.views.why_not import Recorded, WhyNot, marks_of, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,23 +36,14 @@ if TYPE_CHECKING:
 
 ROWS_MAX: Final = 1_000
 
-#: What a verdict says of a model, as the end of "opus ...".
+#: What a verdict says of a model, as the end of "opus ..."; the model that came furthest stands first.
 MEANINGS: Final[Mapping[str, str]] = {
     "chosen": "took the task",
     "ok": "would have done as well",
     "busy": "would have done, but had no free slot",
-    "credit": "would have cost more than the tenant has left",
-    "premium": "is kept for tasks of higher expected value",
-    "quota": "was too close to the end of its quota",
-    "drained": "was taken out of service by an operator",
-    "exhausted": "had used up its quota",
-    "floor": "is weaker than the weakest the task accepts",
-    "boundary": "is not allowed for this task or tenant",
-    "context": "cannot hold the task in its context",
-    "capability": "does not reach what the task requires",
+    **{rule.gate: rule.means for rule in reversed(RULES)},
 }
-#: Who came furthest stands first.
-_ORDER: Final = {verdict: place for place, verdict in enumerate(("chosen", "ok", "busy", *reversed(GATES)))}
+_ORDER: Final = {verdict: place for place, verdict in enumerate(MEANINGS)}
 
 
 def explain(
@@ -104,16 +96,17 @@ def explain_why_not(
     )
     ruled_out = asked.pop("refused", {}) if asked is not None else {}
     marked = [(Millis(round(at.timestamp() * 1000)), msgspec.convert(event, MarkingControl)) for event, at in said]
-    case = Case(
+    recorded = Recorded(
         decision=decision,
         decided_ms=to_millis(decision["decided_at"]),
-        task=_task(decision, asked) if asked is not None else None,
+        task=_task(decision, asked or {}),
+        is_known=asked is not None,
         ruled_out=ruled_out,
         marks=marks_of(marked, decision["pool"], rulebook),
         available_uusd=None if left is None else round(left[0] * 1_000_000),
         rulebook=rulebook,
     )
-    return decision, why_not(model, case)
+    return decision, why_not(model, recorded)
 
 
 def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

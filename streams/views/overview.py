@@ -13,9 +13,11 @@ from msgspec import Struct
 
 from schemas.decision import LedgerRow, SlotRow
 from schemas.vocabulary import Millis, from_millis
-from streams.core.policy.catalog import Model
+from streams.core.policy.case import Candidate, Moment
 from streams.core.policy.rulebook import Rulebook
-from streams.core.policy.rules import drained, exhausted, quota
+from streams.core.policy.rules import refusing_now
+from streams.core.policy.rules.drained import Drained
+from streams.core.policy.rules.quota import usage
 from streams.core.router import Router
 from streams.core.state.marks import Account, Marks
 from streams.core.state.pool import Pool
@@ -53,9 +55,11 @@ class CellView(Struct, frozen=True, kw_only=True):
 
     account: str | None
     slots: Slots
-    #: The gate that refuses every task now: `exhausted`, `drained` or `quota`; None: none of the three.
+    #: The gate that refuses every task now, of those that look at marks, and why; None: none of them does.
     gate: str | None
     reason: str | None
+    #: When it opens again by itself, as far as is known.
+    until: str | None
     #: Strictest window of the model's product for this account, 0..1.
     usage: float
     #: What the curve points out without refusing, such as `watching`.
@@ -227,7 +231,7 @@ def _marks(marks: Marks, now_ms: Millis) -> dict[str, Any]:
         "drained": tuple(
             Drain(model=model, until=from_millis(until_ms) if until_ms is not None else None)
             for model, until_ms in marks.drained.items()
-            if drained.refuses(marks, model, now_ms)
+            if until_ms is None or until_ms > now_ms
         ),
         "quotas": tuple(_windows(marks, now_ms)),
     }
@@ -252,49 +256,41 @@ def _models(rulebook: Rulebook, pool: Pool, now_ms: Millis) -> Iterable[ModelVie
     cells: dict[str, dict[Account, list[SlotRow]]] = {}
     for slot in pool.slots.values():
         cells.setdefault(slot.model, {}).setdefault(slot.account, []).append(slot)
-    marks = pool.marks
+    moment = Moment(rulebook=rulebook, marks=pool.marks, now_ms=now_ms)
     for name in sorted(cells, key=lambda one: rulebook.rank[one]):
         model = rulebook.models[name]
         views = tuple(
-            _cell(rulebook, model, account, rows, marks, now_ms)
+            _cell(moment, Candidate(model, account), rows)
             for account, rows in sorted(cells[name].items(), key=lambda one: one[0] or "")
         )
-        until_ms = [exhausted.until_ms(marks, model.product, account, now_ms) for account in cells[name]]
-        out = drained.refuses(marks, name, now_ms)
-        drained_ms = marks.drained.get(name)
+        used_up = all(view.gate == "exhausted" for view in views)
+        drained, drained_ms = Drained().refuses(moment, Candidate(model)), pool.marks.drained.get(name)
         yield ModelView(
             model=name,
             product=model.product,
             tier=model.tier,
             slots=_slots(row for rows in cells[name].values() for row in rows),
             # The model is used up when every account of it is; the first one that resets brings it back.
-            exhausted_until=from_millis(min(filter(None, until_ms))) if all(until_ms) else None,
-            drained=out,
-            drained_until=from_millis(drained_ms) if out and drained_ms is not None else None,
+            exhausted_until=min(view.until for view in views if view.until is not None) if used_up else None,
+            drained=drained,
+            drained_until=from_millis(drained_ms) if drained and drained_ms is not None else None,
             cells=views,
         )
 
 
-def _cell(
-    rulebook: Rulebook, model: Model, account: Account, rows: list[SlotRow], marks: Marks, now_ms: Millis
-) -> CellView:
-    """Ask gates 5 to 7, in their order."""
-    gate = reason = None
-    curve = rulebook.policy.quota
-    if (until_ms := exhausted.until_ms(marks, model.product, account, now_ms)) is not None:
-        gate, reason = "exhausted", exhausted.reason(model.product, until_ms)
-    elif drained.refuses(marks, model.id, now_ms):
-        gate, reason = "drained", drained.reason(marks, model.id)
-    elif (step := curve.refusing(model, account, marks, now_ms)) is not None:
-        gate = "quota"
-        reason = quota.reason(model.id, step, quota.usage(marks, step.usage_of, account, now_ms))
+def _cell(moment: Moment, at: Candidate, rows: list[SlotRow]) -> CellView:
+    """Ask the gates that need no task."""
+    marks, now_ms = moment.marks, moment.now_ms
+    rule = refusing_now(moment, at)
+    ends_ms = rule.ends_ms(moment, at) if rule is not None else None
     return CellView(
-        account=account,
+        account=at.account,
         slots=_slots(rows),
-        gate=gate,
-        reason=reason,
-        usage=quota.usage(marks, model.product, account, now_ms),
-        flags=curve.flags(account, marks, now_ms),
+        gate=rule.gate if rule is not None else None,
+        reason=rule.reason(moment, at) if rule is not None else None,
+        until=from_millis(ends_ms) if ends_ms is not None else None,
+        usage=usage(marks, at.model.product, at.account, now_ms),
+        flags=moment.rulebook.policy.quota.flags(at.account, marks, now_ms),
     )
 
 
@@ -350,7 +346,7 @@ def _problems(pool: PoolView) -> Iterable[str]:
         for cell in model.cells:
             who = model.model if cell.account is None else f"{model.model} of {cell.account}"
             if cell.reason is not None:
-                yield f"{pool.pool}: {who} gets nothing new: {cell.reason}."
+                yield f"{pool.pool}: {who} gets nothing new: {cell.reason}"
             if cell.slots.lost:
                 yield f"{pool.pool}: {cell.slots.lost} slots of {who} are lost: their leases ran out unanswered."
     if count := pool.tasks.waiting_by_reason.get("no_capable_model"):

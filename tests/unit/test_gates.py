@@ -6,12 +6,14 @@ import json
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.decision import Decision
 from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
 from schemas.vocabulary import Complexity, from_millis
-from streams.core.policy.rulebook import RulebookError, load_rulebook
-from streams.core.policy.rules.floor import FloorPolicy
+from streams.core.policy.case import Candidate, Case
+from streams.core.policy.rulebook import Rulebook, RulebookError, load_rulebook
+from streams.core.policy.rules.floor import Floor
 from streams.shipped import shipped
 from tests.support.builders import START_MS, rulebook, slot, task
 from tests.support.percentiles import percentiles
@@ -236,11 +238,17 @@ def test_tasks_that_differ_by_a_role_or_a_length_are_looked_at_apart() -> None:
 
 def test_a_class_that_the_policy_sets_no_tier_for_has_no_floor() -> None:
     """The task's other floors hold as ever."""
-    models = rulebook().models
-    floor = FloorPolicy()
-    assert floor.tier_min(task(), 1, {"expert": 3}, "trivial", models) == 1
-    assert floor.tier_min(task(), 2, {"expert": 3}, "trivial", models) == 2
-    assert floor.tier_min(task(floor_model="opus"), 1, {"expert": 2}, "trivial", models) == 3
+    shipped_book = rulebook()
+    book = Rulebook(shipped_book.catalog, replace(shipped_book.policy, complexity_tier_min={"expert": 3}))
+
+    def tiers(asked: TaskPending, escalated_tier: int = 1) -> list[int]:
+        case = Case(rulebook=book, task=asked, complexity="trivial", escalated_tier=escalated_tier)
+        models = (book.models[model] for model in ("haiku", "sonnet", "opus"))
+        return [model.tier for model in models if not Floor().refuses(case, Candidate(model))]
+
+    assert tiers(task()) == [1, 2, 3]
+    assert tiers(task(), 2) == [2, 3]
+    assert tiers(task(floor_model="opus")) == [3]
 
 
 # Window, length and lease.

@@ -83,7 +83,7 @@ def test_a_task_that_rules_keep_from_every_model_waits_with_their_sentences() ->
     said = {"haiku": "mine: No.", "opus": "mine: No.", "sonnet": "yours: Neither."}
     found = decided(rig("haiku-1", "opus-1", "sonnet-1"), Advice(refused=said))
     assert (found.outcome, found.reason_code) == ("waiting", "boundary")
-    assert found.reason.endswith("leave no capable model of the fleet. mine: No. yours: Neither.")
+    assert found.reason.endswith("No capable model of the fleet is allowed. Plug-in mine: No. Plug-in yours: Neither.")
 
 
 def test_a_scorers_value_is_the_tasks_ev() -> None:

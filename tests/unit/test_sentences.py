@@ -85,20 +85,20 @@ SENTENCES = {
     ),
     "drained for good": Case(("haiku-1",), task(), "haiku is drained.", (drained("haiku"),)),
     "drained for a while": Case(("haiku-1",), task(), f"haiku is drained until {SOON}.", (drained("haiku", SOON),)),
-    "each for its own reason, in the order of the catalogue": Case(
+    "each for its own reason, in the order of the gates": Case(
         ("haiku-1", "codex-1", "sonnet-1"),
         task(),
-        f"sonnet is drained; codex-cli is exhausted until {SOON}; haiku is drained until {SOON}.",
+        f"codex-cli is exhausted until {SOON}. sonnet is drained. haiku is drained until {SOON}.",
         (drained("sonnet"), exhausted("codex-cli"), drained("haiku", SOON)),
     ),
     "one condition beside another gate": Case(
         ("haiku-1", "opus-1"), task(max_tier=1), "haiku is drained.", (drained("haiku"), drained("opus", SOON))
     ),
     "a quota": Case(
-        ("opus-1",), task(), "opus is spared: 83% of claude is used, and it is refused from 80% on.", (used(0.83),)
+        ("opus-1",), task(), "opus is held back: claude is at 83% of its quota; opus stops at 80%.", (used(0.83),)
     ),
     "more than the whole quota is the whole": Case(
-        ("haiku-1",), task(), "haiku is spared: 100% of claude is used, and it is refused from 95% on.", (used(1.7),)
+        ("haiku-1",), task(), "haiku is held back: claude is at 100% of its quota; haiku stops at 95%.", (used(1.7),)
     ),
     "what may do it is busy": Case(
         ("sonnet-1", "haiku-1"),
@@ -107,12 +107,14 @@ SENTENCES = {
         (task("first"), task("second")),
     ),
     "a floor above everything": Case(
-        ("haiku-1",), task(floor_model="opus"), "Every capable model of the fleet is below its floor."
+        ("haiku-1",),
+        task(floor_model="opus"),
+        "Every capable model of the fleet is below its floor: floor_model opus asks for tier 3.",
     ),
     "boundaries": Case(
         ("haiku-1",),
         task(deny_providers=("anthropic",)),
-        "Its own boundaries, its lane's or an operator's leave no capable model of the fleet.",
+        "No capable model of the fleet is allowed. The task denies anthropic.",
     ),
     "what is lacking, of what lacks it": Case(
         ("haiku-1", "sonnet-1"),
@@ -144,7 +146,7 @@ def test_what_holds_for_one_account_is_said_of_it() -> None:
         ModelExhausted(control_id="c-2", product="claude", account="acct-2", until=later, **WHOSE),
     )
     (said,) = rig.hand_in(task("a")).decisions
-    assert said.reason == f"claude is exhausted until {SOON}; claude is exhausted until {later}."
+    assert said.reason == f"claude of acct-1 is exhausted until {SOON}. claude of acct-2 is exhausted until {later}."
     rig = RouterRig()
     rig.hand_in(slot("haiku-1", account="acct-1"), slot("haiku-2", account="acct-2"))
     for account, share in (("acct-1", 0.96), ("acct-2", 0.99)):
@@ -152,8 +154,8 @@ def test_what_holds_for_one_account_is_said_of_it() -> None:
         rig.hand_in(QuotaUpdated(control_id=account, account=account, **told, **WHOSE))
     (said,) = rig.hand_in(task("a")).decisions
     assert said.reason == (
-        "haiku is spared: 96% of claude is used, and it is refused from 95% on; "
-        "haiku is spared: 99% of claude is used, and it is refused from 95% on."
+        "haiku is held back: claude of acct-1 is at 96% of its quota; haiku stops at 95%. "
+        "haiku is held back: claude of acct-2 is at 99% of its quota; haiku stops at 95%."
     )
 
 
@@ -165,8 +167,8 @@ def test_three_sentences_of_rules_are_enough() -> None:
     (item,) = inputs(task("a"), now_ms=rig.now_ms)
     (found,) = rig.take([replace(item, advice=Advice(refused=said))]).decisions
     assert found.reason == (
-        "Its own boundaries, its lane's or an operator's leave no capable model of the fleet. "
-        "mine: Not opus. mine: Not sonnet. mine: Not codex."
+        "No capable model of the fleet is allowed. "
+        "Plug-in mine: Not opus. Plug-in mine: Not sonnet. Plug-in mine: Not codex."
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from schemas.events import ModelDrained, TaskPending
 from schemas.vocabulary import from_millis
-from streams.core.policy.catalog import Model
-from streams.core.policy.rules import capability, context
+from streams.core.policy.case import Candidate, Case
+from streams.core.policy.rules.capability import Capability
+from streams.core.policy.rules.context import Context
 from streams.core.step import choosing
 from tests.support.builders import START_MS, slot, task
 from tests.support.rig import RouterRig, outcomes
@@ -18,14 +19,14 @@ from tests.support.rig import RouterRig, outcomes
 @pytest.fixture
 def a_gate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in a gate, met by tasks titled `odd` only."""
-    sound = context.refuses
+    sound = Context.refuses
 
-    def refuses(task: TaskPending, max_tokens: int, model: Model) -> bool:
-        if task.title == "odd":
+    def refuses(self: Context, case: Case, at: Candidate) -> bool:
+        if case.task.title == "odd":
             raise ZeroDivisionError
-        return sound(task, max_tokens, model)
+        return sound(self, case, at)
 
-    monkeypatch.setattr(context, "refuses", refuses)
+    monkeypatch.setattr(Context, "refuses", refuses)
 
 
 def odd(task_id: str, **named: Any) -> TaskPending:
@@ -76,10 +77,10 @@ def test_the_fallback_takes_the_local_model_as_any_other() -> None:
 def test_where_even_the_bars_fail_any_model_is_capable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Better a decision than none."""
 
-    def refuses(_task: TaskPending, _model: Model) -> bool:
+    def refuses(_rule: Capability, _case: Case, _at: Candidate) -> bool:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(capability, "refuses", refuses)
+    monkeypatch.setattr(Capability, "refuses", refuses)
     rig = RouterRig("haiku-1", "glm-1")
     step = rig.hand_in(task("a", requires={"coding": 10}))
     assert outcomes(step) == {"a": "haiku-1"}

@@ -9,7 +9,7 @@ import pytest
 from schemas.events import ModelDrained, ModelExhausted, ModelRestored, QuotaUpdated
 from schemas.vocabulary import Millis, Verdict, from_millis
 from streams.views.explain import MEANINGS
-from streams.views.why_not import Case, WhyNot, marks_of, why_not
+from streams.views.why_not import Recorded, WhyNot, marks_of, why_not
 from tests.support.builders import START_MS, rulebook, task
 
 if TYPE_CHECKING:
@@ -41,16 +41,17 @@ def ask(
         "policy": rules.policy_hash, "catalog": rules.catalog_hash,
         "alternatives": [{"model": name, **verdict} for name, verdict in alternatives.items()], **(decision or {}),
     }  # fmt: skip
-    case = Case(
+    recorded = Recorded(
         decision=row,
         decided_ms=Millis(START_MS),
-        task=task(**asked) if known else None,
+        task=task(**{name: row[name] for name in ("priority", "lane", "tenant_id", "complexity")} | asked),
+        is_known=known,
         ruled_out=ruled_out or {},
         marks=marks_of(((Millis(START_MS - HOUR_MS), event) for event in said), "main", rules),
         available_uusd=available_uusd,
         rulebook=rules,
     )
-    return why_not(model, case)
+    return why_not(model, recorded)
 
 
 def _control(**fields: Any) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def test_boundary_names_the_field(named: dict[str, Any], want: str) -> None:
 def test_boundary_tells_of_the_emergency_model() -> None:
     """It is closed while anything else is admissible."""
     found = ask("local", "boundary")
-    assert found.says == "local is the reserve for emergencies, and another model was admissible."
+    assert found.says == "local is the fallback for emergencies, and another model was admissible."
     assert "local_only" in found.flip
 
 
@@ -128,14 +129,17 @@ def test_floor_names_what_asks_for_the_tier() -> None:
 def test_floor_tells_of_an_escalation() -> None:
     """Nothing the task said is above the model; a failed attempt is."""
     found = ask("haiku", "floor", decision={"attempt": 2})
-    assert "an attempt before failed and was escalated" in found.says
+    assert "an attempt that failed and was escalated asks for tier 2" in found.says
 
 
 def test_exhausted_names_until_when_and_the_command() -> None:
     """The mark that ends first is the one to wait for."""
     later = exhausted(product="codex-cli", account="acct-2", until=from_millis(START_MS + 2 * HOUR_MS))
     found = ask("codex", "exhausted", exhausted(product="codex-cli", account="acct-1"), later)
-    assert "acct-1 until 2026-11-21T11:00:00.000Z, acct-2 until 2026-11-21T12:00:00.000Z" in found.says
+    assert found.says == (
+        "codex-cli of acct-1 is exhausted until 2026-11-21T11:00:00.000Z. "
+        "codex-cli of acct-2 is exhausted until 2026-11-21T12:00:00.000Z."
+    )
     assert found.flip == "Wait until 2026-11-21T11:00:00.000Z, or end it now: slotwise restore codex-cli"
 
 
@@ -160,7 +164,7 @@ def test_drained_names_the_command() -> None:
 def test_quota_names_the_usage_below_which_it_opens() -> None:
     """The premium tier is spared from 80 %, whatever step refuses it now; and the window's reset."""
     found = ask("opus", "quota", used(0.96, account="acct-1", resets_at=from_millis(START_MS + HOUR_MS)))
-    assert "acct-1 96% of claude used, refused from 80% on" in found.says
+    assert found.says == "opus is held back: claude of acct-1 is at 96% of its quota; opus stops at 80%."
     assert found.flip == "A usage of claude below 80%; that window resets at 2026-11-21T11:00:00.000Z."
     assert ask("sonnet", "quota", used(0.96)).flip == "A usage of claude below 95%."
 
@@ -177,7 +181,7 @@ def test_credit_names_how_much_is_missing() -> None:
     found = ask(
         "opus", "credit", available_uusd=5_000, decision={"tenant_id": "acme"}, input_tokens=1_000, output_tokens=500
     )
-    assert found.says == "It would cost about $0.014000, and acme had $0.005000 left."
+    assert found.says == "opus would cost about $0.014000, and acme has $0.005000 of credit left."
     assert found.flip == "$0.009000 more credit: slotwise credit acme 0.01 --pool main"
 
 
@@ -229,11 +233,11 @@ def test_a_model_without_a_slot_is_said_to_have_none() -> None:
 
 def _absent(model: str) -> WhyNot:
     row = {"pool": "main", "alternatives": [], "policy": SHIPPED.policy_hash, "catalog": SHIPPED.catalog_hash}
-    case = Case(
-        decision=row, decided_ms=Millis(START_MS), task=None, ruled_out={}, marks=marks_of((), "main", SHIPPED),
-        available_uusd=None, rulebook=SHIPPED,
+    recorded = Recorded(
+        decision=row, decided_ms=Millis(START_MS), task=task(), is_known=False, ruled_out={},
+        marks=marks_of((), "main", SHIPPED), available_uusd=None, rulebook=SHIPPED,
     )  # fmt: skip
-    return why_not(model, case)
+    return why_not(model, recorded)
 
 
 def test_gates_behind_the_failing_one_are_told_too() -> None:

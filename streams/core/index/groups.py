@@ -21,24 +21,11 @@ from typing import Final, NamedTuple
 from msgspec import Raw
 from msgspec.json import encode
 
-from schemas.vocabulary import GATES, Complexity, Gate, MicroUsd, Millis, ReasonCode
+from schemas.vocabulary import Complexity, Gate, MicroUsd, Millis, ReasonCode
 from streams.core.index.fleet import Fleet
 from streams.core.index.waiting import AgeingQueue, Entry
-from streams.core.policy.rules import credit
+from streams.core.policy.rules import BY_GATE, UNABLE, credit, emergency, first, furthest
 
-ORDER: Final[dict[str, int]] = {gate: i for i, gate in enumerate(GATES)}
-_UNABLE: Final = frozenset(("capability", "context", "boundary", "floor"))
-_HEADLINES: Final[dict[str, ReasonCode]] = {
-    "capability": "no_capable_model",
-    "context": "context",
-    "boundary": "boundary",
-    "floor": "floor",
-    "exhausted": "exhausted",
-    "drained": "drained",
-    "quota": "quota",
-    "premium": "reserved_for_ev",
-    "credit": "credit",
-}
 #: So many more entries than tasks are borne before a list is looked through.
 _ANNOUNCED_SPARE: Final = 64
 #: Pictures of one group's verdicts kept as JSON.
@@ -110,8 +97,8 @@ class Shape:
     #: Models to try first, by id; so many of them are of the policy's list, the others of a plug-in's.
     ranking: tuple[str, ...] = ()
     listed: int = 0
-    #: The local emergency model is one like any other to it.
-    asked_for: bool
+    #: Cells of emergency models that the task does not ask for: closed in ordinary times.
+    kept_back: int = 0
     #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
     open: Verdicts
     reserved: Verdicts
@@ -162,7 +149,7 @@ class GroupKey(NamedTuple):
 
     verdicts: Verdicts
     lifted: bool
-    asked_for: bool
+    kept_back: int
     failed: bool
     bill: Bill | None
 
@@ -194,13 +181,13 @@ class Group:
         self.bill = key.bill
         self.family = family
         #: The model could do the work, whether or not policy lets it.
-        self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in _UNABLE)
+        self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in UNABLE)
         #: Of each cell: the gate that refuses, or None.
         self.gates: Verdicts = ()
         #: Bit i: the i-th cell is admissible; or refused by `premium` alone, and by credit neither.
         self.mask = 0
         self.premium_mask = 0
-        #: The local emergency model is closed to them.
+        #: The emergency models that are kept back are closed to them.
         self.shut = False
         #: What was seen of the credit holds from this amount left on, and below that one.
         self.valid_from_uusd: float = 0.0
@@ -215,33 +202,27 @@ class Group:
         self, fleet: Fleet, conditions: Verdicts, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
     ) -> None:
         """Lay over them what holds now; `keep_shut`: an emergency does not begin in the middle of a round."""
-        verdicts = self.key.verdicts
-        gates: list[Gate | None] = []
-        for of, condition in zip(fleet.model_of, conditions, strict=True):
-            gate = verdicts[of]
-            gates.append(condition or gate if gate is None or gate == "premium" else gate)
-        alone = [gate == "premium" for gate in gates]
+        verdicts, kept_back = self.key.verdicts, self.key.kept_back
+        gates = [first(verdicts[of], condition) for of, condition in zip(fleet.model_of, conditions, strict=True)]
+        unpaid = 0
         if self.bill is not None and self.family is not None:
             left = available[self.bill.tenant]
             costs = self.bill.exact or self.family.cheap
             for i, of in enumerate(fleet.model_of):
-                if credit.refuses(costs[of], left):
-                    alone[i] = False
+                if credit.exceeds(costs[of], left):
+                    unpaid |= 1 << i
                     gates[i] = gates[i] or "credit"
             limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
             # What is seen in the middle of a round is looked at again after it.
             self.valid_to_uusd = -inf if keep_shut else min((cost for cost in limits if cost > left), default=inf)
-        if fleet.reserve_mask and not self.key.asked_for:
-            some = any(gate is None for i, gate in enumerate(gates) if not fleet.reserve_mask >> i & 1)
-            self.shut = some or (keep_shut and self.shut)
+        if kept_back:
+            self.shut = emergency.closes(gates, kept_back) or (keep_shut and self.shut)
             if self.shut:
-                for i, gate in enumerate(gates):
-                    if fleet.reserve_mask >> i & 1 and gate not in ("capability", "context"):
-                        gates[i] = "boundary"
+                emergency.close(gates, kept_back)
         self.gates = tuple(gates)
         self.mask = sum(1 << i for i, gate in enumerate(gates) if gate is None)
-        self.premium_mask = sum(1 << i for i, only in enumerate(alone) if only)
+        self.premium_mask = sum(1 << i for i, gate in enumerate(gates) if gate == "premium") & ~unpaid
         self._pictures.clear()
         self._able = None
 
@@ -288,8 +269,8 @@ class Group:
             return "reserved_for_ev"
         if self.mask:
             return "capable_busy"
-        furthest = furthest_gate(self.gates)
-        return _HEADLINES[furthest] if furthest is not None else "no_capable_model"
+        gate = furthest(self.gates)
+        return BY_GATE[gate].headline if gate is not None else "no_capable_model"
 
     def alternatives(self, fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
         """Every model's verdict and score as JSON, encoded once for each picture that occurs; `chosen` -1: none.
@@ -308,11 +289,6 @@ class Group:
         return raw
 
 
-def furthest_gate(gates: Verdicts) -> Gate | None:
-    """The refusal of whoever got furthest through the gates."""
-    return max((gate for gate in gates if gate is not None), key=ORDER.__getitem__, default=None)
-
-
 def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
     free = sum(1 << i for i, gate in enumerate(gates) if gate is None) & free_mask
     words: dict[str, dict[str, object]] = {}
@@ -323,7 +299,7 @@ def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores:
         elif None in own:
             word = "ok" if free & mask else "busy"
         else:
-            word = furthest_gate(tuple(own)) or "busy"
+            word = furthest(own) or "busy"
         words[model] = {"gate": word}
         if scores is not None and (score := scores[at]) is not None:
             words[model]["score"] = score

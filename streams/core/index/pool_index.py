@@ -28,8 +28,9 @@ from streams.core.index.groups import Bill, Costs, Family, Group, GroupKey, Scor
 from streams.core.index.score_cache import ScoreCache
 from streams.core.index.shapes import Shapes
 from streams.core.index.waiting import Entry
+from streams.core.policy.case import Candidate, Moment
 from streams.core.policy.rulebook import Rulebook
-from streams.core.policy.rules import drained, emergency, exhausted
+from streams.core.policy.rules import emergency, refusing_now
 from streams.core.policy.rules.premium import PERCENTILE_ERROR
 from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
@@ -140,7 +141,7 @@ class PoolIndex:
         return row.ev > percentiles.p90 + abs(percentiles.p90) * PERCENTILE_ERROR
 
     def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
-        key = GroupKey(shape.reserved if low else shape.open, lifted, shape.asked_for, shape.failed, None)
+        key = GroupKey(shape.reserved if low else shape.open, lifted, shape.kept_back, shape.failed, None)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._new_group(key, None)
@@ -441,19 +442,14 @@ class PoolIndex:
     def _condition(self, cell: Cell, marks: Marks, now_ms: Millis) -> Gate | None:
         if not marks:
             return None
-        model = self.rulebook.models[cell.model]
-        if exhausted.until_ms(marks, model.product, cell.account, now_ms) is not None:
-            return "exhausted"
-        if drained.refuses(marks, model.id, now_ms):
-            return "drained"
-        if self.rulebook.policy.quota.refusing(model, cell.account, marks, now_ms) is not None:
-            return "quota"
-        return None
+        moment = Moment(rulebook=self.rulebook, marks=marks, now_ms=now_ms)
+        rule = refusing_now(moment, Candidate(self.rulebook.models[cell.model], cell.account))
+        return rule.gate if rule is not None else None
 
     def _refleet(self, fleet: AbstractSet[Cell], marks: Marks, now_ms: Millis) -> None:
         models, rank = self.rulebook.models, self.rulebook.rank
         cells = sorted(fleet, key=lambda cell: (rank[cell.model], cell.account or ""))
-        reserve = frozenset(cell.model for cell in cells if emergency.is_reserve(models[cell.model]))
+        reserve = frozenset(cell.model for cell in cells if emergency.is_fallback(models[cell.model]))
         self.fleet = Fleet(cells, {cell.model: models[cell.model].tier for cell in cells}, reserve)
         self.free_counts = [len(self.free_slots(cell)) for cell in self.fleet.cells]
         self.announced_mask = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import Complexity, Gate
+from schemas.vocabulary import Complexity
 from streams.core.index.fleet import Fleet
 from streams.core.index.groups import Costs, Shape, Verdicts
-from streams.core.policy.catalog import PREMIUM_TIER, Model
+from streams.core.policy.case import Candidate, Case
 from streams.core.policy.rulebook import Rulebook
-from streams.core.policy.rules import capability, context, emergency, floor
+from streams.core.policy.rules import UNABLE, capability, context, emergency, refusing_task
 
 #: Shapes remembered; more different ones than this come from nobody but a fuzzer.
 _SHAPES_MAX: Final = 4_096
@@ -23,8 +25,9 @@ class Shapes:
 
     def __init__(self, rulebook: Rulebook, fleet: Fleet) -> None:
         self._rulebook = rulebook
+        self._fleet = fleet
         #: The models of the fleet, in its order.
-        self.models: tuple[Model, ...] = tuple(rulebook.models[model] for model in fleet.models)
+        self.models = tuple(rulebook.models[model] for model in fleet.models)
         self._known: dict[ShapeKey, Shape] = {}
 
     def of(self, row: TaskRow) -> Shape:
@@ -72,12 +75,10 @@ class Shapes:
 
     def _fits(self, task: TaskPending, complexity: Complexity | None) -> tuple[bool, ...]:
         max_tokens = self._rulebook.max_tokens(complexity, task.output_tokens)
-        return tuple(not context.refuses(task, max_tokens, model) for model in self.models)
+        return tuple(not context.overflows(task.input_tokens, max_tokens, model) for model in self.models)
 
     def _new(self, row: TaskRow, complexity: Complexity | None) -> Shape:
-        task, advice, rulebook = row.task, row.advice, self._rulebook
-        policy = rulebook.policy
-        lane = policy.lane_of(task.lane)
+        task, advice, policy = row.task, row.advice, self._rulebook.policy
         strategy = policy.strategy_of(task)
         listed = policy.strategy.ranking(task) if strategy == "preference" else ()
         ranking = listed
@@ -86,52 +87,39 @@ class Shapes:
         ):
             # At the end of a list the policy's default goes on, which may be a plug-in's.
             ranking += tuple(model for model in advice.ranking if model not in listed)
-        ruled_out = advice.refused if advice is not None else ()
-        tier_min = policy.floor.tier_min(
-            task, row.status.tier_min, policy.complexity_tier_min, complexity, rulebook.models
+        # A shape has no moment: only the rules that look at the task are asked, once with the reserve open to it.
+        case = Case(
+            rulebook=self._rulebook,
+            task=task,
+            complexity=complexity,
+            escalated_tier=row.status.tier_min,
+            ruled_out=advice.refused if advice is not None else {},
+            # A plug-in that sorts all models does not mean to ask for the emergency model.
+            listed=listed,
         )
-        max_tokens = rulebook.max_tokens(complexity, task.output_tokens)
-        models = self.models
-        verdicts: list[Gate | None] = []
-        for model in models:
-            if capability.refuses(task, model):
-                verdicts.append("capability")
-            elif context.refuses(task, max_tokens, model):
-                verdicts.append("context")
-            elif policy.boundary.refuses(task, model, lane, ruled_out):
-                verdicts.append("boundary")
-            elif floor.refuses(tier_min, model):
-                verdicts.append("floor")
-            else:
-                verdicts.append(None)
-        reserve = [model for model in models if emergency.is_reserve(model)]
-        # A plug-in that sorts all models does not mean to ask for this one.
-        asked_for = any(emergency.is_asked_for(task, model, listed) for model in reserve)
-        # The sole-capable exception: premium refuses only where something cheaper is capable at all, in ordinary times.
-        cheaper = any(
-            gate is None and model.tier < PREMIUM_TIER and (asked_for or model not in reserve)
-            for model, gate in zip(models, verdicts, strict=True)
-        )
-        reserved: list[Gate | None] = [
-            "premium" if gate is None and cheaper and model.tier >= PREMIUM_TIER else gate
-            for model, gate in zip(models, verdicts, strict=True)
-        ]
+        verdicts = self._verdicts(case)
+        able = tuple(model for model, gate in zip(self.models, verdicts, strict=True) if gate not in UNABLE)
+        kept_back = [model.id for model in self.models if emergency.is_kept_back(model, task, listed)]
         return Shape(
             bars=capability.bars(task.requires),
             complexity=complexity,
             strategy=strategy,
             ranking=ranking,
             listed=len(listed),
-            asked_for=asked_for,
-            open=tuple(verdicts),
-            reserved=tuple(reserved),
+            kept_back=self._fleet.masks_of(kept_back),
+            open=verdicts,
+            reserved=self._verdicts(replace(case, is_low=True, able=able)),
         )
+
+    def _verdicts(self, case: Case) -> Verdicts:
+        return tuple(refusing_task(case, Candidate(model)) for model in self.models)
 
     def _failed(self, task: TaskPending) -> Shape:
         """What the static fallback goes by: whoever is capable, and whoever there is where that cannot be told."""
+        rule, case = capability.Capability(), Case(rulebook=self._rulebook, task=task, complexity=None)
         try:
             verdicts: Verdicts = tuple(
-                "capability" if capability.refuses(task, model) else None for model in self.models
+                rule.gate if rule.refuses(case, Candidate(model)) else None for model in self.models
             )
         except Exception:  # noqa: BLE001 -- as above
             verdicts = (None,) * len(self.models)
@@ -139,7 +127,6 @@ class Shapes:
             bars="",
             complexity=task.complexity,
             strategy="cheapest_capable",
-            asked_for=True,
             open=verdicts,
             reserved=verdicts,
             failed=True,
@@ -147,11 +134,5 @@ class Shapes:
 
     def costs(self, task: TaskPending, shape: Shape) -> Costs:
         """What the task would cost on each model of the fleet."""
-        rulebook = self._rulebook
-        complexity = shape.complexity
-        return tuple(
-            [
-                model.cost_uusd(task.input_tokens, rulebook.output_tokens(task, complexity, model))
-                for model in self.models
-            ]
-        )
+        cost_uusd, complexity = self._rulebook.cost_uusd, shape.complexity
+        return tuple([cost_uusd(task, complexity, model) for model in self.models])

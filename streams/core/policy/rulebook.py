@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.events import TaskPending
-from schemas.vocabulary import DIMENSIONS, Complexity, Millis, Objective, Strategy, Word
+from schemas.vocabulary import DIMENSIONS, Complexity, MicroUsd, Millis, Objective, Strategy, Word
 from streams.core.policy.catalog import PREMIUM_TIER, Catalog, Model
 from streams.core.policy.complexity import ComplexityPolicy
 from streams.core.policy.document import RulebookError, nearest, read
@@ -210,6 +210,10 @@ class Rulebook:
         """How much the model will probably write."""
         most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
         return expected_output(task, most)
+
+    def cost_uusd(self, task: TaskPending, complexity: Complexity | None, model: Model) -> MicroUsd | None:
+        """What the task will probably cost on this model; None where a price is unknown."""
+        return model.cost_uusd(task.input_tokens, self.output_tokens(task, complexity, model))
 
     def cost_max_uusd(self, task: TaskPending, complexity: Complexity | None) -> int:
         """No model costs more for this task."""

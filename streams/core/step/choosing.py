@@ -61,7 +61,7 @@ def _is_second_best(entry: Entry, choice: Choice, index: PoolIndex) -> bool:
     group: Group = entry.group
     shape: Shape = entry.shape
     fleet = index.fleet
-    able = group.able_mask if shape.asked_for else group.able_mask & ~fleet.reserve_mask
+    able = group.able_mask & ~shape.kept_back
     match choice.code:
         case "preference":
             before = shape.ranking[: shape.ranking.index(fleet.cells[choice.bit].model)]

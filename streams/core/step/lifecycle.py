@@ -212,7 +212,7 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
         if cost is None:
             cost = status.reserved_uusd
         if cost is None:
-            cost = money.estimate(row.task, complexity, model, rulebook)
+            cost = rulebook.cost_uusd(row.task, complexity, model)
         draft.work.append(
             WorkDone(
                 decision_id=status.decision_id,

@@ -23,11 +23,6 @@ def micro(usd: float) -> MicroUsd:
     return MicroUsd(int(usd * 1e6 + (0.5 if usd >= 0 else -0.5)))
 
 
-def estimate(task: TaskPending, complexity: Complexity | None, model: Model, rulebook: Rulebook) -> MicroUsd | None:
-    """What the task will probably cost on this model; None where a price is unknown."""
-    return model.cost_uusd(task.input_tokens, rulebook.output_tokens(task, complexity, model))
-
-
 def actual(
     task: TaskPending, complexity: Complexity | None, model: Model, outcome: Outcome, rulebook: Rulebook
 ) -> MicroUsd | None:

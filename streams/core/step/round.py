@@ -180,7 +180,7 @@ class Round:
             return group.gates
         left, model_of = self._index_of.balances.left[entry.tenant], self._index_of.fleet.model_of
         own = tuple(
-            "credit" if gate is None and credit.refuses(costs[of], left) else gate
+            "credit" if gate is None and credit.exceeds(costs[of], left) else gate
             for gate, of in zip(group.gates, model_of, strict=True)
         )
         return group.gates if own == group.gates else own

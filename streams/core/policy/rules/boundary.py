@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from schemas.events import TaskPending
 from schemas.vocabulary import Word
+from streams.core.policy.case import Candidate, Case, each_once
 from streams.core.policy.catalog import Model
-from streams.core.policy.lane_policy import LanePolicy
+from streams.core.policy.rules import emergency
+
+#: A waiting task names so many different boundaries.
+_NAMED_MAX: Final = 3
 
 
 class BoundaryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,18 +23,65 @@ class BoundaryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: Never these, by id.
     exclude_models: tuple[Word, ...] = ()
 
-    def refuses(self, task: TaskPending, model: Model, lane: LanePolicy | None, ruled_out: Collection[str]) -> bool:
+
+class Bound(NamedTuple):
+    """One boundary that a model lies beyond, and what would open it."""
+
+    says: str
+    opens: str
+
+
+class Boundary:
+    """Gate 3; and the verdict of an emergency model that is closed."""
+
+    gate: Final = "boundary"
+    headline: Final = "boundary"
+    looks_at: Final = "task"
+    unable: Final = True
+    means: Final = "is not allowed for this task or tenant"
+
+    def refuses(self, case: Case, at: Candidate) -> bool:
         """Whether the task may not go to this model, its provider, place or tier."""
-        return (
-            (task.local_only and not model.local)
-            or (bool(task.allow_providers) and model.provider not in task.allow_providers)
-            or model.provider in task.deny_providers
-            or (task.max_tier is not None and model.tier > task.max_tier)
-            or model.id in self.exclude_models
-            or (lane is not None and _excluded(lane, model))
-            or model.id in ruled_out
+        return any(True for _ in _bounds(case, at.model))
+
+    def reason(self, case: Case, at: Candidate) -> str:
+        """Every boundary that the model lies beyond."""
+        return each_once(bound.says for bound in _bounds(case, at.model))
+
+    def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
+        """Each of them has to go."""
+        opens = " And ".join(bound.opens for bound in _bounds(case, refused[0].model))
+        return opens[:1].upper() + opens[1:]
+
+    def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
+        """The boundaries that leave nothing."""
+        named = dict.fromkeys(bound.says for at in refused for bound in _bounds(case, at.model))
+        return " ".join(["No capable model of the fleet is allowed.", *islice(named, _NAMED_MAX)])
+
+
+def _bounds(case: Case, model: Model) -> Iterator[Bound]:
+    task, policy = case.task, case.rulebook.policy
+    id_, lane, lane_policy = model.id, task.lane, policy.lane_of(task.lane)
+    if id_ in policy.boundary.exclude_models:
+        yield Bound(f"The policy excludes {id_}.", f"take {id_} out of boundary.exclude_models in the policy.")
+    if lane_policy is not None and id_ in lane_policy.exclude_models:
+        yield Bound(f"Lane {lane} excludes {id_}.", f"take {id_} out of lane.{lane}.exclude_models in the policy.")
+    if lane_policy is not None and lane_policy.allow_models and id_ not in lane_policy.allow_models:
+        yield Bound(f"Lane {lane} does not list {id_}.", f"add {id_} to lane.{lane}.allow_models in the policy.")
+    if id_ in case.ruled_out:
+        yield Bound(f"Plug-in {case.ruled_out[id_]}", "change what that rule looks at.")
+    if task.local_only and not model.local:
+        yield Bound(f"The task is local_only, and {id_} is hosted.", "send the task without local_only.")
+    if task.allow_providers and model.provider not in task.allow_providers:
+        yield Bound(
+            f"The task does not allow {model.provider}.", f"add {model.provider} to the task's allow_providers."
         )
-
-
-def _excluded(lane: LanePolicy, model: Model) -> bool:
-    return model.id in lane.exclude_models or (bool(lane.allow_models) and model.id not in lane.allow_models)
+    if model.provider in task.deny_providers:
+        yield Bound(f"The task denies {model.provider}.", f"take {model.provider} out of the task's deny_providers.")
+    if task.max_tier is not None and model.tier > task.max_tier:
+        yield Bound(
+            f"{id_} is of tier {model.tier}, and the task's max_tier is {task.max_tier}.",
+            f"raise max_tier to {model.tier}.",
+        )
+    if emergency.is_closed(model, case):
+        yield Bound(f"{id_} {emergency.MEANING}", emergency.REMEDY)

@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import ROUND_UP, Decimal
+from typing import Final
+
 from schemas.vocabulary import MicroUsd
+from streams.core.policy.case import Candidate, Case
 
 
-def refuses(cost_uusd: MicroUsd | None, available_uusd: int) -> bool:
+class Credit:
+    """Gate 9."""
+
+    gate: Final = "credit"
+    headline: Final = "credit"
+    looks_at: Final = "money"
+    unable: Final = False
+    means: Final = "would have cost more than the tenant has left"
+
+    def refuses(self, case: Case, at: Candidate) -> bool:
+        """Whether the tenant has a budget that does not cover the estimate."""
+        return case.available_uusd is not None and exceeds(case.cost_uusd(at.model), case.available_uusd)
+
+    def reason(self, case: Case, at: Candidate) -> str:
+        """What it would cost, and what is left."""
+        cost, tenant = case.cost_uusd(at.model), case.task.tenant_id
+        if cost is None:
+            return f"The price of {at.model.id} is unknown, and {tenant} pays by a budget."
+        left = _usd(case.available_uusd)
+        return f"{at.model.id} would cost about {_usd(cost)}, and {tenant} has {left} of credit left."
+
+    def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
+        """The credit that is missing, to the next cent in the command."""
+        model, task = refused[0].model, case.task
+        cost = case.cost_uusd(model)
+        if cost is None:
+            return f"Give {model.id} its prices in the catalogue."
+        missing = cost - (case.available_uusd or 0)
+        cents = (Decimal(missing) / 1_000_000).quantize(Decimal("0.01"), ROUND_UP)
+        return f"{_usd(missing)} more credit: slotwise credit {task.tenant_id} {cents} --pool {task.pool}"
+
+    def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
+        """What the cheapest of them needs."""
+        least = min((cost for at in refused if (cost := case.cost_uusd(at.model)) is not None), default=None)
+        need = "no price is known" if least is None else f"the cheapest needs {_usd(least)}"
+        return f"{case.task.tenant_id} has {_usd(case.available_uusd)} of credit left, and {need}."
+
+
+def exceeds(cost_uusd: MicroUsd | None, available_uusd: int) -> bool:
     """Whether the estimate is more than what is available; an unknown price is covered by no budget."""
     return cost_uusd is None or cost_uusd > available_uusd
 
 
-def reason(tenant: str, available_uusd: int, least_uusd: MicroUsd | None) -> str:
-    """Why no model is used for this tenant."""
-    need = "no price is known" if least_uusd is None else f"the cheapest needs ${least_uusd / 1e6:.6f}"
-    return f"{tenant} has ${available_uusd / 1e6:.6f} of credit left, and {need}"
+def _usd(uusd: int | None) -> str:
+    return f"${(uusd or 0) / 1e6:.6f}"

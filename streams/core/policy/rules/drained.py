@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from schemas.vocabulary import Millis, from_millis
-from streams.core.state.marks import Marks
+from streams.core.policy.case import Candidate, Moment, each_once
 
 
-def refuses(marks: Marks, model: str, now_ms: Millis) -> bool:
-    """Whether the model is drained now."""
-    if model not in marks.drained:
-        return False
-    until_ms = marks.drained[model]
-    return until_ms is None or until_ms > now_ms
+class Drained:
+    """Gate 6."""
 
+    gate: Final = "drained"
+    headline: Final = "drained"
+    looks_at: Final = "marks"
+    unable: Final = False
+    means: Final = "was taken out of service by an operator"
 
-def reason(marks: Marks, model: str) -> str:
-    """Why nothing new goes to this model."""
-    until_ms = marks.drained[model]
-    return f"{model} is drained" if until_ms is None else f"{model} is drained until {from_millis(until_ms)}"
+    def refuses(self, moment: Moment, at: Candidate) -> bool:
+        """Whether the model is drained now; a drain is of a model, whatever the account."""
+        drained = moment.marks.drained
+        if at.model.id not in drained:
+            return False
+        until_ms = drained[at.model.id]
+        return until_ms is None or until_ms > moment.now_ms
+
+    def ends_ms(self, moment: Moment, at: Candidate) -> Millis | None:
+        """The stated moment, if one was stated."""
+        return moment.marks.drained.get(at.model.id)
+
+    def reason(self, moment: Moment, at: Candidate) -> str:
+        """Until when, if that is known."""
+        ends_ms = self.ends_ms(moment, at)
+        until = "" if ends_ms is None else f" until {from_millis(ends_ms)}"
+        return f"{at.model.id} is drained{until}."
+
+    def remedy(self, moment: Moment, refused: Sequence[Candidate]) -> str:
+        """Waiting, or the command."""
+        at = refused[0]
+        ends_ms = self.ends_ms(moment, at)
+        wait = (
+            "Put it back into service: "
+            if ends_ms is None
+            else f"Wait until {from_millis(ends_ms)}, or put it back into service now: "
+        )
+        return f"{wait}slotwise restore {at.model.id}"
+
+    def waits(self, moment: Moment, refused: Sequence[Candidate]) -> str:
+        """Every model that is out of service."""
+        return each_once(self.reason(moment, at) for at in refused)

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from schemas.vocabulary import Millis, from_millis
-from streams.core.state.marks import Account, Marks
+from streams.core.policy.case import Candidate, Moment, each_once
 
 
-def until_ms(marks: Marks, product: str, account: Account, now_ms: Millis) -> Millis | None:
-    """Until when the product is marked for this account, by a mark of its own or one of all accounts."""
-    known = (marks.exhausted.get((product, account)), marks.exhausted.get((product, None)))
-    return max((until for until in known if until is not None and until > now_ms), default=None)
+class Exhausted:
+    """Gate 5."""
 
+    gate: Final = "exhausted"
+    headline: Final = "exhausted"
+    looks_at: Final = "marks"
+    unable: Final = False
+    means: Final = "had used up its quota"
 
-def reason(product: str, ends_ms: Millis) -> str:
-    """Why nothing of this product is used."""
-    return f"{product} is exhausted until {from_millis(ends_ms)}"
+    def refuses(self, moment: Moment, at: Candidate) -> bool:
+        """Whether the product is marked for this account, by a mark of its own or one of all accounts."""
+        return self.ends_ms(moment, at) is not None
+
+    def ends_ms(self, moment: Moment, at: Candidate) -> Millis | None:
+        """When the last of the marks ends."""
+        exhausted, product = moment.marks.exhausted, at.model.product
+        known = (exhausted.get((product, at.account)), exhausted.get((product, None)))
+        return max((until for until in known if until is not None and until > moment.now_ms), default=None)
+
+    def reason(self, moment: Moment, at: Candidate) -> str:
+        """What is used up, and until when."""
+        until_ms = self.ends_ms(moment, at)
+        general = moment.marks.exhausted.get((at.model.product, None)) == until_ms
+        whose = "" if at.account is None or general else f" of {at.account}"
+        until = "" if until_ms is None else f" until {from_millis(until_ms)}"
+        return f"{at.model.product}{whose} is exhausted{until}."
+
+    def remedy(self, moment: Moment, refused: Sequence[Candidate]) -> str:
+        """The mark that ends first is the one to wait for."""
+        ends = [ends_ms for at in refused if (ends_ms := self.ends_ms(moment, at)) is not None]
+        wait = f"Wait until {from_millis(min(ends))}, or end it now" if ends else "End it now"
+        return f"{wait}: slotwise restore {refused[0].model.product}"
+
+    def waits(self, moment: Moment, refused: Sequence[Candidate]) -> str:
+        """Everything that is used up."""
+        return each_once(self.reason(moment, at) for at in refused)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from schemas.events import TaskPending
-from schemas.vocabulary import Complexity, Tier, Word
-from streams.core.policy.catalog import Model
+from schemas.vocabulary import Word
+from streams.core.policy.case import Candidate, Case
 
 
 class FloorPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,25 +17,64 @@ class FloorPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     #: By `agent_role`: a model's id; its tier is the floor.
     by_role: dict[Word, Word] = {}
 
-    def tier_min(
-        self,
-        task: TaskPending,
-        escalated: Tier,
-        by_class: Mapping[Complexity, int],
-        complexity: Complexity | None,
-        models: Mapping[str, Model],
-    ) -> int:
-        """The lowest tier the task may use; floors compare tiers, not ids."""
-        floor: int = escalated
-        if task.floor_model is not None:
-            floor = max(floor, models[task.floor_model].tier)
-        if task.agent_role in self.by_role:
-            floor = max(floor, models[self.by_role[task.agent_role]].tier)
-        if complexity is not None:
-            floor = max(floor, by_class.get(complexity, 1))
-        return floor
+
+class Floor:
+    """Gate 4: floors compare tiers, not ids."""
+
+    gate: Final = "floor"
+    headline: Final = "floor"
+    looks_at: Final = "task"
+    unable: Final = True
+    means: Final = "is weaker than the weakest the task accepts"
+
+    def refuses(self, case: Case, at: Candidate) -> bool:
+        """Whether the model is of a lower tier than a floor."""
+        return any(floor.tier > at.model.tier for floor in _floors(case))
+
+    def reason(self, case: Case, at: Candidate) -> str:
+        """The floors above the model."""
+        return f"{at.model.id} is of tier {at.model.tier}, and the task's floor is higher: {_asking(case, at)}."
+
+    def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
+        """Each of them has to come down."""
+        lower = "; and ".join(floor.lower for floor in _above(case, refused[0]))
+        return f"{lower[:1].upper()}{lower[1:]}."
+
+    def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
+        """The floors above the best of them."""
+        best = max(refused, key=lambda at: at.model.tier)
+        return f"Every capable model of the fleet is below its floor: {_asking(case, best)}."
 
 
-def refuses(floor: int, model: Model) -> bool:
-    """Whether the model is of a lower tier than the floor."""
-    return model.tier < floor
+class _Floor(NamedTuple):
+    what: str
+    tier: int
+    #: How it comes down.
+    lower: str
+
+
+def _floors(case: Case) -> Iterator[_Floor]:
+    """Every floor of the task; the highest is the lowest tier it may use."""
+    task, policy, models = case.task, case.rulebook.policy, case.rulebook.models
+    if task.floor_model is not None:
+        tier = models[task.floor_model].tier
+        yield _Floor(f"floor_model {task.floor_model}", tier, "name a lower floor_model")
+    if (role := task.agent_role) in policy.floor.by_role:
+        model = policy.floor.by_role[role]
+        yield _Floor(f"role {role} ({model})", models[model].tier, f"lower floor.by_role.{role} in the policy")
+    if (name := case.complexity) is not None:
+        lower = f"send the task with a complexity below {name}"
+        yield _Floor(f"class {name}", policy.complexity_tier_min.get(name, 1), lower)
+    yield _Floor(
+        "an attempt that failed and was escalated",
+        case.escalated_tier,
+        "send the task with on_failure retry: it may then be tried again on the same tier",
+    )
+
+
+def _above(case: Case, at: Candidate) -> list[_Floor]:
+    return [floor for floor in _floors(case) if floor.tier > at.model.tier]
+
+
+def _asking(case: Case, at: Candidate) -> str:
+    return ", ".join(f"{floor.what} asks for tier {floor.tier}" for floor in _above(case, at))

@@ -1,12 +1,17 @@
-"""Keep premium slots for tasks above the EV floor."""
+"""Keep premium slots for tasks above the EV floor, unless nothing cheaper can do the work."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from schemas.decision import Percentiles
+from streams.core.policy.case import Candidate, Case
+from streams.core.policy.catalog import PREMIUM_TIER, Model
+from streams.core.policy.numbers import apart, short
+from streams.core.policy.rules import emergency
 
 #: A percentile is a computed number: where many EVs are equal it may miss them by its last digits.
 PERCENTILE_ERROR: Final = 1e-9
@@ -26,8 +31,46 @@ class PremiumReserve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return False
         return ev is None or ev < percentiles.p50 - abs(percentiles.p50) * PERCENTILE_ERROR
 
-    @staticmethod
-    def reason(model: str, ev: float | None, percentiles: Percentiles) -> str:
-        """Why this model is not for this task."""
-        own = "its EV is unknown" if ev is None else f"this one has EV {ev:g}"
-        return f"{model} is kept for tasks above P50 ({percentiles.p50:g}); {own}."
+
+class Premium:
+    """Gate 8."""
+
+    gate: Final = "premium"
+    headline: Final = "reserved_for_ev"
+    looks_at: Final = "task"
+    unable: Final = False
+    means: Final = "is kept for tasks of higher expected value"
+
+    def refuses(self, case: Case, at: Candidate) -> bool:
+        """Whether a low task finds something cheaper that can do the work: the sole capable model is never refused."""
+        return case.is_low and at.model.tier == PREMIUM_TIER and any(_is_cheaper(other, case) for other in case.able)
+
+    def reason(self, case: Case, at: Candidate) -> str:
+        """Above what, and what the task has."""
+        p50 = case.percentiles.p50 if case.percentiles is not None else None
+        if p50 is None:
+            return f"{at.model.id} is kept for tasks of higher expected value."
+        if case.ev is None:
+            return f"{at.model.id} is kept for tasks above P50 ({short(p50)}); its EV is unknown."
+        ev, line = apart(case.ev, p50)
+        return f"{at.model.id} is kept for tasks above P50 ({line}); this one has EV {ev}."
+
+    def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:  # noqa: ARG002 -- all of them open alike
+        """What lies at P50, or the priority from which the reserve does not apply."""
+        p50 = case.percentiles.p50 if case.percentiles is not None else None
+        now = "unknown" if case.ev is None else f"{case.ev:g}"
+        least = case.rulebook.policy.premium.priority_min
+        return (
+            f"An EV of {p50:g} or more (now {now}), or a priority of {least} or more (now {case.task.priority})."
+            if p50 is not None
+            else f"A priority of {least} or more (now {case.task.priority})."
+        )
+
+    def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
+        """Of the first of them; the others say the same."""
+        return self.reason(case, refused[0])
+
+
+def _is_cheaper(model: Model, case: Case) -> bool:
+    """Whether the model, which can do the work, makes the premium ones refuse it."""
+    return model.tier < PREMIUM_TIER and not emergency.is_kept_back(model, case.task, case.listed)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from schemas.vocabulary import Millis, Tier, Word
+from schemas.decision import QuotaRow
+from schemas.vocabulary import Millis, Tier, Word, from_millis
+from streams.core.policy.case import Candidate, Moment, each_once
 from streams.core.policy.catalog import Model
 from streams.core.state.marks import Account, Marks
 
@@ -29,21 +32,15 @@ class QuotaStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: Stands in the decisions from here on, such as `watching`.
     flag: Word | None = None
 
+    def concerns(self, model: Model) -> bool:
+        """Whether the step refuses this model once it is reached."""
+        return any(one.product == model.product and one.tier in (None, model.tier) for one in self.refuse)
+
 
 class QuotaPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The curve, in steps."""
 
     step: tuple[QuotaStep, ...] = ()
-
-    def refusing(self, model: Model, account: Account, marks: Marks, now_ms: Millis) -> QuotaStep | None:
-        """The step that refuses this model to this account, if any does."""
-        for step in self.step:
-            for refused in step.refuse:
-                if refused.product != model.product or refused.tier not in (None, model.tier):
-                    continue
-                if usage(marks, step.usage_of, account, now_ms) >= step.from_share:
-                    return step
-        return None
 
     def flags(self, account: Account, marks: Marks, now_ms: Millis) -> tuple[str, ...]:
         """What is to be pointed out of this account."""
@@ -54,18 +51,72 @@ class QuotaPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         )
 
 
+class Quota:
+    """Gate 7."""
+
+    gate: Final = "quota"
+    headline: Final = "quota"
+    looks_at: Final = "marks"
+    unable: Final = False
+    means: Final = "was too close to the end of its quota"
+
+    def refuses(self, moment: Moment, at: Candidate) -> bool:
+        """Whether usage has reached a step that refuses the model to this account."""
+        return any(True for _ in _reached(moment, at))
+
+    def ends_ms(self, moment: Moment, at: Candidate) -> Millis | None:
+        """When all the windows that hold it back have been reset; None: one of them does not say."""
+        ends: list[Millis] = []
+        for step in _reached(moment, at):
+            for row in _windows(moment.marks, step.usage_of, at.account, moment.now_ms):
+                if row.utilisation >= step.from_share:
+                    if row.resets_at_ms is None:
+                        return None
+                    ends.append(row.resets_at_ms)
+        return max(ends, default=None)
+
+    def reason(self, moment: Moment, at: Candidate) -> str:
+        """How much is used, and where the model stops."""
+        name = at.model.id
+        of, stop = _stop(moment, at)
+        used = usage(moment.marks, of, at.account, moment.now_ms)
+        own = at.account is not None and used > usage(moment.marks, of, None, moment.now_ms)
+        whose = f" of {at.account}" if own else ""
+        return f"{name} is held back: {of}{whose} is at {used:.0%} of its quota; {name} stops at {stop:.0%}."
+
+    def remedy(self, moment: Moment, refused: Sequence[Candidate]) -> str:
+        """A usage below every step that refuses the model, or the window's reset."""
+        of, stop = _stop(moment, refused[0])
+        ends = [ends_ms for at in refused if (ends_ms := self.ends_ms(moment, at)) is not None]
+        reset = f"; that window resets at {from_millis(min(ends))}" if ends else ""
+        return f"A usage of {of} below {stop:.0%}{reset}."
+
+    def waits(self, moment: Moment, refused: Sequence[Candidate]) -> str:
+        """Every model that is held back."""
+        return each_once(self.reason(moment, at) for at in refused)
+
+
 def usage(marks: Marks, product: str, account: Account, now_ms: Millis) -> float:
     """Usage of the product's strictest window for this account, 0..1; windows past their reset are empty."""
-    return max(
-        (
-            row.utilisation
-            for (of, whose, _), row in marks.quotas.items()
-            if of == product and whose in (None, account) and (row.resets_at_ms is None or row.resets_at_ms > now_ms)
-        ),
-        default=0.0,
-    )
+    return max((row.utilisation for row in _windows(marks, product, account, now_ms)), default=0.0)
 
 
-def reason(model: str, step: QuotaStep, used: float) -> str:
-    """Why this model is spared."""
-    return f"{model} is spared: {used:.0%} of {step.usage_of} is used, and it is refused from {step.from_share:.0%} on"
+def _windows(marks: Marks, product: str, account: Account, now_ms: Millis) -> Iterator[QuotaRow]:
+    """The product's windows that count for this account now."""
+    for (of, whose, _), row in marks.quotas.items():
+        if of == product and whose in (None, account) and (row.resets_at_ms is None or row.resets_at_ms > now_ms):
+            yield row
+
+
+def _reached(moment: Moment, at: Candidate) -> Iterator[QuotaStep]:
+    """The steps that refuse the model to this account now."""
+    marks, now_ms = moment.marks, moment.now_ms
+    for step in moment.rulebook.policy.quota.step:
+        if step.concerns(at.model) and usage(marks, step.usage_of, at.account, now_ms) >= step.from_share:
+            yield step
+
+
+def _stop(moment: Moment, at: Candidate) -> tuple[str, float]:
+    """The product whose usage holds the model back, and the usage from which it does."""
+    step = next(_reached(moment, at))
+    return step.usage_of, min(one.from_share for one in _reached(moment, at) if one.usage_of == step.usage_of)

@@ -1,4 +1,4 @@
-"""The command line: one file a group of commands, put together here; every mistake becomes one sentence.
+"""The command line: one file a group of commands, joined here; every error is one sentence.
 
 What the exit codes mean stands in `commands/codes.py`. Heavy libraries are imported by the command that needs them,
 so that `--help` is there at once.
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         code = typer.main.get_command(app).main(args=words, prog_name="slotwise", standalone_mode=False)
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:

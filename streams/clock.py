@@ -1,4 +1,4 @@
-"""The clock of this machine, for those whose clock is an argument."""
+"""The clock of this machine, passed to code that takes its clock as an argument."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ class SystemClock:
     """The time of day of this machine."""
 
     def now_ms(self) -> int:
-        """Give milliseconds since the epoch."""
+        """Return milliseconds since the epoch."""
         return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""What this machine lends to a process: free TCP ports, and files locked for as long as the process lives."""
+"""Free TCP ports of this machine, and files locked until the process ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PORT_MAX: Final = 32_767
 
 
 class NoFreePort(Exception):
-    """No port of this machine is free; the message says what to do about it."""
+    """No port of this machine is free; the message says what to do."""
 
 
 #: The locks behind the ports that `free_port` gave out. They are held until this process ends, so that two processes

@@ -1,4 +1,4 @@
-"""Log lines of a process: one event a line, whatever strangers have put into it, for people or as JSON."""
+"""Log lines of a process: one event a line, also when it contains line ends; for people or as JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLIENT_LOGGER: Final = "aiokafka"
 def configure(settings: Settings, *, silent: Iterable[str]) -> None:
     """Send all log lines of this process to standard error, in the form that the settings ask for.
 
-    `silent` names the loggers of which only debugging wants to hear: parts that tell an outage once, in a sentence.
+    `silent` names loggers that are shown only at `debug`: the part itself reports an outage once, in a sentence.
     """
     before: list[Any] = [
         structlog.stdlib.add_log_level,
@@ -51,10 +51,10 @@ def configure(settings: Settings, *, silent: Iterable[str]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # Faust and its clients tell every step of a rebalance at `info`.
+    # Faust and its clients log every step of a rebalance at `info`.
     for name in ("faust", "mode", "aiokafka"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
-    # A timer that comes late says so each time; what matters is the age of the journal.
+    # A late timer logs each time; what matters is the age of the journal.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)
     for name in silent:
         logging.getLogger(name).setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 REGISTRY = CollectorRegistry()
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-#: Pools and tenants come from producers: beyond so many, further ones share the label `other`.
+#: Pools and tenants come from producers: beyond these numbers further ones share the label `other`.
 POOLS_MAX = 200
 TENANTS_MAX = 500
 
@@ -39,7 +39,9 @@ EVENT_TO_DECISION_SECONDS = Histogram(
 LAST_EVENT = Gauge(
     "router_last_event_timestamp_seconds", "Time of the newest input handled.", ["partition"], registry=REGISTRY
 )
-COUNTED = Counter("router_counts_total", "What steps ignored or counted, by word.", ["what"], registry=REGISTRY)
+COUNTED = Counter(
+    "router_counts_total", "Events counted by steps, by word, ignored inputs among them.", ["what"], registry=REGISTRY
+)
 # What is refused or dropped.
 DUPLICATES = Counter(
     "router_duplicates_total", "Inputs delivered again and dropped by position.", ["topic"], registry=REGISTRY
@@ -48,18 +50,18 @@ DEAD_LETTERS = Counter(
     "router_dead_letters_total", "Inputs refused to a dead-letter topic.", ["topic"], registry=REGISTRY
 )
 REFETCHED = Counter(
-    "router_refetched_total", "Inputs that delivery left out and the side reader brought.", ["topic"], registry=REGISTRY
+    "router_refetched_total", "Inputs that delivery left out and the side reader fetched.", ["topic"], registry=REGISTRY
 )
 INVARIANT_VIOLATIONS = Counter(
     "router_invariant_violations_total",
-    "What must never happen, by name; any is worth a page.",
+    "Broken invariants, by name; alert on any.",
     ["id"],
     registry=REGISTRY,
 )
 # Plug-ins.
 PLUGIN_FAILURES = Counter(
     "router_plugin_failures_total",
-    "Tasks about which a plug-in gave no answer: it raised, answered nonsense, was slow, or was not asked any more.",
+    "Tasks about which a plug-in gave no answer: it raised, gave an invalid answer, was slow, or was disabled.",
     ["role", "plugin", "kind"],
     registry=REGISTRY,
 )
@@ -87,7 +89,7 @@ FENCED = Counter(
 )
 CHECKPOINTS = Counter("router_checkpoints_total", "Checkpoints written, by result.", ["result"], registry=REGISTRY)
 OLDEST_UNJOURNALED = Gauge(
-    "router_oldest_unjournaled_seconds", "Age of the oldest input that came and is not journaled.", registry=REGISTRY
+    "router_oldest_unjournaled_seconds", "Age of the oldest input that arrived and is not journaled.", registry=REGISTRY
 )
 RECOVERY_REMAINING = Gauge(
     "router_recovery_remaining_records", "Journal records still to be read before the partition works.", ["partition"],
@@ -101,12 +103,12 @@ PUBLISH_LAG = Gauge(
 REBALANCES = Counter("router_rebalances_total", "Rebalances of the worker's group.", registry=REGISTRY)
 PARTITIONS = Gauge("router_partitions", "Partitions this worker works on.", registry=REGISTRY)
 
-# How the fleet stands in the partitions of this worker; `vitals.py` looks when the metrics are asked for.
+# How the fleet stands in the partitions of this worker; `views/gauges.py` computes them when the metrics are read.
 WAITING = Gauge(
-    "slotwise_waiting_tasks", "Tasks that wait, by the reason they were told.", ["pool", "headline"], registry=REGISTRY
+    "slotwise_waiting_tasks", "Waiting tasks, by the headline last announced.", ["pool", "headline"], registry=REGISTRY
 )
 WAITING_OLDEST = Gauge(
-    "slotwise_waiting_oldest_seconds", "How long the task has waited that waits longest.", ["pool"], registry=REGISTRY
+    "slotwise_waiting_oldest_seconds", "Longest wait of a waiting task.", ["pool"], registry=REGISTRY
 )
 WAITING_POINTS = Gauge(
     "slotwise_waiting_points_max",
@@ -116,7 +118,7 @@ WAITING_POINTS = Gauge(
 )
 PATIENCE_POINTS = Gauge(
     "slotwise_patience_points",
-    "Points from which on a task is served beside lifted ones; who waits long beyond it, starves.",
+    "Points from which on a task is served beside lifted ones; tasks far above it are starving.",
     registry=REGISTRY,
 )
 SLOTS = Gauge(
@@ -136,10 +138,10 @@ QUOTA_USED = Gauge(
     ["pool", "product", "account", "window"], registry=REGISTRY,
 )  # fmt: skip
 BUDGET_AVAILABLE = Gauge(
-    "slotwise_budget_available_usd", "What a tenant may still spend.", ["pool", "tenant"], registry=REGISTRY
+    "slotwise_budget_available_usd", "Available amount of a tenant's budget.", ["pool", "tenant"], registry=REGISTRY
 )
 BUDGET_RESERVED = Gauge(
-    "slotwise_budget_reserved_usd", "What is reserved for a tenant's running tasks.", ["pool", "tenant"],
+    "slotwise_budget_reserved_usd", "Amount reserved for a tenant's running tasks.", ["pool", "tenant"],
     registry=REGISTRY,
 )  # fmt: skip
 OF_THE_FLEET = (

@@ -1,4 +1,4 @@
-"""Text of others made safe to show: what would act on a terminal or end a log line is spelled out."""
+"""Makes text of producers safe to show: characters that act on a terminal or end a log line are escaped."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _ACTING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-
 
 
 def printable(text: object) -> str:
-    """Give the text with every acting character as its escape; all others stay as they are."""
+    """Return the text with every such character escaped."""
     return _ACTING.sub(lambda found: f"\\u{ord(found.group()):04x}", str(text))

@@ -1,6 +1,6 @@
-"""Every topic slotwise uses: its name under the installation's prefix, its settings, and a check before the start.
+"""Every topic of slotwise: its name under the installation's prefix, its settings, and a check before the start.
 
-Nothing creates a topic in passing. A partition count that differs from the setting would split a pool's history
+No topic is created implicitly. A partition count that differs from the setting would split a pool's history
 between two writers, so it stops the start; so does a journal that the broker may compact.
 """
 
@@ -37,7 +37,7 @@ TABLES: Final = ("utilisation", "ev_percentiles")
 FRAME_BYTES: Final = 65_536
 CONNECT_TIMEOUT_MS: Final = 5_000
 HOUR_MS: Final = 3_600_000
-#: What is needed to start again must not be gone before what would be read again.
+#: The journal is kept so many times longer than inputs: recovery must not find inputs without their steps.
 JOURNAL_LIVES_LONGER: Final = 2
 DEAD_LETTER_BYTES_MAX: Final = 2_097_152
 UNKNOWN_TOPIC: Final = UnknownTopicOrPartitionError.errno
@@ -73,7 +73,7 @@ class Names(Struct, frozen=True):
 
     @property
     def checkpoint(self) -> str:
-        """Pictures of the state."""
+        """Checkpoints: snapshots of the state."""
         return self.of(CHECKPOINT)
 
     @property
@@ -92,23 +92,23 @@ class TopicSpec(Struct, frozen=True):
 
 
 def home_of(partitions: int) -> Callable[[bytes], int]:
-    """The partition a key belongs to: Kafka's default partitioner."""
+    """Return the partition of a key, by Kafka's default partitioner."""
     return lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def names(settings: Settings) -> Names:
-    """Names of this installation's topics."""
+    """Return the names of this installation's topics."""
     return Names(prefix=settings.topic_prefix, group=settings.group)
 
 
 def topics(settings: Settings) -> tuple[TopicSpec, ...]:
-    """All topics of an installation; all keyed ones have the same number of partitions."""
+    """Return all topics of an installation; all keyed ones have the same number of partitions."""
     retention_ms = int(settings.retention_hours * HOUR_MS)
     keep = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
     keep_longer = {"cleanup.policy": "delete", "retention.ms": str(JOURNAL_LIVES_LONGER * retention_ms)}
     # The broker's clock is one clock for all producers. A broker without LogAppendTime keeps the producer's.
     broker_time = {"message.timestamp.type": "LogAppendTime"}
-    # Producers may compress as they like; the broker keeps it as what every worker can read without more libraries.
+    # Producers may compress; the broker stores a form that every worker can read without more libraries.
     readable = {"compression.type": "uncompressed"}
     compact = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
     step_bytes = {"max.message.bytes": str(settings.step_bytes_max + FRAME_BYTES)}
@@ -169,7 +169,7 @@ def check_topics(settings: Settings) -> None:
     """Check that all topics are there as slotwise needs them.
 
     Raises:
-        TopicsError: one sentence on what is wrong and what to do.
+        TopicsError: one sentence: what is wrong and what to do.
     """
     with _admin(settings) as admin:
         _check(admin, settings)

@@ -27,7 +27,7 @@ EXIT_REFUSED: Final = 2
 
 def run(settings: Settings) -> int:
     """Run until a signal or a failure; return the exit code."""
-    # The admin client runs before the start only, and what went wrong is said in our own sentence.
+    # The admin client runs before the start only; its errors are reported in slotwise's own sentence.
     logs.configure(settings, silent=("kafka",))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -1,4 +1,4 @@
-"""How we connect to Postgres: never waiting for ever, and saying what is wrong without a password in it."""
+"""Connections to Postgres: every wait is bounded, and no error message contains a password."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DatabaseError(Exception):
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
-    """How long Postgres may keep us waiting before it counts as gone."""
+    """How long each kind of wait for Postgres may take."""
 
     connect_s: int
     statement_s: float
@@ -29,7 +29,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Take them from the settings."""
+        """Read them from the settings."""
         return cls(
             connect_s=settings.database_connect_timeout_s,
             statement_s=settings.database_statement_timeout_s,
@@ -41,16 +41,16 @@ DEFAULT_TIMEOUTS: Final = Timeouts.of(Settings())
 
 _LIMITS: Final = (
     "SELECT set_config('statement_timeout', %(statement)s, false), "
-    # A frozen client must not keep its locks: the server ends what we left open.
+    # A frozen client must not keep its locks: the server ends its open transaction.
     "set_config('idle_in_transaction_session_timeout', %(statement)s, false)"
 )
 
 
 def parameters(dsn: str, timeouts: Timeouts, application: str) -> dict[str, str]:
-    """Complete a DSN with what keeps a silent network from hanging us; what the DSN itself says wins.
+    """Add time-outs against a silent network to a DSN; the DSN's own parameters win.
 
     Raises:
-        DatabaseError: the text is no DSN. It is not repeated: a password may stand in it.
+        DatabaseError: the text is no DSN. The message does not repeat it: it may contain a password.
     """
     try:
         given = {key: str(value) for key, value in conninfo.conninfo_to_dict(dsn).items() if value is not None}
@@ -61,7 +61,7 @@ def parameters(dsn: str, timeouts: Timeouts, application: str) -> dict[str, str]
     return {
         "connect_timeout": str(timeouts.connect_s),
         "tcp_user_timeout": str(int(timeouts.silence_s * 1000)),
-        # While we only wait for an answer nothing is unacknowledged, and TCP asks nobody: probes do.
+        # While a query runs no data is unacknowledged, so only keep-alive probes notice a dead peer.
         "keepalives": "1",
         "keepalives_idle": str(max(1, int(timeouts.silence_s))),
         "keepalives_interval": "1",
@@ -73,7 +73,7 @@ def parameters(dsn: str, timeouts: Timeouts, application: str) -> dict[str, str]
 
 
 def limits(timeouts: Timeouts) -> tuple[str, Mapping[str, str]]:
-    """Give the statement that bounds every later one of a connection; set by SQL, so that a pooler passes it on."""
+    """Return the statement that sets the statement time-out of a connection; SQL, so that a pooler passes it on."""
     return _LIMITS, {"statement": str(int(timeouts.statement_s * 1000))}
 
 
@@ -83,7 +83,7 @@ def connect(
     """Open a connection in autocommit mode.
 
     Raises:
-        DatabaseError: Postgres does not answer, or does not let us in.
+        DatabaseError: Postgres does not answer, or refuses the login.
     """
     known = parameters(dsn, timeouts, application)
     try:
@@ -125,5 +125,5 @@ def where(known: Mapping[str, str]) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """Make one line of what Postgres or the network said."""
+    """Return the message of Postgres or of the network as one line."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

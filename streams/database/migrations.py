@@ -1,8 +1,8 @@
-"""Bring the audit database to the schema this slotwise knows, and keep its daily partitions ahead of time.
+"""Migrates the audit database to the schema of this slotwise, and makes its daily partitions ahead of time.
 
 Migrations are numbered SQL files that only add; each runs once, in a transaction of its own, as slotwise_migrate.
-What ran stands in `schema_migrations` with its checksum: a file changed afterwards would leave two databases that
-both claim to be at the same number, and is refused.
+`schema_migrations` records each one with its checksum. A file that was changed afterwards is refused: two databases
+with the same number would differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
 DAYS_AHEAD: Final = 14
-#: Two migrations of one database must not meet; any constant will do, as long as nobody else uses it.
+#: Two migrations of one database must not run at once. Any constant will do that no other program uses.
 _LOCK: Final = 7_305_808_869
 _LOCK_WAIT_S: Final = 60
 
@@ -42,12 +42,12 @@ class Migration(Struct, frozen=True):
 
     @property
     def checksum(self) -> str:
-        """Tell this text from any other."""
+        """Return the SHA-256 of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def shipped() -> tuple[Migration, ...]:
-    """Give the migrations of this slotwise, in order.
+    """Return the migrations of this slotwise, in order.
 
     Raises:
         MigrationError: two files share a number, or one is missing.
@@ -63,13 +63,13 @@ def shipped() -> tuple[Migration, ...]:
 def migrate(
     dsn: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, migrations: Sequence[Migration] | None = None
 ) -> list[str]:
-    """Apply what is missing and make the partitions of the days to come; gives the names of what was applied.
+    """Apply missing migrations and make the partitions of the days to come; return the names of those applied.
 
-    Safe to call at every start and from several places at once. Whoever calls it needs to be a member of
-    slotwise_migrate; the first time, on a server without our roles, to be allowed to make roles.
+    Safe to call at every start and from several places at once. The caller must be a member of slotwise_migrate. The
+    first time, on a server without slotwise's roles, it must be allowed to create roles.
 
     Raises:
-        MigrationError: roles are missing, a migration was changed or does not run, or the database is newer than we.
+        MigrationError: roles are missing, a migration was changed or fails, or the database is too new.
         DatabaseError: Postgres cannot be reached.
     """
     wanted = shipped() if migrations is None else migrations
@@ -95,7 +95,7 @@ def migrate(
 def maintain(
     dsn: str, *, days_ahead: int = DAYS_AHEAD, keep_days: int | None = None, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> list[str]:
-    """Make the partitions of the days ahead and, when told how long to keep, drop older days whole; says what it did.
+    """Make the partitions of the days ahead, and drop whole days older than `keep_days` if given; return a report.
 
     Raises:
         DatabaseError: Postgres cannot be reached, the schema is not there, or a reader holds a table for too long.
@@ -126,7 +126,7 @@ def maintain(
 
 
 def _wait_alone(connection: psycopg.Connection[TupleRow]) -> None:
-    """Take the lock of migrations; it ends with the connection, whatever happens to us."""
+    """Take the migrations' lock; it ends with the connection, also when this process dies."""
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{_LOCK_WAIT_S}s"])
     try:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
@@ -134,7 +134,7 @@ def _wait_alone(connection: psycopg.Connection[TupleRow]) -> None:
         raise MigrationError(
             "Another migration of this database has been running for long: wait for it to end, then try again."
         ) from None
-    # From here on: rather give up than make the writers queue behind us.
+    # From here on a long wait for a lock fails, so that writers do not queue behind it.
     connection.execute("SET lock_timeout = '5s'")
 
 

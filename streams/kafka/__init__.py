@@ -1,1 +1,1 @@
-"""The broker behind the ports of `streams/partition/`, and the Kafka clients of everything else."""
+"""Kafka behind the ports of `streams/partition/`, and the Kafka clients of all other parts."""

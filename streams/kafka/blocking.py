@@ -11,17 +11,17 @@ from streams.topics import FRAME_BYTES
 
 
 def open_producer(settings: Settings) -> KafkaProducer:
-    """Give a producer whose records count when every replica has them; whoever opens it closes it."""
+    """Return a producer that waits for every replica; the caller closes it."""
     return KafkaProducer(
         bootstrap_servers=settings.broker.split(","),
         acks="all",
-        enable_idempotence=False,  # not every broker knows it, and events carry ids: a repetition is recognised
+        enable_idempotence=False,  # not every broker supports it; events have ids by which duplicates are recognised
         linger_ms=5,
     )
 
 
 def open_consumer(settings: Settings) -> Any:
-    """Give a consumer outside every group that takes any step of the journal; whoever opens it closes it."""
+    """Return a consumer without a group whose limits fit any step of the journal; the caller closes it."""
     return KafkaConsumer(
         bootstrap_servers=settings.broker.split(","),
         group_id=None,

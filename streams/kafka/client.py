@@ -1,7 +1,7 @@
-"""The connections of one worker to its broker, beside those of Faust: two producers, one asker of offsets, readers.
+"""The connections of one worker to its broker, beside those of Faust: two producers, one consumer for offsets, readers.
 
-Journal records have a producer of their own, so that a burst of outputs never stands before a step in the queue.
-Readers are made for one range and closed after it: they are for recovery and for what delivery left out.
+Journal records have a producer of their own, so that a burst of outputs is never queued before a step.
+Readers are made for one range and closed after it: for recovery, and for records that delivery left out.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 #: A request that takes longer has failed; the caller tries again.
 REQUEST_TIMEOUT_MS = 10_000
-#: A reader that gets nothing for so long, although the log says there is more, has failed.
+#: A reader that gets nothing for so long, although the log has more records, has failed.
 STALL_S_MAX = 30.0
-#: Waiting for one record that is there, or for the word that there is none.
+#: Wait for one record, or for the answer that there is none.
 PEEK_TIMEOUT_MS = 500
 FETCH_BYTES_MAX = 8_388_608
 OUTPUT_BATCH_BYTES = 262_144
@@ -63,7 +63,7 @@ class Broker:
         await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
 
     async def append(self, topic: str, partition: int, value: bytes) -> int:
-        """Write one record by the journal's producer and return its offset."""
+        """Write one record with the journal's producer and return its offset."""
         done = await _started(self._journal).send_and_wait(topic, value, partition=partition)
         return int(done.offset)
 
@@ -77,14 +77,14 @@ class Broker:
         headers: Sequence[tuple[str, bytes]] = (),
         timestamp_ms: int | None = None,
     ) -> Awaitable[RecordMetadata]:
-        """Hand a record to the outputs' producer; what comes back is done when the record is durable."""
+        """Give a record to the outputs' producer; the future that is returned is done when the record is durable."""
         sent: Awaitable[RecordMetadata] = await _started(self._outputs).send(
             topic, value, key=key, partition=partition, headers=list(headers), timestamp_ms=timestamp_ms
         )
         return sent
 
     async def send_all(self, topic: str, partition: int, records: Iterable[Record]) -> list[Awaitable[RecordMetadata]]:
-        """Hand over many records of one partition in order; a batch costs a fraction of its records sent alone."""
+        """Send many records of one partition in order; a batch costs a fraction of its records sent alone."""
         producer = _started(self._outputs)
         sent: list[Awaitable[RecordMetadata]] = []
         batch = producer.create_batch()
@@ -106,7 +106,7 @@ class Broker:
         first, following = await asyncio.gather(asker.beginning_offsets([where]), asker.end_offsets([where]))
         if following[where] <= first[where]:
             return first[where], following[where]
-        # Tansu answers with the first offset of the last batch, plus one; what comes with a fetch is right everywhere.
+        # Tansu answers with the first offset of the last batch, plus one; the end that a fetch returns is right.
         async with self._reader(where, following[where] - 1) as consumer:
             await consumer.getmany(where, timeout_ms=PEEK_TIMEOUT_MS)
             return first[where], max(following[where], consumer.highwater(where) or 0)
@@ -114,7 +114,7 @@ class Broker:
     async def read(
         self, topic: str, partition: int, start: int, end: int
     ) -> AsyncGenerator[list[ConsumerRecord[bytes, bytes]], None]:
-        """Yield the records from `start` up to, not including, `end`, as the broker hands them out."""
+        """Yield the records from `start` up to, not including, `end`, in the broker's batches."""
         if start >= end:
             return
         where = TopicPartition(topic, partition)
@@ -126,7 +126,7 @@ class Broker:
                 wanted = [record for record in found if record.offset < end]
                 if wanted:
                     yield wanted
-                # Not the last record's offset: markers and compacted records leave holes at the end of a range.
+                # Not the last record's offset: markers and compacted records leave gaps at the end of a range.
                 before, position = position, await consumer.position(where)
                 if position > before:
                     moved_s = loop.time()
@@ -162,7 +162,7 @@ class Broker:
             bootstrap_servers=self._settings.broker,
             client_id=f"{self._settings.group}-{purpose}",
             group_id=group_id,
-            # A reader that cannot start where it was told must say so, not jump.
+            # A reader that cannot start at its offset must fail, not jump.
             auto_offset_reset="none",
             enable_auto_commit=False,
             max_partition_fetch_bytes=FETCH_BYTES_MAX,

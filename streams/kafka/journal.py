@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from streams.kafka.client import Broker
     from streams.topics import Names
 
-#: A dead letter keeps this much of a record's value; the rest is named by its hash.
+#: Most bytes of a record's value in a dead letter; a longer value is cut and named by its hash.
 DEAD_LETTER_BYTES_MAX = 900_000
 
 
 class KafkaJournal:
     """One partition of `decision.audit`.
 
-    The producer is not idempotent on purpose: a retry that wrote twice gives a second record with a `seq` that is
-    taken, which every reader ignores, and an idempotent producer has fatal states that this fence does not need.
+    The producer is not idempotent on purpose. A retry that wrote twice leaves a second record with the same `seq`,
+    which every reader ignores, and an idempotent producer has fatal states that this fence does not need.
     """
 
     def __init__(self, broker: Broker, names: Names, partition: int) -> None:
@@ -56,7 +56,7 @@ class KafkaInputs:
         self._partition = partition
 
     async def read(self, topic: int, start: int, end: int, limit: int) -> Sequence[Raw]:
-        """Read what retention left of the range."""
+        """Read the records of the range that retention has left."""
         name = self._topics[topic]
         first, next_offset = await self._broker.bounds(name, self._partition)
         found: list[Raw] = []
@@ -69,7 +69,7 @@ class KafkaInputs:
 
 
 class KafkaDeadLetters:
-    """`<topic>.dlq`: the raw record, with headers that say why and where from."""
+    """`<topic>.dlq`: the raw record, with its reason and origin as headers."""
 
     def __init__(self, broker: Broker, names: Names, partition: int) -> None:
         self._broker = broker
@@ -77,16 +77,16 @@ class KafkaDeadLetters:
         self._partition = partition
 
     async def write(self, letters: Sequence[Letter]) -> None:
-        """Send all, then wait for all."""
+        """Send all records, then wait for all of them."""
         sent = []
         for letter in letters:
             topic = INPUT_TOPICS[letter.topic]
-            # A name may hold what no encoding has; see `lenient_headers.py`.
+            # A header's name may not be UTF-8; see `lenient_headers.py`.
             own = [(name.encode(errors="backslashreplace").decode(), told) for name, told in letter.raw.headers or ()]
             headers = dead_letter_headers(topic, self._partition, letter.raw.offset, letter.reason, own)
             value, more = dead_letter_value(letter.raw.value, DEAD_LETTER_BYTES_MAX)
             if value is None and letter.raw.key is None:
-                value = b""  # the client sends no record without both
+                value = b""  # the client requires both
             sent.append(
                 await self._broker.send(
                     self._names.dead(topic),
@@ -101,7 +101,7 @@ class KafkaDeadLetters:
 
 
 class KafkaTicks:
-    """Ticks for one partition: the partition is given, there is no key."""
+    """Ticks for one partition. They have no key; the partition is given."""
 
     def __init__(self, broker: Broker, names: Names, partition: int) -> None:
         self._broker = broker

@@ -1,8 +1,8 @@
-"""Reads any record that a broker took: aiokafka 0.14 stops for ever at a header whose name is not UTF-8.
+"""Reads records whose header names are not UTF-8; aiokafka 0.14 fails on them at every try.
 
-Kafka demands no encoding of header names, so one such record would hold up its partition, and every client that reads
-it, until retention takes it away. `install` puts a reader in place that gives such names with surrogate escapes; the
-record is then refused or handled like any other. Everything else is left to aiokafka, at its speed.
+Kafka requires no encoding of header names, so one such record would block its partition, and every client that reads
+it, until retention removes it. `install` puts a reader in place that decodes such names with surrogate escapes; the
+record is then refused or handled like any other. All other records are left to aiokafka, at its speed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LENGTH_BYTES: Final = 4
 
 
 def install() -> None:
-    """Have every consumer of this process read with `Records`."""
+    """Make every consumer of this process read with `Records`."""
     fetcher.MemoryRecords = Records
 
 
@@ -75,18 +75,18 @@ class _Batch:
 
 
 class _AnyText(bytearray):
-    """Bytes whose slices decode to something, whatever they hold; only header names are decoded."""
+    """Bytes whose slices always decode; only header names are decoded."""
 
     def __getitem__(self, where: Any) -> Any:
         found = super().__getitem__(where)
         return _AnyText(found) if isinstance(where, slice) else found
 
     def decode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> str:
-        """Decode with escapes for what is no text."""
+        """Decode, with escapes for invalid bytes."""
         return bytes(self).decode(encoding, errors)
 
 
 def _size(data: bytes, start: int) -> int:
-    """Size of the batch that begins here: base offset, length, and as many bytes as that says."""
+    """Size of the batch that begins here: base offset, length field, and the length itself."""
     length: int = struct.unpack_from(">i", data, start + _OFFSET_BYTES)[0]
     return _OFFSET_BYTES + _LENGTH_BYTES + length

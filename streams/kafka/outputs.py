@@ -1,4 +1,4 @@
-"""Where the publisher's records go on Kafka, and the committed offsets that say how far it got."""
+"""Output topics of the publisher on Kafka, and its progress as committed offsets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ProgressGroup:
         consumer = self._broker.group(self._group_id)
         await consumer.start()
         consumer.assign(self._all)
-        # It is there for its offsets: nothing is fetched.
+        # Only its committed offsets are used: nothing is fetched.
         consumer.pause(*self._all)
         self._consumer = consumer
 
@@ -63,7 +63,7 @@ class ProgressGroup:
             await consumer.stop()
 
     def of(self, partition: int) -> KafkaProgress:
-        """Give the progress of one partition."""
+        """Return the progress of one partition."""
         return KafkaProgress(self, self._all[partition])
 
     async def load(self, where: TopicPartition) -> OffsetAndMetadata | None:

@@ -1,6 +1,6 @@
-"""Faust's consumer, taught to deliver batches, to start where the journal says, and to notice what is missing.
+"""Faust's consumer, changed to deliver batches, to start at the journal's positions, and to find missing inputs.
 
-This leans on the inside of faust-streaming 0.15 and its aiokafka driver (the version is pinned): `getmany` feeds the
+This depends on internals of faust-streaming 0.15 and its aiokafka driver (the version is pinned): `getmany` feeds the
 agents, `seek_to_committed` is called after table recovery and before the flow resumes, `_new_offset` says what may be
 committed. Committed offsets are written for lag dashboards and never read back: positions come from the journal.
 """
@@ -32,13 +32,13 @@ _log = logging.getLogger(__name__)
 REFILL_S: Final = 0.05
 #: While the broker does not answer an audit, the next one comes this much later.
 AUDIT_ERROR_PAUSE_S: Final = 2.0
-#: How long the broker may hold back its answer while it has nothing. Tansu looks again only after a good part of this
+#: How long the broker may delay its answer while it has no records. Tansu looks again only after a good part of this
 #: time (at 500 ms a record arrives after ~180 ms, at 50 ms after ~8 ms); Kafka answers at once in any case.
 FETCH_WAIT_MS: Final = 50
 
 
 class Batches(faust.Schema[Any, Any]):
-    """Hands an agent what the consumer put into the message, unread."""
+    """Gives an agent the consumer's message without decoding it."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - of the interface
         """The key is in the records."""
@@ -50,10 +50,10 @@ class Batches(faust.Schema[Any, Any]):
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Fetches in a thread of its own: with short waits, and without moving a position while the flow is stopped."""
+    """Fetches in a thread of its own, with short waits. No position moves while the flow is stopped."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """Wait less than Faust's 1500 ms, which are not to be set."""
+        """Wait less than Faust's 1500 ms, for which there is no setting."""
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - read when it starts, and no argument is passed on
         return consumer
@@ -189,15 +189,15 @@ class Consumer(driver.Consumer):
         return one
 
     async def _check_ends(self, wanted: Mapping[TP, int]) -> None:
-        """A topic that was made anew begins at 0 again; its records would all look like duplicates."""
+        """A topic that was created again begins at offset 0; its records would all look like duplicates."""
         for tp, start in wanted.items():
             _, end = await self._broker.bounds(tp.topic, tp.partition)
             if end < start:
                 raise self._fail(
                     JournalError(
                         f"{tp.topic}[{tp.partition}] ends at {end}, but the journal holds inputs up to {start - 1}: "
-                        "the topic was deleted and made anew. Restore it, or start a new installation (another group "
-                        "and topic prefix)."
+                        "the topic was deleted and created again. Restore it, or start a new installation "
+                        "(another group and topic prefix)."
                     )
                 )
 
@@ -228,11 +228,11 @@ class Consumer(driver.Consumer):
             await super()._add_gap(tp, offset_from, offset_to)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust would call an idle partition hung; what we watch is the journal's age."""
+        """Do nothing: Faust would report an idle partition as hung. Readiness watches the journal's age instead."""
 
 
 class Transport(driver.Transport):
-    """Faust's transport with our consumer."""
+    """Faust's transport with the consumer of this module."""
 
     Consumer = Consumer
 
@@ -283,7 +283,7 @@ async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
 
 
 def _membership_ended(app: Any) -> BaseException | None:
-    """What ended aiokafka's group coordination, which it only logs: without it no partition would ever come."""
+    """Return the error that ended aiokafka's group coordination: it is only logged, and no partition comes after it."""
     thread = app.consumer._thread  # noqa: SLF001 - as far inside as the rest of this module
     coordinator = getattr(thread._consumer, "_coordinator", None)  # noqa: SLF001
     task = getattr(coordinator, "_coordination_task", None)

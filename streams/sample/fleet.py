@@ -1,7 +1,7 @@
-"""A fleet that pretends to work: which slots it has, how long a task takes on one, and how it ends.
+"""A simulated fleet: its slots, how long a task takes on each, and how the task ends.
 
-Pure: chance comes from the task's own number and attempt, so that the same decision always has the same outcome.
-Times are simulated seconds; who runs the fleet decides how fast they pass.
+Pure: random numbers come from the task's number and attempt, so that a decision always has the same outcome.
+Times are simulated seconds; the caller decides how fast they pass.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ SLOTS: Final[Mapping[str, int]] = {
     "local": 1,
 }
 
-#: The tier a class of work asks for; below it, work fails more often.
+#: The tier that a class of work needs; on a lower tier it fails more often.
 TIER_WANTED: Final[Mapping[Complexity, Tier]] = {"trivial": 1, "simple": 1, "standard": 2, "complex": 2, "expert": 3}
 FAILS_WHEN_FIT: Final = 0.02
 FAILS_WHEN_UNDERPOWERED: Final = 0.10
-#: How far quality strays from the model's own, either way.
+#: Greatest difference of a result's quality from the model's, in both directions.
 QUALITY_SPREAD: Final = 0.15
-#: From this quality on, the person who asked takes the result.
+#: From this quality on the result is accepted.
 QUALITY_ACCEPTED: Final = 0.15
-#: Seconds of a task that this run does not know, left over from an earlier one.
+#: Seconds that a task of an earlier run takes.
 UNKNOWN_TASK_S: Final = 5.0
 
 
 class Engine(Struct, frozen=True):
-    """What the fleet has to know of a model."""
+    """Fields of a model that the fleet uses."""
 
     model: str
     tier: Tier
@@ -53,7 +53,7 @@ class Engine(Struct, frozen=True):
 
 
 class Slot(Struct, frozen=True):
-    """One worker place."""
+    """One slot."""
 
     slot_id: str
     model: str
@@ -61,14 +61,14 @@ class Slot(Struct, frozen=True):
 
 
 class Work(Struct, frozen=True):
-    """A task on a slot: how long it takes, and what the slot says when it is over."""
+    """A task on a slot: how long it takes, and its outcome."""
 
     routed: TaskRouted
     duration_s: float
     outcome: Outcome
 
     def freed(self, now_ms: int) -> SlotFreed:
-        """Make the event with which the slot is free again, under the lease it worked with."""
+        """Return the event that frees the slot, under its lease."""
         return SlotFreed(
             slot_id=self.routed.slot_id,
             pool=self.routed.pool,
@@ -96,7 +96,7 @@ class Fleet:
         )
 
     def announcements(self, now_ms: int) -> list[SlotFreed]:
-        """Announce every slot: here I am, holding nothing."""
+        """Return an announcement of every slot, without a lease."""
         at = from_millis(now_ms)
         return [
             SlotFreed(slot_id=slot.slot_id, pool=self.pool, at=at, model=slot.model, account=slot.account)
@@ -104,7 +104,7 @@ class Fleet:
         ]
 
     def take(self, routed: TaskRouted) -> Work | None:
-        """Start the work of a decision; None for one that was taken before, is stale, or is for nobody here."""
+        """Start the work of a decision; None for one that was taken before, is stale, or names an unknown slot."""
         if routed.decision_id in self._seen or routed.pool != self.pool or routed.mode != "live":
             return None
         self._seen.add(routed.decision_id)
@@ -123,7 +123,7 @@ class Fleet:
 def _outcome(task: SampleTask, engine: Engine, routed: TaskRouted, output_tokens: int, duration_s: float) -> Outcome:
     wanted = TIER_WANTED[task.complexity]
     underpowered = engine.tier < wanted
-    # The number within the sample, not the id: the id also names the run.
+    # The number within the sample, not the id: the id also contains the run.
     number = task.event.task_id.rpartition("-")[2]
     failed = draw("fails", number, routed.attempt) < (FAILS_WHEN_UNDERPOWERED if underpowered else FAILS_WHEN_FIT)
     stray = QUALITY_SPREAD * (2.0 * draw("quality", number, routed.attempt, routed.model) - 1.0)
@@ -155,6 +155,6 @@ def _fit(tier: Tier, wanted: Tier, *, failed: bool) -> Fit:
 
 
 def draw(*words: object) -> float:
-    """Draw a number from 0 up to 1 that depends on the words and on nothing else."""
+    """Return a number from 0 up to 1 that depends only on the words."""
     digest = hashlib.blake2b(":".join(map(str, words)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2.0**64

@@ -1,8 +1,8 @@
-"""Plays the sample against a broker: sends its tasks as they fall due, and works off what is routed.
+"""Plays the sample against a broker: sends each task at its time and simulates the work of routed ones.
 
-The one part of the sample with a clock and a network. It may be killed and started again at any moment: every slot
-announces itself anew (which puts what it held back into the queue), every task is sent again (which the router
-knows for a duplicate), and decisions of before are left alone.
+The only part of the sample with a clock and a network. It may be killed and started again at any time: every slot
+announces itself again, so that its task is pending again; every task is sent again, which the router recognises as a
+duplicate; earlier decisions are ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATUS_EVERY_S: Final = 0.2
 
 
 class Progress(Struct, kw_only=True):
-    """How far the sample is; written to a file for whoever watches."""
+    """Progress of the sample, written to a file for the board."""
 
     #: Tasks of the sample.
     tasks: int
@@ -65,7 +65,7 @@ async def play(
             while not stopped.done():
                 await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
-                    task.result()  # feeding ends by itself; whatever else ends, ends with its error
+                    task.result()  # only feeding ends without an error
                     running.remove(task)
         finally:
             stopped.cancel()
@@ -77,7 +77,7 @@ async def play(
 
 
 def engines(settings: Settings) -> Iterator[Engine]:
-    """Read what the fleet has to know of each model from the catalogue that the router uses."""
+    """Return the fleet's view of each model, from the router's catalogue."""
     for row in tomllib.loads(catalog_text(settings))["model"]:
         yield Engine(
             model=row["id"],
@@ -99,7 +99,7 @@ class _Player:
         self._finished: asyncio.Queue[Work] = asyncio.Queue()
 
     async def feed(self, producer: AIOKafkaProducer) -> None:
-        """Announce the slots, then send each task when it falls due."""
+        """Announce the slots, then send each task at its time."""
         for announcement in self._fleet.announcements(_now_ms()):
             await self._send(producer, SLOT_FREED, announcement, f"{announcement.slot_id}-{announcement.at}")
         await producer.flush()
@@ -115,7 +115,7 @@ class _Player:
         self.progress.all_sent = True
 
     async def follow(self, consumer: AIOKafkaConsumer) -> None:
-        """Start the work of each decision, and note when it will be over."""
+        """Start the work of each decision, and record when it ends."""
         loop = asyncio.get_running_loop()
         async for record in consumer:
             work = self._fleet.take(msgspec.json.decode(record.value, type=TaskRouted))
@@ -158,7 +158,7 @@ async def _clients(settings: Settings) -> AsyncIterator[tuple[AIOKafkaProducer, 
         partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
         consumer.assign(partitions)
         await consumer.seek_to_end(*partitions)
-        # Ask for the positions now: "the end" must be the one before the first slot announces itself.
+        # Fetch the positions now: "the end" must be the one before the first slot announces itself.
         for partition in partitions:
             await consumer.position(partition)
         yield producer, consumer

@@ -1,7 +1,7 @@
 """The bundled sample: real agent calls, each with a real issue title, as tasks that slotwise can route.
 
-A pure function of the two files beside it: the same tasks with the same fields in the same order, always. The
-join and the rules below are ours and stated here; tokens, lengths, durations, costs and titles are as recorded.
+A pure function of the two data files of this folder: the same tasks with the same fields in the same order. The join
+and the rules below are this module's; tokens, lengths, durations, costs and titles are as recorded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOG_TPS: Final[Mapping[str, float]] = {
 }
 LOG_TPS_OTHERS: Final = 25.0
 
-#: What an agent was asked for, by the edit format of its call: task type and the role that asks.
+#: Task type and agent role by the edit format of a call.
 SHAPE: Final[Mapping[str, tuple[str, str]]] = {
     "ask": ("analysis", "analyst"),
     "architect": ("architecture", "architect"),
@@ -54,19 +54,19 @@ LAYER: Final[Mapping[str, str]] = {
 LAYER_OTHERS: Final = "science"
 
 CLASSES: Final[tuple[Complexity, ...]] = ("trivial", "simple", "standard", "complex", "expert")
-#: The bar that a class sets on the dimension its work is about.
+#: Required rating by class, on the dimension of the work.
 BAR: Final[Mapping[Complexity, int]] = {"trivial": 3, "simple": 4, "standard": 6, "complex": 8, "expert": 9}
 
-#: What counts as long, wide or large; each reached limit is one point of difficulty.
+#: Limits of length and size; each one reached is a point of difficulty.
 WORDS_LONG: Final = 150
 WORDS_VERY_LONG: Final = 400
 FILES_MANY: Final = 3
 ANSWER_LONG: Final = 300
 ANSWER_VERY_LONG: Final = 1000
 CONTEXT_LARGE: Final = 20_000
-#: So many points make a task one for experts.
+#: From so many points on the class is `expert`.
 EXPERT_POINTS: Final = 5
-#: A crash in so many files is what a release waits for.
+#: A crash in so many files blocks a release.
 FILES_URGENT: Final = 8
 #: A question answered in fewer tokens has no stated impact.
 ANSWER_SLIGHT: Final = 100
@@ -98,20 +98,20 @@ class Issue(Struct, frozen=True):
 
 
 class SampleTask(Struct, frozen=True):
-    """A task of the sample, with what only the simulated fleet may know."""
+    """A task of the sample, with fields for the simulated fleet that the router does not see."""
 
     #: When it arrives, in simulated seconds from the start.
     at_s: float
-    #: Seconds that the recorded call took beyond writing its answer, on whatever model.
+    #: Seconds that the recorded call took beyond writing its answer, on any model.
     overhead_s: float
     output_tokens: int
     complexity: Complexity
-    #: Everything but `at`, which is known when it is sent.
+    #: All fields but `at`, which is set when the task is sent.
     event: TaskPending
 
 
 def tasks(run: str, count: int, pool: str = "main") -> list[SampleTask]:
-    """The first `count` tasks in the order of their arrival; past the end of the log it is told again.
+    """Return the first `count` tasks in order of arrival; past its end the log is repeated.
 
     `run` goes into the task ids, so that two runs on one durable broker do not take each other's tasks for duplicates.
     """
@@ -144,11 +144,11 @@ def _task(task_id: str, pool: str, at_s: float, call: Call, issue: Issue) -> Sam
         importance=_importance(issue, layer),
         # Code in the report makes it reproducible.
         tractability=0.4 + 0.1 * min(issue.code_fences, 5),
-        # Its EV is unknown then, as much of real work's is.
+        # Its EV is unknown then, as it often is for real work.
         impact=None
         if call.edit_format == "ask" and call.output_tokens < ANSWER_SLIGHT
         else 1.0 + call.output_tokens / 250.0,
-        # What it cost when it was really done, and never less than a cent of somebody's time.
+        # The recorded cost, and at least a cent.
         estimated_cost=max(call.cost_usd, 0.01),
         layer=layer,
         lane="bugs" if issue.has_traceback else "upkeep" if small else "questions" if role == "analyst" else "features",
@@ -166,7 +166,7 @@ def _task(task_id: str, pool: str, at_s: float, call: Call, issue: Issue) -> Sam
 
 
 def _complexity(call: Call, issue: Issue) -> Complexity:
-    """Points for what makes work hard: long reports, tracebacks, many files, long answers, much context."""
+    """Return the class by points of difficulty: long reports, tracebacks, many files, long answers, much context."""
     if set(issue.title.lower().split()) & set(SMALL_WORDS):
         return "trivial"
     points = (
@@ -196,7 +196,7 @@ def _priority(issue: Issue, *, small: bool) -> int:
 
 
 def _importance(issue: Issue, layer: str) -> float:
-    """A crash counts double, a long report up to three times a one-liner, documentation half."""
+    """Return the importance: a crash counts double, a long report up to three times a one-liner, documentation half."""
     length = 1.0 + 2.0 * min(issue.body_words, WORDS_VERY_LONG) / WORDS_VERY_LONG
     return length * (2.0 if issue.has_traceback else 1.0) * (0.5 if layer == "docs" else 1.0)
 

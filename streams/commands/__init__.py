@@ -1,1 +1,1 @@
-"""The commands of slotwise, one group a file; `streams.cli` puts them together."""
+"""The commands of slotwise, one group a file; `streams.cli` joins them."""

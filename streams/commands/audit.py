@@ -1,4 +1,4 @@
-"""The audit in Postgres: `slotwise db migrate` makes it, `db maintain` keeps it, `slotwise explain` asks it."""
+"""The audit: `slotwise db migrate` creates it, `db maintain` its partitions; `slotwise explain` reads it."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def db_maintain(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep the audit in shape: make the partitions of the days ahead, move strays, drop old days. Once a day is enough.
+    """Make the audit's partitions of the days ahead, move misplaced rows, drop old days. Run it once a day.
 
-    Balances of budgets go on when their old movements are dropped.
+    Balances of budgets stay correct when their old movements are dropped.
     """
     from streams.database.migrations import maintain  # noqa: PLC0415 - brings the database driver along
 
@@ -75,10 +75,10 @@ def explain(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell why a task went where it went, or why it waits: every decision, and what each model's verdict was.
+    """Show why a task was routed or waits: every decision, with the verdict on each model.
 
-    With --why-not the last decision counts; ratings, prices and thresholds are those of the catalogue and the policy
-    in the settings, and where a decision was made by others, that is said.
+    --why-not is about the last decision. Ratings, prices and thresholds are those of the configured catalogue and
+    policy; a note says so where the decision was made by others.
     """
     from streams.database.connection import Timeouts  # noqa: PLC0415
     from streams.views import explain as view  # noqa: PLC0415 - brings the database driver along

@@ -1,4 +1,4 @@
-"""`slotwise catalog`: the models to choose from, and their prices from the file that people have."""
+"""`slotwise catalog`: the configured models, and an update of their prices from LiteLLM's price file."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ app = typer.Typer(help="Show the model catalogue, and bring its prices up to dat
 
 
 class NoCatalogError(Exception):
-    """There is no catalogue that may be written to; the message says how to get one."""
+    """There is no catalogue that may be written; the message says how to get one."""
 
 
 class Refresh(Struct, frozen=True, kw_only=True):
-    """What a price file says of a catalogue."""
+    """The result of comparing a price file with the catalogue."""
 
     catalog: str
     prices: str
@@ -45,7 +45,7 @@ class Refresh(Struct, frozen=True, kw_only=True):
 def show(
     settings: Settings,
     *,
-    text: Annotated[bool, typer.Option("--text", help="The file as it is, to be copied and changed.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Print the file as it is, to copy and change it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the configured models: tier, prices, windows, and how old the prices are."""
@@ -75,15 +75,15 @@ def refresh(
     file: Annotated[Path, typer.Argument(help="LiteLLM's price file, as JSON.", show_default=False)],
     write: Annotated[bool, typer.Option("--write", help="Write the changes into the catalogue.")] = False,
     as_of: Annotated[
-        str | None, typer.Option(metavar="DATE", help="When the prices held, as 2026-11-21. Default: today.")
+        str | None, typer.Option(metavar="DATE", help="Date of the prices, as 2026-11-21. Default: today.")
     ] = None,
-    source: Annotated[str, typer.Option(help="What `price_source` says of them.")] = "LiteLLM's price file",
+    source: Annotated[str, typer.Option(help="Value of `price_source`.")] = "LiteLLM's price file",
     as_json: Json = False,
 ) -> None:
     """Compare the catalogue with LiteLLM's price file; a row is found there by its `priced_as`.
 
-    With --write the changed values, `priced_at` and `price_source` of the rows that the file prices are written;
-    comments, order and everything else stay. It changes the file only: `slotwise policy activate` puts it in force.
+    --write writes the changed values, `priced_at` and `price_source` of the rows that have a price in the file.
+    Comments and order stay. It changes the file only; `slotwise policy activate` puts it in force.
     """
     from streams.operate.prices import compare, read_prices, rewrite  # noqa: PLC0415 - brings tomlkit along
 
@@ -102,7 +102,7 @@ def refresh(
     models = compare(catalog, read_prices(file.read_bytes(), str(file)))
     if write:
         changed = rewrite(content, models, priced_at, source)
-        # What was written must be what a worker can start with.
+        # A worker must be able to start with the result.
         load_rulebook(changed, policy_text(settings), catalog_file=where)
         _replace(Path(settings.catalog), changed)
     if as_json:
@@ -132,7 +132,7 @@ def _tell(models: tuple[Refreshed, ...], where: str, priced_at: dt.date, *, writ
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file as a whole: whoever reads it sees the old one or the new one."""
+    """Replace a file atomically: a reader sees the old one or the new one."""
     scratch = path.with_name(f"{path.name}.new")
     scratch.write_text(text, "utf-8")
     scratch.chmod(path.stat().st_mode)

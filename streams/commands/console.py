@@ -1,4 +1,4 @@
-"""Where commands speak: the two consoles, JSON for programs, and a sign of life while long work goes on."""
+"""Output of commands: the two consoles, JSON for programs, and a progress line during long work."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def print_json(value: Any) -> None:
 
 
 def line(text: str) -> Text:
-    """Give text as it is: no markup, and what a terminal would obey is spelled out; a tenant's name may be anything."""
+    """Return text without markup and with terminal controls escaped; names may contain any character."""
     return Text(printable(text))
 
 
 def busy(what: str, *, quiet: bool) -> Any:
-    """Show that long work goes on, on a terminal; gives what to call with the count so far."""
+    """Show progress of long work on a terminal; return a function to call with the count so far."""
     return _Busy(what, quiet=quiet)
 
 

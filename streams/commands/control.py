@@ -1,4 +1,4 @@
-"""The operator's orders: each is one event in the log of every partition that it concerns, and each is audited."""
+"""The operator's orders. Each is one event in the log of every partition that it concerns, and is audited."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from streams.operate.orders import Given
 
 app = typer.Typer()
-quota_app = typer.Typer(help="Tell how much of a product's quota is used.")
+quota_app = typer.Typer(help="Report how much of a product's quota is used.")
 app.add_typer(quota_app, name="quota", rich_help_panel="The fleet")
 
 PANEL: Final = "The fleet"
-#: Where an order may go, and by which rules it is checked.
+#: Settings that an order uses: the broker, and catalogue and policy for checks.
 SETTINGS: Final = ("broker", "topic_prefix", "group", "partitions", "step_bytes_max", "catalog", "policy")
 
 Pool = Annotated[str | None, typer.Option(help="Only in this pool. Default: in all of them.")]
@@ -49,7 +49,7 @@ Until = Annotated[str | None, typer.Option(metavar="ISO", help="End of it, as 20
 
 By = Annotated[str | None, typer.Option(help="Who gives the order. Default: your login name.")]
 Wait = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Wait until every partition has taken the order, or refused it.")
+    bool, typer.Option("--wait/--no-wait", help="Wait until every partition has accepted or refused the order.")
 ]
 WaitS = Annotated[float, typer.Option("--wait-s", min=0.1, max=3600, help="Longest wait, in seconds.")]
 ControlId = Annotated[
@@ -58,7 +58,7 @@ ControlId = Annotated[
 
 
 class Order(Struct, frozen=True):
-    """What every order says, and what it may look up."""
+    """Fields of every order, and the look-ups that it may use."""
 
     settings: Settings
     control_id: str
@@ -66,14 +66,14 @@ class Order(Struct, frozen=True):
     by: str
 
     def fields(self) -> dict[str, Any]:
-        """Give the fields that every event of an operator has."""
+        """Return the fields that every operator event has."""
         return {"control_id": self.control_id, "at": self.at, "by": self.by}
 
 
 def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
-    """Make a command of a function that says what the order is: check it, send it, wait, tell.
+    """Make a command of a function that returns the order's event: check, send, wait, report.
 
-    Exit codes: 0 it stands in the log and, with --wait, is in force; 1 it was refused, or not taken in time.
+    Exit codes: 0 it is in the log and, with --wait, in force; 1 it was refused, or not handled in time.
     """
 
     @functools.wraps(function, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
@@ -109,7 +109,7 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
 
 
 def tell(given: Given, *, waited: bool, as_json: bool) -> None:
-    """Print what became of an order; the command ends with 1 where not all is as it should be."""
+    """Print the result of an order; exit code 1 where it was refused or not handled in time."""
     if as_json:
         print_json(given)
     else:
@@ -129,7 +129,7 @@ def _outcome(given: Given, *, waited: bool) -> str:
     count = len(given.positions)
     which = "the partition of its pool" if given.pool is not None else f"{count} of {count} partitions"
     if not waited:
-        return f"sent to {which}; nobody waited for the router"
+        return f"sent to {which}; not waited for the router"
     if not given.refused and not given.open:
         return f"in force in {which}"
     told = f"in force in {count - len(given.refused) - len(given.open)} of {count} partitions"
@@ -158,14 +158,14 @@ def _login() -> str:
 def exhausted(
     order: Order,
     *,
-    name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What is used up.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What is exhausted.", show_default=False)],
     until: Annotated[str, typer.Option(metavar="ISO", help="When it resets, as 2026-11-21T15:00:00Z.")],
     account: Account = None,
     pool: Pool = None,
 ) -> FleetControl:
-    """Mark a product as used up until its reset; past it, it serves again by itself.
+    """Mark a product as exhausted until its reset; the mark ends by itself.
 
-    A model stands for the product that its quota is counted under: all models of that product are marked.
+    A model names the product that its quota is counted under: all models of that product are marked.
     """
     from streams.operate.orders import moment_ahead, named  # noqa: PLC0415 - brings the Kafka client along
 
@@ -198,7 +198,7 @@ def drain(
     until: Until = None,
     pool: Pool = None,
 ) -> FleetControl:
-    """Take a model out of service: what runs on it ends in peace, nothing new begins. Without --until: for good."""
+    """Take a model out of service: running tasks finish, no new one begins. Without --until it has no end."""
     from streams.operate.orders import moment_ahead  # noqa: PLC0415 - brings the Kafka client along
 
     ends = moment_ahead(until) if until is not None else None
@@ -215,11 +215,11 @@ def quota_set(
     utilisation: Annotated[float, typer.Option(min=0, max=1, help="Used share, 0 to 1.", show_default=False)],
     account: Account = None,
     resets_at: Annotated[str | None, typer.Option(metavar="ISO", help="When it falls to 0 by itself.")] = None,
-    status: Annotated[str | None, typer.Option(help="What the provider says of it; kept, never read.")] = None,
+    status: Annotated[str | None, typer.Option(help="The provider's word for it; recorded, decides nothing.")] = None,
     provider: Annotated[str | None, typer.Option(help="Default: the product's, by the catalogue.")] = None,
     pool: Pool = None,
 ) -> FleetControl:
-    """Tell the usage of one window of a product; the policy's curve says what follows from it."""
+    """Report the usage of one window of a product; the policy's curve decides what it refuses."""
     from streams.operate.orders import moment_ahead, provider_of  # noqa: PLC0415 - brings the Kafka client along
 
     return QuotaUpdated(
@@ -244,7 +244,7 @@ def quota_set(
 def credit(
     order: Order,
     *,
-    tenant: Annotated[str, typer.Argument(help="Who pays.", show_default=False)],
+    tenant: Annotated[str, typer.Argument(help="The tenant.", show_default=False)],
     amount_usd: Annotated[float, typer.Argument(help="US dollars; negative takes back.", show_default=False)],
     pool: OnePool,
 ) -> FleetControl:
@@ -260,7 +260,7 @@ def retire(
     slot: Annotated[str, typer.Argument(help="The slot's id.", show_default=False)],
     pool: OnePool,
 ) -> FleetControl:
-    """Take one slot out of its pool: it finishes what it holds and gets nothing new."""
+    """Take one slot out of its pool: it finishes its task and gets no other."""
     return SlotRetired(**order.fields(), slot_id=slot, pool=pool)
 
 
@@ -272,7 +272,7 @@ def cancel(
     task: Annotated[str, typer.Argument(help="The task's id.", show_default=False)],
     pool: OnePool,
 ) -> FleetControl:
-    """End a task's wait. One that runs already keeps its slot until that is freed, and is not tried again."""
+    """End a task's wait. A running task keeps its slot until it is freed, and is not tried again."""
     return TaskCancelled(**order.fields(), task_id=task, pool=pool)
 
 

@@ -1,6 +1,6 @@
-"""What `slotwise explain` shows on a terminal, laid out from the plain values of `views/explain.py`.
+"""Terminal output of `slotwise explain`, made from the plain values of `views/explain.py`.
 
-Everything that others wrote passes `printable`, so that no title acts on the terminal.
+Texts of producers pass `printable`, so that no title acts on the terminal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STYLES: Final = {"routed": "green", "waiting": "yellow"}
 
 
 def render(history: Sequence[Mapping[str, Any]]) -> Table:
-    """A task's decisions as `explain` gives them: a block each, its sentence first, then every model's verdict."""
+    """Render a task's decisions: a block each, its reason sentence first, then every model's verdict."""
     table = Table.grid(padding=(0, 0, 1, 0))
     for one in history:
         block = Table.grid()
@@ -39,7 +39,7 @@ def render(history: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def render_why_not(decision: Mapping[str, Any], answer: WhyNot) -> Text:
-    """The answer to "why not this model", as `explain_why_not` gives it."""
+    """Render the answer of `explain_why_not`."""
     text = Text(f"{decision['decided_at']}  ", style="bold")
     text.append(f"{printable(answer.model)}: {printable(answer.gate)}\n", style="bold")
     text.append(f"  {printable(answer.says)}\n")

@@ -1,4 +1,4 @@
-"""`slotwise check` and `slotwise recommend`: how the fleet is, and where a task would go; both change nothing."""
+"""`slotwise check` and `slotwise recommend`: the state of the fleet, and where a task would go; both change nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def check(
     pool: Annotated[str | None, typer.Option(help="Only this pool. Default: all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show slots, marks, quotas, budgets and waiting tasks of every pool, as the journal has them now.
+    """Show slots, marks, quotas, budgets and waiting tasks of every pool, read from the journal.
 
-    Exit code 0: all well; 1: something needs a look, such as a model that is exhausted, drained or refused by its
-    quota, a lost slot, a budget that is used up, a task that no model is good enough for. The sentences say what.
+    Exit code 0: all well; 1: something needs attention, such as a model that is exhausted, drained or refused by its
+    quota, a lost slot, a budget without money, a task that no model can do. A sentence names each.
     """
     from streams.operate.read_partitions import WallClock, looks, partitions_of  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
@@ -61,12 +61,12 @@ def recommend(
     ] = None,
     complexity: Annotated[str | None, typer.Option(help="trivial, simple, standard, complex or expert.")] = None,
     agent_role: Annotated[str | None, typer.Option(help="Role of the agent that will do it.")] = None,
-    ev: Annotated[float | None, typer.Option(help="Expected value of doing it.")] = None,
+    ev: Annotated[float | None, typer.Option(help="Expected value of the task.")] = None,
     priority: Annotated[int, typer.Option(help="0 to 100.")] = 50,
     quest_priority: Annotated[int, typer.Option(help="0 to 100; from 95 on it lifts.")] = 0,
     input_tokens: Annotated[int, typer.Option(help="Tokens of the prompt.")] = 0,
-    output_tokens: Annotated[int | None, typer.Option(help="Tokens it will probably produce.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Who pays.")] = None,
+    output_tokens: Annotated[int | None, typer.Option(help="Expected tokens of the answer.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="The tenant that pays.")] = None,
     lane: Annotated[str | None, typer.Option(help="Stream of work it comes from.")] = None,
     strategy: Annotated[str | None, typer.Option(help="cheapest_capable, objective or preference.")] = None,
     objective: Annotated[str | None, typer.Option(help="cost_speed, balanced or quality.")] = None,
@@ -81,10 +81,10 @@ def recommend(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Ask the router where a task would go now, and why; nothing is sent and nothing is kept.
+    """Show where a task would go now, and why; nothing is sent or recorded.
 
-    It is the very router, on the present state, with all that waits already. Exit code 0: it would be routed;
-    1: it would wait, or end.
+    The router itself answers, on the present state with all waiting tasks. Exit code 0: it would be routed; 1: it
+    would wait, or end.
     """
     from streams.operate.read_partitions import WallClock  # noqa: PLC0415 - brings the Kafka client along
     from streams.operate.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Options that commands share: `--json`, and any setting of the one table as an option."""
+"""Options that commands share: `--json`, and any setting as an option."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVERYTHING: Final = tuple(row.name for row in table())
 def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command options for some settings, and call it with the loaded `Settings` as its first argument.
 
-    With `join`, what nobody stated is as in the `slotwise up` that runs on the data directory.
+    With `join`, settings that are not given are those of the `slotwise up` that runs on the data directory.
     """
     wanted = {*names, *(("data_dir",) if join else ())}
     rows = [row for row in table() if row.name in wanted]

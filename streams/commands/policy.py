@@ -1,4 +1,4 @@
-"""`slotwise policy`: what decides; checked, shown, compared, and put in force at one position of every partition."""
+"""`slotwise policy`: check, show, compare and activate policy and catalogue, at one position of every partition."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from streams.shipped import catalog_text, policy_text
 if TYPE_CHECKING:
     from streams.views.overview import Look
 
-app = typer.Typer(help="Check, show, compare and activate what decides.")
+app = typer.Typer(help="Check, show, compare and activate policy and catalogue.")
 
 Offline = Annotated[bool, typer.Option("--offline", help="Ask no broker: the files that the settings name.")]
 
@@ -39,17 +39,17 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 class InForce(Struct, frozen=True, kw_only=True):
-    """What decides."""
+    """The policy and catalogue in force."""
 
     policy: str
     catalog: str
-    #: `activated`: by an event; `files`: as the worker was started.
+    #: `activated`: by an event; `files`: those that the worker was started with.
     source: str
-    #: Hashes of the files here; they decide only until something is activated.
+    #: Hashes of the configured files; they decide only until a policy is activated.
     files: tuple[str, str]
     models: tuple[str, ...]
     sections: dict[str, Any]
-    #: Partitions that decide by something else, with the hashes of their policy and catalogue.
+    #: Partitions that decide by others, with the hashes of their policy and catalogue.
     others: dict[int, tuple[str, str]]
 
 
@@ -63,12 +63,12 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check policies and catalogues and tell all mistakes at once, as a start of a worker would.
+    """Check policies and catalogues and report all mistakes, as a start of a worker would.
 
-    A policy is checked with the catalogue it is for, and the plug-ins that it names must be installed here.
+    A policy is checked against its catalogue, and the plug-ins that it names must be installed here.
     Exit code 1: there are mistakes.
     """
-    from streams.plugins.adviser import Plugins  # noqa: PLC0415 - needed by nobody else
+    from streams.plugins.adviser import Plugins  # noqa: PLC0415 - needed by this command only
 
     texts = {str(file): file.read_text("utf-8") for file in files or ()}
     catalogs = {file: text for file, text in texts.items() if is_catalog(text)}
@@ -97,7 +97,7 @@ def check(
 @app.command("show", epilog="Example: slotwise policy show --json")
 @takes(*SETTINGS, join=True)
 def show(settings: Settings, *, offline: Offline = False, as_json: Json = False) -> None:
-    """Show the policy in force, with every value, those left at their default too.
+    """Show the policy in force, with every value, defaults included.
 
     Exit code 1: the partitions do not decide by the same rules.
     """
@@ -130,7 +130,7 @@ def diff(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Compare what is in force with a file, value by value: `premium.ev_percentile 0.5 -> 0.6`.
+    """Compare the policy or catalogue in force with a file, value by value: `premium.ev_percentile 0.5 -> 0.6`.
 
     Exit code 1: they differ.
     """
@@ -157,8 +157,8 @@ def diff(
 def activate(order: Order) -> FleetControl:
     """Put policy and catalogue in force on every partition, each at one position of its log; no restart is needed.
 
-    It is what --policy and --catalog name, or the configured files. Everything is checked first, with the slots and
-    tasks of every partition; what is in force then stays so over restarts, whatever the workers' files say.
+    --policy and --catalog name the files, else the configured ones are used. They are checked first, with the slots
+    and tasks of every partition. They stay in force over restarts, instead of the workers' files.
     """
     catalog, policy = catalog_text(order.settings), policy_text(order.settings)
     rulebook = load_rulebook(
@@ -177,7 +177,7 @@ def activate(order: Order) -> FleetControl:
 
 
 def is_catalog(text: str) -> bool:
-    """Tell a catalogue from a policy: it lists models. What is no TOML counts as a policy, and is told as one."""
+    """Whether a file is a catalogue: it lists models. A file that is no TOML counts as a policy."""
     try:
         return "model" in tomllib.loads(text)
     except tomllib.TOMLDecodeError:

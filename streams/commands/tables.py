@@ -1,4 +1,4 @@
-"""`slotwise tables`: what a running worker's tables hold."""
+"""`slotwise tables`: the tables of a running worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.commands.console import out, print_json
 from streams.commands.options import Json, takes
 from streams.settings import Settings
 
-app = typer.Typer(help="Show what the worker's tables hold.")
+app = typer.Typer(help="Show the worker's tables.")
 
 
 class PageError(Exception):

@@ -28,7 +28,7 @@ def topics_create(settings: Settings, *, as_json: Json = False) -> None:
 @app.command("list", epilog="Example: slotwise topics list --json")
 @takes("topic_prefix", "group", "partitions", "replication", "retention_hours", "step_bytes_max", join=True)
 def topics_list(settings: Settings, *, as_json: Json = False) -> None:
-    """List the topics of this installation as they are to be created; for those who create topics otherwise."""
+    """List the topics of this installation with their settings, to create them with another tool."""
     from streams.topics import topics  # noqa: PLC0415 - brings the Kafka client along
 
     wanted = topics(settings)

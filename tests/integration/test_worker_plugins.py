@@ -14,9 +14,9 @@ import pytest
 from schemas.vocabulary import INPUT_TOPICS
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
+from streams.replay.verify import Verification, verify
 from streams.shipped import shipped
 from tests.support.plugins import install, install_example
-from tests.support.rederive import rederive
 from tests.support.workers import Installation, Worker, until
 
 #: What a call may take is far more than a healthy one takes on a slow machine.
@@ -110,18 +110,18 @@ async def test_the_router_goes_on_whatever_plug_ins_do(tansu: str, tmp_path: Pat
         said = [advice for value in journal for _, advice in json.loads(value).get("advice", ())]
         assert len(said) == 7
         assert all({"explodes", "hangs"} <= set(one["failed"]) for one in said)
-        assert await rederived(installation, Router(0, rules)) == journal
+        assert await verified(installation, Router(0, rules)) == Verification(steps=len(journal))
         assert await worker.stop() == 0, "what hangs does not hold up the end"
 
 
-async def rederived(installation: Installation, router: Router) -> list[bytes]:
-    """The steps again, without a plug-in."""
+async def verified(installation: Installation, router: Router) -> Verification:
+    """The steps derived again, without a plug-in."""
     journal = [record.value for record in await installation.records(installation.names.journal)]
     inputs: list[dict[int, Any]] = [
         {record.offset: record for record in await installation.records(installation.names.of(topic))}
         for topic in INPUT_TOPICS
     ]
-    return rederive(router, journal, inputs)
+    return verify(router, journal, inputs)
 
 
 async def test_a_plug_in_that_is_not_installed_stops_the_start(tansu: str, tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from streams.partition.memory import (
     NoFollower,
 )
 from streams.partition.worker import Adviser, Fold, Lane, Limits, Outside
+from streams.replay.verify import Verification, verify
 from streams.shipped import shipped
 from tests.support.auditor import Audit, audit
 from tests.support.builders import START_MS
-from tests.support.rederive import rederive
 
 RULEBOOK = load_rulebook(shipped("catalog.toml"), shipped("policy.toml"))
 DEADLINE_S = 20.0
@@ -165,10 +165,10 @@ class World:
         if not lane.working:
             await lane.failed()
 
-    def rederived(self) -> list[bytes]:
-        """The steps again, from the journal's own words and the input topics."""
+    def verified(self) -> Verification:
+        """The steps derived again, from the journal and the input topics."""
         records = [{record.offset: record for record in log.records} for log in self.inputs.logs]
-        return rederive(Router(0, self.rulebook), [entry.value or b"" for entry in self.journal.log.records], records)
+        return verify(Router(0, self.rulebook), [entry.value or b"" for entry in self.journal.log.records], records)
 
     def audit(self) -> Audit:
         """What the auditor says of the journal so far, against all inputs that exist."""

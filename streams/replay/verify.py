@@ -1,0 +1,107 @@
+"""Does this code, with these rules, make the same steps of the same inputs? The first difference, as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from schemas.decision import Step
+from schemas.steps import decode_step, encode_step
+from streams.core.router import Router
+from streams.replay.inputs import InputRecords, inputs_of
+
+
+class JournalIncomplete(Exception):
+    """The journal does not begin where the router stands, or steps of it are missing."""
+
+    def __init__(self, wanted: int, found: int) -> None:
+        super().__init__(f"Step {wanted} is next, and the journal has step {found}.")
+        self.wanted, self.found = wanted, found
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """The first place where a step and its derivation differ."""
+
+    seq: int
+    #: Where in the step's JSON, such as `decisions[0].chosen_slot_id`.
+    path: str
+    #: The values there, as JSON has them; None also where the place does not exist.
+    journaled: Any
+    derived: Any
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What verifying a journal came to."""
+
+    #: Steps that were derived again byte by byte.
+    steps: int
+    #: The first difference, where verifying ended; None: there is none.
+    difference: Difference | None = None
+
+
+def rederive(router: Router, journal: Iterable[bytes], records: InputRecords) -> Iterator[tuple[Step, Step]]:
+    """Yield each accepted step with what the router makes of its inputs: (journaled, derived).
+
+    The router takes every journaled step into its state, so that one difference does not spread. A record whose `seq`
+    is taken is ignored, as every reader of the journal does.
+
+    Raises:
+        JournalIncomplete: a `seq` is left out.
+        InputMissing: `records` lack an input of a step.
+        StepError: a record is no step.
+    """
+    for value in journal:
+        step = decode_step(value)
+        if step.seq < router.seq:
+            continue
+        if step.seq > router.seq:
+            raise JournalIncomplete(router.seq, step.seq)
+        derived = router.handle(inputs_of(step, records))
+        router.apply(step)
+        yield step, derived
+
+
+def verify(router: Router, journal: Iterable[bytes], records: InputRecords) -> Verification:
+    """Derive the steps of a journal again and compare them, up to the first difference.
+
+    The router stands where the journal begins: new, or restored from a snapshot. Steps are compared in the present
+    layout, so that a journal of an earlier one can be verified too.
+
+    Raises:
+        JournalIncomplete, InputMissing, StepError: as `rederive`.
+    """
+    steps = 0
+    for journaled, derived in rederive(router, journal, records):
+        difference = first_difference(journaled, derived)
+        if difference is not None:
+            return Verification(steps=steps, difference=difference)
+        steps += 1
+    return Verification(steps=steps)
+
+
+def first_difference(journaled: Step, derived: Step) -> Difference | None:
+    """The first place where two steps differ in their JSON; None where their bytes are the same."""
+    ours, theirs = encode_step(derived), encode_step(journaled)
+    if ours == theirs:
+        return None
+    path, before, after = _differing("", json.loads(theirs), json.loads(ours)) or ("", None, None)
+    return Difference(seq=journaled.seq, path=path, journaled=before, derived=after)
+
+
+def _differing(path: str, journaled: Any, derived: Any) -> tuple[str, Any, Any] | None:
+    if isinstance(journaled, dict) and isinstance(derived, dict):
+        for name in dict.fromkeys([*journaled, *derived]):
+            inner = f"{path}.{name}" if path else name
+            if found := _differing(inner, journaled.get(name), derived.get(name)):
+                return found
+        return None
+    if isinstance(journaled, list) and isinstance(derived, list):
+        for place in range(max(len(journaled), len(derived))):
+            before, after = (side[place] if place < len(side) else None for side in (journaled, derived))
+            if found := _differing(f"{path}[{place}]", before, after):
+                return found
+        return None
+    return None if journaled == derived else (path, journaled, derived)

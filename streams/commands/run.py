@@ -59,7 +59,8 @@ def up(
     While it runs, up.json in the data directory says where each part is reached, and the other commands
     (send, explain, topics, tables) find it there by themselves.
     """
-    from streams.local.up import Options, run  # noqa: PLC0415 - starts slowly
+    from streams.local.run import run  # noqa: PLC0415 - starts slowly
+    from streams.local.up import Options  # noqa: PLC0415
 
     options = Options(
         broker=broker.value,

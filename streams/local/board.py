@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streams.local.watch import Sight
+from streams.local.watch import Counts
 from streams.sample.play import Progress
 from streams.text import printable
 from streams.views.journal_stats import JournalStats
@@ -20,11 +20,11 @@ TIER_NAME = {1: "cheap", 2: "middle", 3: "premium"}
 BAR_WIDTH = 30
 
 
-def line(stats: JournalStats, sight: Sight | None, progress: Progress | None, rate_per_s: float) -> str:
+def line(stats: JournalStats, counts: Counts | None, progress: Progress | None, rate_per_s: float) -> str:
     """Say in one line how things stand, for logs and pipes."""
     status = stats.status
     sent = f"{progress.sent}/{progress.tasks} sent, " if progress else ""
-    behind = stats.decisions_total - sight.audit_decisions if sight else stats.decisions_total
+    behind = stats.decisions_total - counts.audit_decisions if counts else stats.decisions_total
     return (
         f"tasks: {sent}{status['waiting']} waiting, {status['running']} running, {stats.work['success']} done; "
         f"decisions: {stats.decisions_total} ({rate_per_s:.0f}/s), audit {max(0, behind)} behind; "
@@ -35,7 +35,7 @@ def line(stats: JournalStats, sight: Sight | None, progress: Progress | None, ra
 
 def board(
     stats: JournalStats,
-    sight: Sight | None,
+    counts: Counts | None,
     progress: Progress | None,
     *,
     rate_per_s: float,
@@ -46,11 +46,11 @@ def board(
     top = Table.grid(expand=True, padding=(0, 2))
     top.add_column(ratio=1)
     top.add_column(ratio=1)
-    top.add_row(_numbers(stats, sight, progress, rate_per_s), _slots(stats))
+    top.add_row(_numbers(stats, counts, progress, rate_per_s), _slots(stats))
     return Panel(Group(top, Text(), _tiers(stats), Text(), _latest(stats), *map(_note, notes)), title=title)
 
 
-def _numbers(stats: JournalStats, sight: Sight | None, progress: Progress | None, rate_per_s: float) -> Table:
+def _numbers(stats: JournalStats, counts: Counts | None, progress: Progress | None, rate_per_s: float) -> Table:
     grid = Table.grid(padding=(0, 2))
     status = stats.status
     if progress is not None:
@@ -58,8 +58,8 @@ def _numbers(stats: JournalStats, sight: Sight | None, progress: Progress | None
     grid.add_row("tasks", f"{status['waiting']} waiting, {status['running']} running")
     grid.add_row("done", f"{stats.work['success']} succeeded, {stats.work['failure']} failed attempts")
     grid.add_row("decisions", f"{stats.decisions_total} in {stats.steps} steps, {rate_per_s:.0f}/s")
-    behind = max(0, stats.decisions_total - sight.audit_decisions) if sight else stats.decisions_total
-    grid.add_row("in Postgres", f"{sight.audit_decisions if sight else 0} rows, {behind} behind")
+    behind = max(0, stats.decisions_total - counts.audit_decisions) if counts else stats.decisions_total
+    grid.add_row("in Postgres", f"{counts.audit_decisions if counts else 0} rows, {behind} behind")
     waits = (_seconds(stats.wait_ms(share)) for share in (0.5, 0.95, 1.0))
     grid.add_row("wait", "p50 {}, p95 {}, longest {}".format(*waits))
     grid.add_row("EV", f"P50 {_number(stats.p50)}, P90 {_number(stats.p90)}")

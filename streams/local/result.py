@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
-from streams.local.watch import DEAD_LETTER_SUFFIX, Sight
+from streams.local.watch import DEAD_LETTER_SUFFIX, Counts
 from streams.sample.play import Progress
 from streams.views.journal_stats import JournalStats
 
@@ -86,25 +86,25 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def summarise(
-    stats: JournalStats, sight: Sight, *, progress: Progress | None, seconds: float, restarts: dict[str, int]
+    stats: JournalStats, counts: Counts, *, progress: Progress | None, seconds: float, restarts: dict[str, int]
 ) -> Result:
     """Put the numbers together and compare them."""
-    disagreements = tuple(compare(stats, sight, progress))
+    disagreements = tuple(compare(stats, counts, progress))
     status = stats.status
     return Result(
         agree=not disagreements,
         disagreements=disagreements,
         seconds=round(seconds, 3),
-        inputs={topic: sight.records[topic] for topic in INPUT_TOPICS},
+        inputs={topic: counts.records[topic] for topic in INPUT_TOPICS},
         inputs_handled={topic: stats.inputs[topic] for topic in INPUT_TOPICS},
         decisions={str(outcome): count for outcome, count in stats.decisions.items()},
         decisions_total=stats.decisions_total,
         steps=stats.steps,
         steps_fenced=stats.steps_fenced,
-        audit_rows=sight.audit_decisions,
-        audit_steps=sight.audit_steps,
-        published={topic: sight.records[topic] for topic in (TASK_ROUTED, TASK_AWAIT_SLOT)},
-        dead_letters={"journal": stats.dead_letters, "topics": _dead_letters(sight)},
+        audit_rows=counts.audit_decisions,
+        audit_steps=counts.audit_steps,
+        published={topic: counts.records[topic] for topic in (TASK_ROUTED, TASK_AWAIT_SLOT)},
+        dead_letters={"journal": stats.dead_letters, "topics": _dead_letters(counts)},
         counts=dict(stats.counts),
         work=dict(stats.work),
         waits=_waits(stats),
@@ -135,23 +135,23 @@ def summarise(
     )
 
 
-def compare(stats: JournalStats, sight: Sight, progress: Progress | None) -> Iterator[str]:
+def compare(stats: JournalStats, counts: Counts, progress: Progress | None) -> Iterator[str]:
     """Name each promise that the numbers break at this moment; while work is going on, some always are."""
-    if sight.inputs_unhandled:
-        yield f"{sight.inputs_unhandled} inputs stand in the topics and in no step of the journal."
-    if sight.journal_unread:
-        yield f"{sight.journal_unread} journal records were not read yet."
-    if sight.audit_steps != stats.steps:
-        yield f"The journal has {stats.steps} steps and the audit {sight.audit_steps}."
-    if sight.audit_decisions != stats.decisions_total:
-        yield f"The journal has {stats.decisions_total} decisions and the audit {sight.audit_decisions} rows."
+    if counts.inputs_unhandled:
+        yield f"{counts.inputs_unhandled} inputs stand in the topics and in no step of the journal."
+    if counts.journal_unread:
+        yield f"{counts.journal_unread} journal records were not read yet."
+    if counts.audit_steps != stats.steps:
+        yield f"The journal has {stats.steps} steps and the audit {counts.audit_steps}."
+    if counts.audit_decisions != stats.decisions_total:
+        yield f"The journal has {stats.decisions_total} decisions and the audit {counts.audit_decisions} rows."
     routed = stats.decisions["routed"]
     others = stats.decisions_total - routed - stats.decisions["dead_lettered"]
     # Delivery is at least once: more is a repetition, less is a loss.
     for what, wanted, found in (
-        (TASK_ROUTED, routed, sight.records[TASK_ROUTED]),
-        (TASK_AWAIT_SLOT, others, sight.records[TASK_AWAIT_SLOT]),
-        ("the dead-letter topics together", stats.dead_letters, _dead_letters(sight)),
+        (TASK_ROUTED, routed, counts.records[TASK_ROUTED]),
+        (TASK_AWAIT_SLOT, others, counts.records[TASK_AWAIT_SLOT]),
+        ("the dead-letter topics together", stats.dead_letters, _dead_letters(counts)),
     ):
         if found < wanted:
             yield f"The journal has {wanted} records for {what}, which hold {found}."
@@ -161,8 +161,8 @@ def compare(stats: JournalStats, sight: Sight, progress: Progress | None) -> Ite
         yield f"{stats.live_tasks} tasks are not finished."
 
 
-def _dead_letters(sight: Sight) -> int:
-    return sum(count for topic, count in sight.records.items() if topic.endswith(DEAD_LETTER_SUFFIX))
+def _dead_letters(counts: Counts) -> int:
+    return sum(count for topic, count in counts.records.items() if topic.endswith(DEAD_LETTER_SUFFIX))
 
 
 def _waits(stats: JournalStats) -> Waits | None:

@@ -1,6 +1,6 @@
 """Watches an installation from outside: follows its journal, and compares it with the topics and the audit.
 
-A thread of its own does all the waiting; whoever shows or judges the numbers asks for the latest `Sight`. Nothing
+A thread of its own does all the waiting; the board and the result ask for the latest `Counts`. Nothing
 here writes to a topic or a table.
 """
 
@@ -33,7 +33,7 @@ RATE_OVER_S: Final = 5.0
 DEAD_LETTER_SUFFIX: Final = ".dlq"
 
 
-class Sight(Struct, frozen=True, kw_only=True):
+class Counts(Struct, frozen=True, kw_only=True):
     """What is in the topics and in the audit at one moment, since the watch began."""
 
     #: Records by topic.
@@ -53,7 +53,7 @@ class Watch:
         self.stats = JournalStats()
         self.lock = threading.Lock()
         #: The latest comparison; None until the first.
-        self.sight: Sight | None = None
+        self.counts: Counts | None = None
         #: Why the watch sees nothing at the moment.
         self.trouble: str | None = None
         self._settings = settings
@@ -85,7 +85,7 @@ class Watch:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except Exception as error:  # noqa: BLE001 - who watches must outlive whatever happens to the watched
+            except Exception as error:  # noqa: BLE001 - the watch must survive every failure of what it watches
                 self.trouble = f"{type(error).__name__}: {error}".strip()
                 self._stop.wait(1.0)
 
@@ -141,7 +141,7 @@ class Watch:
         now_s = time.monotonic()
         recent = [point for point in self._rate if point[0] > now_s - RATE_OVER_S]
         self._rate = [*recent, (now_s, self.stats.decisions_total)]
-        self.sight = Sight(
+        self.counts = Counts(
             records={
                 topic: sum(ends[where] - self._starts[where] for where in self._partitions(topic))
                 for topic in self._topics()

@@ -21,10 +21,10 @@ from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from streams.local.kafka import ApacheKafka
+from streams.local.own_parts import environment as in_variables
 from streams.local.postgres import EmbeddedPostgres
 from streams.local.process import Part, plain_environment
 from streams.local.tansu import EmbeddedBroker
-from streams.local.up import environment as in_variables
 from streams.settings import ENV_PREFIX, Settings
 from streams.topics import create_topics, names
 

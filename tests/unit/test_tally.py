@@ -12,7 +12,7 @@ from schemas.events import TaskPending
 from schemas.vocabulary import Millis
 from streams.local.board import board, line
 from streams.local.result import compare, summarise
-from streams.local.watch import Sight
+from streams.local.watch import Counts
 from streams.sample.play import Progress
 from streams.views.journal_stats import JournalStats, quantile
 from tests.support.builders import START_MS, decision, step
@@ -31,10 +31,10 @@ def pending(task_id: str, title: str = "") -> TaskRow:
     return TaskRow(task=task, at_ms=NOW, status=WAITING)
 
 
-def sight(**more: int) -> Sight:
+def counts(**more: int) -> Counts:
     """Build a look at topics and audit at which everything agrees with nothing, but for what is named."""
     fields = {"inputs_unhandled": 0, "journal_unread": 0, "audit_steps": 0, "audit_decisions": 0, **more}
-    return Sight(records=NOTHING, **fields)
+    return Counts(records=NOTHING, **fields)
 
 
 def test_a_step_whose_number_is_taken_does_not_count() -> None:
@@ -70,8 +70,8 @@ def test_a_task_is_live_until_it_is_finished() -> None:
 
 def test_numbers_that_agree_have_nothing_to_say() -> None:
     """An empty journal and an empty audit agree."""
-    assert list(compare(JournalStats(), sight(), None)) == []
-    assert summarise(JournalStats(), sight(), progress=None, seconds=1.0, restarts={}).agree
+    assert list(compare(JournalStats(), counts(), None)) == []
+    assert summarise(JournalStats(), counts(), progress=None, seconds=1.0, restarts={}).agree
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,16 @@ def test_numbers_that_agree_have_nothing_to_say() -> None:
 )
 def test_a_number_that_disagrees_is_named(seen: dict[str, int], progress: Progress | None, want: str) -> None:
     """Each broken promise is one sentence with both numbers, and the result does not agree."""
-    (told,) = compare(JournalStats(), sight(**seen), progress)
+    (told,) = compare(JournalStats(), counts(**seen), progress)
     assert want in told
-    assert not summarise(JournalStats(), sight(**seen), progress=progress, seconds=1.0, restarts={}).agree
+    assert not summarise(JournalStats(), counts(**seen), progress=progress, seconds=1.0, restarts={}).agree
 
 
 def test_a_task_left_over_is_a_disagreement_of_a_sample_only() -> None:
     """Without a sample tasks may wait for slots that nobody brought; the sample promises that all of them end."""
     stats = JournalStats()
     stats.add(step(0, tasks=(pending("t-1"),)))
-    seen = sight(audit_steps=1)
+    seen = counts(audit_steps=1)
     assert list(compare(stats, seen, None)) == []
     assert list(compare(stats, seen, Progress(tasks=1, sent=1, all_sent=True))) == ["1 tasks are not finished."]
 
@@ -109,11 +109,11 @@ def test_the_board_shows_titles_of_strangers_as_text() -> None:
     stats.add(step(0, tasks=(pending("t-1", title),)))
     stats.add(step(1, decision(task_id="t-1", decided_at_ms=NOW + 1500, waiting_since_ms=NOW)))
     console = Console(file=StringIO(), width=160, color_system=None)
-    console.print(board(stats, sight(), None, rate_per_s=1.0, title="t", notes=[]))
+    console.print(board(stats, counts(), None, rate_per_s=1.0, title="t", notes=[]))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[Bug]: [bold]\\u001b[31mred" in shown
     assert "\x1b" not in shown
-    assert "wait p50 1.5 s" in line(stats, sight(), None, 1.0)
+    assert "wait p50 1.5 s" in line(stats, counts(), None, 1.0)
 
 
 @pytest.mark.parametrize(("share", "want"), [(0.0, 1), (0.5, 3), (0.95, 4), (1.0, 4)])

@@ -1,0 +1,110 @@
+"""Our own commands as parts: the worker, the sink and the sample, each a process of `slotwise`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import urllib.error
+import urllib.request
+from abc import abstractmethod
+from http import HTTPStatus
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from streams.local.process import Part, plain_environment
+from streams.sample.play import Progress
+from streams.settings import ENV_PREFIX, Settings, table
+
+
+class _Command(Part):
+    """One of our own commands as a part. It keeps nothing, so it may be ended by force at any moment."""
+
+    durable = True
+    _orphan_signal = signal.SIGKILL
+    _stop_s_max: ClassVar[float] = 15
+
+    def __init__(self, settings: Settings, *, log_file: Path, port: int | None = None) -> None:
+        super().__init__(log_file=log_file, port=port)
+        self.settings = settings
+
+    @abstractmethod
+    def _arguments(self) -> list[str]:
+        """Give what follows `slotwise` on the command line."""
+
+    def _prepare(self) -> list[str]:
+        return [sys.executable, "-m", "streams.cli", *self._arguments()]
+
+    def _environment(self) -> dict[str, str]:
+        # By the environment and not by the command line, where every user could read the database's password.
+        return plain_environment() | environment(self.settings)
+
+    def _answers(self) -> bool:
+        return self.alive()
+
+
+class WorkerPart(_Command):
+    """The router."""
+
+    name = "The worker"
+
+    def _arguments(self) -> list[str]:
+        return ["worker"]
+
+    def _environment(self) -> dict[str, str]:
+        return super()._environment() | {f"{ENV_PREFIX}WEB_PORT": str(self.port)}
+
+    @property
+    def web(self) -> str:
+        """Address of the worker's pages."""
+        return f"http://{self.address}"
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.web}/health/ready", timeout=2) as answer:  # noqa: S310 - our own address
+                return bool(answer.status == HTTPStatus.OK)
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+class SinkPart(_Command):
+    """The audit's writer."""
+
+    name = "The sink"
+
+    def _arguments(self) -> list[str]:
+        return ["sink"]
+
+
+class SamplePart(_Command):
+    """The bundled sample, and the fleet that runs its tasks."""
+
+    name = "The sample"
+
+    def __init__(self, settings: Settings, *, tasks: int, speed: float, run: str, status: Path, log_file: Path) -> None:
+        super().__init__(settings, log_file=log_file)
+        self._tasks = tasks
+        self._speed = speed
+        self._run = run
+        self._status = status
+
+    def _arguments(self) -> list[str]:
+        return [
+            *("sample", "--run", self._run, "--status", str(self._status)),
+            *("--tasks", str(self._tasks), "--speed", str(self._speed)),
+        ]
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, as it reports itself."""
+        try:
+            return msgspec.json.decode(self._status.read_bytes(), type=Progress)
+        except FileNotFoundError:
+            return Progress(tasks=self._tasks)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Settings as the environment of a process, those at their default left out."""
+    values = {row.env: (getattr(settings, row.name), row.default) for row in table()}
+    return {env: str(value) for env, (value, default) in values.items() if value != default}

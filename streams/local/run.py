@@ -1,0 +1,109 @@
+"""Runs `slotwise up`: until Ctrl-C, or until idle when asked so, with a board on a terminal and lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+
+from streams.local import up_file
+from streams.local.board import board, line
+from streams.local.result import Result
+from streams.local.signals import StopAsked, stop_on_signals
+from streams.local.up import Options, Up, UpError
+from streams.settings import Settings
+
+LOOK_EVERY_S: Final = 0.25
+#: Without a terminal, a line so often.
+LINE_EVERY_S: Final = 5.0
+#: Numbers that disagree and have not moved for so long will not agree any more.
+SETTLE_S: Final = 20.0
+
+
+class NotInTimeError(UpError):
+    """The bounded run did not end within its time; the message says what was still open."""
+
+
+def run(settings: Settings, options: Options, *, screen: Console, errors: Console) -> Result | None:
+    """Run until Ctrl-C, or until idle when asked so; draw the board on `screen`, report about the parts on `errors`.
+
+    Returns:
+        The result; None when the run was stopped before there was one.
+
+    Raises:
+        NotInTimeError: the bounded run was still busy at its end.
+    """
+
+    def report(text: str) -> None:
+        errors.print(text, markup=False, highlight=False)
+
+    result = None
+    with stop_on_signals(), contextlib.suppress(StopAsked), Up(settings, options, report) as up:
+        up.start()
+        report(f"Ready. Addresses: {up.directory / up_file.NAME}; Ctrl-C ends everything.")
+        try:
+            with _display(up, screen) as draw:
+                _watch(up, draw)
+        finally:
+            result = up.result()
+    return result
+
+
+def _watch(up: Up, draw: Callable[[], None]) -> None:
+    began_s = still_s = time.monotonic()
+    before: tuple[int, ...] = ()
+    while True:
+        up.tend()
+        draw()
+        if up.options.until_idle:
+            now_s, numbers, open_ends = time.monotonic(), up.moved(), up.open_ends()
+            if numbers != before:
+                before, still_s = numbers, now_s
+            if not open_ends or (numbers and now_s - still_s > SETTLE_S):
+                return
+            if now_s - began_s > up.options.idle_s_max:
+                raise NotInTimeError(f"Not idle after {up.options.idle_s_max:.0f} s: {' '.join(open_ends)}")
+        time.sleep(LOOK_EVERY_S)
+
+
+@contextlib.contextmanager
+def _display(up: Up, screen: Console) -> Iterator[Callable[[], None]]:
+    """Return what draws the present state: a board that stays in place on a terminal, else a line now and then."""
+    title = f"slotwise up ({'the bundled sample, ' if up.options.sample else ''}{up.options.broker} broker)"
+    if not screen.is_terminal:
+        yield _line_now_and_then(up, screen)
+        return
+    with Live(console=screen, auto_refresh=False, screen=False) as live:
+
+        def draw() -> None:
+            watch = up.watch
+            if watch is not None:
+                rate_per_s, progress = watch.rate_per_s(), up.progress
+                with watch.lock:
+                    picture = board(
+                        watch.stats, watch.counts, progress, rate_per_s=rate_per_s, title=title, notes=up.notes
+                    )
+                    live.update(picture, refresh=True)
+
+        yield draw
+
+
+def _line_now_and_then(up: Up, screen: Console) -> Callable[[], None]:
+    last_s = time.monotonic()
+
+    def draw() -> None:
+        nonlocal last_s
+        watch = up.watch
+        if watch is None or time.monotonic() - last_s < LINE_EVERY_S:
+            return
+        last_s = time.monotonic()
+        rate_per_s, progress = watch.rate_per_s(), up.progress
+        with watch.lock:
+            text = line(watch.stats, watch.counts, progress, rate_per_s)
+        screen.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return draw

@@ -1,1 +1,1 @@
-"""Rules and data: the policy and the catalogue as values, and what each rule says of a task and a model."""
+"""Rules and data: policy and catalogue as values, and each rule's answer for a task and a model."""

@@ -1,7 +1,7 @@
-"""What the gates look at: a model's slots of one account, a moment of the fleet, and one task at that moment.
+"""Input of the gates: a model's slots of one account, the fleet at one time, and one task at that time.
 
-The router fills these values where it decides, `views/why_not.py` from the record of a decision; so both ask the same
-rules the same question. Rules of one kind look at their part only, and whoever asks only those may leave out the rest.
+The router fills these values when it decides, `views/why_not.py` from the record of a decision, so that both ask the
+same rules the same question. Rules of one kind read their part only; a caller that asks only those may omit the rest.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Candidate(NamedTuple):
-    """What a gate lets through or refuses: a model under one account; None: slots that name no account."""
+    """What a gate admits or refuses: a model under one account; None: slots without an account."""
 
     model: Model
     account: Account = None
 
 
 class Moment(Struct, frozen=True, kw_only=True):
-    """The fleet at one moment: what the rules that look at marks need, whatever the task."""
+    """The fleet at one time: input of the rules that look at marks, for every task."""
 
     rulebook: Rulebook
     marks: Marks = field(default_factory=Marks)
@@ -37,26 +37,26 @@ class Moment(Struct, frozen=True, kw_only=True):
 
 
 class Case(Moment, frozen=True, kw_only=True):
-    """One task at one moment."""
+    """One task at one time."""
 
     task: TaskPending
     #: The task's class, given or by the table.
     complexity: Complexity | None
-    #: The lowest tier after attempts that failed and were escalated.
+    #: Lowest tier after escalations.
     escalated_tier: int = 1
-    #: Models that plugged-in rules refuse, with their sentences.
+    #: Models that rules of plug-ins refuse, with their sentences.
     ruled_out: Mapping[str, str] = {}
-    #: Models of the policy's list for this kind of task, where its strategy asks that list.
+    #: Models of the policy's list for this type of task, where its strategy is `preference`.
     listed: tuple[str, ...] = ()
     ev: float | None = None
     percentiles: Percentiles | None = None
-    #: The premium reserve is closed to a task of this EV and priority.
+    #: EV and priority are below the premium floor.
     is_low: bool = False
-    #: Models of the pool's fleet that can do the work at all: no gate with `unable` refuses them.
+    #: Models of the pool's fleet that can do the work: no gate with `unable` refuses them.
     able: tuple[Model, ...] = ()
-    #: Models that every gate let through.
+    #: Models that every gate admits.
     admissible: tuple[Model, ...] = ()
-    #: Credit of its tenant; None: it pays by no budget.
+    #: Available credit of its tenant; None: the tenant has no budget.
     available_uusd: int | None = None
 
     @property
@@ -65,10 +65,10 @@ class Case(Moment, frozen=True, kw_only=True):
         return self.rulebook.max_tokens(self.complexity, self.task.output_tokens)
 
     def cost_uusd(self, model: Model) -> MicroUsd | None:
-        """What the task would probably cost on this model; None where a price is unknown."""
+        """Estimated cost of the task on this model; None where a price is unknown."""
         return self.rulebook.cost_uusd(self.task, self.complexity, model)
 
 
 def each_once(sentences: Iterable[str]) -> str:
-    """The sentences as one text; what is said of several candidates in the same words is said once."""
+    """Join sentences into one text; equal sentences appear once."""
     return " ".join(dict.fromkeys(sentences))

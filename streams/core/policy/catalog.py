@@ -1,4 +1,4 @@
-"""The models that may be chosen: what they can do, what they cost, what their quota is counted under."""
+"""The models of the catalogue: ratings, prices, and the product that each one's quota is counted under."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rating = Annotated[int, Meta(ge=1, le=10)]
 Price = Annotated[float, Meta(ge=0.0, le=1e6)]
 Role = Annotated[str, Meta(min_length=1, max_length=64)]
 
-#: The one tier that `premium` guards and that "always-premium" means.
+#: The tier that the gate `premium` guards, and that "always-premium" uses.
 PREMIUM_TIER: Final[Tier] = 3
 
 
@@ -41,7 +41,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def is_priced(self) -> bool:
-        """Whether its prices are known."""
+        """Whether both prices are known."""
         return self.input_usd_per_mtok is not None and self.output_usd_per_mtok is not None
 
     def cost_uusd(self, input_tokens: int, output_tokens: int) -> MicroUsd | None:

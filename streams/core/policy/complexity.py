@@ -1,6 +1,6 @@
-"""How hard a task is, when its producer did not say: points by what it tells about itself, and a class by their sum.
+"""The complexity class of a task without one: points for its fields, and a class by their sum.
 
-The table is data of the policy file; no model is asked. A task that tells neither a class nor a role has none.
+The table is data of the policy file; no model is called. A task with neither class nor role has no class.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from schemas.events import TaskPending
 from schemas.vocabulary import Complexity, Share, Tokens, Word
 
-#: Below 0 for what makes a task easier.
+#: Negative where it makes a task easier.
 Points = Annotated[int, Meta(ge=-1_000, le=1_000)]
 
 #: Easiest first.
@@ -23,7 +23,7 @@ _CLASSES: Final[tuple[Complexity, ...]] = get_args(Complexity)
 
 
 class LengthPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Points for an answer that is to be at least this long."""
+    """Points for an answer of at least this length."""
 
     from_tokens: Tokens
     points: Points
@@ -48,9 +48,9 @@ class ClassPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table by which a task with a role gets its class."""
 
-    #: By `agent_role`, letter for letter.
+    #: By `agent_role`, compared exactly.
     by_role: dict[Word, Points] = {}
-    #: A role that is not listed.
+    #: Points of a role that is not listed.
     other_role: Points = 4
     requires_reasoning: Points = 2
     #: By `output_length_target`, ascending: the last row that it reaches counts.
@@ -60,9 +60,9 @@ class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     from_points: ClassPoints = ClassPoints()
 
     def classify(self, task: TaskPending) -> Complexity | None:
-        """The task's class: its own, else by its points where it has a role, else none.
+        """Return the task's class: its own, else by its points where it has a role, else none.
 
-        Work that was sent back is one class harder than it looks; a class that the producer named already says so.
+        A revision is one class harder than its points; a class that the producer named already includes that.
         """
         if task.complexity is not None:
             return task.complexity
@@ -74,7 +74,7 @@ class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return _CLASSES[place]
 
     def points(self, task: TaskPending, role: str) -> int:
-        """What this role, and all that the task tells, add up to."""
+        """Return the sum of points for this role and the task's fields."""
         points = self.by_role.get(role, self.other_role)
         if task.requires_reasoning:
             points += self.requires_reasoning
@@ -85,7 +85,7 @@ class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return points
 
     def mistakes(self) -> Iterator[str]:
-        """What is out of order: key and sentence."""
+        """Return rows that are out of order: key and sentence."""
         columns: dict[str, list[float]] = {
             "by_output_length: from_tokens": [row.from_tokens for row in self.by_output_length],
             "by_context_richness: from_share": [row.from_share for row in self.by_context_richness],

@@ -1,4 +1,4 @@
-"""What two documents say differently, value by value: a policy, a catalogue, any struct that was read from a file."""
+"""Compares two documents value by value: policies, catalogues, any struct that was read from a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Difference(Struct, frozen=True):
-    """One value; None stands for one that is not there."""
+    """One changed value; None: it is absent."""
 
     key: str
     old: Any
@@ -17,14 +17,14 @@ class Difference(Struct, frozen=True):
 
 
 def values(document: Struct) -> dict[str, Any]:
-    """Every value of a document by its key, as in `premium.ev_percentile` or `model[opus].tier`; defaults included."""
+    """Return every value of a document by its key, as `premium.ev_percentile` or `model[opus].tier`; with defaults."""
     found: dict[str, Any] = {}
     _walk(msgspec.to_builtins(document, builtin_types=(), str_keys=True), "", found)
     return found
 
 
 def differences(old: Struct, new: Struct) -> tuple[Difference, ...]:
-    """What the new document says otherwise than the old one, in the order of the old one."""
+    """Return the values of the new document that differ from the old one, in the order of the old one."""
     before, after = values(old), values(new)
     return tuple(
         Difference(key, before.get(key), after.get(key))
@@ -38,7 +38,7 @@ def _walk(value: Any, key: str, found: dict[str, Any]) -> None:
         for name, inner in value.items():
             _walk(inner, f"{key}.{name}" if key else str(name), found)
     elif isinstance(value, list | tuple) and any(isinstance(inner, dict) for inner in value):
-        # Rows are told apart by their id, so that one row more does not shift all that follow.
+        # Rows are compared by id, so that an added row does not shift all that follow.
         for place, inner in enumerate(value, start=1):
             _walk(inner, f"{key}[{inner.get('id', place)}]", found)
     else:

@@ -1,7 +1,7 @@
-"""Reading a TOML document into frozen structs, with every mistake told at once.
+"""Reads a TOML document into frozen structs, and reports every mistake.
 
-An unknown key is named with the nearest known one; a wrong value says what would do. Nothing here knows what
-the document is about.
+An unknown key is reported with the nearest known one, a wrong value with what is allowed. The code does not depend on
+the document's subject.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class RulebookError(Exception):
 
 
 def read(text: str, type_: type[T], file: str) -> T:
-    """The document as a `type_`.
+    """Return the document as a `type_`.
 
     Raises:
-        RulebookError: with all the mistakes of the document.
+        RulebookError: with all mistakes of the document.
     """
     try:
         raw = tomllib.loads(text)
@@ -43,7 +43,7 @@ def read(text: str, type_: type[T], file: str) -> T:
 
 
 def nearest(word: str, known: Any) -> str:
-    """` Did you mean X?` for the known word nearest to `word`, or nothing."""
+    """Return ` Did you mean X?` for the known word nearest to `word`, or nothing."""
     near = difflib.get_close_matches(word, [str(k) for k in known], n=1)
     return f" Did you mean {near[0]}?" if near else ""
 
@@ -100,7 +100,7 @@ def _leaf(value: Any, info: msgspec.inspect.Type, where: str, problems: list[str
 
 
 def _python_type(info: msgspec.inspect.Type) -> Any:
-    """The annotation behind an inspected leaf type, bounds included."""
+    """Return the annotation behind an inspected leaf type, with its bounds."""
     match info:
         case msgspec.inspect.UnionType():
             kinds = [_python_type(inner) for inner in info.types]

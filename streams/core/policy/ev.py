@@ -1,4 +1,4 @@
-"""What a task is worth, when its producer did not say: importance x tractability x impact / estimated cost."""
+"""The EV of a task without one: importance x tractability x impact / estimated cost."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from schemas.events import TaskPending
 from schemas.vocabulary import Millis
 
 _CACHE_MAX: Final = 100_000
-#: The shares whose quantiles are kept with P50 and P90.
+#: The shares whose quantiles are stored with P50 and P90.
 QUANTILE_GRID: Final = [i / 100 for i in range(101)]
 
 
 class EvScorer(Protocol):
-    """Computes an expected value; pure, and None where it cannot know."""
+    """Computes an expected value; pure. None: unknown."""
 
     def __call__(self, task: TaskPending, /) -> float | None:
-        """The EV of the task."""
+        """Return the EV of the task."""
 
 
 def ingredients(task: TaskPending) -> float | None:
@@ -33,21 +33,21 @@ def ingredients(task: TaskPending) -> float | None:
 
 
 def _known(ev: float | None) -> float | None:
-    """An EV that overflowed, or a scorer's NaN, is no EV."""
+    """Return None for an EV that overflowed and for NaN."""
     return ev if ev is not None and math.isfinite(ev) else None
 
 
 class CachedScorer:
-    """A scorer asked once per task in `keep_ms` of `now`; the task's own EV needs no scorer."""
+    """A scorer that is called once per task within `keep_ms`; the task's own EV needs no scorer."""
 
     def __init__(self, scorer: EvScorer, keep_ms: int) -> None:
         self._scorer = scorer
-        #: In ms of `now`.
+        #: Milliseconds of the router's clock.
         self.keep_ms = keep_ms
         self._kept: OrderedDict[tuple[str, str], tuple[Millis, TaskPending, float | None]] = OrderedDict()
 
     def ev(self, task: TaskPending, now_ms: Millis, advice: Advice | None = None) -> float | None:
-        """The task's EV, given, advised or computed, or None: unknown."""
+        """Return the task's EV, given, advised or computed; None: unknown."""
         if task.ev is not None:
             return task.ev
         if advice is not None and advice.ev is not None:
@@ -68,7 +68,7 @@ class CachedScorer:
 
 
 def percentile_of(ev: float | None, percentiles: Percentiles | None) -> float | None:
-    """Share of the window's samples below `ev`, 0..1, read off the hundred quantiles kept with P50 and P90."""
+    """Return the share of the window's samples below `ev`, 0..1, from the hundred quantiles stored with P50 and P90."""
     if ev is None or percentiles is None or not percentiles.quantiles:
         return None
     quantiles = percentiles.quantiles

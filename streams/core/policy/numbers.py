@@ -1,4 +1,4 @@
-"""How numbers stand in sentences: short, and never so short that two that differ look alike."""
+"""Formats numbers for sentences: short, but different numbers stay different."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _WHOLE_FROM: Final = 100
 
 
 def short(value: float) -> str:
-    """Three digits, and all the digits of a whole part."""
+    """Return three significant digits, and all digits of the whole part."""
     return f"{value:,.0f}" if abs(value) >= _WHOLE_FROM else f"{value:.3g}"
 
 
 def apart(one: float, other: float) -> tuple[str, str]:
-    """Two numbers that are compared: as short as shows the difference, if there is one."""
+    """Return two compared numbers with as few digits as show their difference."""
     pair = short(one), short(other)
     for digits in (6, 9, 17):
         if pair[0] != pair[1]:

@@ -1,4 +1,4 @@
-"""What a task's score is to favour: its own word, else its lane's, else by the kind of work, else by how hard it is."""
+"""The objective of a task's score: its own, else its lane's, else by type of work, else by complexity class."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from schemas.vocabulary import Complexity, Objective, Word
 
 
 class ObjectivePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which objective a task has when neither it nor its lane names one."""
+    """Objectives of tasks where neither task nor lane names one."""
 
     default: Objective = "balanced"
     by_task_type: dict[Word, Objective] = {}
-    #: Looked at after the kind of work: refactoring is `quality` only where it is hard.
+    #: Used after the type of work: refactoring is `quality` only where it is hard.
     by_complexity: dict[Complexity, Objective] = {}
 
     def resolve(self, task: TaskPending, complexity: Complexity | None, lane: Objective | None) -> Objective:
-        """The objective of this task, of this class, in a lane that names `lane` or nothing."""
+        """Return the objective of this task, of this class, in a lane with the objective `lane` or none."""
         return (
             task.objective
             or lane

@@ -1,4 +1,4 @@
-"""Which plug-ins are asked about a task, and how long they may take. Their answers come from outside, as `Advice`."""
+"""The plug-ins that are called about a task, and their time limits. Their answers are an input, `Advice`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from schemas.vocabulary import Id, Strategy
 
 
 class PluginPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Plug-ins by the names under which they are installed; nothing named: nothing is asked, and it costs nothing."""
+    """Plug-ins by the names under which they are installed; without names no plug-in is called."""
 
-    #: Values the tasks that bring no EV; where it has no opinion, the shipped formula does.
+    #: Scores tasks without an EV; where it returns None, the shipped formula is used.
     scorer: Id | None = None
-    #: May be named as the strategy of everything or of a lane.
+    #: May be named as the default strategy or that of a lane.
     strategies: tuple[Id, ...] = ()
-    #: Asked about every task, each for every model.
+    #: Called for every task and every model.
     rules: tuple[Id, ...] = ()
     #: A plug-in that takes longer for one task has not answered.
     time_limit_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.05
-    #: All plug-ins together hold up a batch of records no longer than this; tasks not asked about by then go without.
+    #: All plug-ins together delay a batch of records at most this long; the remaining tasks get no advice.
     batch_limit_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.5
-    #: After so many failures in a row a plug-in is left alone for a while.
+    #: After so many failures in a row a plug-in is not called for a while.
     failures_max: Annotated[int, Meta(ge=1, le=1_000)] = 5
     pause_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] = 60.0
 
     @property
     def any(self) -> bool:
-        """Whether there is anybody to ask."""
+        """Whether any plug-in is named."""
         return self.scorer is not None or bool(self.strategies) or bool(self.rules)
 
     def mistakes(self) -> Iterator[str]:
-        """What each value alone cannot show: key and sentence."""
+        """Return mistakes that concern more than one value: key and sentence."""
         for name in self.strategies:
             if name in get_args(Strategy):
                 yield f"strategies: {name} is a shipped strategy; a plug-in needs a name of its own."

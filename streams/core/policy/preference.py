@@ -1,4 +1,4 @@
-"""By which strategy a task's slot is chosen, and which models a kind of work prefers."""
+"""The strategy by which a task's slot is chosen, and the preferred models by type of work."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class StrategyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     #: A shipped strategy, or the name of a plug-in's.
     default: Word = "cheapest_capable"
-    #: By `task_type`: model ids, the best liked first.
+    #: By `task_type`: model ids, in order of preference.
     preference: dict[Word, tuple[Word, ...]] = {}
 
     def resolve(self, task: TaskPending, lane: str | None) -> str:
-        """The strategy of this task, in a lane that names `lane` or nothing."""
+        """Return the strategy of this task, in a lane with the strategy `lane` or none."""
         return task.strategy or lane or self.default
 
     def ranking(self, task: TaskPending) -> tuple[str, ...]:
-        """The models that the task's kind of work prefers; empty where there is no list."""
+        """Return the preferred models for the task's type; empty where there is no list."""
         return self.preference.get(task.task_type, ()) if task.task_type is not None else ()
 
     @property
     def fallback(self) -> str:
-        """What chooses where no listed model can be had, or there is no list."""
+        """Return the strategy for tasks without a list, or without an available model of it."""
         return "cheapest_capable" if self.default == "preference" else self.default

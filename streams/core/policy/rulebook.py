@@ -1,7 +1,7 @@
-"""The catalogue and the policy as one value: what every decision is made by, with the hashes it carries.
+"""Catalogue and policy as one value, with the hashes that every decision carries.
 
-The policy's sections belong to the rules that read them: a rule's thresholds are its struct's fields. Loading
-tells all the mistakes of both documents at once.
+A section of the policy belongs to the rule that reads it: a rule's thresholds are the fields of its struct. Loading
+reports all mistakes of both documents.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
 
 
 class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is served first, and how waiting moves a task forward."""
+    """Service order, ageing, and the allowance of announcements."""
 
     #: A waiting task gains one point of priority in this time.
     ageing_s_per_point: Seconds = 60.0
     #: Waits announced again because their headline changed: at most so many at once in a pool,
     announcements_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
-    #: and so many a second for long; the rest follow as this allows.
+    #: and so many a second in the long run; the rest follow later.
     announcements_per_s: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 100.0
-    #: From so many points (priority and waiting) on a task is served beside lifted ones, so that they starve nobody.
+    #: From so many points (priority and waiting) on a task is served beside lifted ones, so that it does not starve.
     patience_points: Annotated[int, Meta(ge=101, le=1_000_000)] = 150
 
 
 class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What counts as a high or a low expected value."""
+    """The window of EVs, and how often percentiles are recomputed."""
 
     window_s: Seconds = 3_600.0
     recompute_s: Seconds = 120.0
@@ -61,14 +61,14 @@ class Lift(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Leases(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a slot may hold a task before it counts as lost."""
+    """How long a lease lasts before its slot counts as lost."""
 
     default_s: Seconds = 1_800.0
     by_complexity_s: dict[Complexity, Seconds] = {}
 
 
 class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many tokens a task may produce."""
+    """How many tokens a task may answer."""
 
     default_tokens: Annotated[int, Meta(ge=1)] = 8_192
     headroom: Annotated[float, Meta(ge=1.0, le=100.0)] = 1.5
@@ -76,7 +76,7 @@ class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Attempts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often a task is tried, and what is remembered of it afterwards."""
+    """How often a task is tried, and how long finished ids are remembered."""
 
     failures_max: Annotated[int, Meta(ge=1, le=100)] = 5
     back_off_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 0.0
@@ -84,7 +84,7 @@ class Attempts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All thresholds and tables that decide."""
+    """All thresholds and tables of the policy."""
 
     service: Service = Service()
     ev: EvPolicy = EvPolicy()
@@ -99,7 +99,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     objective: ObjectivePolicy = ObjectivePolicy()
     score: ScorePolicy = ScorePolicy()
     strategy: StrategyPolicy = StrategyPolicy()
-    #: By name of the lane; one that is not listed has nothing of its own.
+    #: By name of the lane; a lane that is not listed has no settings of its own.
     lane: dict[Word, LanePolicy] = {}
     plugins: PluginPolicy = PluginPolicy()
     boundary: BoundaryPolicy = BoundaryPolicy()
@@ -107,21 +107,21 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quota: QuotaPolicy = QuotaPolicy()
 
     def lane_of(self, name: str | None) -> LanePolicy | None:
-        """What the lane of that name has of its own, if anything."""
+        """Return the settings of the lane of that name, if it has any."""
         return self.lane.get(name) if name is not None else None
 
     def strategy_of(self, task: TaskPending) -> str:
-        """By which strategy the task's slot is chosen."""
+        """Return the strategy by which the task's slot is chosen."""
         lane = self.lane_of(task.lane)
         return self.strategy.resolve(task, lane.strategy if lane is not None else None)
 
     def objective_of(self, task: TaskPending, complexity: Complexity | None) -> Objective:
-        """What the task's score is to favour."""
+        """Return the objective of the task's score."""
         lane = self.lane_of(task.lane)
         return self.objective.resolve(task, complexity, lane.objective if lane is not None else None)
 
     def mistakes(self) -> Iterator[str]:
-        """What each value alone cannot show: key and sentence."""
+        """Return mistakes that concern more than one value: key and sentence."""
         for section in ("complexity", "score", "plugins"):
             yield from (f"{section}.{mistake}" for mistake in getattr(self, section).mistakes())
         strategies = (*get_args(Strategy), *self.plugins.strategies)
@@ -133,7 +133,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 yield f"{key}: {strategy} is no shipped strategy, and no plug-in of plugins.strategies.{near}"
 
     def models_named(self) -> Iterator[tuple[str, str]]:
-        """Every place that names a model of the catalogue: key and model id."""
+        """Return every key that names a model of the catalogue, with the model id."""
         yield from (("score.bias", model) for model in self.score.bias)
         for kind, models in self.strategy.preference.items():
             yield from ((f"strategy.preference.{kind}", model) for model in models)
@@ -144,50 +144,50 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         yield from ((f"floor.by_role.{role}", model) for role, model in self.floor.by_role.items())
 
     def products_named(self) -> Iterator[tuple[str, str]]:
-        """Every place that names a product of the catalogue: key and product."""
+        """Return every key that names a product of the catalogue, with the product."""
         for i, step in enumerate(self.quota.step, 1):
             yield f"quota.step[{i}].usage_of", step.usage_of
             yield from ((f"quota.step[{i}].refuse", refused.product) for refused in step.refuse)
 
 
 class Rulebook:
-    """A catalogue and a policy, ready to decide by."""
+    """A catalogue and a policy, checked and ready for use."""
 
     def __init__(
         self, catalog: Catalog, policy: Policy, *, catalog_text: str | None = None, policy_text: str | None = None
     ) -> None:
         self.catalog = catalog
         self.policy = policy
-        #: What it was read from; None: it was not read.
+        #: The texts it was read from; None: it was not read from texts.
         self.catalog_text = catalog_text
         self.policy_text = policy_text
         self.models: dict[str, Model] = {model.id: model for model in catalog.model}
-        #: Place in the catalogue: the order of everything that needs one.
+        #: Position in the catalogue; the order of models wherever there is no other.
         self.rank: dict[str, int] = {model.id: i for i, model in enumerate(catalog.model)}
         self.catalog_hash = _content_hash(catalog)
         self.policy_hash = _content_hash(policy)
-        #: A prompt of so many tokens fits every model, whatever it may answer.
+        #: A prompt of at most so many tokens fits every model, with the longest answer.
         self.input_tokens_safe = min(model.context_window - model.output_tokens_max for model in catalog.model)
-        #: The dearest prices of the catalogue, for bounds.
+        #: The highest prices of the catalogue, for upper bounds of cost.
         self._usd_per_mtok_max = (
             max((model.input_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
             max((model.output_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
         )
-        #: product -> provider, and the models counted under it.
+        #: product -> provider, and the models whose usage counts for it.
         self.products: dict[str, str] = {model.product: model.provider for model in catalog.model}
-        #: Roles that some model has; another one earns no bonus.
+        #: Roles that some model has; only these can earn a bonus.
         self.roles = frozenset(role for model in catalog.model for role in model.roles)
-        #: A prompt of so many tokens leaves every model room enough, whatever it may answer.
+        #: A prompt of at most so many tokens has no context penalty on any model, with the longest answer.
         self.input_tokens_roomy = min(
             int(model.context_window * policy.score.context_from_share) - model.output_tokens_max
             for model in catalog.model
         )
-        #: What "always premium" would have used.
+        #: The model that "always premium" would use.
         self.premium = next((model for model in catalog.model if model.tier == PREMIUM_TIER), None)
         self.ageing_ms = max(1, round(policy.service.ageing_s_per_point * 1000))
         self.recompute_ms = round(policy.ev.recompute_s * 1000)
         self.announcement_ms = max(1, round(1000 / policy.service.announcements_per_s))
-        #: Finding whom to tell costs as much as telling: it is done for a second's worth at least.
+        #: Finding tasks to announce costs as much as announcing them, so it is done for at least a second's allowance.
         self.announcements_min = max(1, min(policy.service.announcements_max, 1000 // self.announcement_ms))
         self.patience_points = policy.service.patience_points
         self.ev_window_ms = round(policy.ev.window_s * 1000)
@@ -195,35 +195,35 @@ class Rulebook:
         self.back_off_ms = round(policy.attempts.back_off_s * 1000)
 
     def lease_ms(self, complexity: Complexity | None) -> Millis:
-        """How long a task of that class may hold its slot."""
+        """Return how long a task's lease lasts, by its class."""
         leases = self.policy.leases
         limit_s = leases.by_complexity_s.get(complexity, leases.default_s) if complexity else leases.default_s
         return Millis(round(limit_s * 1000))
 
     def complexity(self, task: TaskPending) -> Complexity | None:
-        """The task's class, given or by the table."""
+        """Return the task's class, given or by the table."""
         if task.complexity is not None or task.agent_role is None:
             return task.complexity
         return self.policy.complexity.classify(task)
 
     def output_tokens(self, task: TaskPending, complexity: Complexity | None, model: Model) -> int:
-        """How much the model will probably write."""
+        """Return the expected tokens of the model's answer."""
         most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
         return expected_output(task, most)
 
     def cost_uusd(self, task: TaskPending, complexity: Complexity | None, model: Model) -> MicroUsd | None:
-        """What the task will probably cost on this model; None where a price is unknown."""
+        """Return the estimated cost of the task on this model; None where a price is unknown."""
         return model.cost_uusd(task.input_tokens, self.output_tokens(task, complexity, model))
 
     def cost_max_uusd(self, task: TaskPending, complexity: Complexity | None) -> int:
-        """No model costs more for this task."""
+        """Return an upper bound of the task's cost on any model."""
         dearest_in, dearest_out = self._usd_per_mtok_max
         most = self.max_tokens(complexity, task.output_tokens)
         tokens = expected_output(task, most)
         return int(task.input_tokens * dearest_in + tokens * dearest_out) + 1
 
     def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
-        """Most output tokens the task may use, before the model's own limit."""
+        """Return the most output tokens of the task, before the model's own limit."""
         output = self.policy.output
         if complexity is not None and complexity in output.by_complexity_tokens:
             return output.by_complexity_tokens[complexity]
@@ -233,14 +233,14 @@ class Rulebook:
 
 
 def expected_output(task: TaskPending, most: int) -> int:
-    """How many tokens the task will probably produce, where so many are the most."""
+    """Return the expected output tokens of the task, given the most that are allowed."""
     return most if task.output_tokens is None else min(task.output_tokens, most)
 
 
 def load_rulebook(
     catalog_text: str, policy_text: str, *, catalog_file: str = "catalog.toml", policy_file: str = "policy.toml"
 ) -> Rulebook:
-    """The rulebook of two TOML texts.
+    """Return the rulebook of two TOML texts.
 
     Raises:
         RulebookError: one sentence for each mistake in either text, with file and key.
@@ -297,7 +297,7 @@ def _check_policy(policy: Policy, catalog: Catalog | None, file: str) -> list[st
 
 
 def _content_hash(document: Any) -> str:
-    """Sixteen hex digits of SHA-256 over the values, so that comments and order of keys do not matter."""
+    """Return sixteen hex digits of SHA-256 over the values; comments and order of keys do not matter."""
     canonical = msgspec.json.encode(document, order="deterministic")
     return hashlib.sha256(canonical).hexdigest()[:16]
 

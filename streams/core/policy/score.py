@@ -1,7 +1,7 @@
-"""How good each candidate is for a task: cost, speed and quality, weighed by what the task is to favour.
+"""Scores of candidates for a task: cost, speed and quality, weighted by the task's objective.
 
-A score compares the candidates of one decision with each other; those of two decisions say nothing together.
-Differences that nobody would act on are levelled first: a cent must not look like the whole range.
+A score compares the candidates of one decision; scores of two decisions are not comparable. Small differences are
+levelled first: a cent must not look like the whole range.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Multiplier = Annotated[float, Meta(gt=0.0, le=1_000.0)]
 
 
 class Weights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much each dimension counts; what matters is their proportion."""
+    """Weights of the dimensions; only their proportion matters."""
 
     cost: Weight
     speed: Weight
@@ -28,7 +28,7 @@ class Weights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Multipliers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """By what a profile changes the weights, before they are brought to a sum of 1 again."""
+    """Factors of a profile on the weights, before their sum is made 1 again."""
 
     cost: Multiplier
     speed: Multiplier
@@ -51,9 +51,9 @@ class MultipliersByProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ScorePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a score is made of."""
+    """Weights, profiles, guard, bias, bonus and context penalty."""
 
-    #: Values nearer to each other than this share of their mean are one value.
+    #: Values that differ by less than this share of their mean count as equal.
     tie_share: Share = 0.02
     #: From this share of the context window on a model loses score, at the whole window the whole penalty.
     context_from_share: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.90
@@ -62,11 +62,11 @@ class ScorePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     role_bonus: Share = 0.05
     weights: WeightsByObjective = WeightsByObjective()
     profiles: MultipliersByProfile = MultipliersByProfile()
-    #: Added to a model's score, by id: an operator's thumb on the scales.
+    #: Added to a model's score, by id: an operator's bias.
     bias: dict[Word, Annotated[float, Meta(ge=-1.0, le=1.0)]] = {}
 
     def weights_of(self, objective: Objective, profile: Profile | None) -> tuple[float, float, float]:
-        """The weights of cost, speed and quality; their sum is 1."""
+        """Return the weights of cost, speed and quality; their sum is 1."""
         base: Weights = getattr(self.weights, objective)
         cost, speed, quality = base.cost, base.speed, base.quality
         if profile is not None:
@@ -76,7 +76,7 @@ class ScorePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return cost / total, speed / total, quality / total
 
     def mistakes(self) -> Iterator[str]:
-        """What is out of order: key and sentence."""
+        """Return mistakes that concern more than one value: key and sentence."""
         for objective in self.weights.__struct_fields__:
             base: Weights = getattr(self.weights, objective)
             if base.cost + base.speed + base.quality == 0.0:
@@ -84,13 +84,13 @@ class ScorePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def mix(input_tokens: int, output_tokens: int) -> int:
-    """How many sixteenths of a task's tokens are input; half of them where it has none."""
+    """Return how many sixteenths of a task's tokens are input; half of them where it has no tokens."""
     total = input_tokens + output_tokens
     return round(16 * input_tokens / total) if total else 8
 
 
 def context_penalty(model: Model, input_tokens: int, output_tokens: int, policy: ScorePolicy) -> float:
-    """What a model loses because prompt and answer, at most as long as it can write, nearly fill its window."""
+    """Return the penalty of a model whose window is nearly filled by the prompt and the longest answer."""
     fill = (input_tokens + min(output_tokens, model.output_tokens_max)) / model.context_window
     beyond = (fill - policy.context_from_share) / (1.0 - policy.context_from_share)
     return policy.context_penalty * min(1.0, max(0.0, beyond))
@@ -106,7 +106,7 @@ def scores(
     role: str | None,
     policy: ScorePolicy,
 ) -> tuple[float, ...]:
-    """Each candidate's score, in their order; `penalties` are what each loses by its context."""
+    """Return each candidate's score, in their order; `penalties` are subtracted for the context."""
     for_cost, for_speed, for_quality = policy.weights_of(objective, profile)
     costs = _levels([_usd_per_mtok(model, mix16) for model in candidates], policy.tie_share, best_is_least=True)
     speeds = _levels([model.speed_tps for model in candidates], policy.tie_share)
@@ -127,14 +127,14 @@ def scores(
 
 
 def _usd_per_mtok(model: Model, mix16: int) -> float | None:
-    """Price of a million tokens, so many sixteenths of them input; None: unknown."""
+    """Return the price of a million tokens, so many sixteenths of them input; None: unknown."""
     if model.input_usd_per_mtok is None or model.output_usd_per_mtok is None:
         return None
     return (mix16 * model.input_usd_per_mtok + (16 - mix16) * model.output_usd_per_mtok) / 16
 
 
 def _levels(values: Sequence[float | None], tie_share: float, *, best_is_least: bool = False) -> list[float]:
-    """Each value's place between the worst, 0, and the best, 1; all are 1 where all are alike, unknown ones 0."""
+    """Return each value's place between the worst, 0, and the best, 1; 1 where all are equal, 0 where unknown."""
     known = sorted([value for value in values if value is not None])
     if not known:
         return [0.0] * len(values)

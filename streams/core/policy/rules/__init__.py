@@ -1,9 +1,9 @@
-"""The gates: may this task use this model? One gate a file, and `RULES` in the order in which they are asked.
+"""The gates: may this task use this model? One gate a file; `RULES` has them in the order of evaluation.
 
-A rule is everything about its gate: what it looks at, its thresholds (a section of the policy), its check, its reason
-sentence, what would open it, and the headline of a task that waits because of it. Everything else asks the rules or
-loops over them: shapes and indexes of the router, `check`, `explain` and `explain --why-not`. The first rule that
-refuses is the model's verdict and stays in the decision.
+A rule is everything about its gate: its inputs, its thresholds (a section of the policy), its check, its reason
+sentence, its remedy, and the headline of a task that waits because of it. All other code calls the rules or loops over
+them: shapes and indexes of the router, `check`, `explain` and `explain --why-not`. The first rule that refuses is the
+model's verdict, and the decision records it.
 """
 
 from __future__ import annotations
@@ -31,48 +31,48 @@ class Rule(Protocol):
 
     @property
     def gate(self) -> Gate:
-        """Its name: the verdict on a model that it refuses."""
+        """Name of the gate: the verdict on a model that it refuses."""
 
     @property
     def headline(self) -> Headline:
-        """Reason code of a task that waits because of it."""
+        """Headline of a task that waits because of it."""
 
     @property
     def looks_at(self) -> LooksAt:
-        """What its answer depends on: the task (looked at once a kind of task), marks of the fleet, or money."""
+        """What its answer depends on: the task (evaluated once a shape), marks of the fleet, or money."""
 
     @property
     def unable(self) -> bool:
-        """Whether a model that it refuses cannot do the work at all, whatever the moment."""
+        """Whether a model that it refuses cannot do the work at any time."""
 
     @property
     def means(self) -> str:
-        """What its verdict says of a model, as the end of "opus ..."."""
+        """Meaning of its verdict, as the end of "opus ..."."""
 
     def refuses(self, case: Case, at: Candidate, /) -> bool:
-        """Whether it keeps the task from this model under this account."""
+        """Whether it refuses the task this model under this account."""
 
     def reason(self, case: Case, at: Candidate, /) -> str:
-        """Why it does: a sentence with what was looked at. Only asked where it refuses."""
+        """The reason: a sentence with the values that were compared. Only called where it refuses."""
 
     def remedy(self, case: Case, refused: Sequence[Candidate], /) -> str:
-        """The smallest change that would open it to one of these, all of one model and refused."""
+        """The smallest change that would open it for one of these candidates, all refused and of one model."""
 
     def waits(self, case: Case, refused: Sequence[Candidate], /) -> str:
-        """Why a task waits whose best candidates, these, are refused by it."""
+        """The reason of a task that waits because it refuses these, the best candidates."""
 
 
 class MarksRule(Rule, Protocol):
-    """A gate that looks at marks only: it has an answer without a task."""
+    """A gate that depends on marks only: it has an answer without a task."""
 
     def refuses(self, moment: Moment, at: Candidate, /) -> bool:
-        """Whether it keeps every task from this model under this account now."""
+        """Whether it refuses every task this model under this account now."""
 
     def reason(self, moment: Moment, at: Candidate, /) -> str:
-        """Why it does."""
+        """The reason."""
 
     def ends_ms(self, moment: Moment, at: Candidate, /) -> Millis | None:
-        """When it opens again by itself, as far as is known. Only asked where it refuses."""
+        """When it opens again by itself; None: unknown. Only called where it refuses."""
 
 
 MARKS_RULES: Final[tuple[MarksRule, ...]] = (Exhausted(), Drained(), Quota())
@@ -90,28 +90,28 @@ TASK_RULES: Final = tuple(rule for rule in RULES if rule.looks_at == "task")
 
 BY_GATE: Final[Mapping[str, Rule]] = {rule.gate: rule for rule in RULES}
 BY_HEADLINE: Final[Mapping[str, Rule]] = {rule.headline: rule for rule in RULES}
-#: Verdicts of models that cannot do the work, whatever the moment.
+#: Verdicts of models that cannot do the work at any time.
 UNABLE: Final = frozenset(rule.gate for rule in RULES if rule.unable)
 _ORDER: Final[Mapping[str, int]] = {rule.gate: i for i, rule in enumerate(RULES)}
 
 
 def refusing_task(case: Case, at: Candidate) -> Gate | None:
-    """The first gate that refuses the model, of those that look at the task."""
+    """Return the first gate that refuses the model, of those that look at the task."""
     return next((rule.gate for rule in TASK_RULES if rule.refuses(case, at)), None)
 
 
 def refusing_now(moment: Moment, at: Candidate) -> MarksRule | None:
-    """The first gate that refuses the model to every task, by what marks say of it."""
+    """Return the first gate that refuses the model to every task, because of marks."""
     return next((rule for rule in MARKS_RULES if rule.refuses(moment, at)), None)
 
 
 def first(gate: Gate | None, other: Gate | None) -> Gate | None:
-    """The verdict, where two gates were asked apart from each other."""
+    """Return the verdict where two gates were evaluated separately."""
     if gate is None or other is None:
         return other if gate is None else gate
     return gate if _ORDER[gate] < _ORDER[other] else other
 
 
 def furthest(gates: Iterable[Gate | None]) -> Gate | None:
-    """The refusal of the candidate that got furthest through the gates."""
+    """Return the refusal of the candidate that passed the most gates."""
     return max((gate for gate in gates if gate is not None), key=_ORDER.__getitem__, default=None)

@@ -1,4 +1,4 @@
-"""A boundary no score can beat: provider lists, local only, a highest tier, what an operator or a plug-in excludes."""
+"""Boundaries no score can outweigh: provider lists, local only, a highest tier, exclusions by operator or plug-in."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from streams.core.policy.case import Candidate, Case, each_once
 from streams.core.policy.catalog import Model
 from streams.core.policy.rules import emergency
 
-#: A waiting task names so many different boundaries.
+#: Most boundaries that the reason of a waiting task names.
 _NAMED_MAX: Final = 3
 
 
 class BoundaryPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operator takes out of everybody's reach."""
+    """Models that an operator excludes for every task."""
 
-    #: Never these, by id.
+    #: Excluded models, by id.
     exclude_models: tuple[Word, ...] = ()
 
 
 class Bound(NamedTuple):
-    """One boundary that a model lies beyond, and what would open it."""
+    """One boundary that excludes a model, and what would open it."""
 
     says: str
     opens: str
 
 
 class Boundary:
-    """Gate 3; and the verdict of an emergency model that is closed."""
+    """Gate 3; also the verdict on an emergency model that is closed."""
 
     gate: Final = "boundary"
     headline: Final = "boundary"
@@ -45,16 +45,16 @@ class Boundary:
         return any(True for _ in _bounds(case, at.model))
 
     def reason(self, case: Case, at: Candidate) -> str:
-        """Every boundary that the model lies beyond."""
+        """Every boundary that excludes the model."""
         return each_once(bound.says for bound in _bounds(case, at.model))
 
     def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """Each of them has to go."""
+        """The removal of each of them."""
         opens = " And ".join(bound.opens for bound in _bounds(case, refused[0].model))
         return opens[:1].upper() + opens[1:]
 
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """The boundaries that leave nothing."""
+        """The boundaries that exclude all models."""
         named = dict.fromkeys(bound.says for at in refused for bound in _bounds(case, at.model))
         return " ".join(["No capable model of the fleet is allowed.", *islice(named, _NAMED_MAX)])
 

@@ -29,7 +29,7 @@ class Capability:
         return f"{at.model.id} is not good enough: {_missing(case, at)}."
 
     def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """Lower bars."""
+        """Lower bars for the ratings that are too low."""
         model = refused[0].model
         lower = ", ".join(
             f"requires.{dimension} to {model.ratings[dimension]} (now {bar})" for dimension, bar in _short(case, model)
@@ -37,7 +37,7 @@ class Capability:
         return f"Lower {lower}; or rate {model.id} so high in the catalogue, if it is."
 
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """What every model of the fleet lacks."""
+        """What each model of the fleet lacks."""
         lacking = "; ".join(dict.fromkeys(f"{at.model.id}: {_missing(case, at)}" for at in refused))
         return f"No model of the fleet is good enough for {bars(case.task.requires)} ({lacking})."
 

@@ -23,7 +23,7 @@ class Context:
         return overflows(case.task.input_tokens, case.max_tokens, at.model)
 
     def reason(self, case: Case, at: Candidate) -> str:
-        """The tokens and the window."""
+        """The tokens and the model's window."""
         tokens, window = case.task.input_tokens, at.model.context_window
         return f"{tokens:,} tokens in and {_answer(case, at.model):,} out do not fit its window of {window:,}."
 
@@ -41,7 +41,7 @@ class Context:
 
 
 def overflows(input_tokens: int, max_tokens: int, model: Model) -> bool:
-    """Whether that many tokens in, and what the model may answer, are more than its window."""
+    """Whether the input and the longest answer are more than the model's window."""
     return input_tokens + min(max_tokens, model.output_tokens_max) > model.context_window
 
 

@@ -1,4 +1,4 @@
-"""A tenant's credit must cover what the work will probably cost; dearer models are refused first."""
+"""A tenant's credit must cover the estimated cost; models with a higher price are refused first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Credit:
         return case.available_uusd is not None and exceeds(case.cost_uusd(at.model), case.available_uusd)
 
     def reason(self, case: Case, at: Candidate) -> str:
-        """What it would cost, and what is left."""
+        """The estimated cost, and the available credit."""
         cost, tenant = case.cost_uusd(at.model), case.task.tenant_id
         if cost is None:
             return f"The price of {at.model.id} is unknown, and {tenant} pays by a budget."
@@ -32,7 +32,7 @@ class Credit:
         return f"{at.model.id} would cost about {_usd(cost)}, and {tenant} has {left} of credit left."
 
     def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """The credit that is missing, to the next cent in the command."""
+        """The missing credit; the command has it rounded up to a cent."""
         model, task = refused[0].model, case.task
         cost = case.cost_uusd(model)
         if cost is None:
@@ -42,14 +42,14 @@ class Credit:
         return f"{_usd(missing)} more credit: slotwise credit {task.tenant_id} {cents} --pool {task.pool}"
 
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """What the cheapest of them needs."""
+        """The estimated cost on the cheapest of them."""
         least = min((cost for at in refused if (cost := case.cost_uusd(at.model)) is not None), default=None)
         need = "no price is known" if least is None else f"the cheapest needs {_usd(least)}"
         return f"{case.task.tenant_id} has {_usd(case.available_uusd)} of credit left, and {need}."
 
 
 def exceeds(cost_uusd: MicroUsd | None, available_uusd: int) -> bool:
-    """Whether the estimate is more than what is available; an unknown price is covered by no budget."""
+    """Whether the estimate is more than the available credit; no budget covers an unknown price."""
     return cost_uusd is None or cost_uusd > available_uusd
 
 

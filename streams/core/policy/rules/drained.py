@@ -1,4 +1,4 @@
-"""A model that an operator took out of service gets nothing new until it is restored, or until a stated moment."""
+"""A drained model gets no new task until it is restored, or until the time of the drain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Drained:
     means: Final = "was taken out of service by an operator"
 
     def refuses(self, moment: Moment, at: Candidate) -> bool:
-        """Whether the model is drained now; a drain is of a model, whatever the account."""
+        """Whether the model is drained now; a drain concerns all accounts."""
         drained = moment.marks.drained
         if at.model.id not in drained:
             return False
@@ -27,17 +27,17 @@ class Drained:
         return until_ms is None or until_ms > moment.now_ms
 
     def ends_ms(self, moment: Moment, at: Candidate) -> Millis | None:
-        """The stated moment, if one was stated."""
+        """The time at which the drain ends, if it has one."""
         return moment.marks.drained.get(at.model.id)
 
     def reason(self, moment: Moment, at: Candidate) -> str:
-        """Until when, if that is known."""
+        """The drain, and its end if it has one."""
         ends_ms = self.ends_ms(moment, at)
         until = "" if ends_ms is None else f" until {from_millis(ends_ms)}"
         return f"{at.model.id} is drained{until}."
 
     def remedy(self, moment: Moment, refused: Sequence[Candidate]) -> str:
-        """Waiting, or the command."""
+        """Waiting for the end, or `slotwise restore`."""
         at = refused[0]
         ends_ms = self.ends_ms(moment, at)
         wait = (
@@ -48,5 +48,5 @@ class Drained:
         return f"{wait}slotwise restore {at.model.id}"
 
     def waits(self, moment: Moment, refused: Sequence[Candidate]) -> str:
-        """Every model that is out of service."""
+        """Every drained model."""
         return each_once(self.reason(moment, at) for at in refused)

@@ -1,4 +1,4 @@
-"""A product that is used up takes no work until its reset; then it does so again by itself."""
+"""An exhausted product gets no task until its reset; the mark then ends by itself."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Exhausted:
     means: Final = "had used up its quota"
 
     def refuses(self, moment: Moment, at: Candidate) -> bool:
-        """Whether the product is marked for this account, by a mark of its own or one of all accounts."""
+        """Whether the product is marked for this account or for all accounts."""
         return self.ends_ms(moment, at) is not None
 
     def ends_ms(self, moment: Moment, at: Candidate) -> Millis | None:
-        """When the last of the marks ends."""
+        """The end of the last mark."""
         exhausted, product = moment.marks.exhausted, at.model.product
         known = (exhausted.get((product, at.account)), exhausted.get((product, None)))
         return max((until for until in known if until is not None and until > moment.now_ms), default=None)
 
     def reason(self, moment: Moment, at: Candidate) -> str:
-        """What is used up, and until when."""
+        """The product, and the end of its mark."""
         until_ms = self.ends_ms(moment, at)
         general = moment.marks.exhausted.get((at.model.product, None)) == until_ms
         whose = "" if at.account is None or general else f" of {at.account}"
@@ -37,11 +37,11 @@ class Exhausted:
         return f"{at.model.product}{whose} is exhausted{until}."
 
     def remedy(self, moment: Moment, refused: Sequence[Candidate]) -> str:
-        """The mark that ends first is the one to wait for."""
+        """Waiting for the mark that ends first, or `slotwise restore`."""
         ends = [ends_ms for at in refused if (ends_ms := self.ends_ms(moment, at)) is not None]
         wait = f"Wait until {from_millis(min(ends))}, or end it now" if ends else "End it now"
         return f"{wait}: slotwise restore {refused[0].model.product}"
 
     def waits(self, moment: Moment, refused: Sequence[Candidate]) -> str:
-        """Everything that is used up."""
+        """Every exhausted product."""
         return each_once(self.reason(moment, at) for at in refused)

@@ -1,4 +1,4 @@
-"""Routing may go up from a floor, never below it: floor model, the role's, complexity class, escalation."""
+"""Routing may go above a floor, never below it: by floor model, role, complexity class or escalation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.core.policy.case import Candidate, Case
 
 
 class FloorPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The least that an agent's role works with."""
+    """Floors by agent role."""
 
     #: By `agent_role`: a model's id; its tier is the floor.
     by_role: dict[Word, Word] = {}
@@ -36,12 +36,12 @@ class Floor:
         return f"{at.model.id} is of tier {at.model.tier}, and the task's floor is higher: {_asking(case, at)}."
 
     def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """Each of them has to come down."""
+        """A lower value of each of them."""
         lower = "; and ".join(floor.lower for floor in _above(case, refused[0]))
         return f"{lower[:1].upper()}{lower[1:]}."
 
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """The floors above the best of them."""
+        """The floors above the candidate of the highest tier."""
         best = max(refused, key=lambda at: at.model.tier)
         return f"Every capable model of the fleet is below its floor: {_asking(case, best)}."
 
@@ -49,12 +49,12 @@ class Floor:
 class _Floor(NamedTuple):
     what: str
     tier: int
-    #: How it comes down.
+    #: The change that lowers it.
     lower: str
 
 
 def _floors(case: Case) -> Iterator[_Floor]:
-    """Every floor of the task; the highest is the lowest tier it may use."""
+    """Return every floor of the task; the highest one is the lowest tier it may use."""
     task, policy, models = case.task, case.rulebook.policy, case.rulebook.models
     if task.floor_model is not None:
         tier = models[task.floor_model].tier

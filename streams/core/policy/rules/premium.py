@@ -1,4 +1,4 @@
-"""Keep premium slots for tasks above the EV floor, unless nothing cheaper can do the work."""
+"""Keep premium slots for tasks above the premium floor, unless no cheaper model can do the work."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ PERCENTILE_ERROR: Final = 1e-9
 
 
 class PremiumReserve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A premium model refuses a task of low EV and ordinary priority, unless nothing cheaper is capable at all."""
+    """The premium floor: tasks of low EV and ordinary priority are below it."""
 
     #: EV below this percentile of the window is low; an unknown EV is low too.
     ev_percentile: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.50
-    #: From this priority on the reserve does not apply.
+    #: From this priority on a task is never below the floor.
     priority_min: Annotated[int, Meta(ge=0, le=101)] = 90
 
     def is_low(self, ev: float | None, priority: int, percentiles: Percentiles | None) -> bool:
-        """Whether the reserve is closed to this task, were there something cheaper that can do it."""
+        """Whether the task is below the premium floor; without percentiles no task is."""
         if percentiles is None or percentiles.p50 is None or priority >= self.priority_min:
             return False
         return ev is None or ev < percentiles.p50 - abs(percentiles.p50) * PERCENTILE_ERROR
@@ -42,11 +42,11 @@ class Premium:
     means: Final = "is kept for tasks of higher expected value"
 
     def refuses(self, case: Case, at: Candidate) -> bool:
-        """Whether a low task finds something cheaper that can do the work: the sole capable model is never refused."""
+        """Whether the task is low and a cheaper model can do the work: the sole capable model is never refused."""
         return case.is_low and at.model.tier == PREMIUM_TIER and any(_is_cheaper(other, case) for other in case.able)
 
     def reason(self, case: Case, at: Candidate) -> str:
-        """Above what, and what the task has."""
+        """P50, and the task's EV."""
         p50 = case.percentiles.p50 if case.percentiles is not None else None
         if p50 is None:
             return f"{at.model.id} is kept for tasks of higher expected value."
@@ -56,7 +56,7 @@ class Premium:
         return f"{at.model.id} is kept for tasks above P50 ({line}); this one has EV {ev}."
 
     def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:  # noqa: ARG002 -- all of them open alike
-        """What lies at P50, or the priority from which the reserve does not apply."""
+        """An EV at P50, or the priority from which the floor does not apply."""
         p50 = case.percentiles.p50 if case.percentiles is not None else None
         now = "unknown" if case.ev is None else f"{case.ev:g}"
         least = case.rulebook.policy.premium.priority_min
@@ -67,10 +67,10 @@ class Premium:
         )
 
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
-        """Of the first of them; the others say the same."""
+        """The reason of the first of them; it is the same for all."""
         return self.reason(case, refused[0])
 
 
 def _is_cheaper(model: Model, case: Case) -> bool:
-    """Whether the model, which can do the work, makes the premium ones refuse it."""
+    """Whether the model, which can do the work, counts as a cheaper one."""
     return model.tier < PREMIUM_TIER and not emergency.is_kept_back(model, case.task, case.listed)

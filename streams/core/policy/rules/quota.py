@@ -1,4 +1,4 @@
-"""The degradation curve: the more of a quota is used, the less may still draw on it. The curve is data."""
+"""The degradation curve: the more of a quota is used, the fewer models may use it. The curve is data."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class QuotaStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From this usage on (inclusive) something is refused, or only pointed out."""
+    """From this usage on (inclusive) models are refused or decisions flagged."""
 
     usage_of: Word
     from_share: Usage
     refuse: tuple[Refused, ...] = ()
-    #: Stands in the decisions from here on, such as `watching`.
+    #: Flag of decisions from this usage on, such as `watching`.
     flag: Word | None = None
 
     def concerns(self, model: Model) -> bool:
@@ -43,7 +43,7 @@ class QuotaPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     step: tuple[QuotaStep, ...] = ()
 
     def flags(self, account: Account, marks: Marks, now_ms: Millis) -> tuple[str, ...]:
-        """What is to be pointed out of this account."""
+        """Return the flags for this account."""
         return tuple(
             step.flag
             for step in self.step
@@ -65,7 +65,7 @@ class Quota:
         return any(True for _ in _reached(moment, at))
 
     def ends_ms(self, moment: Moment, at: Candidate) -> Millis | None:
-        """When all the windows that hold it back have been reset; None: one of them does not say."""
+        """When all the windows that hold it back have been reset; None: one of them has no known reset."""
         ends: list[Millis] = []
         for step in _reached(moment, at):
             for row in _windows(moment.marks, step.usage_of, at.account, moment.now_ms):
@@ -76,7 +76,7 @@ class Quota:
         return max(ends, default=None)
 
     def reason(self, moment: Moment, at: Candidate) -> str:
-        """How much is used, and where the model stops."""
+        """The usage, and the one from which the model is refused."""
         name = at.model.id
         of, stop = _stop(moment, at)
         used = usage(moment.marks, of, at.account, moment.now_ms)
@@ -92,24 +92,24 @@ class Quota:
         return f"A usage of {of} below {stop:.0%}{reset}."
 
     def waits(self, moment: Moment, refused: Sequence[Candidate]) -> str:
-        """Every model that is held back."""
+        """Every model that is refused."""
         return each_once(self.reason(moment, at) for at in refused)
 
 
 def usage(marks: Marks, product: str, account: Account, now_ms: Millis) -> float:
-    """Usage of the product's strictest window for this account, 0..1; windows past their reset are empty."""
+    """Return the usage of the product's strictest window for this account, 0..1; a window past its reset is 0."""
     return max((row.utilisation for row in _windows(marks, product, account, now_ms)), default=0.0)
 
 
 def _windows(marks: Marks, product: str, account: Account, now_ms: Millis) -> Iterator[QuotaRow]:
-    """The product's windows that count for this account now."""
+    """Return the product's windows that count for this account now."""
     for (of, whose, _), row in marks.quotas.items():
         if of == product and whose in (None, account) and (row.resets_at_ms is None or row.resets_at_ms > now_ms):
             yield row
 
 
 def _reached(moment: Moment, at: Candidate) -> Iterator[QuotaStep]:
-    """The steps that refuse the model to this account now."""
+    """Return the steps that refuse the model to this account now."""
     marks, now_ms = moment.marks, moment.now_ms
     for step in moment.rulebook.policy.quota.step:
         if step.concerns(at.model) and usage(marks, step.usage_of, at.account, now_ms) >= step.from_share:
@@ -117,6 +117,6 @@ def _reached(moment: Moment, at: Candidate) -> Iterator[QuotaStep]:
 
 
 def _stop(moment: Moment, at: Candidate) -> tuple[str, float]:
-    """The product whose usage holds the model back, and the usage from which it does."""
+    """Return the product whose usage refuses the model, and the usage from which it does."""
     step = next(_reached(moment, at))
     return step.usage_of, min(one.from_share for one in _reached(moment, at) if one.usage_of == step.usage_of)

@@ -455,12 +455,7 @@ class _Deciding:
         draft, index = self.draft, self.index
         for task_id in draft.left:
             index.hide(index.entries[task_id])
-        unindexed = self._classify(draft.unindexed)
-        for ending in draft.endings:
-            # Only for what it may tell about its tenant's credit.
-            index.classify(ending.row)
-        if index.look_at_credit():
-            unindexed = self._classify(draft.unindexed)
+        unindexed = self._settled(draft.unindexed)
         free_mask = index.free_mask()
         if draft.slots or draft.slots_gone or (free_mask and index.may_serve(free_mask)):
             turn = Round(draft, unindexed.values(), self.now_ms)
@@ -469,10 +464,20 @@ class _Deciding:
                 yield self._routed(pair, turn.free_before)
             free_mask = turn.free_mask
             if index.look_at_credit() or turn.moved:
-                unindexed = self._classify({task_id: entry.row for task_id, entry in unindexed.items()})
+                unindexed = self._settled({task_id: entry.row for task_id, entry in unindexed.items()})
         for ending in draft.endings:
             yield self._ended(ending)
         yield from self._waiting(unindexed, free_mask)
+
+    def _settled(self, rows: Mapping[str, TaskRow]) -> dict[str, Entry]:
+        """Entries of these tasks, in groups that hold: what one of them costs may put the others into other groups."""
+        while True:
+            entries = self._classify(rows)
+            for ending in self.draft.endings:
+                # Its verdicts are looked up later; its cost counts from here on.
+                self.index.classify(ending.row)
+            if not self.index.look_at_credit():
+                return entries
 
     def _classify(self, rows: Mapping[str, TaskRow]) -> dict[str, Entry]:
         entries = {task_id: self.index.classify(row) for task_id, row in rows.items()}

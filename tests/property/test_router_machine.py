@@ -202,9 +202,9 @@ class Routing(RuleBasedStateMachine):
     @invariant()
     def nothing_is_overdue(self) -> None:
         """What fell due by now has happened."""
-        due_ms = self.rig.router.due_ms() if hasattr(self, "desk") else None
+        due_ms = self.rig.router.due_ms() if hasattr(self, "rig") else None
         assert due_ms is None or due_ms > self.rig.now_ms
-        if hasattr(self, "desk") and (expected_ms := self.reference.next_due_ms()) is not None:
+        if hasattr(self, "rig") and (expected_ms := self.reference.next_due_ms()) is not None:
             assert due_ms is not None
             assert due_ms <= expected_ms, "the router would sleep too long"
 

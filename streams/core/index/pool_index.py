@@ -359,11 +359,13 @@ class PoolIndex:
         if percentiles is not self.percentiles and percentiles != self.percentiles:
             before, self.percentiles = self.percentiles, percentiles
             self._regroup(before, percentiles)
-        if self._see(marks, now_ms):
+        changed = self._see(marks, now_ms)
+        # Credit first: a group that has just been looked at shows no more that its family is to be split.
+        self.look_at_credit()
+        if changed:
             self.announced_mask = None
             for group in self.groups.values():
                 group.look(self.fleet, self.conditions, self.balances.left)
-        self.look_at_credit()
 
     def look_at_credit(self) -> bool:
         """Look again at the groups of those whose credit has changed; whether tasks had to change groups."""

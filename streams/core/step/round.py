@@ -63,7 +63,7 @@ class Round:
                 again = swap(pairs, index) and self._offer.mask != 0
             if not again:
                 break
-            if index.look_at_credit():
+            while index.look_at_credit():
                 self.moved = True
                 self._waiting = {task_id: index.classify(entry.row) for task_id, entry in self._waiting.items()}
         return pairs

@@ -1,1 +1,1 @@
-"""Reads: plain values for terminal, JSON, metrics and web alike. Nothing here writes, prints or waits for a broker."""
+"""Reads: plain values for terminal, JSON, metrics and web. This package does not write, print or wait for a broker."""

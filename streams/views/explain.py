@@ -1,8 +1,7 @@
-"""Why a task went where it went, or why it waits: every decision about it, in order, from the audit.
+"""Why a task was routed or waits: every decision about it, in order, from the audit.
 
-`explain` asks the database and gives plain values, for a terminal, JSON and pages alike; `plain` makes them of rows;
-`explain_why_not` gathers what `why_not.py` needs to answer. Reads views only, so that a login with slotwise_read is
-enough.
+`explain` queries the database and returns plain values for terminal, JSON and pages; `plain` makes them from rows;
+`explain_why_not` collects the input of `why_not.py`. It reads views only, so that a login with slotwise_read is enough.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 ROWS_MAX: Final = 1_000
 
-#: What a verdict says of a model, as the end of "opus ..."; the model that came furthest stands first.
+#: Meaning of a verdict, as the end of "opus ..."; the model that passed the most gates is first.
 MEANINGS: Final[Mapping[str, str]] = {
     "chosen": "took the task",
     "ok": "would have done as well",
@@ -54,7 +53,7 @@ def explain(
     mode: str | None = "live",
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> list[dict[str, Any]]:
-    """Give everything that was decided about a task, oldest first; nothing when the audit does not know it.
+    """Return every decision about a task, oldest first; none when the audit does not know the task.
 
     Raises:
         DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
@@ -73,7 +72,7 @@ def explain_why_not(
     mode: str | None = "live",
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> tuple[dict[str, Any], WhyNot] | None:
-    """Give the last decision that chose or waited, and why not that model; None when the audit knows no such task.
+    """Return the last decision that routed or waited, and why not that model; None when the audit has no such task.
 
     Raises:
         DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
@@ -110,7 +109,7 @@ def explain_why_not(
 
 
 def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Turn rows of the query `explain` into plain values: what JSON can hold, alternatives as a list, work apart."""
+    """Make plain values for JSON from rows of the query `explain`: alternatives as a list, the work apart."""
     return [_entry({key: _plain(value) for key, value in row.items()}) for row in rows]
 
 
@@ -139,7 +138,7 @@ def _explained(
 
 
 def _task(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> TaskPending:
-    """The task, as far as gates look at it."""
+    """Return the fields of the task that the gates read."""
     named = ("task_id", "pool", "at", "priority", "lane", "agent_role", "task_type", "tenant_id", "complexity")
     return msgspec.convert({name: decision[name] for name in named} | dict(asked), TaskPending)
 

@@ -1,7 +1,7 @@
-"""How the fleet stands, as numbers for Prometheus: who waits, what is free, which marks, quotas and budgets there are.
+"""Gauges of the fleet for Prometheus: waiting tasks, slots, marks, quotas and budgets.
 
-Looked at when the metrics are asked for, in the state of this worker's partitions; what it costs grows with slots,
-marks and tenants, and not with the number of tasks that wait.
+They are computed when the metrics are read, from the state of this worker's partitions. The cost grows with slots,
+marks and tenants, not with the number of waiting tasks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def show(lanes: Iterable[Lane], now_ms: Millis) -> None:
-    """Bring the gauges to this moment; call it on the event loop, where no step is half done."""
+    """Set the gauges; call it on the event loop, where no step is half applied."""
     # A test's lane may fold something else.
     routers = [fold for lane in lanes if lane.working and isinstance(fold := lane.fold, Router)]
     seen = _Gauges()
@@ -39,7 +39,7 @@ def show(lanes: Iterable[Lane], now_ms: Millis) -> None:
 
 
 class _Gauges:
-    """What was seen, by gauge and labels. Pools that share a label share the sum, or the worst, of them."""
+    """Values by gauge and labels. Pools that share a label share the sum, or the worst value."""
 
     def __init__(self) -> None:
         self.values: defaultdict[tuple[Gauge, tuple[str, ...]], float] = defaultdict(float)
@@ -49,7 +49,7 @@ class _Gauges:
         for name, index in router.indexes.items():
             self._look_at_waits(metrics.pool_label(name), index, now_ms)
         for name, pool in router.state.pools.items():
-            # One that was only named, by an event that was refused, has marks of all pools that concern nobody.
+            # A pool that was only named by a refused event has the marks of all pools, and no slot or task.
             if not pool.is_empty():
                 self._look_at_fleet(metrics.pool_label(name), pool, now_ms)
 

@@ -1,6 +1,6 @@
-"""What is, in an operator's words: pools, models, marks, quotas, budgets and waits, and what of it needs a look. Pure.
+"""The present state for an operator: pools, models, marks, quotas, budgets, waits, and what needs attention. Pure.
 
-Made from the routers of some partitions and a moment. Whether something is refused is asked of the rules that refuse.
+It is made from the routers of some partitions and a time. The rules themselves say what is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streams.core.state.pool import Pool
 
 
 class Look(Struct, frozen=True, kw_only=True):
-    """A partition as it was read: its state, and by which rules its worker made the latest step that was read."""
+    """A partition as it was read: its state, and the policy and catalogue of the latest step that was read."""
 
     router: Router
     #: Hashes of policy and catalogue; None: no step had to be read.
@@ -32,13 +32,13 @@ class Look(Struct, frozen=True, kw_only=True):
 
     @property
     def known(self) -> bool:
-        """Whether the router here has the rules that decide there, as far as one can tell."""
+        """Whether the router has the rules that decide in the partition, as far as is known."""
         rulebook = self.router.rulebook
         return self.decided_by in (None, (rulebook.policy_hash, rulebook.catalog_hash))
 
 
 class Slots(Struct, frozen=True, kw_only=True):
-    """Slots by what they do."""
+    """Slots by state."""
 
     free: int = 0
     leased: int = 0
@@ -46,23 +46,23 @@ class Slots(Struct, frozen=True, kw_only=True):
     held: int = 0
     #: Their lease ran out; not used until they announce themselves.
     lost: int = 0
-    #: They finish what they hold, and go.
+    #: Retired slots whose task has not ended.
     retiring: int = 0
 
 
 class CellView(Struct, frozen=True, kw_only=True):
-    """The slots of one model under one account, and whether they may get work."""
+    """The slots of one model under one account, and the gate that refuses them, if any."""
 
     account: str | None
     slots: Slots
-    #: The gate that refuses every task now, of those that look at marks, and why; None: none of them does.
+    #: The gate of those that look at marks which refuses every task now, and its reason; None: no gate does.
     gate: str | None
     reason: str | None
-    #: When it opens again by itself, as far as is known.
+    #: Time at which it opens again by itself; None: unknown.
     until: str | None
     #: Strictest window of the model's product for this account, 0..1.
     usage: float
-    #: What the curve points out without refusing, such as `watching`.
+    #: Flags of the quota curve, such as `watching`.
     flags: tuple[str, ...]
 
 
@@ -80,7 +80,7 @@ class ModelView(Struct, frozen=True, kw_only=True):
 
 
 class Mark(Struct, frozen=True, kw_only=True):
-    """A product that is used up."""
+    """An exhausted product."""
 
     product: str
     account: str | None
@@ -88,7 +88,7 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 
 class Drain(Struct, frozen=True, kw_only=True):
-    """A model out of service; `until` None: for good."""
+    """A drained model; `until` None: without end."""
 
     model: str
     until: str | None
@@ -124,9 +124,9 @@ class Tasks(Struct, frozen=True, kw_only=True):
     delayed: int
     #: Deprecated: the same as `delayed`; gone in 0.2.0.
     held: int
-    #: Waiting ones by the reason last told.
+    #: Waiting tasks by the headline last announced.
     waiting_by_reason: dict[str, int]
-    #: Since when the one that waits longest does.
+    #: Start of the longest wait.
     oldest_since: str | None
 
 
@@ -146,7 +146,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
 
 
 class PartitionView(Struct, frozen=True, kw_only=True):
-    """Where one partition stands, and by which rules it decides."""
+    """The position of one partition, and the rules by which it decides."""
 
     partition: int
     #: Number of its next step.
@@ -155,11 +155,11 @@ class PartitionView(Struct, frozen=True, kw_only=True):
     now: str | None
     policy: str
     catalog: str
-    #: Whether an activation put these rules in force; else they are those of the worker's files.
+    #: Whether an activation set these rules; else they are those of the worker's files.
     activated: bool
-    #: Whether they are those that the rest of this overview was made by.
+    #: Whether this overview was made by the same rules.
     known: bool
-    #: What the pools to come begin with.
+    #: Marks that new pools begin with.
     exhausted: tuple[Mark, ...]
     drained: tuple[Drain, ...]
     quotas: tuple[Window, ...]
@@ -170,14 +170,14 @@ class Overview(Struct, frozen=True, kw_only=True):
 
     at: str
     well: bool
-    #: One sentence for each thing that is not as it should be.
+    #: One sentence for each thing that needs attention.
     problems: tuple[str, ...]
     partitions: tuple[PartitionView, ...]
     pools: tuple[PoolView, ...]
 
 
 def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None) -> Overview:
-    """Look at all pools of these partitions, or at one of them."""
+    """Return the overview of all pools of these partitions, or of one."""
     partitions = tuple(_partition(number, look, now_ms) for number, look in sorted(looks.items()))
     pools = tuple(
         _pool(router, found, Millis(max(now_ms, router.now_ms)))
@@ -221,7 +221,7 @@ def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
 
 
 def _marks(marks: Marks, now_ms: Millis) -> dict[str, Any]:
-    """Tell which marks hold, and what of each quota is used."""
+    """Return the marks in force, and the used share of each quota."""
     return {
         "exhausted": tuple(
             Mark(product=product, account=account, until=from_millis(until_ms))
@@ -270,7 +270,7 @@ def _models(rulebook: Rulebook, pool: Pool, now_ms: Millis) -> Iterable[ModelVie
             product=model.product,
             tier=model.tier,
             slots=_slots(row for rows in cells[name].values() for row in rows),
-            # The model is used up when every account of it is; the first one that resets brings it back.
+            # The model is exhausted when every account of it is; the first reset makes it available.
             exhausted_until=min(view.until for view in views if view.until is not None) if used_up else None,
             drained=drained,
             drained_until=from_millis(drained_ms) if drained and drained_ms is not None else None,
@@ -279,7 +279,7 @@ def _models(rulebook: Rulebook, pool: Pool, now_ms: Millis) -> Iterable[ModelVie
 
 
 def _cell(moment: Moment, at: Candidate, rows: list[SlotRow]) -> CellView:
-    """Ask the gates that need no task."""
+    """Evaluate the gates that need no task."""
     marks, now_ms = moment.marks, moment.now_ms
     rule = refusing_now(moment, at)
     ends_ms = rule.ends_ms(moment, at) if rule is not None else None
@@ -337,7 +337,7 @@ def _disagreements(partitions: Iterable[PartitionView]) -> Iterable[str]:
     if others:
         yield (
             f"The workers of partition {', '.join(others)} decide by other files than those here: name theirs with "
-            "--policy and --catalog, or activate yours; what is told here may not be what they do."
+            "--policy and --catalog, or activate yours; this overview may differ from what they do."
         )
 
 

@@ -1,8 +1,8 @@
-"""Why a model did not get a task: the gate that kept it from it, and the smallest change that would have opened it.
+"""Why a model did not get a task: the gate that refused it, and the smallest change that would have opened the gate.
 
-Pure: a decision's row, what the task asked for, the marks and the credit of that moment, and the rulebook, go in;
-words come out. The answers are those of the rules that decide (`core/policy/rules`). The gate in the row is what
-counts; the gates behind it are asked whether they would have refused as well.
+Pure: its input is a decision's row, the task's fields, the marks and the credit of that time, and the rulebook. The
+answers are those of the rules that decide (`core/policy/rules`). The gate in the row counts; later gates are evaluated
+to report those that would have refused as well.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from streams.core.step.draft import StepDraft
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
-    """One decision, and what is known of its moment."""
+    """One decision, and the known state at its time."""
 
-    #: The row, as `explain` tells it.
+    #: The row, as `explain` returns it.
     decision: Mapping[str, Any]
     decided_ms: Millis
-    #: The task as far as gates look at it, and what plugged-in rules kept it from.
+    #: The task's fields that gates read, and the models that rules of plug-ins refused.
     task: TaskPending
-    #: False: the audit does not hold what the task asked for, only what stands in the row.
+    #: False: the audit has the row only, not the task's fields.
     is_known: bool = True
     ruled_out: Mapping[str, str]
     marks: Marks
-    #: Of its tenant, before the decision; None: it has no budget.
+    #: Available credit of its tenant before the decision; None: it has no budget.
     available_uusd: int | None
     rulebook: Rulebook
 
@@ -50,7 +50,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
         return {one["model"]: one.get("gate", "") for one in self.decision["alternatives"]}
 
     def case(self) -> Case:
-        """What the gates looked at, as the router saw it."""
+        """Return the gates' input, as the router had it."""
         decision, policy, models = self.decision, self.rulebook.policy, self.rulebook.models
         task, ev = self.task, decision.get("ev")
         if task.floor_model not in models:
@@ -74,7 +74,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
         )
         if not self.is_known or decision.get("attempt", 1) == 1:
             return case
-        # The row does not hold the tier after an escalation: it is what refused those that no other floor does.
+        # The row does not have the tier after an escalation: it is the floor of models that no other floor refuses.
         floor = BY_GATE["floor"]
         below = [
             model.tier for model, gate in verdicts if gate == "floor" and not floor.refuses(case, Candidate(model))
@@ -89,16 +89,16 @@ class WhyNot(Struct, frozen=True, kw_only=True):
     #: The verdict in the row, `not_in_fleet` where there is none.
     gate: str
     says: str
-    #: The smallest change; empty where nothing is to be changed.
+    #: The smallest change; empty where none is needed.
     flip: str
-    #: Gates behind that one that would have refused as well, as far as can be told.
+    #: Later gates that would have refused as well, as far as is known.
     then: tuple[str, ...] = ()
-    #: What makes the answer less sure.
+    #: Reasons why the answer may be inexact.
     notes: tuple[str, ...] = ()
 
 
 def why_not(name: str, recorded: Recorded) -> WhyNot:
-    """Say why the model did not get the task in this decision."""
+    """Return why the model did not get the task in this decision."""
     gate = recorded.gates.get(name)
     model = recorded.rulebook.models.get(name)
     if gate is None:
@@ -123,9 +123,9 @@ def why_not(name: str, recorded: Recorded) -> WhyNot:
 
 
 def refused_by(rule: Rule, case: Case, model: Model) -> list[Candidate]:
-    """The model under each account for which the rule refuses it: the row does not say of which accounts its slots are.
+    """Return the model under each account for which the rule refuses it: the row does not name the slots' accounts.
 
-    None: slots without an account; what holds for them holds for all.
+    None: slots without an account; a refusal of those holds for all.
     """
     marks = case.marks
     accounts = {account for _, account in marks.exhausted} | {account for _, account, _ in marks.quotas}
@@ -134,14 +134,14 @@ def refused_by(rule: Rule, case: Case, model: Model) -> list[Candidate]:
 
 
 def also_refusing(rule: Rule, case: Case, model: Model) -> Iterator[Rule]:
-    """The rules after this one that would have refused the model under whatever account."""
+    """Return the later rules that would have refused the model under every account."""
     for after in RULES[RULES.index(rule) + 1 :]:
         if after.refuses(case, Candidate(model)):
             yield after
 
 
 def marks_of(said: Iterable[tuple[Millis, MarkingControl]], pool: str, rulebook: Rulebook) -> Marks:
-    """The marks of a pool after what was said of the fleet, in that order."""
+    """Return the marks of a pool after these events, in that order."""
     marks = Marks()
     for now_ms, event in said:
         draft = StepDraft(0, inf)
@@ -152,7 +152,7 @@ def marks_of(said: Iterable[tuple[Millis, MarkingControl]], pool: str, rulebook:
     return marks
 
 
-# Models that every gate let through: what they lacked, and what would have made the strategy take them.
+# Models that every gate admitted: why they were not chosen, and what would have changed that.
 
 
 def _busy(recorded: Recorded, model: Model) -> tuple[str, str]:
@@ -181,7 +181,7 @@ _PASSED: Final[Mapping[str, Callable[[Recorded, Model], tuple[str, str]]]] = {
 
 
 def _preferred(decision: Mapping[str, Any], chosen: Model, model: Model) -> str:
-    """What the strategy looked at, and what would have made it take the other one."""
+    """Return what the strategy compared, and what would have made it choose the other model."""
     scores = {
         one["model"]: one["score"] for one in decision["alternatives"] if isinstance(one.get("score"), float | int)
     }

@@ -1,1 +1,1 @@
-"""Truth: the rows of a partition, plain objects that change only by an applied step."""
+"""The state: the rows of a partition, plain objects that only an applied step changes."""

@@ -1,10 +1,10 @@
-"""What the usual EV is: P50 and P90 of what became pending in the last hour.
+"""EV percentiles: P50 and P90 of the EVs that became pending in the last hour.
 
-Per-minute sub-windows, each a t-digest of at most 512 centroids and the samples since it was last compressed,
-merged when asked: exact up to some hundred samples, and above that within the digest's error (a fraction of a
-percent of rank in the middle, less at the ends). A digest compresses whenever it is looked at, so it is never
-looked at: what is kept is its bytes, remade after every 256th sample, and the same samples in the same order
-give the same bytes whoever asked for percentiles or a snapshot in between.
+The window is made of sub-windows of a minute. Each has a t-digest of at most 512 centroids and the samples since the
+digest was last compressed. They are merged when percentiles are computed: exact up to some hundred samples, above that
+within the digest's error (a fraction of a percent of rank in the middle, less at the ends). Reading a digest compresses
+it, so reads use copies: the digest is stored as bytes and made again after every 256th sample. So the same samples in
+the same order give the same bytes, with or without reads in between.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class EvWindow:
         self._minutes: dict[int, _Minute] = {}
 
     def add(self, at_ms: Millis, ev: float) -> None:
-        """One more sample; samples come in the order of time."""
+        """Add a sample; samples come in the order of time."""
         key = at_ms // MINUTE_MS
         minute = self._minutes.get(key)
         if minute is None:
@@ -61,9 +61,9 @@ class EvWindow:
         minute.add(ev)
 
     def merged(self, now_ms: Millis, more: Iterable[tuple[Millis, float]] = ()) -> TDigest:
-        """All samples of the window that ends at `now_ms` as one digest, `more` included.
+        """Return all samples of the window that ends at `now_ms`, and `more`, as one digest.
 
-        The oldest sub-window is taken whole while any part of it is inside.
+        The oldest sub-window counts whole while any part of it is inside.
         """
         oldest = (now_ms - self.window_ms) // MINUTE_MS
         whole = TDigest(_CENTROIDS_HOUR)
@@ -80,10 +80,10 @@ class EvWindow:
         return whole
 
     def dump(self) -> Iterator[tuple[int, bytes, tuple[float, ...]]]:
-        """(minute, digest bytes, samples since), for a snapshot."""
+        """Return (minute, digest bytes, samples since) of each sub-window, for a snapshot."""
         for key in sorted(self._minutes):
             yield key, self._minutes[key].digest, tuple(self._minutes[key].fresh)
 
     def load(self, minutes: Iterable[tuple[int, bytes, tuple[float, ...]]]) -> None:
-        """What `dump` gave."""
+        """Load what `dump` returned."""
         self._minutes = {key: _Minute(digest, fresh) for key, digest, fresh in minutes}

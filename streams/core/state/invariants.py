@@ -1,4 +1,4 @@
-"""What must hold of every state, checked by looking at all of it. For tests, tools and the doubtful."""
+"""Invariants of the state, checked over all rows. For tests and tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class InvariantBroken(Exception):
 
 
 def check(state: Partition) -> None:
-    """Every rule that a state obeys by itself.
+    """Check every invariant of a state.
 
     Raises:
         InvariantBroken: at the first contradiction.

@@ -1,7 +1,7 @@
-"""What operators and probes say of the fleet in one pool: exhausted products, drained models, quotas used.
+"""Marks of one pool, set by operators and probes: exhausted products, drained models, used quotas.
 
-Facts with the moments at which they end; whether they refuse anything is for the rules. A mark that is over stays
-until the next one is written and says nothing in the meantime.
+A mark is a fact with an end; the rules decide what it refuses. A mark that has ended stays until the next one is
+written and has no effect.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from msgspec import Struct
 from schemas.decision import DrainMark, ExhaustedMark, QuotaRow
 from schemas.vocabulary import Millis
 
-#: The account of a mark and the account of a slot; None: of all accounts, and of a slot that names none.
+#: The account of a mark or a slot; None: a mark of all accounts, a slot without an account.
 Account = str | None
 Mark = ExhaustedMark | DrainMark | QuotaRow
 
 
 class MarksDump(Struct, frozen=True, array_like=True):
-    """Marks as a snapshot keeps them."""
+    """Marks in a snapshot."""
 
     exhausted: tuple[ExhaustedMark, ...]
     drains: tuple[DrainMark, ...]
@@ -34,7 +34,7 @@ class Marks:
     def __init__(self) -> None:
         #: (product, account) -> until.
         self.exhausted: dict[tuple[str, Account], Millis] = {}
-        #: model -> until, None: for good.
+        #: model -> until, None: without end.
         self.drained: dict[str, Millis | None] = {}
         #: (product, account, window) -> as last reported.
         self.quotas: dict[tuple[str, Account, str], QuotaRow] = {}
@@ -55,7 +55,7 @@ class Marks:
         return bool(self.exhausted or self.drained or self.quotas)
 
     def copy(self) -> Marks:
-        """The same marks, to be changed apart."""
+        """Return a copy of the marks."""
         other = Marks()
         other.exhausted.update(self.exhausted)
         other.drained.update(self.drained)
@@ -63,7 +63,7 @@ class Marks:
         return other
 
     def put(self, row: Mark, now_ms: Millis) -> None:
-        """The last word on what the row names; what is over by now is forgotten."""
+        """Set the mark that the row names; the last one counts. Marks that have ended are removed."""
         self.version += 1
         match row:
             case ExhaustedMark(until_ms=None, account=None):
@@ -83,7 +83,7 @@ class Marks:
         self._forget(now_ms)
 
     def next_change_ms(self, after_ms: Millis) -> float:
-        """When the next mark ends by itself."""
+        """Return the time at which the next mark ends by itself."""
         ends = (
             *self.exhausted.values(),
             *self.drained.values(),
@@ -92,7 +92,7 @@ class Marks:
         return min((at for at in ends if at is not None and at > after_ms), default=inf)
 
     def dump(self) -> MarksDump:
-        """The marks as rows, in an order that does not tell how they came about."""
+        """Return the marks as rows, in an order that does not depend on how they were set."""
         return MarksDump(
             tuple(
                 ExhaustedMark(product=product, account=account, until_ms=until_ms)
@@ -107,7 +107,7 @@ class Marks:
 
     @classmethod
     def load(cls, dump: MarksDump) -> Marks:
-        """The marks that `dump` gave."""
+        """Load what `dump` returned."""
         marks = cls()
         rows: tuple[Mark, ...] = (*dump.exhausted, *dump.drains, *dump.quotas)
         for row in rows:

@@ -1,7 +1,7 @@
-"""The state of one partition: the fold of its journal, and nothing else changes it.
+"""The state of one partition, a state machine whose inputs are the steps of its journal.
 
-`apply` is the only door. A snapshot is the same state as bytes, in chunks; `load` of a snapshot at step n
-followed by the steps from n on gives what folding all of them gives.
+Only `apply` changes it. A snapshot is the state as bytes, in chunks. Loading a snapshot of step n and applying the
+steps from n on gives the same state as applying all steps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK_BYTES: Final = 256 * 1024
 _CONTROL_MEMORY_MS: Final = 24 * 3_600_000
 
 
-#: Layout of a snapshot's rows; one without a number is of layout 1.
+#: Layout of a snapshot's rows; a snapshot without a number has layout 1.
 _SNAPSHOT_VERSION: Final = 2
 
 
@@ -93,24 +93,24 @@ class Partition:
         self.pools: dict[str, Pool] = {}
         #: Pools in which headlines changed for more tasks than one step announces.
         self.unannounced: tuple[str, ...] = ()
-        #: What a new pool begins with: the marks that concern all pools.
+        #: The marks that concern all pools; a new pool begins with them.
         self.marks = Marks()
         #: The policy and catalogue activated last; None: those that the worker was started with.
         self.activated: Activated | None = None
         #: Control ids seen: id -> when.
         self.controls: dict[str, Millis] = {}
-        #: What was ignored or counted since the beginning, by word.
+        #: Counts of ignored inputs and other events since the beginning, by word.
         self.counts: dict[str, int] = {}
 
     def pool(self, name: str) -> Pool:
-        """The pool of that name, made when first asked for."""
+        """Return the pool of that name; it is made at the first call."""
         pool = self.pools.get(name)
         if pool is None:
             pool = self.pools[name] = Pool(name, self.ev_window_ms, self.marks.copy())
         return pool
 
     def apply(self, step: Step) -> None:
-        """Make the step part of the past.
+        """Apply the next step.
 
         Raises:
             StepOutOfOrder: its `seq` is not the next one; nothing was changed.
@@ -130,7 +130,7 @@ class Partition:
             self.pool(sample.pool).evs.add(sample.at_ms, sample.ev)
         for row in step.percentiles:
             self.pool(row.pool).percentiles = row
-        # Pools that a step leaves alone keep what they remember until it touches them; who asks looks at its age.
+        # Old memories of a pool are dropped when a step changes the pool; readers check their age.
         touched: dict[str, None] = {}
         for slot in step.slots:
             touched[slot.pool] = None
@@ -158,7 +158,7 @@ class Partition:
         self._forget(now_ms, touched)
 
     def _apply_marks(self, step: Step) -> None:
-        """What operators said, and what it did to money."""
+        """Apply marks, ledgers, control ids and an activated policy."""
         if step.activated is not None:
             self._activate(step.activated)
         marks: tuple[Mark, ...] = (*step.exhausted, *step.drains, *step.quotas)
@@ -178,7 +178,7 @@ class Partition:
             pool.evs.window_ms = activated.ev_window_ms
 
     def _marks(self, pool: str | None) -> list[Marks]:
-        """The marks that something said of one pool, or of all, concerns."""
+        """Return the marks of the pool, or for None those of all pools."""
         if pool is not None:
             return [self.pool(pool).marks]
         return [self.marks, *(known.marks for known in self.pools.values())]
@@ -194,7 +194,7 @@ class Partition:
             del self.controls[control_id]
 
     def snapshot(self) -> Iterator[bytes]:
-        """The state as chunks of some 256 KiB; a picture of this moment even if steps are applied in between."""
+        """Return the state as chunks of some 256 KiB; steps that are applied meanwhile do not change them."""
         head = _Head(
             v=_SNAPSHOT_VERSION,
             seq=self.seq,
@@ -244,7 +244,7 @@ class Partition:
                 yield _encode(_FinishedRows(rows=finished[i : i + 2048]))
 
     def load(self, chunks: Iterable[bytes]) -> None:
-        """Take over what `snapshot` gave; the partition must be empty.
+        """Load a snapshot; the partition must be empty.
 
         Raises:
             SnapshotVersionError: a later version wrote the snapshot.

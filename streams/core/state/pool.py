@@ -1,6 +1,6 @@
-"""What is remembered of one pool: its tasks, slots, EVs and busy curves. Plain rows, changed by steps only.
+"""The state of one pool: tasks, slots, EVs, busy curves and marks. Plain rows, changed by steps only.
 
-`Pool` is the truth that the journal folds into; it decides nothing and indexes nothing for deciding.
+`Pool` decides nothing and holds no index; those are in `streams/core/index/`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Pool:
     def __init__(self, name: str, ev_window_ms: int, marks: Marks) -> None:
         self.name = name
         self.marks = marks
-        #: tenant -> its money; who is not in here pays by no budget.
+        #: tenant -> its ledger; a tenant without one has no budget.
         self.ledgers: dict[str, LedgerRow] = {}
         #: Delayed, waiting or running; finished ones are gone.
         self.tasks: dict[str, TaskRow] = {}
-        #: Registered, retired ones until they have finished what they hold.
+        #: Registered slots; a retired one until its task has ended.
         self.slots: dict[str, SlotRow] = {}
         #: task id -> how it ended, for as long as a redelivery must be recognised.
         self.finished: dict[str, Finished] = {}
@@ -61,7 +61,7 @@ class Pool:
         self.model_slots: dict[str, int] = {}
 
     def put_slot(self, row: SlotRow, now_ms: Millis) -> None:
-        """The slot stands like this now; its curves follow."""
+        """Set the slot's row and update its busy curves."""
         old = self.slots.get(row.slot_id)
         if old is not None and old.model != row.model:
             self.drop_slot(row.slot_id, now_ms)
@@ -78,14 +78,14 @@ class Pool:
         self.gone.pop(row.slot_id, None)
 
     def put_gone(self, gone: SlotGone, now_ms: Millis) -> None:
-        """The slot left, and is remembered."""
+        """Remove the slot, and remember its lease number."""
         if gone.slot_id in self.slots:
             self.drop_slot(gone.slot_id, now_ms)
         self.gone.pop(gone.slot_id, None)
         self.gone[gone.slot_id] = gone
 
     def drop_slot(self, slot_id: str, now_ms: Millis) -> None:
-        """The slot is no longer of this pool."""
+        """Remove the slot and its curve."""
         row = self.slots.pop(slot_id)
         if row.state == "leased":
             self.model_busy[row.model].change(now_ms, -1)
@@ -96,13 +96,13 @@ class Pool:
             self.model_busy.pop(row.model, None)
 
     def put_finished(self, row: Finished) -> None:
-        """The task is over and only its id is remembered."""
+        """Remove the task, and remember its id."""
         self.tasks.pop(row.task_id, None)
         self.finished[row.task_id] = row
         self._finished_order.append(row)
 
     def forget(self, before_ms: Millis) -> None:
-        """Drop the memory of what finished, or was cancelled in advance, before that moment."""
+        """Drop finished ids, early cancels and removed slots from before that time."""
         order = self._finished_order
         while order and order[0].at_ms < before_ms:
             row = order.popleft()
@@ -120,7 +120,7 @@ class Pool:
             del self.gone[gone.slot_id]
 
     def is_empty(self) -> bool:
-        """Whether nothing but marks is remembered of it: it was only named, by an event that was refused or ignored."""
+        """Whether the pool has nothing but marks: it was only named by an event that was refused or ignored."""
         return not (
             self.tasks
             or self.slots

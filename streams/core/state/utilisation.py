@@ -1,8 +1,8 @@
-"""How busy a slot or a model has been: exact busy time over any window of the last hour.
+"""Utilisation of a slot or a model: exact busy time over any window of the last hour.
 
-A curve is the cumulative busy time, straight between its breakpoints. It knows nothing of tasks; whoever
-sees a lease begin or end says so. Old breakpoints are thinned, so that memory stays bounded: what is older
-than the short window keeps one breakpoint in half a minute and is interpolated between them.
+A curve is the cumulative busy time, linear between its breakpoints. The caller reports when leases begin and end. Old
+breakpoints are thinned, so that memory stays bounded: beyond the short window one breakpoint in half a minute is kept,
+with interpolation between them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 
 from schemas.vocabulary import Millis
 
-#: Ties between slots are broken by this window.
+#: The window that breaks ties between slots.
 SHORT_MS: Final = 5 * 60_000
-#: What boards show beside it.
+#: The longer window that boards show beside it.
 LONG_MS: Final = 60 * 60_000
 _KEEP_APART_MS: Final = 30_000
 _POINTS_MAX: Final = 512
@@ -31,7 +31,7 @@ class BusyCurve:
         self._level = level
 
     def change(self, at_ms: Millis, by: int) -> None:
-        """From `at_ms` on, `by` more (or fewer) are busy. Time never goes back."""
+        """Change the number of busy slots by `by` from `at_ms` on. Times never decrease."""
         times, totals = self._times_ms, self._totals_ms
         if not times or at_ms > times[-1]:
             totals.append(self._total_ms(at_ms))
@@ -41,13 +41,13 @@ class BusyCurve:
         self._level += by
 
     def busy_ms(self, now_ms: Millis, window_ms: int) -> int:
-        """Busy time within the last `window_ms`; for a model, of all its slots together."""
+        """Return the busy time within the last `window_ms`; of a model, the sum over its slots."""
         if not self._times_ms:
             return 0
         return self._total_ms(now_ms) - self._total_ms(now_ms - window_ms)
 
     def dump(self) -> tuple[list[int], list[int], int]:
-        """The curve as plain lists, for a snapshot."""
+        """Return the curve as plain lists, for a snapshot."""
         return list(self._times_ms), list(self._totals_ms), self._level
 
     def _total_ms(self, at_ms: int) -> int:
@@ -70,7 +70,7 @@ class BusyCurve:
             if i + 1 < len(times) and times[i + 1] < now_ms - LONG_MS:
                 continue
             apart_ms = _KEEP_APART_MS if at_ms < now_ms - SHORT_MS - _KEEP_APART_MS else crowded_ms
-            # Dropped only where the neighbours that stay are close, so that no long gap is interpolated.
+            # A breakpoint is dropped only where its neighbours are close, so that no long gap is interpolated.
             if kept_times and i + 1 < len(times) and times[i + 1] - kept_times[-1] <= apart_ms:
                 continue
             kept_times.append(at_ms)

@@ -25,8 +25,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-run: $(READY) ## Start broker, database, router, web page and a sample stream on this machine
-	$(BIN)/slotwise up --sample $(ARGS)
+run: $(READY) ## Start everything on this machine, with a sample of work and a board
+	@$(BIN)/slotwise up --sample $(ARGS)
 
 test: $(READY) ## Run the tests; what cannot run here is skipped with its reason
 	$(BIN)/python -m pytest $(ARGS)

@@ -29,24 +29,28 @@ class EventKind(StrEnum):
     control = "control"
 
 
-@app.command(epilog='Example: echo \'{"task_id":"t-1","pool":"main"}\' | slotwise send task --now -')
+@app.command(epilog='Example: echo \'{"task_id":"t-1","pool":"main"}\' | slotwise send task --now')
 @takes("broker", "topic_prefix", "group", "partitions", "step_bytes_max", join=True)
 def send(
     settings: Settings,
     *,
     kind: Annotated[EventKind, typer.Argument(help="What the lines are.", show_default=False)],
-    file: Annotated[str, typer.Argument(help="File of JSON lines, one event each; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="File of JSON lines, one event each. Default: what is piped in; - reads it always.")
+    ] = "",
     now: Annotated[bool, typer.Option("--now", help="Fill in `at` with the present where a line has none.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send events: keyed by pool, each line checked first as the router will check it.
 
-    Lines that the router would refuse are not sent but told; the exit code is 1 then.
+    Lines that the router would refuse are not sent but printed with the reason; the exit code is 1 then.
     """
     from streams.operate.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
-    if file != "-":
+    if not file and sys.stdin.isatty():
+        raise typer.BadParameter("name a file of JSON lines, or pipe them in.", param_hint="FILE")
+    if file not in ("", "-"):
         Path(file).open("rb").close()  # before anything else: this is the likelier mistake
     check_topics(settings)
     what: Kind = kind.value
@@ -65,7 +69,7 @@ def send(
 
 
 def _lines(file: str) -> Iterator[bytes]:
-    if file == "-":
+    if file in ("", "-"):
         yield from sys.stdin.buffer
         return
     with Path(file).open("rb") as lines:

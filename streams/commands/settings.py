@@ -23,7 +23,7 @@ app = typer.Typer()
 def show_settings(
     settings: Settings,
     *,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as the README has it.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/settings.md.")] = False,
     as_json: Json = False,
 ) -> None:
     """List every setting with its value here, its default and what it is for."""

@@ -18,13 +18,14 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "dispatcher.py"
 
 def test_the_example_works_off_what_is_routed_to_its_slot(installation: Up, tmp_path: Path) -> None:
     """Three tasks, one slot: each is routed to it in turn, done once, and its end is in the audit."""
+    (tmp_path / ".slotwise").symlink_to(installation.directory)
     output = tmp_path / "dispatcher.log"
     with output.open("wb") as log:
         dispatcher = subprocess.Popen(
-            [sys.executable, str(EXAMPLE), installation.at.broker], stdout=log, stderr=log, env=environment()
+            [sys.executable, str(EXAMPLE)], stdout=log, stderr=log, env=environment(), cwd=tmp_path
         )
     try:
-        tasks = "\n".join(f'{{"task_id":"example-{n}","pool":"main","title":"Fix typo"}}' for n in range(3))
+        tasks = "\n".join(f'{{"task_id":"example-{n}","pool":"agents","title":"Fix typo"}}' for n in range(3))
         assert installation.command("send", "task", "--now", "-", stdin=tasks).returncode == 0
 
         def done() -> list[str]:

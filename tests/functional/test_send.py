@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka.partitioner import murmur2
 from kafka import KafkaConsumer, TopicPartition
+
+from tests.functional.commands import DEADLINE_S, environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +72,29 @@ def test_lines_that_would_be_refused_are_told_and_the_others_sent(installation: 
     assert [refusal["line"] for refusal in told["refusals"]] == [2, 3, 4]
     assert "task_id" in told["refusals"][1]["reason"]
     assert len(records(installation, "task.pending", "send-mixed")) == 1
+
+
+def test_what_is_piped_in_needs_no_file_name(installation: Up) -> None:
+    """`echo ... | slotwise send task --now` sends the line."""
+    task = '{"task_id":"piped-1","pool":"send-piped"}'
+    sent = installation.command("send", "task", "--now", "--json", stdin=task)
+    assert (sent.returncode, json.loads(sent.stdout)["sent"]) == (0, 1), sent.stderr
+    assert len(records(installation, "task.pending", "piped-1")) == 1
+
+
+def test_a_terminal_is_not_read_unless_asked_for() -> None:
+    """Without a file and without a pipe the command says what it needs, and does not wait for lines."""
+    terminal, typed = pty.openpty()
+    try:
+        found = subprocess.run(
+            [sys.executable, "-m", "streams.cli", "send", "task", "--now"],
+            stdin=typed, capture_output=True, text=True, env=environment(), timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(typed)
+        os.close(terminal)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "name a file of JSON lines, or pipe them in" in found.stderr
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ class SlotRetired(Control, frozen=True, kw_only=True, tag="slot.retired"):
 
 
 class LaneRestarted(Control, frozen=True, kw_only=True, tag="lane.restarted"):
-    """A stream of work starts again: its monitor state and tuning are reset."""
+    """A stream of work was restarted: its health is judged from here on. Tasks in flight are not touched."""
 
     lane: Word
 

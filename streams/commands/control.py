@@ -283,5 +283,5 @@ def restart_lane(
     *,
     lane: Annotated[str, typer.Argument(help="The lane: the stream of work that tasks name.", show_default=False)],
 ) -> FleetControl:
-    """Let a lane begin afresh: what was learned of it and its state on the monitor are reset."""
+    """Mark the restart of a lane: its health is judged from here on. Tasks in flight are not touched."""
     return LaneRestarted(**order.fields(), lane=lane)

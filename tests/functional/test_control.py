@@ -127,7 +127,7 @@ def test_a_waiting_task_is_cancelled_by_whoever_gave_the_order(operated: Up) -> 
     assert "has no task gone-2 yet" in done.stderr
 
 
-def test_a_lane_begins_afresh(operated: Up) -> None:
+def test_a_restarted_lane_is_in_the_audit(operated: Up) -> None:
     """The event stands in the audit of every partition."""
     given = order(operated, "restart-lane", "maintenance")
     assert audited(operated, given["control_id"])["partitions"] == list(range(PARTITIONS))

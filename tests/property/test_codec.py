@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from schemas.codec import read_event, write_event
-from schemas.contracts import json_schema
 from schemas.decision import STEP_VERSION, Step
 from schemas.events import FleetControl, ModelExhausted, ModelRestored, SlotFreed, TaskPending
 from schemas.input import Unreadable
+from schemas.json_schema import json_schema
 from schemas.steps import decode_step, encode_step
 from schemas.trace import trace_of
 from schemas.vocabulary import (

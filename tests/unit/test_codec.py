@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
-from schemas.contracts import TOPICS
 from schemas.dead_letters import HEADERS_BYTES_MAX, dead_letter_headers, dead_letter_value
 from schemas.decision import Accepted, Percentiles, Rejected, Step
 from schemas.events import Control, ModelExhausted, TaskAwaitSlot, TaskPending, TaskRouted, Tick
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
+from schemas.json_schema import TOPICS
 from schemas.record import Headers
 from schemas.refusals import ECHO_CHARS_MAX
 from schemas.steps import StepError, decode_step, encode_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ import yaml
 from msgspec import Raw
 
 from schemas import decision, events, vocabulary
+from schemas.asyncapi import asyncapi
 from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
-from schemas.contracts import DEAD_LETTERS, DECISION_SHADOW, TOPICS, asyncapi, json_schema, main
+from schemas.contracts import main
 from schemas.dead_letters import dead_letter_headers, dead_letter_value
 from schemas.decision import Accepted, ControlTaken, Step
 from schemas.events import TaskPending
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
+from schemas.json_schema import DEAD_LETTERS, DECISION_SHADOW, TOPICS, json_schema
 from schemas.steps import encode_step
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_PENDING, Millis
 
@@ -70,6 +73,15 @@ def test_a_stale_file_is_named_and_written_anew(tmp_path: Path, capsys: pytest.C
     assert main([], tmp_path) == 0
     assert main(["--check"], tmp_path) == 0
     assert main(["--chekc"], tmp_path) == 2
+
+
+def test_without_its_yaml_library_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Contracts are generated in development only; an installation without PyYAML gets a sentence."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert main([], tmp_path) == 2
+    assert "yaml is missing: install the development dependencies" in capsys.readouterr().err
 
 
 def test_the_page_is_filled_where_there_is_one(tmp_path: Path) -> None:

@@ -18,5 +18,3 @@ class LanePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow_models: tuple[Word, ...] = ()
     #: Never these.
     exclude_models: tuple[Word, ...] = ()
-    #: Its weights are never tuned.
-    critical: bool = False

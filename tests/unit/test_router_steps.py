@@ -14,10 +14,11 @@ from schemas.events import BudgetCredited
 from schemas.input import Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis
-from streams.core.router import Router, accept_time, decision_id
+from streams.core.router import Router, accept_time
 from streams.core.state.invariants import InvariantBroken
 from streams.core.state.partition import StepOutOfOrder
 from streams.core.step import lifecycle
+from streams.core.step.decision_ids import decision_id
 from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task, tick
 from tests.support.percentiles import percentiles
 from tests.support.rig import RouterRig, outcomes, picture

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-from schemas.decision import Advice, Percentiles
+from schemas.decision import Advice, EvSample, Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
+from streams.core.policy.rulebook import Rulebook
+from streams.core.state.pool import Pool
 
 _CACHE_MAX: Final = 100_000
 #: The shares whose quantiles are stored with P50 and P90.
@@ -79,3 +82,30 @@ def percentile_of(ev: float | None, percentiles: Percentiles | None) -> float | 
         return 1.0
     low, high = quantiles[i - 1], quantiles[i]
     return round((i - 1 + (ev - low) / (high - low)) / 100, 4)
+
+
+def due_percentiles(pool: Pool, fresh: Sequence[EvSample], now_ms: Millis, rulebook: Rulebook) -> Percentiles | None:
+    """The percentiles to decide by: the pool's own, or new ones, with the `fresh` samples, when they are due.
+
+    Without percentiles each new sample is a reason to compute them: "none yet" is not kept.
+    """
+    known = pool.percentiles
+    if known is None or known.p50 is None:
+        if not fresh:
+            return known
+    elif now_ms - known.at_ms < rulebook.recompute_ms:
+        return known
+    policy = rulebook.policy
+    digest = pool.evs.merged(now_ms, ((sample.at_ms, sample.ev) for sample in fresh))
+    samples = digest.n_values
+    if samples < policy.ev.samples_min:
+        none = Percentiles(pool=pool.name, at_ms=now_ms, samples=samples)
+        return known if known is None or known.p50 is None else none
+    return Percentiles(
+        pool=pool.name,
+        at_ms=now_ms,
+        samples=samples,
+        p50=digest.quantile(policy.premium.ev_percentile),
+        p90=digest.quantile(policy.lift.ev_percentile),
+        quantiles=tuple(digest.quantile_vec(QUANTILE_GRID)),
+    )

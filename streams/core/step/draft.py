@@ -15,10 +15,12 @@ from msgspec.structs import replace
 from schemas.decision import (
     Activated,
     ControlTaken,
+    Decision,
     EvSample,
     Finished,
     LedgerRow,
     MoneyMovement,
+    Percentiles,
     Rejected,
     SlotGone,
     SlotRow,
@@ -48,7 +50,18 @@ class Ending:
 class StepDraft:
     """What one step would be, over all pools."""
 
-    __slots__ = ("activated", "controls", "counts", "due_ms", "marks", "pools", "rejected", "seq")
+    __slots__ = (
+        "activated",
+        "controls",
+        "counts",
+        "decisions",
+        "due_ms",
+        "marks",
+        "percentiles",
+        "pools",
+        "rejected",
+        "seq",
+    )
 
     def __init__(self, seq: int, due_ms: float) -> None:
         self.seq = seq
@@ -61,6 +74,8 @@ class StepDraft:
         #: In the order in which they were made, with the moment.
         self.marks: list[tuple[Mark, Millis]] = []
         self.activated: Activated | None = None
+        self.percentiles: list[Percentiles] = []
+        self.decisions: list[Decision] = []
 
     def count(self, word: str) -> None:
         """One more of what is counted and not decided."""

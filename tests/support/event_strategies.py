@@ -389,6 +389,8 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
             },
         },
     ),
+    # Two more that wait for an emergency, one of them dear; only `local` is on a list.
+    "fallbacks": ({"glm": {"roles": ["local emergency"]}, "gpt-5": {"roles": ["local emergency"]}}, {}),
     "small": ({"opus": None, "codex": None}, {"score": {"tie_share": 0.2}}),
     "broken": ({}, {"service": {"patience_point": 1}}),
 }

@@ -261,3 +261,28 @@ def test_every_verdict_has_an_answer() -> None:
     assert set(get_args(Verdict)) == set(MEANINGS)
     for gate in get_args(Verdict):
         assert ask("opus", gate, decision={"chosen_slot_id": "opus-1"}).says
+
+
+@pytest.mark.rule("record.explain", "emergency", "gate.premium")
+def test_an_emergency_model_is_not_the_cheaper_one_that_keeps_premium_back() -> None:
+    """The router takes opus for a low EV where only an emergency model is cheaper; so does the answer."""
+    low: dict[str, Any] = {"p50": 41.0, "ev": 3.2, "chosen_model": "local", "chosen_slot_id": "local-1"}
+    alternatives = [{"model": "opus", "gate": "exhausted"}, {"model": "local", "gate": "chosen"}]
+    found = ask("opus", "exhausted", exhausted(product="claude"), decision=low | {"alternatives": alternatives})
+    assert found.says == "claude is exhausted until 2026-11-21T11:00:00.000Z."
+    assert found.then == ()
+    cheaper = [*alternatives, {"model": "haiku", "gate": "drained"}]
+    found = ask("opus", "exhausted", exhausted(product="claude"), decision=low | {"alternatives": cheaper})
+    assert found.then == ("opus is kept for tasks above P50 (41); this one has EV 3.2.",)
+    listed = low | {"alternatives": alternatives, "strategy": "preference"}
+    found = ask("opus", "exhausted", exhausted(product="claude"), decision=listed, task_type="offline")
+    assert len(found.then) == 1, "asked for by a list, the local model is one like any other"
+
+
+def test_a_mark_of_one_account_is_no_second_refusal() -> None:
+    """The row does not say under which accounts the model has slots: only what holds for all of them is sure."""
+    marks = exhausted(product="claude", account="acct-1")
+    assert ask("opus", "boundary", marks, max_tier=2).then == ()
+    assert ask("opus", "boundary", exhausted(product="claude"), max_tier=2).then == (
+        "claude is exhausted until 2026-11-21T11:00:00.000Z.",
+    )

@@ -50,7 +50,7 @@ mutate: $(READY) ## Try the tests of the policy on small mistakes put into it
 	PYTHONPATH="$$locked" "$$lab/tool/bin/python" -m tests.mutation --out "$$out" $(ARGS); \
 	echo "Every mutant is in $$out/mutants.jsonl, and those that no test noticed in survivors.txt beside it."
 
-# uv does the resolving, from a throw-away environment: nobody needs it to install, test or run.
+# uv does the resolving, from a throw-away environment: it is not needed to install, test or run.
 lock: ## Renew requirements.lock from pyproject.toml
 	@set -eu; tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; \
 	$(PYTHON) -m venv "$$tool"; \

@@ -1,5 +1,5 @@
 -- standing --
--- Where the audit stands in a journal: the last step of each partition.
+-- The position of the audit in a journal: the last step of each partition.
 SELECT partition, seq, journal_offset, record_sha256, chain_sha256 FROM journal_standing(%(journal)s)
 
 -- make_partition --
@@ -7,14 +7,14 @@ SELECT partition, seq, journal_offset, record_sha256, chain_sha256 FROM journal_
 SELECT audit_make_partition(%(day)s::date)
 
 -- copy_steps --
--- The fence: these numbers are ours, or another sink was faster and nothing of this transaction stands.
+-- The fence: if another sink wrote one of these numbers first, the whole transaction fails.
 COPY journal_steps (
     journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, controls, money,
     record_sha256, chain_sha256
 ) FROM STDIN
 
 -- copy_decisions --
--- Decisions of the steps just written; COPY needs no right but INSERT and is the fastest way in.
+-- Decisions of the steps just written; COPY needs only INSERT and is the fastest way to write.
 COPY model_routing_decisions (
     partition, seq, decision_id, pool, task_id, outcome, chosen_slot_id, chosen_model, tier, alternatives,
     reason_code, reason, decided_at, at, layer, lane, agent_role, task_type, tenant_id, complexity,
@@ -24,7 +24,7 @@ COPY model_routing_decisions (
 ) FROM STDIN
 
 -- copy_outcomes --
--- How work ended, of the steps just written.
+-- Outcomes in the steps just written.
 COPY model_routing_outcomes (
     partition, seq, decision_id, pool, task_id, slot_id, model, lease, at,
     status, input_tokens, output_tokens, cost_usd, latency_s, quality, accepted, error_class, fit,
@@ -32,13 +32,13 @@ COPY model_routing_outcomes (
 ) FROM STDIN
 
 -- copy_controls --
--- Operators' events that the steps just written took.
+-- Operators' events in the steps just written.
 COPY fleet_controls_taken (
     partition, seq, control_id, kind, by, pool, at, taken_at, event, mode, journal
 ) FROM STDIN
 
 -- copy_money --
--- What moved in budgets, of the steps just written.
+-- Movements of budgets in the steps just written.
 COPY budget_movements (
     partition, seq, place, pool, tenant_id, kind, amount_usd, decision_id, control_id, at, mode, journal
 ) FROM STDIN
@@ -71,7 +71,7 @@ ORDER BY d.journal, d.pool, d.decided_at, d.seq
 LIMIT %(rows_max)s
 
 -- marks_before --
--- What had last been said of the fleet before a decision, of each thing that can be said.
+-- The last operators' event before a decision, for each kind and each thing that it names.
 SELECT event, taken_at
 FROM (
     SELECT DISTINCT ON (
@@ -90,21 +90,22 @@ ORDER BY taken_at, seq
 LIMIT %(rows_max)s
 
 -- credit_before --
--- What a tenant had left when a decision was made: what is left now, without what moved since; none without a budget.
+-- A tenant's available credit before a decision: the present one less later movements; no row without a budget.
 SELECT b.available_usd - (
     SELECT coalesce(
         sum(
             CASE
                 WHEN m.kind IN ('credit', 'release') THEN m.amount_usd
                 WHEN m.kind = 'reserve' THEN - m.amount_usd
-                ELSE coalesce(held.amount_usd, 0) - m.amount_usd
+                ELSE coalesce(reserved.amount_usd, 0) - m.amount_usd
             END
         ),
         0
     )
     FROM v_budget_movements AS m
-    LEFT JOIN v_budget_movements AS held
-        ON m.kind = 'settle' AND held.kind = 'reserve' AND held.journal = m.journal AND held.decision_id = m.decision_id
+    LEFT JOIN v_budget_movements AS reserved
+        ON m.kind = 'settle' AND reserved.kind = 'reserve' AND reserved.journal = m.journal
+            AND reserved.decision_id = m.decision_id
     WHERE m.journal = b.journal AND m.pool = b.pool AND m.tenant_id = b.tenant_id
         AND (m.seq > %(seq)s OR m.decision_id = %(decision_id)s)
 ) AS available_usd
@@ -112,11 +113,11 @@ FROM v_budgets AS b
 WHERE b.journal = %(journal)s AND b.pool = %(pool)s AND b.tenant_id = %(tenant_id)s
 
 -- check --
--- Is anything missing? One line a partition.
+-- Counts of missing and differing rows, one line a partition.
 SELECT * FROM v_audit_check WHERE %(journal)s::text IS NULL OR journal = %(journal)s ORDER BY journal, partition
 
 -- gaps --
--- Numbers without a step, as ranges; none is the promise.
+-- Numbers without a step, as ranges; a complete audit has none.
 SELECT journal, partition, seq + 1 AS from_seq, next_seq - 1 AS to_seq
 FROM (
     SELECT journal, partition, seq, lead(seq) OVER (PARTITION BY journal, partition ORDER BY seq) AS next_seq
@@ -126,7 +127,7 @@ WHERE next_seq > seq + 1
 ORDER BY journal, partition, seq
 
 -- disagreements --
--- Steps that told of another number of decisions than stands here; for when `check` finds a difference.
+-- Steps whose number of decisions differs from the rows in the audit; for a difference that `check` finds.
 SELECT s.journal, s.partition, s.seq, s.journal_offset, s.decisions AS decisions_told, count(d.decision_id) AS decisions_found
 FROM v_journal_steps AS s
 LEFT JOIN v_model_routing_decisions AS d

@@ -72,7 +72,7 @@ def picked(data: PairData) -> list[Picked]:
         Picked("plain [A]", bars),
         Picked("slotwise", routed(items, lambda place, now_ms: asked(items[place], place, now_ms))),
         Picked(
-            "slotwise, roles told",
+            "slotwise, roles given",
             routed(items, lambda place, now_ms: with_role(items[place], place, now_ms)),
             by_class,
         ),

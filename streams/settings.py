@@ -1,7 +1,7 @@
 """Every setting of slotwise: one table of name, default, unit and help.
 
-The command line, the environment (`SLOTWISE_<NAME>`), the README table and validation read this table and
-nothing else. The environment is read once, by `load`, at the edge; everything inside gets the value passed.
+The command line, the environment (`SLOTWISE_<NAME>`), docs/settings.md and validation read this table and
+nothing else. The environment is read once, by `load`, at the start; all other code receives the value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ENV_PREFIX: Final = "SLOTWISE_"
 
 
 class SettingsError(Exception):
-    """A setting is unknown or has a value that cannot be used; the message names it and what would do."""
+    """A setting is unknown or has an invalid value; the message names it and what is allowed."""
 
 
 def _help(text: str, unit: str = "") -> Meta:
@@ -25,10 +25,10 @@ def _help(text: str, unit: str = "") -> Meta:
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The values one process runs with."""
+    """The settings of one process."""
 
     broker: Annotated[str, _help("Kafka bootstrap address; several with commas", "host:port")] = "127.0.0.1:9092"
-    database: Annotated[str, _help("Postgres the audit is written to, as the role that may insert", "DSN")] = (
+    database: Annotated[str, _help("Postgres of the audit, with a role that may insert", "DSN")] = (
         "postgresql://127.0.0.1:5432/slotwise"
     )
     group: Annotated[str, _help("Name of this installation: consumer groups and Faust's own topics start with it")] = (
@@ -45,9 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     instance_id: Annotated[
         str, _help("Static group membership: a restarted worker with the same id takes over at once")
     ] = ""
-    round_ms_min: Annotated[
-        int, Meta(ge=0, le=60_000), _help("Shortest time a round collects before it decides", "ms")
-    ] = 0
+    round_ms_min: Annotated[int, Meta(ge=0, le=60_000), _help("Shortest time that a round collects inputs", "ms")] = 0
     step_inputs_max: Annotated[int, Meta(ge=1, le=100_000), _help("Most inputs that one step holds", "inputs")] = 1000
     step_bytes_max: Annotated[
         int, Meta(ge=65_536, le=64_000_000), _help("Largest journal record; topics are created to take it", "bytes")
@@ -56,10 +54,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=3_600_000), _help("How far a record's time may be ahead of the worker's clock", "ms")
     ] = 5_000
     delivery_audit_s: Annotated[
-        float, Meta(gt=0, le=3600), _help("How often delivery is audited for inputs that never came", "s")
+        float, Meta(gt=0, le=3600), _help("How often delivery is checked for missing inputs", "s")
     ] = 1.0
     session_timeout_s: Annotated[
-        float, Meta(ge=1, le=600), _help("After this silence a worker has left its group", "s")
+        float, Meta(ge=1, le=600), _help("A worker that is silent so long has left its group", "s")
     ] = 6.0
     rebalance_timeout_s: Annotated[
         float, Meta(ge=1, le=600), _help("How long a rebalance waits for members to rejoin", "s")
@@ -75,14 +73,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 168.0
     web_host: Annotated[str, _help("Address of the worker's health, metrics and table pages")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of those pages; 0 picks a free one")] = 6066
-    journal: Annotated[str, _help("Name of the journal in the audit; one that was made anew needs a new name")] = ""
+    journal: Annotated[
+        str, _help("Name of the journal in the audit; a journal that is created again needs another")
+    ] = ""
     sink_rows_max: Annotated[
         int, Meta(ge=1, le=1_000_000), _help("Most rows the sink writes in one transaction", "rows")
     ] = 5_000
-    database_connect_timeout_s: Annotated[int, Meta(ge=1, le=600), _help("Giving up on a connection attempt", "s")] = 5
-    database_statement_timeout_s: Annotated[float, Meta(gt=0, le=3600), _help("Giving up on a statement", "s")] = 30.0
+    database_connect_timeout_s: Annotated[int, Meta(ge=1, le=600), _help("Longest connection attempt", "s")] = 5
+    database_statement_timeout_s: Annotated[float, Meta(gt=0, le=3600), _help("Longest statement", "s")] = 30.0
     database_silence_timeout_s: Annotated[
-        float, Meta(gt=0, le=600), _help("TCP user timeout: a silent network counts as a broken one after this", "s")
+        float, Meta(gt=0, le=600), _help("TCP user time-out: a network that is silent so long counts as broken", "s")
     ] = 5.0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _help("Least important log line shown")] = "info"
     log_json: Annotated[bool, _help("Log lines as JSON objects; off: for people")] = False
@@ -100,7 +100,7 @@ class Setting(Struct, frozen=True):
 
 
 def table() -> tuple[Setting, ...]:
-    """The table itself, in the order of definition."""
+    """Return the table, in the order of definition."""
     hints = get_type_hints(Settings, include_extras=True)
     rows = []
     for field in msgspec.structs.fields(Settings):
@@ -119,7 +119,7 @@ def table() -> tuple[Setting, ...]:
 
 
 def load(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the environment, then from what the command line gave (`overrides`, by field name).
+    """Return settings from the environment, overridden by those of the command line (`overrides`, by field name).
 
     Raises:
         SettingsError: an unknown `SLOTWISE_` variable (with the nearest known one) or a value out of range.

@@ -36,13 +36,14 @@ def add_pages(app: Any) -> None:
 
     @app.page("/tables/{table}")  # type: ignore[untyped-decorator]
     async def tables(web: Any, _request: Any, table: str) -> Any:
-        """The rows of this worker's partitions."""
+        """The rows of this worker's partitions, and why those of a partition are no longer brought up to date."""
         await app.projections.flush()
         try:
             rows = app.projections.ask(table, time.time_ns() // 1_000_000)
         except KeyError:
             return web.json({"error": f"There is no table {table}: ask for utilisation or ev_percentiles."}, status=404)
-        return web.json({"table": table, "partitions": sorted(app.lanes.all), "rows": rows})
+        stopped = {str(partition): str(error) for partition, error in app.projections.stopped.items()}
+        return web.json({"table": table, "partitions": sorted(app.lanes.all), "stopped": stopped, "rows": rows})
 
 
 def readiness(app: Any) -> dict[str, Any]:

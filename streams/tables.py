@@ -3,6 +3,7 @@
 Projections only: no decision reads them. Rows are absolute, by the minute, with the minute's start in the key, and
 carry the number of the last step they include; a step at or before it is skipped for that row. So a crash between two
 rows changes nothing. Of a run of steps each row is written once: sums first, then what is open, progress last.
+A journal with a gap or a damaged record stops the tables of its partition there; the page says so.
 
     utilisation     busy  partition pool slot minute -> busy ms         open partition pool slot -> leased since
     ev_percentiles  ev    partition pool minute -> n, sketch            usual partition pool -> P50, P90
@@ -22,8 +23,10 @@ from fastdigest import TDigest
 from msgspec import Struct
 
 from schemas.decision import EvSample, Percentiles, SlotGone, SlotRow
-from schemas.steps import StepError, decode_step_by
-from streams.partition.ports import Entry, Journal, Raw
+from schemas.steps import decode_step_by
+from streams import metrics
+from streams.partition.ports import Entry, Journal, JournalPosition, Raw
+from streams.partition.reader import JournalReader, ReadingError
 from streams.topics import TABLES
 
 _log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ Rows = MutableMapping[Key, Row]
 class _Glance(Struct, frozen=True, kw_only=True, gc=False):
     """The part of a step that the tables need; the rest is skipped while decoding."""
 
+    partition: int
     seq: int
     now_ms: int
     slots: tuple[SlotRow, ...] = ()
@@ -53,6 +57,10 @@ class _Glance(Struct, frozen=True, kw_only=True, gc=False):
 
 
 _GLANCE = msgspec.json.Decoder(_Glance)
+
+
+def _read_glance(raw: bytes) -> _Glance:
+    return decode_step_by(_GLANCE, raw)
 
 
 class Tables:
@@ -71,6 +79,8 @@ class Tables:
         #: Takes a row out of the local table without telling the changelog.
         self._forget = forget
         self._partitions: set[int] = set()
+        #: Why nothing more of a partition is projected, until it is assigned again.
+        self.stopped: dict[int, ReadingError] = {}
         #: Delivered and not projected yet, by partition.
         self._gathered: dict[int, list[Raw]] = {}
         self._gathered_bytes = 0
@@ -85,6 +95,7 @@ class Tables:
         # Not projected, so it is delivered again, or read from the journal.
         self._gathered.clear()
         self._gathered_bytes = 0
+        self.stopped.clear()
         for rows in self._tables.values():
             for key in [key for key in rows if key[1] not in self._partitions]:
                 self._forget(rows, key)
@@ -97,6 +108,8 @@ class Tables:
 
     async def gather(self, partition: int, records: Sequence[Raw]) -> None:
         """Take records to be projected at the next `flush`: rows are absolute, so only the last of them count."""
+        if partition in self.stopped:
+            return
         self._gathered.setdefault(partition, []).extend(records)
         self._gathered_bytes += sum(len(record.value or b"") for record in records)
         if self._gathered_bytes >= GATHERED_BYTES_MAX:
@@ -112,32 +125,61 @@ class Tables:
 
     async def project(self, partition: int, records: Sequence[Raw]) -> None:
         """Bring the tables to the end of these records; fetch what is missing before them."""
-        expected = self.offset(partition)
-        if records and expected is not None and records[0].offset > expected:
-            async with aclosing(self._journal(partition).read(expected, records[0].offset)) as runs:
+        if not records:
+            return
+        journal, expected, joins_at = self._journal(partition), self.offset(partition) or 0, 0
+        if records[0].offset > expected:
+            first, _ = await journal.bounds()
+            if first > expected:
+                # Retention removed what comes next: the rows begin where the journal begins now.
+                _log.warning("partition %d: the tables join the journal at offset %d", partition, first)
+                expected = joins_at = first
+            async with aclosing(journal.read(expected, records[0].offset)) as runs:
                 async for run in runs:
-                    self._project(partition, run)
-        self._project(partition, [Entry(record.offset, record.value or b"") for record in records])
+                    self._project(partition, run, joins_at)
+        self._project(partition, [Entry(record.offset, record.value or b"") for record in records], joins_at)
 
-    def _project(self, partition: int, entries: Sequence[Entry]) -> None:
-        for table, rows in self._tables.items():
-            progress = rows.get(("progress", partition), {"seq": 0, "offset": 0})
-            if not entries or entries[-1].offset < progress["offset"]:
-                continue
-            draft: _Draft = _Utilisation(partition, rows) if table == "utilisation" else _EvPercentiles(partition, rows)
-            seq, now_ms = progress["seq"], 0
-            for step in _accepted(entries, progress["offset"], seq):
+    def _project(self, partition: int, entries: Sequence[Entry], joins_at: int) -> None:
+        if partition in self.stopped:
+            return
+        stopped = [self._project_to(table, partition, entries, joins_at) for table in self._tables]
+        for error in stopped:
+            if error is not None:
+                _log.error("partition %d: the tables stop: %s", partition, error)
+                metrics.INVARIANT_VIOLATIONS.labels("tables_stopped").inc()
+                self.stopped[partition] = error
+                return
+
+    def _project_to(self, table: str, partition: int, entries: Sequence[Entry], joins_at: int) -> ReadingError | None:
+        """Bring one table to the end of these records, or to the record that stops the reader."""
+        rows = self._tables[table]
+        progress = rows.get(("progress", partition), {"seq": 0, "offset": 0})
+        if progress["offset"] < joins_at:
+            reader = JournalReader.joining(partition, _read_glance, offset=joins_at)
+        else:
+            start = JournalPosition(progress["offset"], progress["seq"])
+            reader = JournalReader(partition, _read_glance, start=start)
+        draft: _Draft = _Utilisation(partition, rows) if table == "utilisation" else _EvPercentiles(partition, rows)
+        stopped, now_ms = None, None
+        for entry in entries:
+            try:
+                step = reader.take(entry.offset, entry.value)
+            except ReadingError as error:
+                stopped = error
+                break
+            if step is not None:
                 draft.add(step)
-                seq = step.seq + 1
                 now_ms = step.now_ms
-            for key, row in draft.rows():
-                if row is not None:
-                    rows[key] = row
-                elif key in rows:
-                    del rows[key]
-            if seq > progress["seq"]:
-                self._prune(partition, table, now_ms)
-            rows["progress", partition] = {"seq": seq, "offset": entries[-1].offset + 1}
+        for key, row in draft.rows():
+            if row is not None:
+                rows[key] = row
+            elif key in rows:
+                del rows[key]
+        if now_ms is not None:
+            self._prune(partition, table, now_ms)
+        if reader.offset > progress["offset"]:
+            rows["progress", partition] = {"seq": reader.seq, "offset": reader.offset}
+        return stopped
 
     def _prune(self, partition: int, table: str, now_ms: int) -> None:
         """Delete what has left the hour; looked for once a minute."""
@@ -161,22 +203,6 @@ class Tables:
         rows = self._tables[table]
         answer = _utilisation_rows(rows, now_ms) if table == "utilisation" else _ev_rows(rows, now_ms)
         return sorted(answer, key=lambda row: (row["pool"], row.get("slot_id", "")))
-
-
-def _accepted(entries: Iterable[Entry], offset: int, seq: int) -> Iterator[_Glance]:
-    """The steps from `offset` on that carry the next number; a journal cut by retention may begin later."""
-    for entry in entries:
-        if entry.offset < offset:
-            continue
-        try:
-            step = decode_step_by(_GLANCE, entry.value)
-        except StepError as error:
-            # The lane of this partition stops the worker with a sentence about it.
-            _log.warning("journal offset %d cannot be projected: %s", entry.offset, error)
-            continue
-        if step.seq >= seq:
-            seq = step.seq + 1
-            yield step
 
 
 class _Draft(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.partition.ports import Mark
+from streams.partition.ports import JournalPosition
 from streams.partition.publish import Outgoing
 
 if TYPE_CHECKING:
@@ -98,6 +98,6 @@ class KafkaProgress:
         seq = committed.metadata.removeprefix("seq=")
         return committed.offset, int(seq) if seq.isdecimal() else None
 
-    async def save(self, mark: Mark) -> None:
+    async def save(self, mark: JournalPosition) -> None:
         """Commit offset and step."""
         await self._group.save(self._where, OffsetAndMetadata(mark.offset, f"seq={mark.seq}"))

@@ -30,6 +30,7 @@ def line(stats: JournalStats, counts: Counts | None, progress: Progress | None, 
         f"decisions: {stats.decisions_total} ({rate_per_s:.0f}/s), audit {max(0, behind)} behind; "
         f"wait p50 {_seconds(stats.wait_ms(0.5))}, p95 {_seconds(stats.wait_ms(0.95))}; "
         f"saved ${stats.saved_vs_premium_uusd / 1e6:.2f} against always-premium"
+        + "".join(f". Counting stopped: {printable(str(error))}" for error in stats.stopped.values())
     )
 
 
@@ -47,7 +48,8 @@ def board(
     top.add_column(ratio=1)
     top.add_column(ratio=1)
     top.add_row(_numbers(stats, counts, progress, rate_per_s), _slots(stats))
-    return Panel(Group(top, Text(), _tiers(stats), Text(), _latest(stats), *map(_note, notes)), title=title)
+    stopped = [f"Counting stopped: {error}" for error in stats.stopped.values()]
+    return Panel(Group(top, Text(), _tiers(stats), Text(), _latest(stats), *map(_note, stopped + notes)), title=title)
 
 
 def _numbers(stats: JournalStats, counts: Counts | None, progress: Progress | None, rate_per_s: float) -> Table:

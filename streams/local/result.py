@@ -137,6 +137,7 @@ def summarise(
 
 def compare(stats: JournalStats, counts: Counts, progress: Progress | None) -> Iterator[str]:
     """Name each promise that the numbers break at this moment; while work is going on, some always are."""
+    yield from map(str, stats.stopped.values())
     if counts.inputs_unhandled:
         yield f"{counts.inputs_unhandled} inputs stand in the topics and in no step of the journal."
     if counts.journal_unread:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterable
 from importlib import resources
 from typing import Any, Final
 
@@ -18,9 +17,9 @@ import psycopg
 from kafka import TopicPartition
 from msgspec import Struct
 
-from schemas.steps import decode_step
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.kafka.blocking import open_consumer
+from streams.partition.reader import LOOKBACK_RECORDS
 from streams.settings import Settings
 from streams.views.journal_stats import JournalStats
 
@@ -96,6 +95,7 @@ class Watch:
             if not self._began.is_set():
                 self._starts = self._ends(consumer, begin=self._from_start)
                 self._next = dict(self._starts)
+                self._join(consumer)
                 self._began.set()
             # All topics are read, not only the journal: Tansu's answer to "where does it end" leaves out the last batch
             # but its first record, so that the others can be counted only by reading them.
@@ -107,7 +107,9 @@ class Watch:
             while not self._stop.is_set():
                 for where, records in consumer.poll(timeout_ms=POLL_MS).items():
                     if where.topic == self._settings.topic_prefix + DECISION_AUDIT:
-                        self._count(record.value for record in records)
+                        with self.lock:
+                            for record in records:
+                                self.stats.read(where.partition, record.offset, record.value or b"")
                     self._next[where] = records[-1].offset + 1
                 if time.monotonic() - compared_s >= COMPARE_EVERY_S:
                     if audit is None:
@@ -118,11 +120,13 @@ class Watch:
                     self.trouble = None
                     compared_s = time.monotonic()
 
-    def _count(self, values: Iterable[bytes]) -> None:
-        for value in values:
-            step = decode_step(value)
-            with self.lock:
-                self.stats.add(step)
+    def _join(self, consumer: Any) -> None:
+        """Begin to read the journal a little before what is counted, to learn which step is next."""
+        partitions = self._partitions(DECISION_AUDIT)
+        first = consumer.beginning_offsets(partitions)
+        for where in partitions:
+            self.stats.join(where.partition, self._starts[where])
+            self._next[where] = max(first[where], self._starts[where] - LOOKBACK_RECORDS)
 
     def _compare(self, consumer: Any, audit: psycopg.Connection[Any]) -> None:
         """Look at the topics first: what they hold now, the journal and the audit must hold by then or later."""

@@ -21,7 +21,7 @@ from schemas.codec import read_event, write_event
 from schemas.decision import Step
 from schemas.events import FleetControl, PolicyActivated, SlotRetired, TaskCancelled
 from schemas.input import Input, Unreadable
-from schemas.steps import StepError, decode_step
+from schemas.steps import decode_step
 from schemas.vocabulary import DECISION_AUDIT, FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis, to_millis
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
@@ -30,13 +30,12 @@ from streams.kafka.blocking import open_consumer, open_producer
 from streams.operate.read_partitions import WallClock, file_rulebook, looks, partitions_of
 from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
 from streams.partition.ports import JournalError
+from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
 from streams.settings import Settings
 
 SOURCE: Final = "/slotwise/operator"
 CONTROL: Final = INPUT_TOPICS.index(FLEET_CONTROL)
 POLL_MS: Final = 100
-#: The journal is read from so many records before the order, to know which step is the next one there.
-BEFORE: Final = 32
 #: How refusals call it: a name that only the workers know is no mistake of whoever gives the order.
 CATALOG: Final = "the catalogue (if the workers have another, name it with --catalog)"
 
@@ -190,7 +189,7 @@ def give(settings: Settings, event: FleetControl, *, wait_s: float | None) -> Gi
 
     Raises:
         SendError: the broker did not take it everywhere; the message says how to give it again.
-        JournalError: the journal cannot be read.
+        JournalError: the order was sent, and the journal does not say what became of it; the message says why.
     """
     with _Journal(settings, watched=wait_s is not None) as journal:
         positions = _send(settings, event)
@@ -232,15 +231,16 @@ class _Journal:
     def __init__(self, settings: Settings, *, watched: bool) -> None:
         self._settings = settings
         self._consumer: Any = open_consumer(settings) if watched else None
-        self._starts: dict[TopicPartition, int] = {}
+        #: Where the journal began and ended before the order was sent.
+        self._first: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
 
     def __enter__(self) -> Self:
         if self._consumer is not None:
             topic = self._settings.topic_prefix + DECISION_AUDIT
             partitions = [TopicPartition(topic, number) for number in range(self._settings.partitions)]
-            first = self._consumer.beginning_offsets(partitions)
-            ends = self._consumer.end_offsets(partitions)
-            self._starts = {where: max(first[where], ends[where] - BEFORE) for where in partitions}
+            self._first = self._consumer.beginning_offsets(partitions)
+            self._ends = self._consumer.end_offsets(partitions)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -249,35 +249,47 @@ class _Journal:
 
     def follow(self, event: FleetControl, positions: Mapping[int, Position], wait_s: float) -> dict[int, Position]:
         """Read until every partition has come to the order, or until the time is up."""
-        traces = {number: Trace(event, position) for number, position in positions.items()}
-        watched = [where for where in self._starts if where.partition in traces]
+        watched = [where for where in self._ends if where.partition in positions]
+        traces = {
+            where.partition: Trace(event, positions[where.partition], journal_end=self._ends[where])
+            for where in watched
+        }
         self._consumer.assign(watched)
         for where in watched:
-            self._consumer.seek(where, self._starts[where])
+            self._consumer.seek(where, max(self._first[where], self._ends[where] - LOOKBACK_RECORDS))
         deadline_s = time.monotonic() + wait_s
         while any(one.position.fate == "sent" for one in traces.values()) and time.monotonic() < deadline_s:
             for where, records in self._consumer.poll(timeout_ms=POLL_MS).items():
                 for record in records:
-                    traces[where.partition].feed(_step(record.value))
+                    try:
+                        traces[where.partition].read(record.offset, record.value or b"")
+                    except JournalError as error:
+                        raise JournalError(
+                            f"The order {event.control_id} was sent, but what became of it cannot be read: {error}"
+                        ) from error
         return {number: one.position for number, one in traces.items()}
 
 
 class Trace:
-    """Looks for an order in the steps of one partition, fed in the order of the journal."""
+    """Looks for an order in the journal of one partition, read from `LOOKBACK_RECORDS` before `journal_end` on."""
 
-    def __init__(self, event: FleetControl, position: Position) -> None:
+    def __init__(self, event: FleetControl, position: Position, *, journal_end: int) -> None:
+        """`journal_end` is where the journal ended before the order was sent: no step before it came to the order."""
         self.position = position
         self._event = event
         self._where = (CONTROL, position.offset)
-        self._seq = -1
+        self._reader = JournalReader.joining(position.partition, decode_step, offset=journal_end)
 
-    def feed(self, step: Step) -> None:
-        """See what a step says of the order, if it came to it."""
-        # Numbers only grow: a step that does not is that of a writer who came too late, and never was.
-        if step.seq <= self._seq or self.position.fate != "sent":
+    def read(self, offset: int, value: bytes) -> None:
+        """Look at the next record of the journal, until the order is found.
+
+        Raises:
+            JournalError: a step is missing or damaged, which may be the one that came to the order.
+        """
+        if self.position.fate != "sent":
             return
-        self._seq = step.seq
-        if self._where not in ((one.topic, one.offset) for one in step.inputs):
+        step = self._reader.take(offset, value)
+        if step is None or self._where not in ((one.topic, one.offset) for one in step.inputs):
             return
         reason = next((one.reason for one in step.rejected if (one.topic, one.offset) == self._where), None)
         fate: Fate = "refused"
@@ -286,13 +298,6 @@ class Trace:
             fate = "taken" if ours else "known"
         note = _note(self._event, step) if fate == "taken" else None
         self.position = replace(self.position, fate=fate, seq=step.seq, reason=reason, note=note)
-
-
-def _step(value: bytes) -> Step:
-    try:
-        return decode_step(value)
-    except StepError as error:
-        raise JournalError(str(error)) from error
 
 
 def _note(event: FleetControl, step: Step) -> str | None:

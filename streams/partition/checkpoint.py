@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Struct
 
-from streams.partition.ports import Checkpoint, Mark
+from streams.partition.ports import Checkpoint, JournalPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,7 +71,7 @@ class SlottedCheckpoints:
         self._newest = order[0] if order else None
         return [complete[slot] for slot in order]
 
-    async def save(self, mark: Mark, chunks: Iterable[bytes]) -> None:
+    async def save(self, mark: JournalPosition, chunks: Iterable[bytes]) -> None:
         """Overwrite the older slot, chunk by chunk, giving way to the event loop in between."""
         if await self._topic.end() != self._end:
             # Somebody else wrote: look again which slot must survive.
@@ -114,7 +114,7 @@ class SlottedCheckpoints:
             digest.update(chunk)
         if digest.hexdigest() != head.sha256:
             return None
-        return Checkpoint(mark=Mark(offset=head.offset, seq=head.seq), at_ms=head.at_ms, chunks=chunks)
+        return Checkpoint(mark=JournalPosition(offset=head.offset, seq=head.seq), at_ms=head.at_ms, chunks=chunks)
 
     def _key(self, slot: str, part: str) -> str:
         return f"{self._partition}/{slot}/{part}"

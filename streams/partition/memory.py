@@ -6,6 +6,7 @@ a method, not here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from streams.partition.ports import SOURCE, Entry
 if TYPE_CHECKING:
     from schemas.decision import Step
     from schemas.events import Tick
-    from streams.partition.ports import Letter, Mark
+    from streams.partition.ports import JournalPosition, Letter
 
 _RUN = 500
 
@@ -172,11 +173,11 @@ class NoFollower:
 
     def __init__(self, took: Callable[[int, Step], None] | None = None) -> None:
         self._took = took
-        self.running = False
+        self._stopped = asyncio.Event()
 
-    async def start(self, base: Mark, end: Mark) -> None:  # noqa: ARG002 - of the protocol
+    async def start(self, base: JournalPosition, end: JournalPosition) -> None:  # noqa: ARG002 - of the protocol
         """Nothing to catch up with."""
-        self.running = True
+        self._stopped.clear()
 
     def offer(self, offset: int, step: Step) -> bool:
         """Always has room."""
@@ -187,6 +188,10 @@ class NoFollower:
     async def room(self) -> None:
         """Return at once."""
 
+    async def failed(self) -> None:
+        """Never fail."""
+        await self._stopped.wait()
+
     async def stop(self) -> None:
         """Nothing to finish."""
-        self.running = False
+        self._stopped.set()

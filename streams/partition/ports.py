@@ -65,7 +65,7 @@ class Letter(Struct, frozen=True, gc=False):
     reason: str
 
 
-class Mark(Struct, frozen=True, gc=False):
+class JournalPosition(Struct, frozen=True, gc=False):
     """A place in a journal: the next record is at `offset`, the next step is number `seq`."""
 
     offset: int
@@ -75,7 +75,7 @@ class Mark(Struct, frozen=True, gc=False):
 class Checkpoint(Struct, frozen=True, gc=False):
     """The state of a partition as it was before the step that `mark` names."""
 
-    mark: Mark
+    mark: JournalPosition
     at_ms: int
     chunks: tuple[bytes, ...]
 
@@ -120,7 +120,7 @@ class Checkpoints(Protocol):
     async def load(self) -> Sequence[Checkpoint]:
         """Return the complete ones, newest first."""
 
-    async def save(self, mark: Mark, chunks: Iterable[bytes]) -> None:
+    async def save(self, mark: JournalPosition, chunks: Iterable[bytes]) -> None:
         """Write a picture without holding up the event loop."""
 
 

@@ -3,7 +3,8 @@
 One publisher follows one partition. While its lane works it is fed confirmed steps from memory; at the start, and after
 any trouble, it reads the journal from where it got to. How far that is stands as the committed offset of a consumer
 group of its own, with the number of the expected step as metadata. Delivery is at least once, in order per pool:
-a record is sent again after a crash, never left out and never overtaken.
+a record is sent again after a crash, never left out and never overtaken. A journal with a gap or a damaged record ends
+the publisher, and with it the worker; progress is never committed past it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from schemas.record import Record
 from schemas.steps import decode_step
 from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
 from streams import metrics
-from streams.partition.ports import SOURCE, Journal, Mark
+from streams.partition.ports import SOURCE, Journal, JournalError, JournalPosition
+from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class Progress(Protocol):
     async def load(self) -> tuple[int, int | None] | None:
         """Return the journal offset to go on from and the step expected there, where known; None: nothing yet."""
 
-    async def save(self, mark: Mark) -> None:
+    async def save(self, mark: JournalPosition) -> None:
         """Remember."""
 
 
@@ -101,10 +103,10 @@ class Publisher:
         self._steps: deque[tuple[int, Step]] = deque()
         #: Everything before this offset is in the journal only, everything from here on comes by `offer`.
         self._fed = 0
-        self._base = Mark(0, 0)
+        self._base = JournalPosition(0, 0)
         #: All before it is acknowledged.
-        self._done: Mark | None = None
-        self._committed: Mark | None = None
+        self._done: JournalPosition | None = None
+        self._committed: JournalPosition | None = None
         self._committed_s = 0.0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -112,7 +114,7 @@ class Publisher:
         self._task: asyncio.Task[None] | None = None
         self._lag = metrics.PUBLISH_LAG.labels(str(partition))
 
-    async def start(self, base: Mark, end: Mark) -> None:
+    async def start(self, base: JournalPosition, end: JournalPosition) -> None:
         """Begin to publish, from the remembered place; steps from `end` on will be offered."""
         self._steps.clear()
         self._base, self._fed = base, end.offset
@@ -134,8 +136,13 @@ class Publisher:
         """Return when there is room again."""
         await self._room.wait()
 
+    async def failed(self) -> None:
+        """Wait until the publisher ends by an error, and raise it; return when it was stopped."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     async def stop(self) -> None:
-        """Publish what was offered, commit, and end; within limits."""
+        """Publish what was offered, commit, and end; within limits. What had ended it before is not raised again."""
         self._stopping = True
         self._wake.set()
         task, self._task = self._task, None
@@ -143,7 +150,7 @@ class Publisher:
             return
         await asyncio.wait((task,), timeout=STOP_S_MAX)
         task.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, JournalError):
             await task
 
     async def _run(self) -> None:
@@ -151,6 +158,9 @@ class Publisher:
         while True:
             try:
                 await self._publish()
+            except JournalError:
+                metrics.INVARIANT_VIOLATIONS.labels("published_journal_gap").inc()
+                raise
             except Exception as error:  # noqa: BLE001 - a broker that is away can fail in any way
                 # What was sent after the last acknowledged step is sent again, in order.
                 attempt += 1
@@ -164,46 +174,54 @@ class Publisher:
     async def _publish(self) -> None:
         if self._done is None:
             self._done = self._committed = await self._where()
+        reader = JournalReader(self._partition, decode_step, start=self._done)
         # 1. What is in the journal only.
         until = self._steps[0][0] if self._steps else self._fed
-        await self._catch_up(self._done, until)
+        await self._catch_up(reader, self._done, until)
         # 2. What the lane confirms.
         while not (self._stopping and not self._steps):
             self._wake.clear()
             if self._steps:
-                await self._send_offered()
+                await self._send_offered(reader)
             await self._maybe_commit(at_once=False)
             if not self._steps and not self._stopping:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), None if self._committed == self._done else COMMIT_S)
         await self._maybe_commit(at_once=True)
 
-    async def _catch_up(self, mark: Mark, until: int) -> None:
-        seq = mark.seq
-        async with aclosing(self._journal.read(mark.offset, until)) as runs:
+    async def _catch_up(self, reader: JournalReader[Step], start: JournalPosition, until: int) -> None:
+        position = start
+        async with aclosing(self._journal.read(start.offset, until)) as runs:
             async for run in runs:
                 self._lag.set(until - run[0].offset)
                 outgoing: list[Outgoing] = []
                 for entry in run:
-                    step = decode_step(entry.value)
-                    if step.seq == seq:
-                        seq += 1
+                    try:
+                        step = reader.take(entry.offset, entry.value)
+                    except JournalError:
+                        # What stands before it has happened, and is published.
+                        await self._send(outgoing, position)
+                        await self._maybe_commit(at_once=True)
+                        raise
+                    position = JournalPosition(entry.offset + 1, position.seq if step is None else step.seq + 1)
+                    if step is not None:
                         outgoing.extend(records(step))
-                await self._send(outgoing, Mark(run[-1].offset + 1, seq))
+                await self._send(outgoing, position)
                 await self._maybe_commit(at_once=False)
-        if until > mark.offset:
-            self._done = Mark(until, seq)
+        if until > start.offset:
+            self._done = JournalPosition(until, position.seq)
 
-    async def _send_offered(self) -> None:
+    async def _send_offered(self, reader: JournalReader[Step]) -> None:
         outgoing: list[Outgoing] = []
         taken = 0
-        for _, step in self._steps:
+        for offset, step in self._steps:
             if len(outgoing) >= SENT_MAX:
                 break
-            outgoing.extend(records(step))
+            if reader.accept(offset, step):
+                outgoing.extend(records(step))
             taken += 1
         offset, step = self._steps[taken - 1]
-        await self._send(outgoing, Mark(offset + 1, step.seq + 1))
+        await self._send(outgoing, JournalPosition(offset + 1, step.seq + 1))
         # Taken away only now: after a failure the journal is read up to what is still offered.
         for _ in range(taken):
             self._steps.popleft()
@@ -211,7 +229,7 @@ class Publisher:
         self._room.set()
         self._lag.set(len(self._steps))
 
-    async def _send(self, outgoing: Sequence[Outgoing], done: Mark) -> None:
+    async def _send(self, outgoing: Sequence[Outgoing], done: JournalPosition) -> None:
         """Send and wait for all acknowledgements; the first failure is raised after the last has come."""
         for result in await asyncio.gather(*await self._outputs.send(outgoing), return_exceptions=True):
             if isinstance(result, BaseException):
@@ -228,31 +246,34 @@ class Publisher:
             await self._progress.save(self._done)
             self._committed, self._committed_s = self._done, now_s
 
-    async def _where(self) -> Mark:
+    async def _where(self) -> JournalPosition:
         first, end = await self._journal.bounds()
         saved = await self._progress.load()
         if saved is None:
-            return Mark(0, 0) if first == 0 else self._base
+            return JournalPosition(0, 0) if first == 0 else self._base
         offset, seq = saved
-        if offset < first or offset > end:
-            _log.error(
-                "partition %d: published up to journal offset %d, but the journal holds %d to %d: "
-                "going on from step %d; what was decided in between was never told",
-                self._partition, offset, first, end, self._base.seq,
-            )  # fmt: skip
-            metrics.INVARIANT_VIOLATIONS.labels("published_journal_gap").inc()
-            return self._base
-        if seq is None:
-            # A broker that keeps no metadata: the step before is one that we accepted.
-            seq = await self._seq_at(offset, first)
-        return Mark(offset, seq)
+        if first <= offset <= end:
+            if seq is None:
+                # The broker keeps no metadata: the steps before tell which one is next.
+                seq = await self._seq_at(offset, first)
+            if seq is not None:
+                return JournalPosition(offset, seq)
+        _log.error(
+            "partition %d: published up to journal offset %d, but the journal holds %d to %d: "
+            "going on from step %d; what was decided in between was not published",
+            self._partition, offset, first, end, self._base.seq,
+        )  # fmt: skip
+        metrics.INVARIANT_VIOLATIONS.labels("published_journal_gap").inc()
+        return self._base
 
-    async def _seq_at(self, offset: int, first: int) -> int:
-        seq = 0
-        async with aclosing(self._journal.read(max(offset - 1, first), offset)) as runs:
+    async def _seq_at(self, offset: int, first: int) -> int | None:
+        """Find the step that is next at an offset; None: the journal holds nothing before it."""
+        reader = JournalReader.joining(self._partition, decode_step, offset=offset)
+        async with aclosing(self._journal.read(max(offset - LOOKBACK_RECORDS, first), offset)) as runs:
             async for run in runs:
-                seq = decode_step(run[-1].value).seq + 1
-        return seq
+                for entry in run:
+                    reader.take(entry.offset, entry.value)
+        return reader.seq
 
 
 def records(step: Step) -> Iterator[Outgoing]:

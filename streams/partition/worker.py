@@ -25,12 +25,13 @@ from msgspec import Struct
 from schemas.codec import read_event
 from schemas.events import Event, PolicyActivated, TaskPending, Tick
 from schemas.input import Input, Unreadable
-from schemas.steps import StepError, decode_step, encode_step
+from schemas.steps import decode_step, encode_step
 from schemas.trace import trace_of
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis
 from streams import metrics
 from streams.core.router import accept_time
-from streams.partition.ports import JournalError, Letter, Mark
+from streams.partition.ports import JournalError, JournalPosition, Letter
+from streams.partition.reader import JournalReader
 
 if TYPE_CHECKING:
     from schemas.decision import Advice, Step
@@ -116,7 +117,7 @@ class MakeFold(Protocol):
 class Follower(Protocol):
     """What is fed with confirmed steps, in order, while the lane works: the publisher."""
 
-    async def start(self, base: Mark, end: Mark) -> None:
+    async def start(self, base: JournalPosition, end: JournalPosition) -> None:
         """Go on from where it got to; up to `end` it reads the journal, which the lane knows from `base` on."""
 
     def offer(self, offset: int, step: Step) -> bool:
@@ -124,6 +125,9 @@ class Follower(Protocol):
 
     async def room(self) -> None:
         """Return when there is room again."""
+
+    async def failed(self) -> None:
+        """Wait until it ends by an error, and raise it; return when it was stopped."""
 
     async def stop(self) -> None:
         """Finish what was put, remember how far it got."""
@@ -235,7 +239,7 @@ class Lane:
         #: Where the journal ends as far as we have read or written it.
         self._end = 0
         #: Where this process began to know the journal.
-        self._base = Mark(0, 0)
+        self._base = JournalPosition(0, 0)
         self._inbox: deque[_Delivery] = deque()
         self._waiting = [0] * len(INPUT_TOPICS)
         self._full = [False] * len(INPUT_TOPICS)
@@ -269,9 +273,9 @@ class Lane:
         return self._fold
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> JournalPosition:
         """Where the journal goes on."""
-        return Mark(self._end, self.fold.seq)
+        return JournalPosition(self._end, self.fold.seq)
 
     @property
     def working(self) -> bool:
@@ -336,9 +340,18 @@ class Lane:
                     await self._saving
 
     async def failed(self) -> None:
-        """Wait until the lane ends by an error, and raise it; return when it was halted."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
+        """Wait until the lane or its follower ends by an error, and raise it; return when it was halted."""
+        task = self._task
+        if task is None:
+            return
+        following = asyncio.create_task(self._out.follower.failed())
+        try:
+            await asyncio.wait((task, following), return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+            await asyncio.shield(task)
+        finally:
+            following.cancel()
 
     # Deliveries -----------------------------------------------------------------------------------------------
 
@@ -705,9 +718,9 @@ class Lane:
                 "that its state cannot be known: restore the journal or the checkpoint topic from a copy, or start a "
                 "new installation (another group and topic prefix) after a drain."
             )
-        self._begin(self._make(None), Mark(0, 0), self._out.clock.now_ms())
+        self._begin(self._make(None), JournalPosition(0, 0), self._out.clock.now_ms())
 
-    def _begin(self, fold: Fold, mark: Mark, saved_ms: int) -> None:
+    def _begin(self, fold: Fold, mark: JournalPosition, saved_ms: int) -> None:
         self._fold, self._base, self._end, self._saved_ms = fold, mark, mark.offset, saved_ms
 
     async def _read_back(self, *, feed: bool, at_least: int = 0) -> None:
@@ -717,10 +730,18 @@ class Lane:
         if end < self._end or first > self._end:
             raise self._cut(first, end)
         remaining = metrics.RECOVERY_REMAINING.labels(str(self.partition))
+        reader = JournalReader(self.partition, decode_step, start=self.mark)
         async with aclosing(self._out.journal.read(self._end, end)) as runs:
             async for run in runs:
                 for entry in run:
-                    await self._accept(entry.offset, entry.value, feed=feed)
+                    step = reader.take(entry.offset, entry.value)
+                    self._end = entry.offset + 1
+                    if step is None:
+                        metrics.FENCED.inc()
+                    elif feed:
+                        await self._confirm(entry.offset, step)
+                    else:
+                        self._apply(entry.offset, step)
                 remaining.set(end - self._end)
                 await asyncio.sleep(0)
         self._end = end
@@ -731,28 +752,6 @@ class Lane:
             f"The journal of partition {self.partition} holds offsets {first} to {end}, but was read up to {self._end} "
             "before: it was deleted or cut while we ran. Restore it before starting again."
         )
-
-    async def _accept(self, offset: int, value: bytes, *, feed: bool) -> None:
-        try:
-            step = decode_step(value)
-        except StepError as error:
-            raise JournalError(
-                f"The record at offset {offset} of the journal of partition {self.partition} cannot be read: {error} "
-                "Run the version that wrote it."
-            ) from error
-        if step.seq > self.fold.seq:
-            raise JournalError(
-                f"The journal of partition {self.partition} goes from step {self.fold.seq - 1} to step {step.seq} at "
-                f"offset {offset}: steps are missing. Restore the journal before starting again."
-            )
-        self._end = offset + 1
-        if step.seq < self.fold.seq:
-            metrics.FENCED.inc()
-            return
-        if feed:
-            await self._confirm(offset, step)
-        else:
-            self._apply(offset, step)
 
     async def _look_up(self, at_least: int = 0) -> None:
         """Learn from the journal what became of an append; until it tells, nothing can be decided."""
@@ -823,7 +822,7 @@ class Lane:
         fold.changes = 0
         self._saving = asyncio.create_task(self._save(mark, chunks, changes), name=f"checkpoint {self.partition}")
 
-    async def _save(self, mark: Mark, chunks: Iterable[bytes], changes: int) -> None:
+    async def _save(self, mark: JournalPosition, chunks: Iterable[bytes], changes: int) -> None:
         try:
             await self._out.checkpoints.save(mark, chunks)
         except Exception as error:  # noqa: BLE001 - the journal is the truth; a picture can wait

@@ -1,9 +1,9 @@
 """Follow the journal: hand each step of it to a store once, in order, whatever is delivered and whatever fails.
 
-The rule of every reader of the journal is here: of each partition only the step with the next number counts. What
-comes again, or was appended by a worker that had lost its partition, carries a number that is taken, and is ignored;
-a number that is skipped means that records were missed, and they are read again. Where a store stands, only the
-store says: it writes its place together with the steps, and after every start, hand-over and failure it is asked again.
+Which record counts is the rule of every reader of the journal (`partition/reader.py`). A step that is missing or
+damaged is read again once, in case a fetch left it out; if that does not help, the follower ends with a sentence,
+unless the loss is accepted. Where a store stands, only the store says: it writes its place together with the steps,
+and after every start, hand-over and failure it is asked again.
 So there is one way into the loop, and no failure needs a way of its own.
 
 Knows nothing of Kafka, Postgres or files: records, store and clock are given.
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from schemas.steps import StepError
+from streams.partition.ports import JournalPosition
+from streams.partition.reader import JournalReader, ReadingError, RecordDamaged, StepsMissing
 from streams.sinks.audit_step import Kept, read_kept
 
 if TYPE_CHECKING:
@@ -90,14 +91,6 @@ class TakenError(TroubleError):
 
 class JournalError(Exception):
     """The journal and the store contradict each other, and going on would lose steps; a person has to choose."""
-
-
-class SkippedError(Exception):
-    """A partition delivered a later step than the next one."""
-
-    def __init__(self, partition: int, wanted: int, got: int, offset: int) -> None:
-        super().__init__(f"partition {partition}: step {wanted} is next, step {got} came at offset {offset}")
-        self.partition, self.wanted, self.got, self.offset = partition, wanted, got, offset
 
 
 class Records(Protocol):
@@ -173,6 +166,7 @@ class Status(Struct, frozen=True, kw_only=True):
     decisions: int
     #: Records whose number was taken: redelivered, or of a worker that had lost its partition.
     duplicates: int
+    #: Damaged records that were passed over because their loss is accepted.
     unreadable: int
     troubles: int
     #: The outage that lasts; nothing when all is well.
@@ -188,18 +182,21 @@ class Cursor:
         self.standing = standing
         #: Offset of the last record looked at, whatever it held.
         self.seen = standing.offset
-        self.duplicates = 0
         self.unreadable = 0
-        #: The last record that was no step, for when a step turns out to be missing.
-        self.odd: str | None = None
         self._accept_loss = accept_loss
+        self._reader = self._reader_at(standing.offset + 1, standing.seq + 1)
+
+    @property
+    def duplicates(self) -> int:
+        """Records that were ignored because their number was taken."""
+        return self._reader.fenced
 
     def take(self, record: Record) -> Journaled | None:
         """Say whether a record holds the next step; if so, stand there.
 
         Raises:
             JournalError: the record at the offset where we stand is another one than we wrote.
-            SkippedError: its step comes later than the next one.
+            ReadingError: a step is missing or damaged, and the loss is not accepted.
         """
         stands = self.standing
         raw = record.value or b""
@@ -208,29 +205,35 @@ class Cursor:
                 raise JournalError(f"has another record at offset {record.offset}")
             return None
         self.seen = record.offset
-        try:
-            step = read_kept(raw)
-            if step.partition != record.partition:
-                raise StepError(f"It says it is of partition {step.partition}.")  # noqa: TRY301 - one way to be odd
-        except StepError as error:
-            self.unreadable += 1
-            self.odd = f"the record at offset {record.offset} cannot be read: {error}"
+        step = (
+            self._take_accepting_loss(record.offset, raw)
+            if self._accept_loss
+            else self._reader.take(record.offset, raw)
+        )
+        if step is None:
             return None
-        if step.seq <= stands.seq:
-            self.duplicates += 1
-            return None
-        if step.seq > stands.seq + 1:
-            if not self._accept_loss:
-                raise SkippedError(self.partition, stands.seq + 1, step.seq, record.offset)
-            _log.warning(
-                "partition %s: steps %s to %s are lost, as accepted", self.partition, stands.seq + 1, step.seq - 1
-            )
         sha256 = hashlib.sha256(raw).digest()
         chain = hashlib.sha256(stands.chain + sha256).digest()
         taken = Journaled(step, record.offset, record.at_ms, raw, sha256, chain)
         self.standing = taken.standing
-        self.odd = None
         return taken
+
+    def _take_accepting_loss(self, offset: int, raw: bytes) -> Kept | None:
+        """Take a record as the reader does; pass over a damaged one, and go on behind a gap."""
+        try:
+            return self._reader.take(offset, raw)
+        except RecordDamaged as damaged:
+            _log.warning("%s The loss is accepted.", damaged)
+            self.unreadable += 1
+            return None
+        except StepsMissing as gap:
+            _log.warning("partition %s: steps %s to %s are lost, as accepted", self.partition, gap.wanted, gap.got - 1)
+            fenced, self._reader = self._reader.fenced, self._reader_at(offset, gap.got)
+            self._reader.fenced = fenced
+            return self._reader.take(offset, raw)
+
+    def _reader_at(self, offset: int, seq: int) -> JournalReader[Kept]:
+        return JournalReader(self.partition, read_kept, start=JournalPosition(offset, seq))
 
 
 class Follower:
@@ -258,7 +261,7 @@ class Follower:
         #: Partitions that are ours and placed; the others are not listened to.
         self._cursors: dict[int, Cursor] = {}
         #: By partition, the number that was missing when we last read again because of it.
-        self._reread: dict[int, int] = {}
+        self._reread: dict[int, int | None] = {}
         self._short_since_ms: dict[int, int] = {}
         self._written: dict[int, Standing] = {}
         #: Taken and not being written yet; and the batch before it.
@@ -403,8 +406,8 @@ class Follower:
             return None  # not placed yet, or about to be read again: it comes again
         try:
             return cursor.take(record)
-        except SkippedError as skipped:
-            self._read_again(skipped, cursor)
+        except ReadingError as stopped:
+            self._read_again(stopped)
             return None
         except JournalError as error:
             raise self._renewed(cursor, str(error)) from None
@@ -453,19 +456,16 @@ class Follower:
         else:
             self._behind_since_ms.pop(partition, None)
 
-    def _read_again(self, skipped: SkippedError, cursor: Cursor) -> None:
-        """Place a partition anew because a number was skipped; give up when that has not helped."""
-        if self._reread.get(skipped.partition) == skipped.wanted:
+    def _read_again(self, stopped: ReadingError) -> None:
+        """Place a partition again because a step is missing or damaged; give up when that has not helped."""
+        if self._reread.get(stopped.partition) == stopped.wanted:
             raise JournalError(
-                f"Steps {skipped.wanted} to {skipped.got - 1} of partition {skipped.partition} are missing from "
-                f"{self._records.topic}: after step {skipped.wanted - 1} comes step {skipped.got}, at offset "
-                f"{skipped.offset}{f' ({cursor.odd})' if cursor.odd else ''}. Nothing after the gap was written. "
-                "If the topic's retention removed them, accept the loss: slotwise sink --accept-loss goes on behind "
-                "the gap, and the audit shows it."
-            )
-        _log.info("%s: %s; reading again from what is written", self._name, skipped)
-        self._reread[skipped.partition] = skipped.wanted
-        self._forget([skipped.partition])
+                f"{self._records.topic}: {stopped} Nothing from there on was written. If that part of the journal is "
+                "lost for good, accept it: slotwise sink --accept-loss goes on behind it, and the audit shows the gap."
+            ) from stopped
+        _log.info("%s: %s Reading again from what is written", self._name, stopped)
+        self._reread[stopped.partition] = stopped.wanted
+        self._forget([stopped.partition])
 
     def _renewed(self, cursor: Cursor, what: str) -> JournalError:
         stands = cursor.standing

@@ -1,7 +1,8 @@
 """Counts what the journal says: one fold of its steps into the numbers that people look at.
 
-Knows no broker, no database and no clock: whoever follows the journal feeds it the steps. A step counts only if its
-`seq` is the next of its partition, as for every reader of the journal.
+Knows no broker, no database and no clock: whoever follows the journal feeds it the records. What counts is what
+`JournalReader` accepts; after a gap or a damaged record nothing more of that partition is counted, and `stopped` says
+why.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Final
 from msgspec import Struct
 
 from schemas.decision import Decision, SlotRow, Step, TaskStatus
+from schemas.steps import decode_step
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, ReasonCode
+from streams.partition.reader import JournalReader, ReadingError
 
 #: Waits are told of so many tasks routed last.
 WAITS_MAX: Final = 20_000
@@ -37,8 +40,6 @@ class JournalStats:
 
     def __init__(self) -> None:
         self.steps = 0
-        #: Steps of a worker that came too late: their `seq` was taken.
-        self.steps_fenced = 0
         self.inputs: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.dead = 0
@@ -58,9 +59,11 @@ class JournalStats:
         self.waits_ms: deque[int] = deque(maxlen=WAITS_MAX)
         self.latest: deque[Routed] = deque(maxlen=LATEST_MAX)
         self.slots: dict[tuple[str, str], SlotRow] = {}
-        #: First `seq` seen and next `seq` expected, by partition.
+        #: First `seq` counted, by partition.
         self.first_seq: dict[int, int] = {}
-        self.next_seq: dict[int, int] = {}
+        #: Why nothing more of a partition is counted.
+        self.stopped: dict[int, ReadingError] = {}
+        self._readers: dict[int, JournalReader[Step]] = {}
         #: Offset of the last input handled, by topic and partition.
         self.positions: dict[tuple[str, int], int] = {}
         self._tasks: dict[tuple[str, str], TaskStatus] = {}
@@ -93,14 +96,30 @@ class JournalStats:
         """Count waiting tasks by the reason last announced."""
         return +self._headlines
 
-    def add(self, step: Step) -> bool:
-        """Count a step; false, and nothing counted, if its `seq` is not the next one."""
-        expected = self.next_seq.setdefault(step.partition, step.seq)
+    @property
+    def steps_fenced(self) -> int:
+        """Steps that were ignored because their number was taken."""
+        return sum(reader.fenced for reader in self._readers.values())
+
+    def join(self, partition: int, offset: int) -> None:
+        """Count the steps of a partition from `offset` on; feed `LOOKBACK_RECORDS` records before it, too."""
+        self._readers[partition] = JournalReader.joining(partition, decode_step, offset=offset)
+
+    def read(self, partition: int, offset: int, value: bytes) -> None:
+        """Count the step of a journal record, if it is accepted. The partition was joined before."""
+        if partition in self.stopped:
+            return
+        try:
+            step = self._readers[partition].take(offset, value)
+        except ReadingError as error:
+            self.stopped[partition] = error
+            return
+        if step is not None:
+            self.add(step)
+
+    def add(self, step: Step) -> None:
+        """Count an accepted step."""
         self.first_seq.setdefault(step.partition, step.seq)
-        if step.seq != expected:
-            self.steps_fenced += step.seq < expected
-            return False
-        self.next_seq[step.partition] = step.seq + 1
         self.steps += 1
         self._count_inputs(step)
         for row in step.tasks:
@@ -121,7 +140,6 @@ class JournalStats:
             self.p50, self.p90 = percentiles.p50, percentiles.p90
         self.dead += len(step.dead)
         self.counts.update(step.counts)
-        return True
 
     def busy_by_model(self) -> dict[str, tuple[int, int]]:
         """Busy and all slots of each model, in the order in which the models first appeared."""

@@ -26,7 +26,7 @@ from streams.partition.memory import (
     MemoryRecord,
     MemoryTicks,
 )
-from streams.partition.ports import DeadLetters, Inputs, Journal, Letter, Mark, Ticks
+from streams.partition.ports import DeadLetters, Inputs, Journal, JournalPosition, Letter, Ticks
 from streams.partition.publish import Progress
 from streams.settings import Settings
 from streams.topics import create_topics, names
@@ -56,13 +56,13 @@ class MemoryProgress:
     """How far a partition is published, in memory."""
 
     def __init__(self) -> None:
-        self.mark: Mark | None = None
+        self.mark: JournalPosition | None = None
 
     async def load(self) -> tuple[int, int | None] | None:
         """Return what was saved."""
         return None if self.mark is None else (self.mark.offset, self.mark.seq)
 
-    async def save(self, mark: Mark) -> None:
+    async def save(self, mark: JournalPosition) -> None:
         """Remember."""
         self.mark = mark
 
@@ -197,8 +197,8 @@ async def test_a_compacted_topic_keeps_the_last_value_of_a_key(outside: Outside)
 async def test_progress_is_nothing_at_first_and_then_the_last_saved(outside: Outside) -> None:
     """The step's number comes back where the broker keeps metadata; else it is looked up in the journal."""
     assert await outside.progress.load() is None
-    await outside.progress.save(Mark(5, 4))
-    await outside.progress.save(Mark(9, 7))
+    await outside.progress.save(JournalPosition(5, 4))
+    await outside.progress.save(JournalPosition(9, 7))
     loaded = await outside.progress.load()
     assert loaded in {(9, 7), (9, None)}
 
@@ -211,38 +211,38 @@ class TestCheckpoints:
         checkpoints = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
         assert await checkpoints.load() == []
         for seq in (10, 20, 30):
-            await checkpoints.save(Mark(seq, seq), [b"one of %d" % seq, b"two of %d" % seq])
+            await checkpoints.save(JournalPosition(seq, seq), [b"one of %d" % seq, b"two of %d" % seq])
         again = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
         found = await again.load()
-        assert [one.mark for one in found] == [Mark(30, 30), Mark(20, 20)]
+        assert [one.mark for one in found] == [JournalPosition(30, 30), JournalPosition(20, 20)]
         assert found[0].chunks == (b"one of 30", b"two of 30")
 
     async def test_a_torn_picture_is_ignored(self, outside: Outside) -> None:
         """The worker died between two chunks: the other slot is whole."""
         checkpoints = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
-        await checkpoints.save(Mark(10, 10), [b"a", b"b"])
-        await checkpoints.save(Mark(20, 20), [b"c", b"d"])
+        await checkpoints.save(JournalPosition(10, 10), [b"a", b"b"])
+        await checkpoints.save(JournalPosition(20, 20), [b"c", b"d"])
 
         def dying() -> Any:
             yield b"e"
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            await checkpoints.save(Mark(30, 30), dying())
+            await checkpoints.save(JournalPosition(30, 30), dying())
         found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
         assert [one.mark.seq for one in found] == [20]
 
     async def test_a_picture_overwritten_by_a_zombie_is_ignored(self, outside: Outside) -> None:
         """A worker that was paused in the middle of a picture goes on with it into a newer one."""
         zombie = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
-        await zombie.save(Mark(10, 10), [b"a"])
+        await zombie.save(JournalPosition(10, 10), [b"a"])
         alive = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
         await alive.load()
-        await alive.save(Mark(20, 20), [b"b", b"c"])
+        await alive.save(JournalPosition(20, 20), [b"b", b"c"])
         await outside.compacted.put(f"{PARTITION}/B/1", b"of the zombie")
         found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
         assert [one.mark.seq for one in found] == [10]
         # The living one notices a foreign record and leaves the whole slot alone.
-        await alive.save(Mark(30, 30), [b"d"])
+        await alive.save(JournalPosition(30, 30), [b"d"])
         found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
         assert [one.mark.seq for one in found] == [30, 10]

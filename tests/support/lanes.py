@@ -78,6 +78,18 @@ def taken_by(step: Step | Callable[[], bytes]) -> Fault:
     return fault
 
 
+class Follower(NoFollower):
+    """Keeps confirmed steps, and fails when told."""
+
+    def __init__(self, took: Callable[[int, Step], None]) -> None:
+        super().__init__(took)
+        self.failure: asyncio.Future[None] = asyncio.Future()
+
+    async def failed(self) -> None:
+        """Wait for the failure."""
+        await asyncio.shield(self.failure)
+
+
 class World:
     """Everything outside one partition's lane."""
 
@@ -110,6 +122,7 @@ class World:
 
     def lane(self) -> Lane:
         """Another worker's lane, or the same one's after a restart."""
+        self.follower = Follower(lambda _, step: self.steps.append(step))
         outside = Outside(
             journal=self.journal,
             inputs=self.inputs,
@@ -117,7 +130,7 @@ class World:
             ticks=MemoryTicks(self.inputs.logs[2]),
             checkpoints=SlottedCheckpoints(0, self.compacted, self.clock),
             clock=self.clock,
-            follower=NoFollower(lambda _, step: self.steps.append(step)),
+            follower=self.follower,
             home=self.home,
             pressure=lambda topic, full: self.pressed.append((topic, full)),
             adviser=self.adviser,

@@ -6,9 +6,11 @@ import pytest
 
 from schemas.decision import Accepted, ControlTaken, Rejected, SlotRow, Step
 from schemas.events import FleetControl, ModelDrained, SlotRetired, TaskCancelled
+from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
 from streams.commands.console import line
 from streams.operate.orders import CONTROL, ControlError, Position, Trace, check, moment, moment_ahead
+from streams.partition.reader import StepsMissing
 from streams.settings import Settings
 from tests.support.builders import START_MS, step
 
@@ -22,31 +24,35 @@ def taking(seq: int, *, offset: int = 7, event: FleetControl = ORDER, **named: o
     return step(seq, **fields)
 
 
+#: Where the journal ended when the order was sent; one record before it says which step is next.
+BEFORE = 5
+
+
 def trace(*steps: Step, event: FleetControl = ORDER) -> Position:
     """Follow an order at position 7 through these steps."""
-    found = Trace(event, Position(partition=0, offset=7))
-    for one in steps:
-        found.feed(one)
+    found = Trace(event, Position(partition=0, offset=7), journal_end=BEFORE)
+    for offset, one in enumerate(steps, start=BEFORE - 1):
+        found.read(offset, encode_step(one))
     return found.position
 
 
 def test_an_order_is_taken_by_the_step_that_comes_to_its_position() -> None:
     """Not by one that came to another position or another topic."""
     other_topic = Accepted(INPUT_TOPICS.index("task.pending"), 7, Millis(START_MS))
-    assert trace(step(1), taking(2, offset=6), step(3, inputs=(other_topic,))).fate == "sent"
+    assert trace(step(0), step(1), taking(2, offset=6), step(3, inputs=(other_topic,))).fate == "sent"
     found = trace(step(1), taking(2))
     assert (found.fate, found.seq) == ("taken", 2)
 
 
 def test_an_order_whose_id_was_seen_before_is_known() -> None:
     """The step came to it and took nothing."""
-    assert trace(taking(1, controls=())).fate == "known"
+    assert trace(step(0), taking(1, controls=())).fate == "known"
 
 
 def test_a_refusal_is_told_with_its_reason() -> None:
     """It is that of this position, and no other's."""
     rejected = (Rejected(topic=CONTROL, offset=6, reason="theirs"), Rejected(topic=CONTROL, offset=7, reason="ours"))
-    found = trace(taking(1, controls=(), rejected=rejected))
+    found = trace(step(0), taking(1, controls=(), rejected=rejected))
     assert (found.fate, found.reason) == ("refused", "ours")
 
 
@@ -57,18 +63,26 @@ def test_a_step_of_a_writer_who_came_too_late_says_nothing() -> None:
     assert trace(step(4), late, taking(5)).fate == "taken"
 
 
+def test_what_became_of_an_order_is_not_guessed_behind_a_gap() -> None:
+    """The missing step may be the one that came to it."""
+    with pytest.raises(StepsMissing, match="step 5 is missing"):
+        trace(step(4), taking(6))
+
+
 def test_a_slot_that_is_none_is_noted() -> None:
     """Taken, but without anything to act on."""
     event = SlotRetired(control_id="c-2", at=ORDER.at, by="ops", pool="main", slot_id="opus-9")
-    assert trace(taking(1, event=event), event=event).note == "pool main has no slot opus-9: nothing was retired."
+    assert (
+        trace(step(0), taking(1, event=event), event=event).note == "pool main has no slot opus-9: nothing was retired."
+    )
     row = SlotRow(slot_id="opus-9", pool="main", model="opus", state="leased", since_ms=Millis(START_MS), retired=True)
-    assert trace(taking(1, event=event, slots=(row,)), event=event).note is None
+    assert trace(step(0), taking(1, event=event, slots=(row,)), event=event).note is None
 
 
 def test_a_task_that_did_not_come_yet_is_noted() -> None:
     """The cancel waits for it."""
     event = TaskCancelled(control_id="c-3", at=ORDER.at, by="ops", pool="main", task_id="t-9")
-    found = trace(taking(1, event=event, cancels=(("main", "t-9", Millis(START_MS)),)), event=event)
+    found = trace(step(0), taking(1, event=event, cancels=(("main", "t-9", Millis(START_MS)),)), event=event)
     assert found.note is not None
     assert "it is cancelled if it comes within a day" in found.note
 

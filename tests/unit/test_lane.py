@@ -292,6 +292,15 @@ async def test_a_journal_that_was_cut_while_we_ran_ends_the_lane() -> None:
             await world.handled(lane, "task.pending", 1)
 
 
+async def test_a_follower_that_ends_by_an_error_ends_the_worker() -> None:
+    """What was decided would not be published any more; nothing else watches it."""
+    world = World()
+    async with at_work(world) as lane:
+        world.follower.failure.set_exception(JournalError("steps are missing"))
+        with pytest.raises(JournalError, match="steps are missing"):
+            await lane.failed()
+
+
 # What is refused -----------------------------------------------------------------------------------------------
 
 

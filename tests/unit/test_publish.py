@@ -14,8 +14,9 @@ from schemas.events import TaskPending
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis
 from streams.partition.memory import MemoryJournal
-from streams.partition.ports import Mark
+from streams.partition.ports import JournalPosition
 from streams.partition.publish import STEPS_MAX, Outgoing, Publisher, records
+from streams.partition.reader import StepsMissing
 from tests.support.builders import START_MS, decision, step
 from tests.support.lanes import until
 
@@ -51,14 +52,14 @@ class Progress:
     """How far it got, in memory."""
 
     def __init__(self, *, with_seq: bool = True) -> None:
-        self.saved: Mark | None = None
+        self.saved: JournalPosition | None = None
         self.with_seq = with_seq
 
     async def load(self) -> tuple[int, int | None] | None:
         """Return what was saved; some brokers forget the step."""
         return None if self.saved is None else (self.saved.offset, self.saved.seq if self.with_seq else None)
 
-    async def save(self, mark: Mark) -> None:
+    async def save(self, mark: JournalPosition) -> None:
         """Remember."""
         self.saved = mark
 
@@ -78,12 +79,12 @@ async def test_what_the_lane_confirms_is_published_in_order() -> None:
     """Without reading it back."""
     outputs, progress = Outputs(), Progress()
     publisher = Publisher(0, MemoryJournal(), outputs, progress)
-    await publisher.start(Mark(0, 0), Mark(0, 0))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(0, 0))
     for offset, one in enumerate(history(10)):
         assert publisher.offer(offset, one)
     await publisher.stop()
     assert outputs.tasks() == [f"t-{seq}" for seq in range(10)]
-    assert progress.saved == Mark(10, 10)
+    assert progress.saved == JournalPosition(10, 10)
 
 
 async def test_a_new_publisher_goes_on_where_the_last_one_got_to() -> None:
@@ -91,10 +92,10 @@ async def test_a_new_publisher_goes_on_where_the_last_one_got_to() -> None:
     for with_seq in (True, False):
         journal, outputs, progress = MemoryJournal(), Outputs(), Progress(with_seq=with_seq)
         await written(journal, history(8))
-        progress.saved = Mark(3, 3)
+        progress.saved = JournalPosition(3, 3)
         publisher = Publisher(0, journal, outputs, progress)
-        await publisher.start(Mark(0, 0), Mark(8, 8))
-        await until(lambda found=progress: found.saved == Mark(8, 8))  # type: ignore[misc]
+        await publisher.start(JournalPosition(0, 0), JournalPosition(8, 8))
+        await until(lambda found=progress: found.saved == JournalPosition(8, 8))  # type: ignore[misc]
         await publisher.stop()
         assert outputs.tasks() == [f"t-{seq}" for seq in range(3, 8)]
 
@@ -105,10 +106,52 @@ async def test_a_fenced_step_is_never_told() -> None:
     zombie = step(1, decision(task_id="zombie", of=1))
     await written(journal, [*history(2), zombie, *history(4)[2:]])
     publisher = Publisher(0, journal, outputs, Progress())
-    await publisher.start(Mark(0, 0), Mark(5, 4))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(5, 4))
     await until(lambda: len(outputs.arrived) == 4)
     await publisher.stop()
     assert outputs.tasks() == ["t-0", "t-1", "t-2", "t-3"]
+
+
+async def test_a_journal_with_a_gap_ends_the_publisher_and_is_not_committed_past() -> None:
+    """What stands before the gap is published; nothing after it, although the worker offers more."""
+    journal, outputs, progress = MemoryJournal(), Outputs(), Progress()
+    steps = history(5)
+    await written(journal, [steps[0], steps[2], steps[3]])
+    publisher = Publisher(0, journal, outputs, progress)
+    await publisher.start(JournalPosition(0, 0), JournalPosition(3, 4))
+    publisher.offer(3, steps[4])
+    with pytest.raises(StepsMissing, match="goes from step 0 to step 2 at offset 1: step 1 is missing"):
+        await publisher.failed()
+    await publisher.stop()
+    assert outputs.tasks() == ["t-0"]
+    assert progress.saved == JournalPosition(1, 1)
+
+
+async def test_a_worker_that_offers_a_later_step_than_the_next_ends_the_publisher() -> None:
+    """Between what is published and what is offered no step may be missing."""
+    journal, outputs, progress = MemoryJournal(), Outputs(), Progress()
+    steps = history(5)
+    await written(journal, steps[:2])
+    publisher = Publisher(0, journal, outputs, progress)
+    await publisher.start(JournalPosition(0, 0), JournalPosition(2, 2))
+    publisher.offer(2, steps[3])
+    with pytest.raises(StepsMissing):
+        await publisher.failed()
+    await publisher.stop()
+    assert progress.saved in {None, JournalPosition(2, 2)}
+
+
+async def test_a_fenced_record_before_the_remembered_place_does_not_confuse_the_count() -> None:
+    """A broker without metadata: the highest number before it was accepted, not the last one."""
+    journal, outputs, progress = MemoryJournal(), Outputs(), Progress(with_seq=False)
+    steps = history(4)
+    await written(journal, [*steps[:3], steps[1], steps[3]])
+    progress.saved = JournalPosition(4, 3)
+    publisher = Publisher(0, journal, outputs, progress)
+    await publisher.start(JournalPosition(0, 0), JournalPosition(5, 4))
+    await until(lambda: progress.saved == JournalPosition(5, 4))
+    await publisher.stop()
+    assert outputs.tasks() == ["t-3"]
 
 
 async def test_a_failure_repeats_and_leaves_nothing_out() -> None:
@@ -117,10 +160,10 @@ async def test_a_failure_repeats_and_leaves_nothing_out() -> None:
     steps = history(20)
     await written(journal, steps)
     publisher = Publisher(0, journal, outputs, progress)
-    await publisher.start(Mark(0, 0), Mark(10, 10))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(10, 10))
     for offset in range(10, 20):
         publisher.offer(offset, steps[offset])
-    await until(lambda: progress.saved == Mark(20, 20))
+    await until(lambda: progress.saved == JournalPosition(20, 20))
     await publisher.stop()
     assert outputs.tasks() == [f"t-{seq}" for seq in range(20)]
 
@@ -128,7 +171,7 @@ async def test_a_failure_repeats_and_leaves_nothing_out() -> None:
 async def test_a_full_queue_makes_the_lane_wait() -> None:
     """Memory is bounded."""
     publisher = Publisher(0, MemoryJournal(), Outputs(), Progress())
-    await publisher.start(Mark(0, 0), Mark(0, 0))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(0, 0))
     steps = history(STEPS_MAX + 1)
     taken = [publisher.offer(offset, one) for offset, one in enumerate(steps)]
     assert taken == [True] * STEPS_MAX + [False]

@@ -147,6 +147,31 @@ async def test_steps_that_were_not_delivered_are_fetched_and_fenced_ones_ignored
     assert (a["state"], a["busy_share_5min"]) == ("free", 0.3)
 
 
+async def test_a_gap_stops_the_tables_of_its_partition_until_it_is_assigned_again() -> None:
+    """The rows stay what they were before it, and the reason is kept for the page."""
+    world = World([STEPS[0], STEPS[1], STEPS[3], STEPS[4]])
+    tables = world.tables([])
+    await tables.project(0, world.log.records)
+    a, b = tables.ask("utilisation", START_MS + 5 * MINUTE_MS)
+    assert (a["state"], b["state"], tables.offset(0)) == ("leased", "free", 2)
+    assert "step 2 is missing" in str(tables.stopped[0])
+    await tables.gather(0, world.log.records[3:])
+    await tables.flush()
+    assert tables.offset(0) == 2
+    assert tables.settle({0}) == {0: 2}
+    assert tables.stopped == {}
+
+
+async def test_a_journal_that_retention_cut_is_joined_where_it_begins_now() -> None:
+    """What was before it is older than the hour that the tables show."""
+    world = World(STEPS)
+    world.log.cut(2)
+    tables = world.tables([])
+    await tables.project(0, world.log.records[1:])
+    a, b = tables.ask("utilisation", START_MS + 5 * MINUTE_MS)
+    assert (a["state"], b["state"], tables.offset(0), tables.stopped) == ("free", "leased", 5, {})
+
+
 async def test_few_rows_are_written_for_many_steps() -> None:
     """Each row once, and progress once a table."""
     world = World(STEPS)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from schemas.decision import Finished, TaskChanged, TaskRow, TaskStatus
 from schemas.events import TaskPending
+from schemas.steps import encode_step
 from schemas.vocabulary import Millis
 from streams.local.board import board, line
 from streams.local.result import compare, summarise
@@ -37,22 +38,38 @@ def counts(**more: int) -> Counts:
     return Counts(records=NOTHING, **fields)
 
 
+def read(join_at: int, *seqs: int, first: int = 0) -> JournalStats:
+    """Count the steps of a journal that is joined at an offset; its records, from `first` on, carry these numbers."""
+    stats = JournalStats()
+    stats.join(0, join_at)
+    for offset, seq in enumerate(seqs, start=first):
+        stats.read(0, offset, encode_step(step(seq)))
+    return stats
+
+
 def test_a_step_whose_number_is_taken_does_not_count() -> None:
     """A worker that came back from a pause appended it; no reader takes it."""
-    stats = JournalStats()
-    assert stats.add(step(0))
-    assert not stats.add(step(0))
-    assert stats.add(step(1))
+    stats = read(0, 0, 0, 1)
     assert (stats.steps, stats.steps_fenced, stats.inputs["task.pending"]) == (2, 1, 2)
 
 
 def test_a_journal_may_be_joined_in_its_middle() -> None:
-    """The first step seen is the first that counts; from there on, the next only."""
-    stats = JournalStats()
-    assert stats.add(step(41))
-    assert not stats.add(step(43))
-    assert stats.add(step(42))
-    assert stats.first_seq == {0: 41}
+    """The records before it say which step is next, even where the last of them is fenced."""
+    stats = read(3, 40, 41, 39, 42, 43)
+    assert (stats.first_seq, stats.steps) == ({0: 42}, 2)
+    assert read(7, 42, 43, first=7).first_seq == {0: 42}, "nothing is left of what was before"
+
+
+def test_behind_a_gap_nothing_is_counted_and_the_board_says_so() -> None:
+    """Numbers that only look right would be worse."""
+    stats = read(0, 0, 2, 3)
+    assert stats.steps == 1
+    want = "goes from step 0 to step 2 at offset 1: step 1 is missing"
+    assert want in line(stats, None, None, 0.0)
+    screen = Console(file=StringIO(), width=200)
+    screen.print(board(stats, None, None, rate_per_s=0.0, title="up", notes=[]))
+    assert want in screen.file.getvalue()  # type: ignore[attr-defined]
+    assert want in next(compare(stats, counts(), None))
 
 
 def test_a_task_is_live_until_it_is_finished() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schemas.decision import Step
-    from streams.partition.ports import Mark, Raw
+    from streams.partition.ports import JournalPosition, Raw
 
 
 class Silent:
@@ -33,7 +33,7 @@ class Silent:
     def __init__(self, *_: Any) -> None:
         """Take what the publisher takes."""
 
-    async def start(self, base: Mark, end: Mark) -> None:
+    async def start(self, base: JournalPosition, end: JournalPosition) -> None:
         """Begin."""
 
     def offer(self, offset: int, step: Step) -> bool:  # noqa: ARG002 - of the interface
@@ -42,6 +42,9 @@ class Silent:
 
     async def room(self) -> None:
         """There is always room."""
+
+    async def failed(self) -> None:
+        """It never fails."""
 
     async def stop(self) -> None:
         """End."""

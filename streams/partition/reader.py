@@ -1,0 +1,138 @@
+"""The one rule for reading a journal: of each partition, only the record with the next `seq` counts. Pure.
+
+A record whose `seq` is taken is fenced: a worker that had lost its partition appended it, or a client sent it twice.
+It never happened, and is ignored. A record whose `seq` comes later than the next one means that steps are missing, and
+a record that is no step of the partition may have been one: both end the reading, because nothing after them is known.
+
+Where a reader begins is explicit. `JournalReader(..., start=position)` knows the next step. `JournalReader.joining`
+begins at an offset in the middle and learns the next step from the records before it; read `LOOKBACK_RECORDS` of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, Self, TypeVar
+
+from schemas.steps import StepError
+from streams.partition.ports import JournalError, JournalPosition
+
+#: Of so many records in a row at least one is accepted: a worker appends one fenced step before it notices.
+LOOKBACK_RECORDS: Final = 32
+
+
+class Numbered(Protocol):
+    """A step, or the part of one that a reader decodes. The reader notices damage in what is decoded."""
+
+    @property
+    def partition(self) -> int:
+        """The partition whose history it belongs to."""
+
+    @property
+    def seq(self) -> int:
+        """Its number in that history."""
+
+
+_Part = TypeVar("_Part", bound=Numbered)
+
+
+class ReadingError(JournalError):
+    """A reader cannot go on; `wanted` is the step that is next and `offset` the record that stopped the reader."""
+
+    def __init__(self, message: str, *, partition: int, wanted: int | None, offset: int) -> None:
+        super().__init__(message)
+        self.partition, self.wanted, self.offset = partition, wanted, offset
+
+
+class StepsMissing(ReadingError):
+    """The record at `offset` holds step `got`, which is later than the step that is next."""
+
+    def __init__(self, *, partition: int, wanted: int, got: int, offset: int) -> None:
+        missing = f"step {wanted} is" if got == wanted + 1 else f"steps {wanted} to {got - 1} are"
+        super().__init__(
+            f"The journal of partition {partition} goes from step {wanted - 1} to step {got} at offset {offset}: "
+            f"{missing} missing. Restore the journal before going on.",
+            partition=partition,
+            wanted=wanted,
+            offset=offset,
+        )
+        self.wanted: int = wanted
+        self.got = got
+
+
+class RecordDamaged(ReadingError):
+    """The record at `offset` is no step of this partition that this version can read."""
+
+    def __init__(self, problem: str, *, partition: int, wanted: int | None, offset: int) -> None:
+        super().__init__(
+            f"The record at offset {offset} of the journal of partition {partition} cannot be read: {problem} "
+            "Restore the journal, or run the version that wrote it.",
+            partition=partition,
+            wanted=wanted,
+            offset=offset,
+        )
+        self.problem = problem
+
+
+class JournalReader(Generic[_Part]):
+    """Reads one partition's records in the order of their offsets, whole or in part."""
+
+    def __init__(self, partition: int, decode: Callable[[bytes], _Part], *, start: JournalPosition) -> None:
+        """`decode` raises `StepError` for a record that is no step."""
+        self._partition = partition
+        self._decode = decode
+        #: Records before this offset were read.
+        self.offset = start.offset
+        #: The step that is next; None while a joining reader has seen no record.
+        self.seq: int | None = start.seq
+        #: Records before this offset only tell which step is next.
+        self._joins_at = 0
+        #: Records ignored because their number was taken.
+        self.fenced = 0
+
+    @classmethod
+    def joining(cls, partition: int, decode: Callable[[bytes], _Part], *, offset: int) -> Self:
+        """Give a reader that accepts steps from `offset` on and learns the next number from the records before it.
+
+        Where no record is before it, because the journal begins there, the first record counts.
+        """
+        reader = cls(partition, decode, start=JournalPosition(0, 0))
+        if offset > 0:
+            reader.seq, reader._joins_at = None, offset
+        return reader
+
+    def take(self, offset: int, value: bytes) -> _Part | None:
+        """Return what the record holds if it is the next step. None: it is fenced, or was read before.
+
+        Raises:
+            StepsMissing: it holds a later step than the next one. The reader stays where it was.
+            RecordDamaged: it holds no step of this partition. The reader stays where it was.
+        """
+        if offset < self.offset:
+            return None
+        try:
+            part = self._decode(value)
+        except StepError as error:
+            raise self._damaged(str(error), offset) from error
+        return part if self.accept(offset, part) else None
+
+    def accept(self, offset: int, part: _Part) -> bool:
+        """Decide as `take` does about a record that is decoded already."""
+        if offset < self.offset:
+            return False
+        if part.partition != self._partition:
+            raise self._damaged(f"It is a step of partition {part.partition}.", offset)
+        if offset < self._joins_at:
+            self.offset, self.seq = offset + 1, max(self.seq or 0, part.seq + 1)
+            return False
+        wanted = part.seq if self.seq is None else self.seq
+        if part.seq > wanted:
+            raise StepsMissing(partition=self._partition, wanted=wanted, got=part.seq, offset=offset)
+        self.offset = offset + 1
+        if part.seq < wanted:
+            self.fenced += 1
+            return False
+        self.seq = part.seq + 1
+        return True
+
+    def _damaged(self, problem: str, offset: int) -> RecordDamaged:
+        return RecordDamaged(problem, partition=self._partition, wanted=self.seq, offset=offset)

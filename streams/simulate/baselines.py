@@ -27,5 +27,5 @@ def highest_ev_first() -> Queue:
 
 
 def plain_a() -> PlainA:
-    """Cheapest capable class with the EV reserve, one event at a time."""
+    """Cheapest capable class with the premium floor, one event at a time."""
     return PlainA()

@@ -29,7 +29,7 @@ class Slot(Struct, frozen=True):
 
     @property
     def is_premium(self) -> bool:
-        """Whether the premium reserve guards it."""
+        """Whether the premium floor guards it."""
         return self.tier == PREMIUM_TIER
 
 

@@ -1,4 +1,4 @@
-"""The rule of the cross-account router alone, one event at a time: the cheapest capable class, and the EV reserve.
+"""The rule of the cross-account router alone, one event at a time: the cheapest capable class, and the premium floor.
 
 A task takes the lowest tier that is capable and free, or the highest where its EV is above P90 or its quest's priority
 is 95 or more. A premium slot refuses a task with EV below P50 and priority below 90, unless nothing cheaper in the

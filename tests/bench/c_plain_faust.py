@@ -1,6 +1,6 @@
 """(c) Events a second, outputs published, against the plain Faust app that a user would write first.
 
-Ours does all that it does: requirements, prices, the reserve, reasons, journal, tables, outputs. The plain app is
+Ours does all that it does: requirements, prices, the premium floor, reasons, journal, tables, outputs. The plain app is
 measured by its own count of events handled, which is not yet durable then; ours by when the journal and outputs are.
 """
 

@@ -135,7 +135,7 @@ def test_a_drain_holds_until_its_moment(after_s: float, want: str) -> None:
     assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
 
 
-# The reserve and lift.
+# The premium floor and lift.
 
 
 class Valued(NamedTuple):

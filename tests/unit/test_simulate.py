@@ -55,7 +55,7 @@ def test_waits_in_a_line_are_what_a_hand_finds() -> None:
 
 
 def test_the_reserve_keeps_opus_from_work_that_is_worth_little() -> None:
-    """Work of falling EV: FIFO hands some to opus, the reserve does not once it knows the percentiles."""
+    """Work of falling EV: FIFO hands some to opus, the premium floor does not once it knows the percentiles."""
     work = [job(at_s, 9500, ev=float(9 - at_s)) for at_s in range(9)]
     wasted = {
         name: run_stats(play(work, of(haiku=1, opus=1), scheduler)).premium_wasted

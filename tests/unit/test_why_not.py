@@ -170,7 +170,7 @@ def test_quota_names_the_usage_below_which_it_opens() -> None:
 
 
 def test_premium_names_the_ev_and_the_priority() -> None:
-    """What lies at P50, or the priority from which the reserve does not apply."""
+    """What lies at P50, or the priority from which the premium floor does not apply."""
     found = ask("opus", "premium", decision={"p50": 41.0, "ev": 3.2})
     assert found.says == "opus is kept for tasks above P50 (41); this one has EV 3.2."
     assert found.flip == "An EV of 41 or more (now 3.2), or a priority of 90 or more (now 50)."

@@ -22,15 +22,15 @@ class Fleet:
         "account_masks",
         "bit",
         "cells",
+        "emergency_mask",
         "model_masks",
         "model_of",
         "models",
-        "reserve_mask",
         "tier_masks",
         "tiers_up",
     )
 
-    def __init__(self, cells: Sequence[Cell], tiers: Mapping[str, int], reserve: frozenset[str]) -> None:
+    def __init__(self, cells: Sequence[Cell], tiers: Mapping[str, int], emergency: frozenset[str]) -> None:
         self.cells = tuple(cells)
         self.bit = {cell: i for i, cell in enumerate(self.cells)}
         #: The models, each once.
@@ -42,14 +42,14 @@ class Fleet:
         self.account_masks: dict[str, int] = {}
         self.tier_masks: dict[int, int] = {}
         #: Cells of local emergency models.
-        self.reserve_mask = 0
+        self.emergency_mask = 0
         for i, cell in enumerate(self.cells):
             self.model_masks[self.model_of[i]] |= 1 << i
             self.tier_masks[tiers[cell.model]] = self.tier_masks.get(tiers[cell.model], 0) | 1 << i
             if cell.account is not None:
                 self.account_masks[cell.account] = self.account_masks.get(cell.account, 0) | 1 << i
-            if cell.model in reserve:
-                self.reserve_mask |= 1 << i
+            if cell.model in emergency:
+                self.emergency_mask |= 1 << i
         #: The masks of the tiers, lowest first.
         self.tiers_up = tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
 

@@ -98,13 +98,13 @@ class Shape:
     ranking: tuple[str, ...] = ()
     listed: int = 0
     #: Cells of emergency models that the task does not ask for: closed in ordinary times.
-    kept_back: int = 0
-    #: Verdicts of each model of the fleet while the reserve is open to the task, and while it is not.
-    open: Verdicts
-    reserved: Verdicts
+    emergency_mask: int = 0
+    #: Verdicts of each model of the fleet where the task is above the premium floor, and where it is below.
+    verdicts: Verdicts
+    verdicts_low: Verdicts
     #: Looking at it raised: the static fallback decides.
     failed: bool = False
-    #: (reserve closed, lifted) -> group
+    #: (below the premium floor, lifted) -> group
     groups: dict[tuple[bool, bool], Group] = field(default_factory=dict)
 
 
@@ -149,7 +149,7 @@ class GroupKey(NamedTuple):
 
     verdicts: Verdicts
     lifted: bool
-    kept_back: int
+    emergency_mask: int
     failed: bool
     bill: Bill | None
 
@@ -202,7 +202,7 @@ class Group:
         self, fleet: Fleet, conditions: Verdicts, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
     ) -> None:
         """Lay over them what holds now; `keep_shut`: an emergency does not begin in the middle of a round."""
-        verdicts, kept_back = self.key.verdicts, self.key.kept_back
+        verdicts, emergency_mask = self.key.verdicts, self.key.emergency_mask
         gates = [first(verdicts[of], condition) for of, condition in zip(fleet.model_of, conditions, strict=True)]
         unpaid = 0
         if self.bill is not None and self.family is not None:
@@ -216,10 +216,10 @@ class Group:
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
             # What is seen in the middle of a round is looked at again after it.
             self.valid_to_uusd = -inf if keep_shut else min((cost for cost in limits if cost > left), default=inf)
-        if kept_back:
-            self.shut = emergency.closes(gates, kept_back) or (keep_shut and self.shut)
+        if emergency_mask:
+            self.shut = emergency.closes(gates, emergency_mask) or (keep_shut and self.shut)
             if self.shut:
-                emergency.close(gates, kept_back)
+                emergency.close(gates, emergency_mask)
         self.gates = tuple(gates)
         self.mask = sum(1 << i for i, gate in enumerate(gates) if gate is None)
         self.premium_mask = sum(1 << i for i, gate in enumerate(gates) if gate == "premium") & ~unpaid

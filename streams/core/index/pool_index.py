@@ -78,7 +78,7 @@ class PoolIndex:
         self._parked_lines: list[tuple[list[tuple[Millis, str]], tuple[Millis, str]]] = []
         self.due = DueList(pool)
         #: How many were told that they wait because of the percentiles.
-        self._reserved = 0
+        self._reserved_for_ev = 0
         #: Classified while deciding; used again when the decision becomes part of the state.
         self.prepared: dict[str, Entry] = {}
         self.shapes = Shapes(rulebook, self.fleet)
@@ -141,7 +141,7 @@ class PoolIndex:
         return row.ev > percentiles.p90 + abs(percentiles.p90) * PERCENTILE_ERROR
 
     def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
-        key = GroupKey(shape.reserved if low else shape.open, lifted, shape.kept_back, shape.failed, None)
+        key = GroupKey(shape.verdicts_low if low else shape.verdicts, lifted, shape.emergency_mask, shape.failed, None)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._new_group(key, None)
@@ -274,11 +274,11 @@ class PoolIndex:
 
     def _announce(self, entry: Entry) -> None:
         entry.group.announce(entry)
-        self._reserved += entry.row.status.headline == "reserved_for_ev"
+        self._reserved_for_ev += entry.row.status.headline == "reserved_for_ev"
 
     def _withdraw(self, entry: Entry, headline: ReasonCode | None) -> None:
         entry.group.withdraw(headline)
-        self._reserved -= headline == "reserved_for_ev"
+        self._reserved_for_ev -= headline == "reserved_for_ev"
 
     def applied(self, now_ms: Millis) -> None:
         """A step became part of the state."""
@@ -451,8 +451,8 @@ class PoolIndex:
     def _refleet(self, fleet: AbstractSet[Cell], marks: Marks, now_ms: Millis) -> None:
         models, rank = self.rulebook.models, self.rulebook.rank
         cells = sorted(fleet, key=lambda cell: (rank[cell.model], cell.account or ""))
-        reserve = frozenset(cell.model for cell in cells if emergency.is_fallback(models[cell.model]))
-        self.fleet = Fleet(cells, {cell.model: models[cell.model].tier for cell in cells}, reserve)
+        emergency_models = frozenset(cell.model for cell in cells if emergency.is_emergency(models[cell.model]))
+        self.fleet = Fleet(cells, {cell.model: models[cell.model].tier for cell in cells}, emergency_models)
         self.free_counts = [len(self.free_slots(cell)) for cell in self.fleet.cells]
         self.announced_mask = None
         self._marks_seen = None
@@ -466,7 +466,7 @@ class PoolIndex:
         self._mixed.clear()
         self.balances.begin_again(priced=all(model.is_priced for model in self.shapes.models))
         self.prepared.clear()
-        self._reserved = 0
+        self._reserved_for_ev = 0
         for entry in self.entries.values():
             fresh = self.classify(entry.row)
             entry.group, entry.shape, entry.costs = fresh.group, fresh.shape, fresh.costs
@@ -548,7 +548,7 @@ class PoolIndex:
     def _stale_from_ms(self) -> float:
         """When percentiles may be recomputed, where somebody waits because of them."""
         percentiles = self.pool.percentiles
-        if not self._reserved or percentiles is None or percentiles.p50 is None:
+        if not self._reserved_for_ev or percentiles is None or percentiles.p50 is None:
             return math.inf
         return percentiles.at_ms + self.rulebook.recompute_ms
 

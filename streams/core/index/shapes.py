@@ -87,7 +87,7 @@ class Shapes:
         ):
             # At the end of a list the policy's default goes on, which may be a plug-in's.
             ranking += tuple(model for model in advice.ranking if model not in listed)
-        # A shape has no moment: only the rules that look at the task are asked, once with the reserve open to it.
+        # A shape does not depend on time: only rules that look at the task are asked, first as if it were not low.
         case = Case(
             rulebook=self._rulebook,
             task=task,
@@ -99,16 +99,16 @@ class Shapes:
         )
         verdicts = self._verdicts(case)
         able = tuple(model for model, gate in zip(self.models, verdicts, strict=True) if gate not in UNABLE)
-        kept_back = [model.id for model in self.models if emergency.is_kept_back(model, task, listed)]
+        emergencies = [model.id for model in self.models if emergency.is_emergency_only(model, task, listed)]
         return Shape(
             bars=capability.bars(task.requires),
             complexity=complexity,
             strategy=strategy,
             ranking=ranking,
             listed=len(listed),
-            kept_back=self._fleet.masks_of(kept_back),
-            open=verdicts,
-            reserved=self._verdicts(replace(case, is_low=True, able=able)),
+            emergency_mask=self._fleet.masks_of(emergencies),
+            verdicts=verdicts,
+            verdicts_low=self._verdicts(replace(case, is_low=True, able=able)),
         )
 
     def _verdicts(self, case: Case) -> Verdicts:
@@ -127,8 +127,8 @@ class Shapes:
             bars="",
             complexity=task.complexity,
             strategy="cheapest_capable",
-            open=verdicts,
-            reserved=verdicts,
+            verdicts=verdicts,
+            verdicts_low=verdicts,
             failed=True,
         )
 

@@ -24,7 +24,7 @@ from streams.core.policy.plugins import PluginPolicy
 from streams.core.policy.preference import StrategyPolicy
 from streams.core.policy.rules.boundary import BoundaryPolicy
 from streams.core.policy.rules.floor import FloorPolicy
-from streams.core.policy.rules.premium import PremiumReserve
+from streams.core.policy.rules.premium import PremiumFloor
 from streams.core.policy.rules.quota import QuotaPolicy
 from streams.core.policy.score import ScorePolicy
 
@@ -88,7 +88,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     service: Service = Service()
     ev: EvPolicy = EvPolicy()
-    premium: PremiumReserve = PremiumReserve()
+    premium: PremiumFloor = PremiumFloor()
     lift: Lift = Lift()
     leases: Leases = Leases()
     output: Output = Output()

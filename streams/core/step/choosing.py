@@ -61,7 +61,7 @@ def _is_second_best(entry: Entry, choice: Choice, index: PoolIndex) -> bool:
     group: Group = entry.group
     shape: Shape = entry.shape
     fleet = index.fleet
-    able = group.able_mask & ~shape.kept_back
+    able = group.able_mask & ~shape.emergency_mask
     match choice.code:
         case "preference":
             before = shape.ranking[: shape.ranking.index(fleet.cells[choice.bit].model)]

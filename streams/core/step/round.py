@@ -58,7 +58,7 @@ class Round:
             pairs += served
             # Money spent may have begun somebody's emergency, money given back by a trade may pay for a task: one more.
             again = bool(served) and any(pair.entry.costs is not None for pair in served)
-            again = again and self._offer.mask & index.fleet.reserve_mask != 0
+            again = again and self._offer.mask & index.fleet.emergency_mask != 0
             if not again and len(pairs) > 1:
                 again = swap(pairs, index) and self._offer.mask != 0
             if not again:

@@ -82,7 +82,7 @@ def rules() -> dict[str, tuple[Callable[[], Scheduler], Mapping[str, int]]]:
         "slotwise, by score": (lambda: Slotwise(by_score), MIXED),
         "slotwise, by preference": (lambda: Slotwise(by_list), MIXED),
         "slotwise, priorities alike": (lambda: Slotwise(book, priority=PRIORITY_ALIKE), MIXED),
-        "slotwise, no reserve": (lambda: Slotwise(open_to_all), MIXED),
+        "slotwise, no premium floor": (lambda: Slotwise(open_to_all), MIXED),
         "slotwise, lift from P70": (lambda: Slotwise(lifting), MIXED),
     }
 

@@ -24,30 +24,30 @@ MEANING: Final = "is the fallback for emergencies, and another model was admissi
 REMEDY: Final = "send the task with local_only, or name it in the policy's preference list of the task_type."
 
 
-def is_fallback(model: Model) -> bool:
+def is_emergency(model: Model) -> bool:
     """Whether the model has the role."""
     return ROLE in model.roles
 
 
-def is_kept_back(model: Model, task: TaskPending, listed: Sequence[str]) -> bool:
+def is_emergency_only(model: Model, task: TaskPending, listed: Sequence[str]) -> bool:
     """Whether the model is for emergencies of this task only: the task is not `local_only` and does not list it."""
-    return is_fallback(model) and not task.local_only and model.id not in listed
+    return is_emergency(model) and not task.local_only and model.id not in listed
 
 
 def is_closed(model: Model, case: Case) -> bool:
-    """Whether the model is closed to this task: another model that is not kept back is admissible."""
-    if not is_kept_back(model, case.task, case.listed):
+    """Whether the model is closed to this task: another model that is not for emergencies is admissible."""
+    if not is_emergency_only(model, case.task, case.listed):
         return False
-    return any(not is_kept_back(other, case.task, case.listed) for other in case.admissible)
+    return any(not is_emergency_only(other, case.task, case.listed) for other in case.admissible)
 
 
-def closes(gates: Sequence[Gate | None], kept_back: int) -> bool:
-    """The same for a group's cells: whether one outside the mask `kept_back` is admissible."""
-    return any(gate is None for i, gate in enumerate(gates) if not kept_back >> i & 1)
+def closes(gates: Sequence[Gate | None], emergency_mask: int) -> bool:
+    """The same for a group's cells: whether one outside the mask `emergency_mask` is admissible."""
+    return any(gate is None for i, gate in enumerate(gates) if not emergency_mask >> i & 1)
 
 
-def close(gates: list[Gate | None], kept_back: int) -> None:
+def close(gates: list[Gate | None], emergency_mask: int) -> None:
     """Close the cells in the mask."""
     for i, gate in enumerate(gates):
-        if kept_back >> i & 1 and gate not in _BEFORE:
+        if emergency_mask >> i & 1 and gate not in _BEFORE:
             gates[i] = _CLOSED

@@ -17,7 +17,7 @@ from streams.core.policy.rules import emergency
 PERCENTILE_ERROR: Final = 1e-9
 
 
-class PremiumReserve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PremiumFloor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The premium floor: tasks of low EV and ordinary priority are below it."""
 
     #: EV below this percentile of the window is low; an unknown EV is low too.
@@ -73,4 +73,4 @@ class Premium:
 
 def _is_cheaper(model: Model, case: Case) -> bool:
     """Whether the model, which can do the work, counts as a cheaper one."""
-    return model.tier < PREMIUM_TIER and not emergency.is_kept_back(model, case.task, case.listed)
+    return model.tier < PREMIUM_TIER and not emergency.is_emergency_only(model, case.task, case.listed)

@@ -23,7 +23,7 @@ class Case(NamedTuple):
     want_lifted: bool = False
 
 
-RESERVE = {
+PREMIUM = {
     "EV below P50": Case(task(ev=4.99), "reserved_for_ev"),
     "EV exactly P50": Case(task(ev=5.0), "opus-1"),
     "EV above P50": Case(task(ev=5.01), "opus-1", want_lifted=True),
@@ -47,7 +47,7 @@ RESERVE = {
 
 
 @pytest.mark.rule("gate.premium")
-@pytest.mark.parametrize("case", RESERVE.values(), ids=RESERVE.keys())
+@pytest.mark.parametrize("case", PREMIUM.values(), ids=PREMIUM.keys())
 def test_opus_is_kept_for_tasks_of_value_while_haiku_is_busy(case: Case) -> None:
     """P50 and P90 are 5; opus is free, haiku is not."""
     rig = RouterRig("opus-1", "haiku-1")
@@ -63,8 +63,10 @@ LIFT = {
     "EV above P90": Case(task(ev=5.01), "opus-1", want_lifted=True),
     "an unknown EV": Case(task(), "haiku-1"),
     "quest priority 94": Case(task(quest_priority=94), "haiku-1"),
-    "quest priority 95, reserve closed": Case(task(quest_priority=95), "sonnet-1", want_lifted=True),
-    "quest priority 95, reserve open": Case(task(quest_priority=95, priority=90), "opus-1", want_lifted=True),
+    "quest priority 95, below the premium floor": Case(task(quest_priority=95), "sonnet-1", want_lifted=True),
+    "quest priority 95, above the premium floor": Case(
+        task(quest_priority=95, priority=90), "opus-1", want_lifted=True
+    ),
     "EV above P90, no premium wanted": Case(task(ev=9.0, max_tier=2), "sonnet-1", want_lifted=True),
     "priority 100 does not lift": Case(task(priority=100), "haiku-1"),
 }

@@ -1,6 +1,6 @@
 """The command line: one file a group of commands, joined here; every error is one sentence.
 
-What the exit codes mean stands in `commands/codes.py`. Heavy libraries are imported by the command that needs them,
+What the exit codes mean is in `errors.py`. Heavy libraries are imported by the command that needs them,
 so that `--help` is there at once.
 """
 

@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from streams.errors import UNREACHABLE, SlotwiseError
+
 HOST: Final = "127.0.0.1"
 # Below the range from which clients get their own ports (32768 on Linux): a client that keeps reconnecting to a stopped
 # server would otherwise, one day, be connected to itself and keep the port.
@@ -18,8 +20,10 @@ PORT_MIN: Final = 15_000
 PORT_MAX: Final = 32_767
 
 
-class NoFreePort(Exception):
+class NoFreePort(SlotwiseError):
     """No port of this machine is free; the message says what to do."""
+
+    exit_code = UNREACHABLE
 
 
 #: The locks behind the ports that `free_port` gave out. They are held until this process ends, so that two processes

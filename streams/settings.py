@@ -13,11 +13,15 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from streams.errors import MISTAKE, SlotwiseError
+
 ENV_PREFIX: Final = "SLOTWISE_"
 
 
-class SettingsError(Exception):
+class SettingsError(SlotwiseError):
     """A setting is unknown or has an invalid value; the message names it and what is allowed."""
+
+    exit_code = MISTAKE
 
 
 def _help(text: str, unit: str = "") -> Meta:

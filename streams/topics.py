@@ -23,6 +23,7 @@ from schemas.vocabulary import (
     TASK_PENDING,
     TASK_ROUTED,
 )
+from streams.errors import MISTAKE, UNREACHABLE, SlotwiseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,8 +44,16 @@ DEAD_LETTER_BYTES_MAX: Final = 2_097_152
 UNKNOWN_TOPIC: Final = UnknownTopicOrPartitionError.errno
 
 
-class TopicsError(Exception):
+class TopicsError(SlotwiseError):
     """The broker does not have the topics that slotwise needs; the message says what to do."""
+
+    exit_code = MISTAKE
+
+
+class BrokerUnreachable(TopicsError):
+    """The broker does not answer; the message says where it was looked for."""
+
+    exit_code = UNREACHABLE
 
 
 class Names(Struct, frozen=True):
@@ -238,12 +247,12 @@ def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
             bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
         )
     except (KafkaError, OSError, ValueError) as error:
-        raise TopicsError(
+        raise BrokerUnreachable(
             f"No broker answers at {settings.broker}: start it, or set SLOTWISE_BROKER to where it listens ({error})."
         ) from error
     try:
         yield admin
     except KafkaError as error:
-        raise TopicsError(f"The broker at {settings.broker} failed to answer about topics: {error}.") from error
+        raise BrokerUnreachable(f"The broker at {settings.broker} failed to answer about topics: {error}.") from error
     finally:
         admin.close()

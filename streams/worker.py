@@ -14,15 +14,14 @@ from msgspec.structs import replace
 from streams import logs
 from streams.app import build_app
 from streams.core.policy.rulebook import RulebookError
-from streams.host import NoFreePort, free_port
+from streams.errors import FAILED, SlotwiseError
+from streams.host import free_port
 from streams.settings import Settings, SettingsError, load
-from streams.topics import TopicsError, check_topics
+from streams.topics import check_topics
 
 _log = logging.getLogger(__name__)
 
 EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_REFUSED: Final = 2
 
 
 def run(settings: Settings) -> int:
@@ -34,9 +33,9 @@ def run(settings: Settings) -> int:
     try:
         check_topics(settings)
         app = build_app(settings if settings.web_port else replace(settings, web_port=free_port(settings.web_host)))
-    except (TopicsError, SettingsError, RulebookError, NoFreePort) as refusal:
+    except (SlotwiseError, RulebookError) as refusal:
         sys.stderr.write(f"{refusal}\n")
-        return EXIT_REFUSED
+        return refusal.exit_code
     worker = faust.Worker(app, quiet=True, loop=loop, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
     _log.info("health, metrics and tables on http://%s:%d", app.settings.web_host, app.settings.web_port)
@@ -47,8 +46,8 @@ def run(settings: Settings) -> int:
         code = end.code
     if app.failure is not None:
         sys.stderr.write(f"{app.failure}\n")
-        return EXIT_FAILED
-    return EXIT_FAILED if code else EXIT_OK
+        return FAILED
+    return FAILED if code else EXIT_OK
 
 
 def main() -> int:
@@ -57,7 +56,7 @@ def main() -> int:
         settings = load(os.environ)
     except SettingsError as refusal:
         sys.stderr.write(f"{refusal}\n")
-        return EXIT_REFUSED
+        return refusal.exit_code
     return run(settings)
 
 

@@ -10,10 +10,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from streams.commands import explain_text
-from streams.commands.codes import FAILED
 from streams.commands.console import busy, err, out, print_json
 from streams.commands.options import Json, takes
 from streams.core.policy.rulebook import load_rulebook
+from streams.errors import FAILED
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 

@@ -11,12 +11,12 @@ from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.codes import FAILED
 from streams.commands.console import err, out, print_json
 from streams.commands.options import Json, takes
 from streams.core.policy.catalog import Catalog, Model
 from streams.core.policy.document import read
 from streams.core.policy.rulebook import load_rulebook
+from streams.errors import FAILED, MISTAKE, SlotwiseError
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Show the model catalogue, and bring its prices up to date.")
 
 
-class NoCatalogError(Exception):
+class NoCatalogError(SlotwiseError):
     """There is no catalogue that may be written; the message says how to get one."""
+
+    exit_code = MISTAKE
 
 
 class Refresh(Struct, frozen=True, kw_only=True):

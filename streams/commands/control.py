@@ -26,9 +26,9 @@ from schemas.events import (
     TaskCancelled,
 )
 from schemas.vocabulary import from_millis
-from streams.commands.codes import FAILED
 from streams.commands.console import busy, err, out, print_json
 from streams.commands.options import Json, takes
+from streams.errors import FAILED
 from streams.settings import Settings
 
 if TYPE_CHECKING:

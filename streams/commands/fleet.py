@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from streams.commands.codes import FAILED
 from streams.commands.console import err, line, out, print_json
 from streams.commands.control import SETTINGS
 from streams.commands.options import Json, takes
+from streams.errors import FAILED
 from streams.settings import Settings
 
 if TYPE_CHECKING:

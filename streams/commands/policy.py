@@ -12,7 +12,6 @@ from msgspec import Struct
 from rich.text import Text
 
 from schemas.events import FleetControl, PolicyActivated
-from streams.commands.codes import FAILED
 from streams.commands.console import err, out, print_json
 from streams.commands.control import SETTINGS, Order, gives
 from streams.commands.options import Json, takes
@@ -20,6 +19,7 @@ from streams.core.policy.catalog import Catalog
 from streams.core.policy.difference import Difference, differences, values
 from streams.core.policy.document import RulebookError, read
 from streams.core.policy.rulebook import Policy, Rulebook, load_rulebook
+from streams.errors import FAILED
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 

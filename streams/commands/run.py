@@ -15,16 +15,18 @@ import msgspec
 import typer
 from rich.console import Console
 
-from streams.commands.codes import FAILED
 from streams.commands.console import err, out, print_json
 from streams.commands.options import EVERYTHING, Json, takes
+from streams.errors import FAILED, UNREACHABLE, SlotwiseError
 from streams.settings import Settings
 
 app = typer.Typer()
 
 
-class PortError(Exception):
+class PortError(SlotwiseError):
     """Another program listens where we would; the message says where."""
+
+    exit_code = UNREACHABLE
 
 
 class BrokerChoice(StrEnum):

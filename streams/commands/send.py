@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.commands.codes import FAILED
 from streams.commands.console import busy, err, out, print_json
 from streams.commands.options import Json, takes
+from streams.errors import FAILED
 from streams.settings import Settings
 
 if TYPE_CHECKING:

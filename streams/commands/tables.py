@@ -13,13 +13,16 @@ from rich.text import Text
 
 from streams.commands.console import out, print_json
 from streams.commands.options import Json, takes
+from streams.errors import UNREACHABLE, SlotwiseError
 from streams.settings import Settings
 
 app = typer.Typer(help="Show the worker's tables.")
 
 
-class PageError(Exception):
+class PageError(SlotwiseError):
     """A page of the worker does not answer; the message says which."""
+
+    exit_code = UNREACHABLE
 
 
 class TableName(StrEnum):

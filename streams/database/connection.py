@@ -8,6 +8,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import conninfo
 
+from streams.errors import UNREACHABLE, SlotwiseError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
 
-class DatabaseError(Exception):
+class DatabaseError(SlotwiseError):
     """The audit database cannot be used; the message says why and what to do."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """Postgres does not answer, refuses the login or broke the connection."""
+
+    exit_code = UNREACHABLE
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -83,13 +90,13 @@ def connect(
     """Open a connection in autocommit mode.
 
     Raises:
-        DatabaseError: Postgres does not answer, or refuses the login.
+        DatabaseUnreachable: Postgres does not answer, or refuses the login.
     """
     known = parameters(dsn, timeouts, application)
     try:
         connection = psycopg.connect(conninfo.make_conninfo("", **known), autocommit=True)
     except psycopg.OperationalError as error:
-        raise DatabaseError(
+        raise DatabaseUnreachable(
             f"{where(known)} cannot be reached: {sentence(error)}. Is it running, and is the setting right?"
         ) from None
     try:
@@ -122,6 +129,12 @@ def where(known: Mapping[str, str]) -> str:
         known.get("dbname", "(default)"),
     )
     return f"Postgres at {host}:{port}, database {name},"
+
+
+def failure(what: str, error: psycopg.Error) -> DatabaseError:
+    """Make our error of what Postgres answered to a statement; `what` says what could not be done."""
+    kind = DatabaseUnreachable if isinstance(error, psycopg.OperationalError) else DatabaseError
+    return kind(f"{what}: {sentence(error)}.")
 
 
 def sentence(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from psycopg import errors
 
 from streams.database import sql
-from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, sentence
+from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, failure, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +121,7 @@ def maintain(
                 "changed meanwhile. Nothing is lost; run it again when the long query is over."
             ) from None
         except psycopg.Error as error:
-            raise DatabaseError(f"The maintenance stopped: {sentence(error)}.") from error
+            raise failure("The maintenance stopped", error) from error
     return done
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Final, Self, TypedDict
 
+from streams.errors import UNREACHABLE, SlotwiseError
 from streams.host import HOST, free_port, is_free, try_lock
 
 POLL_S: Final = 0.02
@@ -31,8 +32,10 @@ LOG_TAIL_LINES: Final = 12
 _PR_SET_PDEATHSIG: Final = 1
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(SlotwiseError):
     """A part of the embedded set-up did not start; the message says what to do about it."""
+
+    exit_code = UNREACHABLE
 
 
 class MissingPart(EmbeddedError):

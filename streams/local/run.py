@@ -10,6 +10,7 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
+from streams.errors import FAILED
 from streams.local import up_file
 from streams.local.board import board, line
 from streams.local.result import Result
@@ -26,6 +27,8 @@ SETTLE_S: Final = 20.0
 
 class NotInTimeError(UpError):
     """The bounded run did not end within its time; the message says what was still open."""
+
+    exit_code = FAILED
 
 
 def run(settings: Settings, options: Options, *, screen: Console, errors: Console) -> Result | None:

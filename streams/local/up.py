@@ -26,6 +26,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from streams.database.migrations import migrate
+from streams.errors import MISTAKE, SlotwiseError
 from streams.host import try_lock
 from streams.local import up_file
 from streams.local.kafka import ApacheKafka
@@ -55,8 +56,10 @@ DATABASE: Final = "slotwise"
 SAMPLE_CLOCKS: Final = ("recompute_s", "window_s", "ageing_s_per_point")
 
 
-class UpError(Exception):
+class UpError(SlotwiseError):
     """`slotwise up` cannot do what it was asked; the message says what to do."""
+
+    exit_code = MISTAKE
 
 
 class Options(Struct, frozen=True, kw_only=True):

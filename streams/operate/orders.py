@@ -26,6 +26,7 @@ from schemas.vocabulary import DECISION_AUDIT, FLEET_CONTROL, INPUT_TOPICS, Mill
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
+from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.blocking import open_consumer, open_producer
 from streams.operate.read_partitions import WallClock, file_rulebook, looks, partitions_of
 from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
@@ -44,8 +45,10 @@ CATALOG: Final = "the catalogue (if the workers have another, name it with --cat
 Fate = Literal["sent", "taken", "known", "refused"]
 
 
-class ControlError(Exception):
+class ControlError(SlotwiseError):
     """An order cannot be given as it is; nothing was sent. The message says why, and what would do."""
+
+    exit_code = MISTAKE
 
 
 class Position(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from tomlkit.items import AoT, Integer, Trivia
 
 from streams.core.policy.catalog import Catalog, Model
 from streams.core.policy.document import nearest
+from streams.errors import MISTAKE, SlotwiseError
 
 TOKENS_PER_PRICE: Final = 1_000_000
 #: Key of the catalogue -> keys of the file, the first that is there counts.
@@ -38,8 +39,10 @@ MODES: Final = frozenset({"chat", "completion", "responses"})
 _DEARER: Final = re.compile(r"input_cost_per_token_above_(\w+)_tokens")
 
 
-class PriceFileError(Exception):
+class PriceFileError(SlotwiseError):
     """A file is not LiteLLM's price file; the message says why."""
+
+    exit_code = MISTAKE
 
 
 class Change(Struct, frozen=True):

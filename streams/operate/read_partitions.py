@@ -15,6 +15,7 @@ from schemas.decision import Step
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.router import Router
+from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaJournal
@@ -31,8 +32,10 @@ from streams.views.overview import Look
 AT_ONCE: Final = 8
 
 
-class LookError(Exception):
+class LookError(SlotwiseError):
     """A partition cannot be read by the rules here; the message says which rules are needed."""
+
+    exit_code = MISTAKE
 
 
 class WallClock:

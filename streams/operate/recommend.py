@@ -18,6 +18,7 @@ from schemas.vocabulary import DIMENSIONS, INPUT_TOPICS, SLOT_FREED, TASK_PENDIN
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
+from streams.errors import MISTAKE, SlotwiseError
 from streams.operate.read_partitions import WallClock, file_rulebook, looks, partitions_of
 from streams.plugins.adviser import Plugins
 from streams.settings import Settings
@@ -35,8 +36,10 @@ OTHERS: Final = frozenset(TaskPending.__struct_fields__) - {
 }
 
 
-class RecommendError(Exception):
+class RecommendError(SlotwiseError):
     """The question cannot be answered as it is put; the message says what would do."""
+
+    exit_code = MISTAKE
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):

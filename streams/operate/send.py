@@ -18,6 +18,7 @@ from msgspec import Struct
 from schemas.codec import read_event, write_event
 from schemas.input import Unreadable
 from schemas.vocabulary import FLEET_CONTROL, SLOT_FREED, TASK_PENDING, from_millis
+from streams.errors import UNREACHABLE, SlotwiseError
 from streams.kafka.blocking import open_producer
 from streams.settings import Settings
 
@@ -29,8 +30,10 @@ CONFIRM_S_MAX: Final = 30.0
 REFUSALS_TOLD_MAX: Final = 20
 
 
-class SendError(Exception):
+class SendError(SlotwiseError):
     """The broker did not take a record; the message says which line it was, so that the rest can be sent again."""
+
+    exit_code = UNREACHABLE
 
 
 class Refusal(Struct, frozen=True):

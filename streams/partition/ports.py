@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from schemas.vocabulary import Millis
+from streams.errors import SlotwiseError
 
 if TYPE_CHECKING:
     from schemas.events import Tick
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SOURCE = "slotwise/router"
 
 
-class JournalError(Exception):
+class JournalError(SlotwiseError):
     """The journal cannot be trusted to continue from; a person must look. The message says at what."""
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from streams.core.policy.document import nearest
 from streams.core.policy.plugins import PluginPolicy
+from streams.errors import MISTAKE, SlotwiseError
 
 Role: TypeAlias = Literal["scorer", "strategy", "rule"]
 
@@ -17,8 +18,10 @@ GROUPS: Final[dict[Role, str]] = {
 }
 
 
-class PluginError(Exception):
+class PluginError(SlotwiseError):
     """A plug-in cannot be used; the message says which, why, and what to do."""
+
+    exit_code = MISTAKE
 
 
 def named(policy: PluginPolicy) -> list[tuple[Role, str]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
+from streams.errors import SlotwiseError
 from streams.partition.ports import JournalPosition
 from streams.partition.reader import JournalReader, ReadingError, RecordDamaged, StepsMissing
 from streams.sinks.audit_step import Kept, read_kept
@@ -89,7 +90,7 @@ class TakenError(TroubleError):
     """Another sink has written these steps first; ours were not written."""
 
 
-class JournalError(Exception):
+class JournalError(SlotwiseError):
     """The journal and the store contradict each other, and going on would lose steps; a person has to choose."""
 
 

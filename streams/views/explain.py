@@ -21,7 +21,7 @@ from schemas.events import TaskPending
 from schemas.vocabulary import Millis, to_millis
 from streams.core.policy.rules import RULES
 from streams.core.step.controls import MarkingControl
-from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, sentence
+from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, failure
 from streams.database.sql import QUERIES
 from streams.views.why_not import Recorded, WhyNot, marks_of, why_not
 
@@ -125,7 +125,7 @@ def _asking(dsn: str, timeouts: Timeouts) -> Iterator[Connection[TupleRow]]:
         except errors.InsufficientPrivilege:
             raise DatabaseError("This login may not read the audit: GRANT slotwise_read to it.") from None
         except psycopg.Error as error:
-            raise DatabaseError(f"The audit could not be read: {sentence(error)}.") from error
+            raise failure("The audit could not be read", error) from error
 
 
 def _explained(

@@ -69,7 +69,7 @@ def send_nameless_header(installation: Installation) -> None:
         ).get(10)
 
 
-async def refused(settings: Settings, folder: Path) -> str:
+async def refused(settings: Settings, folder: Path, *, want_code: int = 2) -> str:
     """Start a worker that must refuse; return what it says."""
     worker = Worker(settings, folder / "worker.log")
     worker.start()
@@ -78,7 +78,7 @@ async def refused(settings: Settings, folder: Path) -> str:
         return worker.process.poll() is not None
 
     await until("the worker has ended", ended)
-    assert worker.process.returncode == 2
+    assert worker.process.returncode == want_code
     (sentence,) = worker.log_file.read_text().splitlines()
     return sentence
 
@@ -86,7 +86,7 @@ async def refused(settings: Settings, folder: Path) -> str:
 async def test_a_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:
     """One sentence and an exit code."""
     port = free_port()
-    said = await refused(Settings(broker=f"127.0.0.1:{port}", web_port=free_port()), tmp_path)
+    said = await refused(Settings(broker=f"127.0.0.1:{port}", web_port=free_port()), tmp_path, want_code=3)
     assert said.startswith(f"No broker answers at 127.0.0.1:{port}: start it")
 
 

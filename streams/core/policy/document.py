@@ -20,6 +20,9 @@ T = TypeVar("T", bound=Struct)
 class RulebookError(Exception):
     """A catalogue or policy cannot be used. `problems` has one sentence for each mistake, with file and key."""
 
+    #: A mistake in a file (streams/errors.py).
+    exit_code = 2
+
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems

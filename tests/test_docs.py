@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,12 @@ def test_the_index_of_decisions_has_a_line_for_each() -> None:
     folder = ROOT / "docs" / "adr"
     listed = re.findall(r"^\| \[\d{4}\]\(([^)]+)\)", (folder / "README.md").read_text(), re.MULTILINE)
     assert listed == sorted(path.name for path in folder.glob("0*.md"))
+
+
+def test_the_changelog_has_the_version_that_is_released() -> None:
+    """An empty place for what comes next, then the version of pyproject.toml with its date."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    found = re.findall(r"^## \[([^\]]+)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert found[0] == ("Unreleased", "")
+    assert found[1][0] == version
+    assert found[1][1]

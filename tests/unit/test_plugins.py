@@ -411,7 +411,7 @@ async def test_the_documented_example_can_be_installed_and_asked(
     assert sorted(bug.ranking) == sorted(rules.models)
     assert legal is not None
     assert set(legal.refused) == {model.id for model in rules.catalog.model if not model.local}
-    assert legal.refused["opus"].startswith("own_machines: What is legal's stays on our own machines")
+    assert legal.refused["opus"].startswith("own_machines: Tasks of legal stay on our own machines")
 
 
 def test_a_plug_in_that_cannot_be_used_stops_the_start_with_a_sentence(

@@ -21,7 +21,7 @@ def fastest_first(task: TaskPending, models: Sequence[Model]) -> list[str]:  # n
 
 
 class OwnMachines:
-    """A rule, as a class because it knows something: these layers never leave our own machines."""
+    """A rule, as a class because it has data: these layers never leave our own machines."""
 
     def __init__(self) -> None:
         self.layers = frozenset({"legal", "payroll"})
@@ -29,5 +29,5 @@ class OwnMachines:
     def __call__(self, task: TaskPending, model: Model) -> str | None:
         """The sentence that every decision about the task will show, or None."""
         if task.layer in self.layers and not model.local:
-            return f"What is {task.layer}'s stays on our own machines, and {model.id} does not run there."
+            return f"Tasks of {task.layer} stay on our own machines, and {model.id} does not run there."
         return None

@@ -30,7 +30,7 @@ def dead_letter_headers(
     The record's own headers (`headers`) come first, up to `HEADERS_BYTES_MAX`; headers of an earlier dead letter are
     replaced. `version` is the slotwise that refused the record, `attempt` the task's last one.
     """
-    kept: list[tuple[str, bytes]] = []
+    own: list[tuple[str, bytes]] = []
     room = HEADERS_BYTES_MAX
     dropped = 0
     for name, content in headers:
@@ -40,8 +40,8 @@ def dead_letter_headers(
         if room < 0:
             dropped += 1
         else:
-            kept.append((name, content or b""))
-    said = {
+            own.append((name, content or b""))
+    added = {
         _ERRORS + "exception": Unreadable.__name__,
         _ERRORS + "message": reason,
         _ERRORS + "topic": topic,
@@ -49,12 +49,12 @@ def dead_letter_headers(
         _ERRORS + "offset": str(offset),
     }
     if attempt is not None:
-        said[_OURS + "attempt"] = str(attempt)
+        added[_OURS + "attempt"] = str(attempt)
     if version is not None:
-        said[_OURS + "version"] = version
+        added[_OURS + "version"] = version
     if dropped:
-        said[_OURS + "headers_dropped"] = str(dropped)
-    return (*kept, *((name, text.encode(errors="backslashreplace")) for name, text in said.items()))
+        added[_OURS + "headers_dropped"] = str(dropped)
+    return (*own, *((name, text.encode(errors="backslashreplace")) for name, text in added.items()))
 
 
 def dead_letter_value(raw: bytes | None, bytes_max: int) -> tuple[bytes | None, tuple[tuple[str, bytes], ...]]:

@@ -59,8 +59,8 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     "pools of its partition, so its key means nothing.",
     DECISION_SHADOW: "Steps of shadow and replay runs: decided, never acted upon.",
 } | {
-    letters: f"Records of `{topic}` that were refused: raw key and value, with headers that say why and where from."
-    for letters, topic in zip(DEAD_LETTERS, INPUT_TOPICS, strict=True)
+    dead: f"Records of `{topic}` that were refused: raw key and value, with headers that say why and where from."
+    for dead, topic in zip(DEAD_LETTERS, INPUT_TOPICS, strict=True)
 }
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

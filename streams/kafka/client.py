@@ -44,7 +44,7 @@ class Broker:
         self._settings = settings
         self._journal: AIOKafkaProducer | None = None
         self._outputs: AIOKafkaProducer | None = None
-        self._asker: AIOKafkaConsumer | None = None
+        self._offsets: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
         """Connect; all or nothing."""
@@ -53,13 +53,13 @@ class Broker:
         self._outputs = self._producer(
             "outputs", max_request_size=request_bytes_max, max_batch_size=OUTPUT_BATCH_BYTES, linger_ms=2
         )
-        self._asker = self._consumer("offsets")
-        await asyncio.gather(self._journal.start(), self._outputs.start(), self._asker.start())
+        self._offsets = self._consumer("offsets")
+        await asyncio.gather(self._journal.start(), self._outputs.start(), self._offsets.start())
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
-        parts = [part for part in (self._journal, self._outputs, self._asker) if part is not None]
-        self._journal = self._outputs = self._asker = None
+        parts = [part for part in (self._journal, self._outputs, self._offsets) if part is not None]
+        self._journal = self._outputs = self._offsets = None
         await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
 
     async def append(self, topic: str, partition: int, value: bytes) -> int:
@@ -101,9 +101,9 @@ class Broker:
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset that is kept and the one that comes next."""
-        asker = _started(self._asker)
+        offsets = _started(self._offsets)
         where = TopicPartition(topic, partition)
-        first, following = await asyncio.gather(asker.beginning_offsets([where]), asker.end_offsets([where]))
+        first, following = await asyncio.gather(offsets.beginning_offsets([where]), offsets.end_offsets([where]))
         if following[where] <= first[where]:
             return first[where], following[where]
         # Tansu answers with the first offset of the last batch, plus one; the end that a fetch returns is right.
@@ -120,7 +120,7 @@ class Broker:
         where = TopicPartition(topic, partition)
         loop = asyncio.get_running_loop()
         async with self._reader(where, start) as consumer:
-            position, moved_s = start, loop.time()
+            position, progress_s = start, loop.time()
             while position < end:
                 found = (await consumer.getmany(where, timeout_ms=500)).get(where, [])
                 wanted = [record for record in found if record.offset < end]
@@ -129,8 +129,8 @@ class Broker:
                 # Not the last record's offset: markers and compacted records leave gaps at the end of a range.
                 before, position = position, await consumer.position(where)
                 if position > before:
-                    moved_s = loop.time()
-                elif loop.time() - moved_s > STALL_S_MAX:
+                    progress_s = loop.time()
+                elif loop.time() - progress_s > STALL_S_MAX:
                     raise TimeoutError(f"{topic}[{partition}] ends at {end}, but reading stopped at {position}")
 
     def group(self, group_id: str) -> AIOKafkaConsumer:

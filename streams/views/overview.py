@@ -328,11 +328,11 @@ def _disagreements(partitions: Iterable[PartitionView]) -> Iterable[str]:
     for one in partitions:
         rules.setdefault((one.policy, one.catalog), []).append(one)
     if len(rules) > 1:
-        told = "; ".join(
+        hashes = "; ".join(
             f"policy {policy} and catalogue {catalog} on {', '.join(str(one.partition) for one in on)}"
             for (policy, catalog), on in rules.items()
         )
-        yield f"The partitions decide by different rules: {told}. Activate one policy on all of them."
+        yield f"The partitions decide by different rules: {hashes}. Activate one policy on all of them."
     others = [str(one.partition) for on in rules.values() for one in on if not one.known]
     if others:
         yield (

@@ -89,9 +89,9 @@ def test_with_json_the_sentence_is_json_too(situation: str, tmp_path: Path) -> N
     case = CASES[situation]
     found = slotwise(*case.words, "--json", env={"SLOTWISE_DATA_DIR": str(tmp_path), **case.env})
     assert found.returncode == case.want_code
-    told = json.loads(found.stderr)
-    assert case.want in told["error"]
-    assert told["exit_code"] == case.want_code
+    result = json.loads(found.stderr)
+    assert case.want in result["error"]
+    assert result["exit_code"] == case.want_code
 
 
 def test_another_number_of_partitions_is_refused(installation: Up) -> None:

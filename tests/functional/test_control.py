@@ -137,8 +137,8 @@ def test_people_read_where_the_order_stands(operated: Up) -> None:
     """Id, how far it is in force, and every position."""
     done = operated.command("drain", "glm")
     assert done.returncode == 0, done.stderr
-    told, positions = done.stdout.splitlines()
-    assert re.fullmatch(r"model\.drained [0-9a-f-]{36}: in force in 8 of 8 partitions\.", told)
+    result, positions = done.stdout.splitlines()
+    assert re.fullmatch(r"model\.drained [0-9a-f-]{36}: in force in 8 of 8 partitions\.", result)
     assert re.fullmatch(r"fleet\.control, partition@offset:( \d@\d+){8}", positions)
     order(operated, "restore", "glm")
 

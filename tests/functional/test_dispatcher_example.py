@@ -29,8 +29,8 @@ def test_the_example_works_off_what_is_routed_to_its_slot(installation: Up, tmp_
         assert installation.command("send", "task", "--now", "-", stdin=tasks).returncode == 0
 
         def done() -> list[str]:
-            told = [json.loads(installation.command("explain", f"example-{n}", "--json").stdout) for n in range(3)]
-            return [one[-1]["task_id"] for one in told if one and (one[-1]["work"] or {}).get("status") == "success"]
+            result = [json.loads(installation.command("explain", f"example-{n}", "--json").stdout) for n in range(3)]
+            return [one[-1]["task_id"] for one in result if one and (one[-1]["work"] or {}).get("status") == "success"]
 
         until(lambda: dispatcher.poll() is not None or len(done()) == 3, "the end of all three")
         assert dispatcher.poll() is None, output.read_text()

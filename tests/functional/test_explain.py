@@ -28,13 +28,13 @@ def test_a_typo_fix_is_explained_with_every_model_of_the_fleet(installation: Up)
     for part in ("explain-haiku", "routed", "opus", "glm", "capability", "chosen"):
         assert part in shown
 
-    (told,) = json.loads(installation.command("explain", "explain-1", "--json").stdout)
-    assert (told["outcome"], told["chosen_slot_id"], told["tier"]) == ("routed", "explain-haiku", 1)
-    verdicts = {one["model"]: one["gate"] for one in told["alternatives"]}
+    (result,) = json.loads(installation.command("explain", "explain-1", "--json").stdout)
+    assert (result["outcome"], result["chosen_slot_id"], result["tier"]) == ("routed", "explain-haiku", 1)
+    verdicts = {one["model"]: one["gate"] for one in result["alternatives"]}
     assert verdicts["haiku"] == "chosen"
     assert verdicts["glm"] == "capability"
     assert set(verdicts) == {"opus", "haiku", "glm"}
-    assert told["asked"] == {"requires": {"coding": 4}}
+    assert result["asked"] == {"requires": {"coding": 4}}
 
     answer = installation.command("explain", "explain-1", "--why-not", "glm").stdout
     assert "glm: capability" in answer

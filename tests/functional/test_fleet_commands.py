@@ -31,19 +31,19 @@ def test_check_is_well_until_something_is_refused(operated: Up) -> None:
     assert "sight: opus of acct-1 gets nothing new: opus is drained." in refused.stderr
     assert "quota claude, 5h: 83%" in refused.stdout
     assert "budget acme: $10.00 available" in refused.stdout
-    told = json.loads(operated.command("check", "--pool", "sight", "--json").stdout)
-    (pool,) = told["pools"]
+    result = json.loads(operated.command("check", "--pool", "sight", "--json").stdout)
+    (pool,) = result["pools"]
     assert {model["model"]: model["drained"] for model in pool["models"]} == {"opus": True, "haiku": False}
-    assert told["partitions"][0]["policy"]
+    assert result["partitions"][0]["policy"]
 
 
 def test_check_looks_at_every_pool(operated: Up) -> None:
     """All partitions are read, whether or not anything ever happened there."""
     announce(operated, "one-of-all", "haiku-1")
     until(lambda: look(operated, "one-of-all").pools, "the slot")
-    told = json.loads(operated.command("check", "--json").stdout)
-    assert len(told["partitions"]) == 8
-    assert "one-of-all" in {pool["pool"] for pool in told["pools"]}
+    result = json.loads(operated.command("check", "--json").stdout)
+    assert len(result["partitions"]) == 8
+    assert "one-of-all" in {pool["pool"] for pool in result["pools"]}
 
 
 def test_a_recommendation_is_what_is_then_decided(operated: Up) -> None:
@@ -51,22 +51,22 @@ def test_a_recommendation_is_what_is_then_decided(operated: Up) -> None:
     announce(operated, "asked", "haiku-1", "sonnet-1", "opus-1")
     until(lambda: look(operated, "asked").pools and len(pool_of(operated, "asked").models) == 3, "the slots")
     words = ("recommend", "--pool", "asked", "--requires", "coding=7", "--task-type", "debug")
-    told = json.loads(operated.command(*words, "--json").stdout)
-    assert (told["outcome"], told["model"], told["slot_id"]) == ("routed", "sonnet", "sonnet-1")
-    assert told["alternatives"]["haiku"]["gate"] == "capability"
+    result = json.loads(operated.command(*words, "--json").stdout)
+    assert (result["outcome"], result["model"], result["slot_id"]) == ("routed", "sonnet", "sonnet-1")
+    assert result["alternatives"]["haiku"]["gate"] == "capability"
     people = operated.command(*words)
-    assert people.stdout.startswith(f"sonnet (sonnet-1): {told['reason']}")
+    assert people.stdout.startswith(f"sonnet (sonnet-1): {result['reason']}")
     pend(operated, "asked", "asked-1", requires={"coding": 7}, task_type="debug")
-    assert comes_to(operated, "asked-1", "routed")["reason"] == told["reason"]
+    assert comes_to(operated, "asked-1", "routed")["reason"] == result["reason"]
 
 
 def test_a_recommendation_that_it_would_wait_says_why(operated: Up) -> None:
     """The exit code is 1, as nothing would be done now."""
     announce(operated, "weak", "haiku-1")
     until(lambda: look(operated, "weak").pools, "the slot")
-    told = operated.command("recommend", "--pool", "weak", "--requires", "coding=9")
-    assert told.returncode == 1
-    assert told.stdout.startswith("It would be waiting (no_capable_model")
+    result = operated.command("recommend", "--pool", "weak", "--requires", "coding=9")
+    assert result.returncode == 1
+    assert result.stdout.startswith("It would be waiting (no_capable_model")
 
 
 @pytest.mark.parametrize(
@@ -79,21 +79,21 @@ def test_a_recommendation_that_it_would_wait_says_why(operated: Up) -> None:
 )
 def test_a_question_that_makes_no_sense_is_refused(words: tuple[str, ...], want: str) -> None:
     """In one sentence, with exit code 2."""
-    told = slotwise("recommend", *words)
-    assert (told.returncode, told.stdout) == (2, "")
-    assert want in told.stderr
-    assert told.stderr.count("\n") == 1
+    result = slotwise("recommend", *words)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert want in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_without_a_broker_the_catalogue_s_models_are_asked() -> None:
     """One free slot of each, to try a policy on."""
-    told = slotwise("recommend", "--offline", "--task-type", "debug", "--strategy", "preference", "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["model"] == "codex"
+    result = slotwise("recommend", "--offline", "--task-type", "debug", "--strategy", "preference", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["model"] == "codex"
 
 
 def test_a_pool_without_slots_is_told(operated: Up) -> None:
     """There is nobody to recommend."""
-    told = operated.command("recommend", "--pool", "nobody-here")
-    assert told.returncode == 2
-    assert "Pool nobody-here has no slots." in told.stderr
+    result = operated.command("recommend", "--pool", "nobody-here")
+    assert result.returncode == 2
+    assert "Pool nobody-here has no slots." in result.stderr

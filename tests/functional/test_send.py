@@ -67,10 +67,10 @@ def test_lines_that_would_be_refused_are_told_and_the_others_sent(installation: 
     lines = ['{"task_id":"good-1","pool":"send-mixed"}', "rubbish", '{"task_id":"bad id","pool":"send-mixed"}', "[]"]
     sent = installation.command("send", "task", "--now", "-", "--json", stdin="\n".join(lines))
     assert sent.returncode == 1
-    told = json.loads(sent.stdout)
-    assert (told["sent"], told["refused"]) == (1, 3)
-    assert [refusal["line"] for refusal in told["refusals"]] == [2, 3, 4]
-    assert "task_id" in told["refusals"][1]["reason"]
+    result = json.loads(sent.stdout)
+    assert (result["sent"], result["refused"]) == (1, 3)
+    assert [refusal["line"] for refusal in result["refusals"]] == [2, 3, 4]
+    assert "task_id" in result["refusals"][1]["reason"]
     assert len(records(installation, "task.pending", "send-mixed")) == 1
 
 

@@ -36,7 +36,7 @@ async def test_poison_goes_to_the_dead_letters_and_the_next_task_is_routed(
         await installation.task("t-1", "main")
         await worker.ready(2)
         found = await installation.sound()
-        await installation.told(found)
+        await installation.outputs_agree(found)
         assert [one["task_id"] for one in found[1 - wrong].decisions if one["outcome"] == "routed"] == ["t-1"]
         letters = await installation.records(installation.names.dead("task.pending"))
     home = [letter for letter in letters if letter.partition != wrong]

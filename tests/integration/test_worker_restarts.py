@@ -39,7 +39,7 @@ async def test_tasks_are_routed_in_order_and_told_in_order(installation: Install
     await worker.ready(2)
     async with installation.fleet():
         found = await installation.worked_off()
-        await installation.told(await installation.sound())
+        await installation.outputs_agree(await installation.sound())
     assert sum(len(one.routed()) for one in found) == 60
     assert await worker.stop() == 0, worker.log()
 
@@ -62,7 +62,7 @@ async def test_a_worker_goes_on_after_a_clean_stop_and_after_a_kill(installation
             worker = installation.worker(instance_id="one")
             await installation.tasks(20, pools=2, first=start + 100)
         found = await installation.worked_off()
-        await installation.told(await installation.sound())
+        await installation.outputs_agree(await installation.sound())
     assert sum(len(one.finished) for one in found) == 120
 
 
@@ -126,7 +126,7 @@ async def test_a_second_worker_joins_and_leaves(installation: Installation) -> N
         await installation.tasks(40, pools=4, first=100)
         await first.ready(2)
         found = await installation.worked_off()
-        await installation.told(await installation.sound())
+        await installation.outputs_agree(await installation.sound())
     assert sum(len(one.finished) for one in found) == 140
 
 
@@ -145,7 +145,7 @@ async def test_a_paused_worker_that_comes_back_does_no_harm(installation: Instal
         zombie.signal(signal.SIGCONT)
         await installation.tasks(40, pools=4, first=120)
         found = await installation.worked_off()
-        await installation.told(await installation.sound())
+        await installation.outputs_agree(await installation.sound())
         await zombie.ready(1)
         await other.ready(1)
         await installation.tasks(40, pools=4, first=160)
@@ -191,7 +191,7 @@ async def test_a_worker_outlives_its_broker(apache_kafka: ApacheKafka, tmp_path:
             await asyncio.to_thread(apache_kafka.start)
             await installation.tasks(40, pools=2, first=40)
             found = await installation.worked_off()
-            await installation.told(await installation.sound())
+            await installation.outputs_agree(await installation.sound())
         assert sum(len(one.finished) for one in found) == 80
         assert await worker.stop() == 0, worker.log()
 

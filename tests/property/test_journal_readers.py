@@ -285,12 +285,12 @@ READERS: dict[str, Callable[[Log], Awaitable[Outcome]]] = {
 }
 
 
-@given(told=histories())
+@given(recorded=histories())
 @pytest.mark.parametrize("reader", READERS)
-def test_every_reader_accepts_the_same_steps_and_stops_at_the_same_record(reader: str, told: History) -> None:
+def test_every_reader_accepts_the_same_steps_and_stops_at_the_same_record(reader: str, recorded: History) -> None:
     """Whatever is fenced, missing or damaged, and wherever."""
-    event("stops" if told.outcome.stopped else "comes to the end")
-    assert asyncio.run(_read(reader, told.log)) == told.outcome
+    event("stops" if recorded.outcome.stopped else "comes to the end")
+    assert asyncio.run(_read(reader, recorded.log)) == recorded.outcome
 
 
 async def _read(reader: str, log: Log) -> Outcome:
@@ -302,6 +302,6 @@ async def _read(reader: str, log: Log) -> Outcome:
 async def test_nothing_behind_a_stop_counts(reader: str, kind: Kind) -> None:
     """The case that once lost steps: 0, 2, 3 made one reader go on and another commit past them."""
     entries = [Entry(0, "next", 0), Entry(0, kind, 0), Entry(0, "next", 0), Entry(0, "next", 0)]
-    told = history(entries)
-    assert told.outcome == Outcome((0,), ("missing" if kind == "gap" else "damaged", 1))
-    assert await READERS[reader](told.log) == told.outcome
+    recorded = history(entries)
+    assert recorded.outcome == Outcome((0,), ("missing" if kind == "gap" else "damaged", 1))
+    assert await READERS[reader](recorded.log) == recorded.outcome

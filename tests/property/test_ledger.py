@@ -25,11 +25,11 @@ from tests.support.event_strategies import (
     TENANTS,
     Making,
     Stage,
+    control,
     evenly,
     given_back,
     pending,
     texts,
-    told,
 )
 from tests.support.rig import RouterRig
 
@@ -163,7 +163,7 @@ def test_every_movement_of_money_is_written_down_and_none_is_lost(
     books = Books()
     fleet = ["opus-1", "sonnet-1", "haiku-1", "glm-1", "local-1"]
     books.read(rig.hand_in(*(slot(name) for name in fleet)), rig.router.state)
-    first = told(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": rich}, "main")
+    first = control(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": rich}, "main")
     for batch in [[(0, first)], *batches]:
         step = rig.hand_in_timed([(pause_ms, making(stage)) for pause_ms, making in batch])
         books.read(step, rig.router.state)

@@ -36,12 +36,12 @@ from tests.support.event_strategies import (
     Making,
     Quirks,
     Stage,
+    control,
     evenly,
     given_back,
     hashes,
     pending,
     texts,
-    told,
 )
 from tests.support.rig import RouterRig, picture
 
@@ -149,7 +149,7 @@ class Routing(RuleBasedStateMachine):
         money = (
             []
             if budget is None
-            else [told(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": budget}, "main")]
+            else [control(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": budget}, "main")]
         )
         tasks = [
             pending(
@@ -238,7 +238,7 @@ class Routing(RuleBasedStateMachine):
     def _step(self, batch: list[tuple[int, Any]]) -> None:
         rig = self.rig
         pools = rig.router.state.pools
-        told = {
+        announced = {
             (pool.name, task_id)
             for pool in pools.values()
             for task_id, row in pool.tasks.items()
@@ -262,7 +262,7 @@ class Routing(RuleBasedStateMachine):
         rules = self.reference.rules
         step = rig.hand_in_timed(batch)
         self._fits_the_naive_model(step, self.reference.remember(rig.batches[-1], unannounced))
-        self._keeps_its_word(step, told)
+        self._keeps_its_word(step, announced)
         self.seen["activated"] += self.reference.rules is not rules
 
     def _fits_the_naive_model(self, step: Step, touched: list[str]) -> None:
@@ -352,11 +352,11 @@ class Routing(RuleBasedStateMachine):
 
     def _same_ends(self, pool: ReferencePool, step: Step, decisions: list[Decision]) -> None:
         assert {one.task_id: one.what for one in step.finished if one.pool == pool.name} == pool.ended
-        told = {one.task_id: one.outcome for one in decisions if one.outcome not in ("routed", "waiting")}
+        ended = {one.task_id: one.outcome for one in decisions if one.outcome not in ("routed", "waiting")}
         for task_id, how in pool.ended.items():
             # The end of a running task is reported by its outcome; all other ends by a decision.
-            assert told.pop(task_id, None) in ((how,) if how not in ("done", "cancelled") else (how, None))
-        assert not told
+            assert ended.pop(task_id, None) in ((how,) if how not in ("done", "cancelled") else (how, None))
+        assert not ended
         dead = {row.task.task_id for row in step.dead if row.task.pool == pool.name}
         assert dead == {task_id for task_id, how in pool.ended.items() if how == "dead_lettered"}
 
@@ -427,7 +427,7 @@ class Routing(RuleBasedStateMachine):
                 assert one.objective == pool.rules.objective(event)
             assert set(gates.values()) <= {*GATES, "busy", "ok", "chosen"}
 
-    def _keeps_its_word(self, step: Step, told: set[tuple[str, str]]) -> None:
+    def _keeps_its_word(self, step: Step, announced: set[tuple[str, str]]) -> None:
         self.seen.update(step.counts)
         self.seen.update(one.reason_code for one in step.decisions)
         self.seen.update(one.outcome for one in step.decisions)
@@ -447,7 +447,7 @@ class Routing(RuleBasedStateMachine):
         )
         # At most so many waits are announced again.
         told_again = Counter(
-            one.pool for one in step.decisions if one.outcome == "waiting" and (one.pool, one.task_id) in told
+            one.pool for one in step.decisions if one.outcome == "waiting" and (one.pool, one.task_id) in announced
         )
         assert all(count <= self.told_max for count in told_again.values())
         # What was accepted is in one place: waiting, delayed, running or finished.

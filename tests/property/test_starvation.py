@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.decision import Step, TaskRow
 from schemas.events import BudgetCredited
 from tests.support.builders import rulebook, slot, task
-from tests.support.event_strategies import Stage, told
+from tests.support.event_strategies import Stage, control
 from tests.support.rig import RouterRig
 
 AGEING_MS = 60_000
@@ -159,7 +159,7 @@ def test_a_slot_that_comes_is_taken_at_once_by_whoever_may() -> None:
 def test_money_that_a_trade_gives_back_serves_the_next_at_once() -> None:
     """A dear slot went to a higher EV: its tenant can pay for one more task, and a slot is there."""
     rig = rig_of(["haiku-1", "sonnet-1", "sonnet-2"])
-    budget = told(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": 0.1}, "main")
+    budget = control(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": 0.1}, "main")
     rig.hand_in(budget(Stage(rig)))
     rig.hand_in(
         task("high", priority=60, ev=9.0),

@@ -134,11 +134,11 @@ def test_a_curve_goes_on_from_its_dump(before: list[Change], after: list[Change]
     for change in before:
         watched.change(change)
     copy = BusyCurve(*watched.curve.dump())
-    told = len(watched.changes)
+    known = len(watched.changes)
     level = watched.level
     for change in after:
         watched.change(change)
-    for at_ms, now_level in watched.changes[told:]:
+    for at_ms, now_level in watched.changes[known:]:
         copy.change(Millis(at_ms), now_level - level)
         level = now_level
     assert copy.dump() == watched.curve.dump()

@@ -96,9 +96,9 @@ def test_why_not_says_what_the_router_said() -> None:
     @settings(max_examples=800, derandomize=True)
     @given(ASKED)
     def ask(question: Question) -> None:
-        for told in _answers(question):
+        for answer in _answers(question):
             seen["questions"] += 1
-            seen[told] += 1
+            seen[answer] += 1
 
     ask()
     assert seen["questions"] >= QUESTIONS

@@ -86,7 +86,7 @@ class Stage:
         """The id of the task named so many tasks ago; -1: the one that comes next."""
         return f"t{max(1, self.names - ago)}"
 
-    def told(self, event: TaskPending, advice: Advice | None) -> TaskPending:
+    def arrives(self, event: TaskPending, advice: Advice | None) -> TaskPending:
         """The task, of which plug-ins say this."""
         if advice is not None:
             self._advice[id(event)] = advice
@@ -201,7 +201,7 @@ def pending(number: int, quirks: Quirks, pool: str) -> Making:
         timed = {"at_ms": stage.now_ms} | {name: stage.now_ms + ms for name, ms in fields.items() if name in TIMES}
         plain = {name: said for name, said in fields.items() if name not in TIMES}
         made = task(stage.name(number), pool=pool, **timed)
-        return stage.told(msgspec.convert(msgspec.to_builtins(made) | plain, TaskPending), advice)
+        return stage.arrives(msgspec.convert(msgspec.to_builtins(made) | plain, TaskPending), advice)
 
     return make
 
@@ -284,7 +284,7 @@ MODELS = st.sampled_from(["opus", "sonnet", "haiku", "codex", "gpt-5", "glm", "g
 SCOPES = st.sampled_from([None, None, "main", "main", "side", "later"])
 
 
-def told(kind: type[Control], feature: str, fields: dict[str, Any], pool: str | None) -> Making:
+def control(kind: type[Control], feature: str, fields: dict[str, Any], pool: str | None) -> Making:
     """An operator's event; `until_ms` and the like are relative to now."""
 
     def make(stage: Stage) -> Event:
@@ -305,7 +305,7 @@ def told(kind: type[Control], feature: str, fields: dict[str, Any], pool: str | 
 def controls(kind: type[Control], feature: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Making]:
     """Such events of an operator."""
     pool = fields.pop("pool", SCOPES)
-    return st.builds(told, st.just(kind), st.just(feature), st.fixed_dictionaries(fields), pool)
+    return st.builds(control, st.just(kind), st.just(feature), st.fixed_dictionaries(fields), pool)
 
 
 NONE = st.none()
@@ -397,13 +397,13 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
 
 
 @cache
-def texts(variant: str, told_max: int, back_off_s: float) -> tuple[str, str]:
+def texts(variant: str, announcements_max: int, back_off_s: float) -> tuple[str, str]:
     """Catalogue and policy of that variant, as text."""
     catalog, policy = tomllib.loads(shipped("catalog.toml")), tomllib.loads(shipped("policy.toml"))
     models, sections = VARIANTS[variant]
     policy["lane"] = LANES
     policy["floor"]["by_role"] = {"architect": "opus", "linter": "sonnet"}
-    policy["service"] |= {"announcements_max": told_max, "announcements_per_s": 10.0}
+    policy["service"] |= {"announcements_max": announcements_max, "announcements_per_s": 10.0}
     policy["attempts"] |= {"failures_max": 3, "back_off_s": back_off_s}
     for section, changed in sections.items():
         policy[section] |= changed
@@ -454,7 +454,7 @@ def activated(pick: int, mistake: str) -> Making:
         if mistake == "hash":
             policy_hash = "f" * 16
         said = {"catalog": catalog_hash, "policy": policy_hash, **known}
-        return told(PolicyActivated, "activation", said, "main" if mistake == "pool" else None)(stage)
+        return control(PolicyActivated, "activation", said, "main" if mistake == "pool" else None)(stage)
 
     return make
 

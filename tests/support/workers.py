@@ -294,15 +294,15 @@ class Installation:
                 ids.append(routed["decision_id"])
         return found
 
-    async def told(self, audits: list[Audit]) -> None:
+    async def outputs_agree(self, audits: list[Audit]) -> None:
         """Wait until the outputs say what the journal says: every decision, in order per pool."""
         pools = {decision["pool"] for one in audits for decision in one.decisions}
         wanted = {pool: ids for pool in pools if (ids := [i for one in audits for i in one.routed(pool)])}
 
-        async def all_told() -> bool:
+        async def all_agree() -> bool:
             return await self.published() == wanted
 
-        await until(f"the outputs are those of the journal, see {self.folder}", all_told)
+        await until(f"the outputs are those of the journal, see {self.folder}", all_agree)
 
 
 def _now() -> str:

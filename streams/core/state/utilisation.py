@@ -62,8 +62,8 @@ class BusyCurve:
 
     def _thin(self, now_ms: int) -> None:
         times, totals = self._times_ms, self._totals_ms
-        kept_times: list[int] = []
-        kept_totals: list[int] = []
+        fewer_times: list[int] = []
+        fewer_totals: list[int] = []
         # A crowded short window (a model of a thousand slots) is thinned to seconds as well.
         crowded_ms = 1_000 if times[-_POINTS_MAX // 2] > now_ms - SHORT_MS else 0
         for i, at_ms in enumerate(times):
@@ -71,8 +71,8 @@ class BusyCurve:
                 continue
             apart_ms = _KEEP_APART_MS if at_ms < now_ms - SHORT_MS - _KEEP_APART_MS else crowded_ms
             # A breakpoint is dropped only where its neighbours are close, so that no long gap is interpolated.
-            if kept_times and i + 1 < len(times) and times[i + 1] - kept_times[-1] <= apart_ms:
+            if fewer_times and i + 1 < len(times) and times[i + 1] - fewer_times[-1] <= apart_ms:
                 continue
-            kept_times.append(at_ms)
-            kept_totals.append(totals[i])
-        self._times_ms, self._totals_ms = kept_times, kept_totals
+            fewer_times.append(at_ms)
+            fewer_totals.append(totals[i])
+        self._times_ms, self._totals_ms = fewer_times, fewer_totals

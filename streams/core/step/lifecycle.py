@@ -20,7 +20,7 @@ from streams.core.policy.rulebook import Rulebook
 from streams.core.step import money
 from streams.core.step.draft import PoolDraft
 
-_STORY_MAX = 64
+_HISTORY_MAX = 64
 
 
 def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, scorer: CachedScorer) -> str | None:
@@ -302,4 +302,4 @@ def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> Non
 
 def _reannounce(status: TaskStatus, now_ms: Millis, seq: int, what: str, detail: str) -> TaskStatus:
     """The standing with one more line of its story; the oldest lines go first."""
-    return replace(status, history=(*status.history, HistoryEntry(now_ms, seq, what, detail))[-_STORY_MAX:])
+    return replace(status, history=(*status.history, HistoryEntry(now_ms, seq, what, detail))[-_HISTORY_MAX:])

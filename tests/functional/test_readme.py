@@ -98,6 +98,27 @@ def test_the_first_steps_work_as_typed(installation: Up, tmp_path: Path) -> None
     assert compared == 3
 
 
+def test_the_dispatcher_prints_what_the_readme_shows(installation: Up, tmp_path: Path) -> None:
+    """The example finds the broker by itself, does the task, and says why it got it."""
+    terminal = Terminal(tmp_path, installation)
+    terminal.type(blocks(section("Your first task"))[0][1].splitlines()[0])
+    (_, commands_shown), (_, printed) = blocks(section("A dispatcher").partition("A program does that")[2])
+    start, send = commands_shown.splitlines()
+    program = ROOT / re.match(r"python (\S+)", start)[1]  # type: ignore[index]  # else it fails
+    output = tmp_path / "dispatcher.log"
+    with output.open("wb") as log:
+        dispatcher = subprocess.Popen(
+            [sys.executable, str(program)], cwd=tmp_path, stdout=log, stderr=log, env=environment()
+        )
+    try:
+        terminal.type(send)
+        until(lambda: dispatcher.poll() is not None or output.read_text().strip(), "the task at the dispatcher")
+        assert same_for_all(output.read_text()) == same_for_all(printed)
+    finally:
+        dispatcher.kill()
+        dispatcher.wait()
+
+
 def test_every_dependency_says_why_it_is_there() -> None:
     """Each run-time dependency of pyproject.toml has a line, and no line is left over."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

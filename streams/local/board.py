@@ -1,6 +1,6 @@
 """The live board in the terminal: tasks, decisions a second, waits, tier mix, money, percentiles, the last decisions.
 
-Draws what it is given and knows nothing of where that comes from. Without a terminal it says the same in one line.
+It draws the values that it is given. Without a terminal it prints them in one line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BAR_WIDTH = 30
 
 
 def line(stats: JournalStats, counts: Counts | None, progress: Progress | None, rate_per_s: float) -> str:
-    """Say in one line how things stand, for logs and pipes."""
+    """Return the present state in one line, for logs and pipes."""
     status = stats.status
     sent = f"{progress.sent}/{progress.tasks} sent, " if progress else ""
     behind = stats.decisions_total - counts.audit_decisions if counts else stats.decisions_total
@@ -43,7 +43,7 @@ def board(
     title: str,
     notes: list[str],
 ) -> RenderableType:
-    """Draw everything."""
+    """Return the board for a terminal."""
     top = Table.grid(expand=True, padding=(0, 2))
     top.add_column(ratio=1)
     top.add_column(ratio=1)

@@ -25,7 +25,7 @@ DOWNLOAD_S_MAX: Final = 300
 
 
 class ApacheKafka(DirectoryPart):
-    """One node of Apache Kafka (KRaft), both broker and controller, whose data outlives it."""
+    """One node of Apache Kafka (KRaft), both broker and controller, with durable data."""
 
     name = "Apache Kafka"
 
@@ -116,7 +116,7 @@ def find_java() -> Path:
 
 
 def _java_version(java: Path) -> int:
-    """Ask a Java for its major version; 0 when it does not say."""
+    """Return the major version of a Java; 0 when it is unknown."""
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603 - found above
     found = re.search(r'version "(\d+)', answer.stderr)
     return int(found[1]) if found else 0
@@ -133,7 +133,7 @@ def fetch_kafka_jars(cache_dir: Path | None = None) -> Path:
             f"Apache Kafka's jars are not in {target}, and Maven, which would download them, is missing: install maven."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The download goes beside its target and is renamed when whole: an interrupted one is never taken for Kafka.
+    # The download goes beside its target and is renamed when whole: an interrupted one is never used.
     with _scratch_beside(target) as scratch:
         (scratch / "pom.xml").write_text(_POM)
         jars = scratch / "jars"
@@ -152,7 +152,7 @@ def fetch_kafka_jars(cache_dir: Path | None = None) -> Path:
         try:
             jars.rename(target)
         except OSError:
-            if not target.exists():  # else another process was quicker, and its jars are as good
+            if not target.exists():  # else another process was faster, and its jars are the same
                 raise
     return target
 

@@ -1,4 +1,4 @@
-"""Our own commands as parts: the worker, the sink and the sample, each a process of `slotwise`."""
+"""Commands of slotwise as parts: the worker, the sink and the sample, each a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streams.settings import ENV_PREFIX, Settings, table
 
 
 class _Command(Part):
-    """One of our own commands as a part. It keeps nothing, so it may be ended by force at any moment."""
+    """A command of slotwise as a part. It stores nothing, so it may be ended by force at any time."""
 
     durable = True
     _orphan_signal = signal.SIGKILL
@@ -31,13 +31,13 @@ class _Command(Part):
 
     @abstractmethod
     def _arguments(self) -> list[str]:
-        """Give what follows `slotwise` on the command line."""
+        """Return the arguments after `slotwise` on the command line."""
 
     def _prepare(self) -> list[str]:
         return [sys.executable, "-m", "streams.cli", *self._arguments()]
 
     def _environment(self) -> dict[str, str]:
-        # By the environment and not by the command line, where every user could read the database's password.
+        # Through the environment: every user of the machine could read the database's password on the command line.
         return plain_environment() | environment(self.settings)
 
     def _answers(self) -> bool:
@@ -97,7 +97,7 @@ class SamplePart(_Command):
 
     @property
     def progress(self) -> Progress:
-        """How far it is, as it reports itself."""
+        """Progress, as the sample reports it."""
         try:
             return msgspec.json.decode(self._status.read_bytes(), type=Progress)
         except FileNotFoundError:
@@ -105,6 +105,6 @@ class SamplePart(_Command):
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Settings as the environment of a process, those at their default left out."""
+    """Return settings as the environment of a process, without those at their default."""
     values = {row.env: (getattr(settings, row.name), row.default) for row in table()}
     return {env: str(value) for env, (value, default) in values.items() if value != default}

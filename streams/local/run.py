@@ -21,7 +21,7 @@ from streams.settings import Settings
 LOOK_EVERY_S: Final = 0.25
 #: Without a terminal, a line so often.
 LINE_EVERY_S: Final = 5.0
-#: Numbers that disagree and have not moved for so long will not agree any more.
+#: Numbers that disagree and have not changed for so long will not agree later.
 SETTLE_S: Final = 20.0
 
 
@@ -75,7 +75,7 @@ def _watch(up: Up, draw: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def _display(up: Up, screen: Console) -> Iterator[Callable[[], None]]:
-    """Return what draws the present state: a board that stays in place on a terminal, else a line now and then."""
+    """Return a function that shows the present state: a board in place on a terminal, else a line at intervals."""
     title = f"slotwise up ({'the bundled sample, ' if up.options.sample else ''}{up.options.broker} broker)"
     if not screen.is_terminal:
         yield _line_now_and_then(up, screen)

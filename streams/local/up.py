@@ -1,12 +1,12 @@
-"""`slotwise up`: broker, database, worker and sink on this machine as one thing, until it is stopped.
+"""`slotwise up`: broker, database, worker and sink on this machine as one program, until it is stopped.
 
-Owns the data directory, the order of start and stop, and what every part is given; the parts know nothing of each
-other but addresses. The main thread starts and stops everything (Linux ties "die with me" to the thread that starts a
-part); `Watch` has its own.
+This file owns the data directory, the order of start and stop, and the settings of every part; the parts know only
+each other's addresses. The main thread starts and stops everything (Linux ties "die with me" to the thread that starts
+a part); `Watch` has a thread of its own.
 
-The broker of the installation keeps everything in memory. If it ends, its journal is gone while the audit is not, and
-steps that count from 0 again must never meet the old ones. So each *life* of the journal has a name of its own in the
-audit: its birth. A new life, a new name, the same database. A durable broker keeps its life over restarts.
+The broker of the installation has its data in memory. When it ends, its journal is lost while the audit stays, and
+steps that count from 0 again must not be added to the old ones. So each *life* of the journal has a name of its own in
+the audit: the time of its start. A durable broker keeps its life over restarts.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ from streams.topics import create_topics
 
 BrokerKind = Literal["embedded", "kafka"]
 
-#: The audit gets so long to catch up with the journal before the end.
+#: Longest wait at the end for the audit to catch up with the journal.
 DRAIN_S_MAX: Final = 10.0
 DRAIN_POLL_S: Final = 0.25
-#: So many notes of what happened stay on the board.
+#: Most notes on the board.
 NOTES_MAX: Final = 5
 DATABASE: Final = "slotwise"
-#: The policy's clocks that must run as fast as the sample does.
+#: Durations of the policy that must be scaled to the sample's speed.
 SAMPLE_CLOCKS: Final = ("recompute_s", "window_s", "ageing_s_per_point")
 
 
 class UpError(SlotwiseError):
-    """`slotwise up` cannot do what it was asked; the message says what to do."""
+    """`slotwise up` cannot run as requested; the message says what to do."""
 
     exit_code = MISTAKE
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """What a run is asked for beyond its settings."""
+    """Options of a run beyond its settings."""
 
     broker: BrokerKind = "embedded"
     sample: bool = False
@@ -76,18 +76,18 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class Up:
-    """Everything that `slotwise up` runs. A context: what was started is ended on the way out, whatever happens."""
+    """Everything that `slotwise up` runs. A context manager: parts that were started are stopped at its end."""
 
     def __init__(self, settings: Settings, options: Options, report: Callable[[str], None]) -> None:
-        """`report` receives a sentence for each thing that happens to the parts."""
+        """`report` receives a sentence for each event of the parts."""
         self.options = options
         self.directory = Path(settings.data_dir).absolute()
         self.logs = self.directory / "logs"
-        #: The latest things that happened without being asked for.
+        #: The latest unexpected events.
         self.notes: list[str] = []
         self._report = report
         self._given = settings
-        #: Settings of the parts: what was given, with the addresses of this run.
+        #: Settings of the parts: the given ones, with the addresses of this run.
         self.settings = settings
         self._claim: int | None = None
         self._supervisor = Supervisor(report)
@@ -104,12 +104,12 @@ class Up:
                 "stop it, or name another directory with --data-dir."
             )
         up_file.remove(self.directory)
-        for log in self.logs.glob("*.log"):  # of the run before
+        for log in self.logs.glob("*.log"):  # of an earlier run
             log.unlink()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End every part, the feeder first and the broker last, and give the directory back."""
+        """Stop every part, the sample first and the broker last, and unlock the directory."""
         self.stop()
         if self._claim is not None:
             os.close(self._claim)
@@ -117,7 +117,7 @@ class Up:
 
     @property
     def progress(self) -> Progress | None:
-        """How far the sample is; None when nothing is fed."""
+        """Progress of the sample; None without one."""
         part = self._parts.get("sample")
         return part.progress if isinstance(part, SamplePart) else None
 
@@ -137,7 +137,7 @@ class Up:
         create_topics(settings)
         _create_database(self._database)
         migrate(settings.database)
-        # Started before anything is written, so that it reads all of it.
+        # Started before the first record is written, so that it reads all of them.
         self.watch = Watch(settings, from_start=not self._broker.durable)
         self.watch.start()
         self._supervisor.start("sink", SinkPart(settings, log_file=self._log("sink")))
@@ -148,7 +148,7 @@ class Up:
         self._write_up_file()
 
     def tend(self) -> None:
-        """Restart what has died."""
+        """Restart parts that have died."""
         for name in self._supervisor.died():
             part = self._parts[name]
             if name == "broker" and not part.durable:
@@ -162,7 +162,7 @@ class Up:
             self._write_up_file()
 
     def result(self) -> Result | None:
-        """Sum up; None before the first look at topics and audit."""
+        """Return the result; None before the first comparison of topics and audit."""
         watch = self.watch
         if watch is None or watch.counts is None:
             return None
@@ -177,7 +177,7 @@ class Up:
             )
 
     def moved(self) -> tuple[int, ...]:
-        """Return numbers that change as long as anything happens."""
+        """Return numbers that change as long as work goes on."""
         watch = self.watch
         if watch is None or watch.counts is None:
             return ()
@@ -187,7 +187,7 @@ class Up:
         return (*seen, sum(counts.records.values()), counts.audit_steps, self._supervisor.restarts.total())
 
     def open_ends(self) -> list[str]:
-        """Name what still has to happen before the run is at rest."""
+        """Return what must still happen before the run is idle."""
         watch = self.watch
         if watch is None or watch.counts is None:
             return [watch.trouble if watch and watch.trouble else "Topics and audit were not compared yet."]
@@ -197,7 +197,7 @@ class Up:
             return list(compare(watch.stats, watch.counts, self.progress))
 
     def stop(self) -> None:
-        """End every part that runs."""
+        """Stop every part that runs."""
         with signals_ignored():
             up_file.remove(self.directory)
             self._supervisor.stop("sample")
@@ -254,7 +254,7 @@ class Up:
         return msgspec.structs.replace(self._given, **changes)
 
     def _start_over(self) -> None:
-        """A broker that keeps its topics in memory has ended: start a new life of the journal, on the same database."""
+        """Start a new life of the journal on the same database, after a broker with topics in memory has ended."""
         self._note("The broker ended, and its topics with it: everything starts over. The audit in Postgres stays.")
         self._supervisor.restarts["broker"] += 1
         up_file.remove(self.directory)
@@ -265,7 +265,7 @@ class Up:
         self.start()
 
     def _drain(self) -> None:
-        """Let the audit catch up: a journal that ends with its broker can be copied only now."""
+        """Wait until the audit has caught up: a journal in memory can be copied only while its broker runs."""
         self._report("Waiting for the audit to catch up.")
         deadline = time.monotonic() + DRAIN_S_MAX
         while time.monotonic() < deadline and self.watch is not None and self.watch.counts is not None:
@@ -297,7 +297,7 @@ def _new_life() -> str:
 
 
 def _durable_life(directory: Path) -> str:
-    """Name the life of a durable journal: written down beside it, so that it goes when the journal goes."""
+    """Return the life of a durable journal; it is stored beside the journal and deleted with it."""
     path = directory / "life"
     if not path.exists():
         path.write_text(_new_life())
@@ -311,7 +311,7 @@ def _create_database(server: EmbeddedPostgres) -> None:
 
 
 def _sample_policy(path: Path, speed: float) -> Path:
-    """Write the shipped policy with the clocks that the sample's speed makes too slow: an hour passes in seconds."""
+    """Write the shipped policy with durations scaled to the sample's speed, at which an hour passes in seconds."""
     clock = re.compile(rf"^({'|'.join(SAMPLE_CLOCKS)}) = ([0-9.]+)", re.MULTILINE)
     text = shipped("policy.toml")
     faster = clock.sub(lambda found: f"{found[1]} = {max(0.001, float(found[2]) / speed):.6g}", text)

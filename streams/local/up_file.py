@@ -1,4 +1,4 @@
-"""`up.json`: where a running `slotwise up` is reached, written by it and read by every other command."""
+"""`up.json`: the addresses of a running `slotwise up`, written by it and read by every other command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 NAME = "up.json"
-#: Settings that the file gives in a form of its own, or that whoever reads it has to know already.
+#: Settings that the file has in another form, or that its reader has already.
 ADDRESSES = frozenset({"broker", "database", "web_host", "web_port", "data_dir"})
 
 
@@ -18,18 +18,18 @@ class UpFile(Struct, frozen=True, kw_only=True):
     """Addresses and process ids of one running installation."""
 
     broker: str
-    #: With the password: the file is for its owner only.
+    #: With the password: only its owner may read the file.
     database: str
     #: Address of the worker's pages.
     web: str
     #: Process id by part; `up` is the one to end.
     pids: dict[str, int]
-    #: The parts' other settings, where they are not the default: who joins must have the same.
+    #: The parts' other settings, where they are not the default: commands that join use the same.
     settings: dict[str, Any] = {}
 
 
 def write(directory: Path, content: UpFile) -> None:
-    """Write the file as a whole: a reader sees the old one or the new one."""
+    """Replace the file atomically: a reader sees the old one or the new one."""
     scratch = directory / f"{NAME}.new"
     scratch.touch(mode=0o600)
     scratch.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
@@ -37,7 +37,7 @@ def write(directory: Path, content: UpFile) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Remove the file: nothing is reached here any more."""
+    """Remove the file at the end of the run."""
     (directory / NAME).unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
-"""Watches an installation from outside: follows its journal, and compares it with the topics and the audit.
+"""Follows the journal of an installation, and compares it with its topics and its audit.
 
-A thread of its own does all the waiting; the board and the result ask for the latest `Counts`. Nothing
-here writes to a topic or a table.
+A thread of its own does all the waiting; the board and the result read the latest `Counts`. It writes to no topic and
+no table.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from streams.partition.reader import LOOKBACK_RECORDS
 from streams.settings import Settings
 from streams.views.journal_stats import JournalStats
 
-#: How often topics and audit are looked at; the journal is followed all the time.
+#: How often topics and audit are compared; the journal is read all the time.
 COMPARE_EVERY_S: Final = 0.5
 POLL_MS: Final = 200
-#: Over this time the rate of decisions is shown.
+#: Window of the rate of decisions.
 RATE_OVER_S: Final = 5.0
-#: What each dead-letter topic is called after its input topic.
+#: Suffix of a dead-letter topic's name.
 DEAD_LETTER_SUFFIX: Final = ".dlq"
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """What is in the topics and in the audit at one moment, since the watch began."""
+    """Records and rows since the watch began, at one time."""
 
     #: Records by topic.
     records: dict[str, int]
     #: Inputs that no step of the journal has handled yet.
     inputs_unhandled: int
-    #: Journal records that were not read when the topics were looked at.
+    #: Journal records that were not read when the topics were counted.
     journal_unread: int
     audit_steps: int
     audit_decisions: int
@@ -53,7 +53,7 @@ class Watch:
         self.lock = threading.Lock()
         #: The latest comparison; None until the first.
         self.counts: Counts | None = None
-        #: Why the watch sees nothing at the moment.
+        #: Why the watch cannot read now; None: it can.
         self.trouble: str | None = None
         self._settings = settings
         #: The journal's name in the audit, as the sink gives it.
@@ -61,12 +61,12 @@ class Watch:
         self._from_start = from_start
         self._stop = threading.Event()
         self._began = threading.Event()
-        #: Moments and decisions so far, of the last seconds; never empty.
+        #: Times and numbers of decisions, of the last seconds; never empty.
         self._rate: list[tuple[float, int]] = [(0.0, 0)]
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self, wait_s_max: float = 10.0) -> None:
-        """Begin, and return when the beginning is marked: what is written from now on is seen."""
+        """Start, and return when the start positions are known: records that are written from now on are counted."""
         self._thread.start()
         self._began.wait(wait_s_max)
 
@@ -76,7 +76,7 @@ class Watch:
         self._thread.join(timeout=5.0)
 
     def rate_per_s(self) -> float:
-        """Decisions a second, over the last seconds."""
+        """Return decisions a second, over the last seconds."""
         (since_s, before), (until_s, total) = self._rate[0], self._rate[-1]
         return (total - before) / (until_s - since_s) if until_s > since_s else 0.0
 
@@ -121,7 +121,7 @@ class Watch:
                     compared_s = time.monotonic()
 
     def _join(self, consumer: Any) -> None:
-        """Begin to read the journal a little before what is counted, to learn which step is next."""
+        """Read the journal from a little before the counted part, to know the number of the next step."""
         partitions = self._partitions(DECISION_AUDIT)
         first = consumer.beginning_offsets(partitions)
         for where in partitions:
@@ -129,7 +129,7 @@ class Watch:
             self._next[where] = max(first[where], self._starts[where] - LOOKBACK_RECORDS)
 
     def _compare(self, consumer: Any, audit: psycopg.Connection[Any]) -> None:
-        """Look at the topics first: what they hold now, the journal and the audit must hold by then or later."""
+        """Count the topics first: the journal and the audit, read later, must include what they contain."""
         ends = {where: max(end, self._next[where]) for where, end in self._ends(consumer).items()}
         with self.lock:
             positions = dict(self.stats.positions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
@@ -14,9 +13,9 @@ import faust
 from faust.types import TP
 from yarl import URL
 
-from schemas.vocabulary import Millis
 from streams import metrics
 from streams.agents import add_agents
+from streams.clock import SystemClock
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.router import Router
 from streams.kafka.client import Broker
@@ -47,14 +46,6 @@ CHANGELOG_LINGER_S: Final = 0.05
 CHANGELOG_BATCH_BYTES: Final = 256_000
 #: Table rows on their way to the changelogs before Faust holds the streams back.
 CHANGELOG_RECORDS_MAX: Final = 100_000
-
-
-class SystemClock:
-    """The worker's wall clock."""
-
-    def now_ms(self) -> Millis:
-        """Milliseconds since the epoch."""
-        return Millis(time.time_ns() // 1_000_000)
 
 
 class App(faust.App):

@@ -1,13 +1,23 @@
-"""The clock of this machine, passed to code that takes its clock as an argument."""
+"""The time of day: the port that is that code takes as an argument, and the clock of this machine behind it."""
 
 from __future__ import annotations
 
 import time
+from typing import Protocol
+
+from schemas.vocabulary import Millis
+
+
+class Clock(Protocol):
+    """A clock."""
+
+    def now_ms(self) -> Millis:
+        """Return milliseconds since the epoch."""
 
 
 class SystemClock:
-    """The time of day of this machine."""
+    """The clock of this machine."""
 
-    def now_ms(self) -> int:
+    def now_ms(self) -> Millis:
         """Return milliseconds since the epoch."""
-        return time.time_ns() // 1_000_000
+        return Millis(time.time_ns() // 1_000_000)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
-from schemas.vocabulary import Millis
 from streams import metrics
+from streams.clock import SystemClock
 from streams.views import gauges as vitals
 
 #: An input that waits longer for the journal makes the worker not ready.
@@ -31,7 +30,7 @@ def add_pages(app: Any) -> None:
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def prometheus(web: Any, _request: Any) -> Any:
         """For Prometheus."""
-        vitals.show(app.lanes.all.values(), Millis(time.time_ns() // 1_000_000))
+        vitals.show(app.lanes.all.values(), SystemClock().now_ms())
         return web.bytes(metrics.render(), content_type=_TEXT)
 
     @app.page("/tables/{table}")  # type: ignore[untyped-decorator]
@@ -39,7 +38,7 @@ def add_pages(app: Any) -> None:
         """The rows of this worker's partitions, and why those of a partition are no longer brought up to date."""
         await app.projections.flush()
         try:
-            rows = app.projections.ask(table, time.time_ns() // 1_000_000)
+            rows = app.projections.ask(table, SystemClock().now_ms())
         except KeyError:
             return web.json({"error": f"There is no table {table}: ask for utilisation or ev_percentiles."}, status=404)
         stopped = {str(partition): str(error) for partition, error in app.projections.stopped.items()}

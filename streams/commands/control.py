@@ -6,7 +6,6 @@ import functools
 import getpass
 import inspect
 import os
-import time
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
@@ -26,6 +25,7 @@ from schemas.events import (
     TaskCancelled,
 )
 from schemas.vocabulary import from_millis
+from streams.clock import SystemClock
 from streams.commands.console import busy, err, out, print_json
 from streams.commands.options import Json, takes
 from streams.errors import FAILED
@@ -90,9 +90,7 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         from streams.operate.orders import check, give  # noqa: PLC0415 - brings the Kafka client along
         from streams.topics import check_topics  # noqa: PLC0415
 
-        order = Order(
-            settings, control_id or str(uuid.uuid4()), from_millis(time.time_ns() // 1_000_000), by or _login()
-        )
+        order = Order(settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or _login())
         check_topics(settings)
         event = function(order, **own)
         check(settings, event)

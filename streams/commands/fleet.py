@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from streams.clock import SystemClock
 from streams.commands.console import err, line, out, print_json
 from streams.commands.control import SETTINGS
 from streams.commands.options import Json, takes
@@ -35,12 +36,12 @@ def check(
     Exit code 0: all well; 1: something needs attention, such as a model that is exhausted, drained or refused by its
     quota, a lost slot, a budget without money, a task that no model can do. A sentence names each.
     """
-    from streams.operate.read_partitions import WallClock, looks, partitions_of  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.read_partitions import looks, partitions_of  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
     from streams.views.overview import overview  # noqa: PLC0415
 
     check_topics(settings)
-    found = overview(looks(settings, partitions_of(settings, pool)), WallClock().now_ms(), pool)
+    found = overview(looks(settings, partitions_of(settings, pool)), SystemClock().now_ms(), pool)
     if as_json:
         print_json(found)
     else:
@@ -86,7 +87,6 @@ def recommend(
     The router itself answers, on the present state with all waiting tasks. Exit code 0: it would be routed; 1: it
     would wait, or end.
     """
-    from streams.operate.read_partitions import WallClock  # noqa: PLC0415 - brings the Kafka client along
     from streams.operate.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415
 
     task = fields_of(
@@ -109,7 +109,7 @@ def recommend(
         local_only=local_only,
     )
     router, of = offline_router(settings) if offline else router_of(settings, pool)
-    found = recommendation(router, of, task, WallClock().now_ms())
+    found = recommendation(router, of, task, SystemClock().now_ms())
     if as_json:
         print_json(found)
     else:

@@ -23,12 +23,13 @@ from schemas.events import FleetControl, PolicyActivated, SlotRetired, TaskCance
 from schemas.input import Input, Unreadable
 from schemas.steps import decode_step
 from schemas.vocabulary import DECISION_AUDIT, FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis, to_millis
+from streams.clock import SystemClock
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.blocking import open_consumer, open_producer
-from streams.operate.read_partitions import WallClock, file_rulebook, looks, partitions_of
+from streams.operate.read_partitions import file_rulebook, looks, partitions_of
 from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
 from streams.partition.ports import JournalError
 from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
@@ -110,7 +111,7 @@ def moment_ahead(text: str, what: str = "until") -> str:
         ControlError: it is no time, or it is past, where an order would end what it is to begin.
     """
     told = moment(text, what)
-    if to_millis(told) <= WallClock().now_ms():
+    if to_millis(told) <= SystemClock().now_ms():
         raise ControlError(f"{what} {told} is past: name a moment to come (`slotwise restore` ends marks and drains).")
     return told
 
@@ -153,7 +154,7 @@ def _rulebooks(settings: Settings) -> Iterator[Rulebook]:
 
 def refusal(router: Router, event: FleetControl) -> str | None:
     """Ask a router whether it would refuse the order now; its state stays as it is."""
-    now_ms = Millis(max(router.now_ms, WallClock().now_ms()))
+    now_ms = Millis(max(router.now_ms, SystemClock().now_ms()))
     step = router.handle([Input(CONTROL, router.position(CONTROL) + 1, now_ms, event)])
     return step.rejected[0].reason if step.rejected else None
 

@@ -7,12 +7,12 @@ router that may be asked anything, and whose answers change nothing.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
 from schemas.decision import Step
-from schemas.vocabulary import INPUT_TOPICS, Millis
+from schemas.vocabulary import INPUT_TOPICS
+from streams.clock import SystemClock
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
@@ -36,14 +36,6 @@ class LookError(SlotwiseError):
     """A partition cannot be read by the rules here; the message says which rules are needed."""
 
     exit_code = MISTAKE
-
-
-class WallClock:
-    """The clock of this machine."""
-
-    def now_ms(self) -> Millis:
-        """Milliseconds since the epoch."""
-        return Millis(time.time_ns() // 1_000_000)
 
 
 class _Reader(Router):
@@ -113,7 +105,7 @@ async def _recover(settings: Settings, rulebook: Rulebook, broker: Broker, parti
             unusable.append(error)
             raise
 
-    known, clock, log = names(settings), WallClock(), Log()
+    known, clock, log = names(settings), SystemClock(), Log()
     # A lane that is never started touches its journal and its checkpoints only, and both only to read.
     outside = Outside(
         journal=KafkaJournal(broker, known, partition),

@@ -15,11 +15,12 @@ from schemas.decision import Advice, Decision
 from schemas.events import SlotFreed, TaskPending
 from schemas.input import Input, Unreadable
 from schemas.vocabulary import DIMENSIONS, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
+from streams.clock import SystemClock
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
-from streams.operate.read_partitions import WallClock, file_rulebook, looks, partitions_of
+from streams.operate.read_partitions import file_rulebook, looks, partitions_of
 from streams.plugins.adviser import Plugins
 from streams.settings import Settings
 from streams.topics import check_topics
@@ -144,7 +145,7 @@ def _with_slots(settings: Settings, partitions: Iterable[int]) -> dict[str, Rout
 
 def offline_router(settings: Settings) -> tuple[Router, str]:
     """Give a router in whose one pool every model of the configured catalogue has a free slot."""
-    router, pool, now_ms = Router(0, file_rulebook(settings)), "offline", WallClock().now_ms()
+    router, pool, now_ms = Router(0, file_rulebook(settings)), "offline", SystemClock().now_ms()
     announced = [
         SlotFreed(slot_id=f"{model}-1", pool=pool, at=from_millis(now_ms), model=model)
         for model in router.rulebook.models

@@ -6,7 +6,6 @@ itself, unknown fields included. An operator's event without a pool goes, withou
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
@@ -18,6 +17,7 @@ from msgspec import Struct
 from schemas.codec import read_event, write_event
 from schemas.input import Unreadable
 from schemas.vocabulary import FLEET_CONTROL, SLOT_FREED, TASK_PENDING, from_millis
+from streams.clock import SystemClock
 from streams.errors import UNREACHABLE, SlotwiseError
 from streams.kafka.blocking import open_producer
 from streams.settings import Settings
@@ -107,7 +107,7 @@ def records_of(
     if isinstance(event, Unreadable):
         return event
     ce_id = ce_id or str(uuid.uuid4())
-    record = write_event(topic, event, ce_id=ce_id, source=source, time_ms=time.time_ns() // 1_000_000)
+    record = write_event(topic, event, ce_id=ce_id, source=source, time_ms=SystemClock().now_ms())
     common = {"topic": settings.topic_prefix + topic, "value": value, "headers": list(record.headers)}
     if record.key is not None:
         # The default partitioner: murmur2 of the key, as everywhere.
@@ -131,7 +131,7 @@ def _stamped(line: bytes) -> bytes:
     except msgspec.DecodeError:
         return line.strip()
     if isinstance(fields, dict) and "at" not in fields:
-        fields["at"] = from_millis(time.time_ns() // 1_000_000)
+        fields["at"] = from_millis(SystemClock().now_ms())
         return msgspec.json.encode(fields)
     return line.strip()
 

@@ -19,7 +19,7 @@ from streams.partition.ports import Checkpoint, JournalPosition
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streams.partition.ports import Clock
+    from streams.clock import Clock
 
 SLOTS = ("A", "B")
 

@@ -123,10 +123,3 @@ class Checkpoints(Protocol):
 
     async def save(self, mark: JournalPosition, chunks: Iterable[bytes]) -> None:
         """Write a picture without holding up the event loop."""
-
-
-class Clock(Protocol):
-    """The worker's wall clock."""
-
-    def now_ms(self) -> Millis:
-        """Milliseconds since the epoch."""

@@ -35,8 +35,9 @@ from streams.partition.reader import JournalReader
 
 if TYPE_CHECKING:
     from schemas.decision import Advice, Step
+    from streams.clock import Clock
     from streams.core.policy.rulebook import Rulebook
-    from streams.partition.ports import Checkpoints, Clock, DeadLetters, Inputs, Journal, Raw, Ticks
+    from streams.partition.ports import Checkpoints, DeadLetters, Inputs, Journal, Raw, Ticks
 
 _log = logging.getLogger(__name__)
 

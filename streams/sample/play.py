@@ -22,6 +22,7 @@ from msgspec import Struct
 from schemas.codec import write_event
 from schemas.events import SlotFreed, TaskPending, TaskRouted
 from schemas.vocabulary import SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
+from streams.clock import SystemClock
 from streams.sample.fleet import Engine, Fleet, Work
 from streams.sample.work import SampleTask, tasks
 from streams.settings import Settings
@@ -95,12 +96,13 @@ class _Player:
         self._fleet = fleet
         self._sample = sample
         self._speed = speed
+        self._clock = SystemClock()
         self._topic = {name: settings.topic_prefix + name for name in (TASK_PENDING, SLOT_FREED)}
         self._finished: asyncio.Queue[Work] = asyncio.Queue()
 
     async def feed(self, producer: AIOKafkaProducer) -> None:
         """Announce the slots, then send each task at its time."""
-        for announcement in self._fleet.announcements(_now_ms()):
+        for announcement in self._fleet.announcements(self._clock.now_ms()):
             await self._send(producer, SLOT_FREED, announcement, f"{announcement.slot_id}-{announcement.at}")
         await producer.flush()
         start_s = time.monotonic()
@@ -108,7 +110,7 @@ class _Player:
             wait_s = start_s + task.at_s / self._speed - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            event = msgspec.structs.replace(task.event, at=from_millis(_now_ms()))
+            event = msgspec.structs.replace(task.event, at=from_millis(self._clock.now_ms()))
             await self._send(producer, TASK_PENDING, event, event.task_id)
             self.progress.sent += 1
         await producer.flush()
@@ -127,7 +129,7 @@ class _Player:
         """Free each slot whose simulated work is over."""
         while True:
             work = await self._finished.get()
-            await self._send(producer, SLOT_FREED, work.freed(_now_ms()), f"{work.routed.decision_id}-freed")
+            await self._send(producer, SLOT_FREED, work.freed(self._clock.now_ms()), f"{work.routed.decision_id}-freed")
             if work.outcome.status == "success":
                 self.progress.succeeded += 1
             else:
@@ -135,7 +137,7 @@ class _Player:
             self.progress.spent_usd += work.outcome.cost_usd or 0.0
 
     async def _send(self, producer: AIOKafkaProducer, topic: str, event: TaskPending | SlotFreed, ce_id: str) -> None:
-        record = write_event(topic, event, ce_id=ce_id, source=SOURCE, time_ms=_now_ms())
+        record = write_event(topic, event, ce_id=ce_id, source=SOURCE, time_ms=self._clock.now_ms())
         await producer.send(self._topic[topic], key=record.key, value=record.value, headers=list(record.headers))
 
 
@@ -176,7 +178,3 @@ def _write(progress: Progress, path: Path | None) -> None:
     scratch = path.with_suffix(".new")
     scratch.write_bytes(msgspec.json.encode(progress))
     scratch.replace(path)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -67,7 +67,7 @@ class TakenIn(Struct, frozen=True, gc=False):
         )
 
 
-class Kept(Struct, frozen=True, kw_only=True, gc=False):
+class AuditStep(Struct, frozen=True, kw_only=True, gc=False):
     """A step, as far as it is kept."""
 
     partition: int
@@ -91,13 +91,13 @@ class Kept(Struct, frozen=True, kw_only=True, gc=False):
         return 1 + len(self.decisions) + len(self.work) + len(self.controls) + len(self.money)
 
 
-_KEPT: Final = msgspec.json.Decoder(Kept)
+_AUDIT_STEPS: Final = msgspec.json.Decoder(AuditStep)
 
 
-def read_kept(raw: bytes) -> Kept:
+def read_audit_step(raw: bytes) -> AuditStep:
     """Read what is kept of a journal record.
 
     Raises:
         StepError: the record is of another version, or no step at all.
     """
-    return decode_step_by(_KEPT, raw)
+    return decode_step_by(_AUDIT_STEPS, raw)

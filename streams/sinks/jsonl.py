@@ -16,7 +16,9 @@ from msgspec import Struct
 
 from schemas.vocabulary import DECISION_AUDIT
 from streams.clock import SystemClock
-from streams.sinks.follow import Follower, Standing, Status, TroubleError
+from streams.sinks.follow import Follower
+from streams.sinks.lag import SinkStatus
+from streams.sinks.ports import RetryableError, SinkPosition
 from streams.sinks.records import KafkaRecords
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streams.settings import Settings
-    from streams.sinks.follow import Journaled
+    from streams.sinks.ports import JournaledStep
 
 
 class _Number(Struct, frozen=True):
@@ -49,17 +51,17 @@ class JsonLinesStore:
         """`name` says in messages what this is."""
         self._out = out
         self._name = name
-        self._standing: dict[int, Standing] | None = None
+        self._positions: dict[int, SinkPosition] | None = None
 
-    async def standing(self) -> Mapping[int, Standing]:
+    async def positions(self) -> Mapping[int, SinkPosition]:
         """Give the last step of each partition in the file; what a broken write left behind is cut off."""
-        if self._standing is None:
-            self._standing = await asyncio.to_thread(self._read) if self._out.seekable() else {}
-        return dict(self._standing)
+        if self._positions is None:
+            self._positions = await asyncio.to_thread(self._read) if self._out.seekable() else {}
+        return dict(self._positions)
 
-    async def write(self, steps: Sequence[Journaled]) -> None:
+    async def write(self, steps: Sequence[JournaledStep]) -> None:
         """Append a line for each step; on the disk when this returns."""
-        await self.standing()
+        await self.positions()
         lines = b"".join(
             b'{"offset":%d,"sha256":"%s","chain":"%s","step":%s}\n'
             % (one.offset, one.sha256.hex().encode(), one.chain.hex().encode(), one.raw)
@@ -68,17 +70,17 @@ class JsonLinesStore:
         try:
             await asyncio.to_thread(self._append, lines)
         except OSError as error:
-            self._standing = None
-            raise TroubleError(f"{self._name} cannot be written ({error.strerror})") from error
-        if self._standing is not None:
-            self._standing.update({one.step.partition: one.standing for one in steps})
+            self._positions = None
+            raise RetryableError(f"{self._name} cannot be written ({error.strerror})") from error
+        if self._positions is not None:
+            self._positions.update({one.step.partition: one.position for one in steps})
 
     async def close(self) -> None:
         """Write out what the stream still holds; whoever opened it closes it."""
         self._out.flush()
 
-    def _read(self) -> dict[int, Standing]:
-        found: dict[int, Standing] = {}
+    def _read(self) -> dict[int, SinkPosition]:
+        found: dict[int, SinkPosition] = {}
         whole = 0
         self._out.seek(0)
         for line in self._out:
@@ -86,7 +88,7 @@ class JsonLinesStore:
                 break
             whole += len(line)
             told = _LINES.decode(line)
-            found[told.step.partition] = Standing(
+            found[told.step.partition] = SinkPosition(
                 seq=told.step.seq,
                 offset=told.offset,
                 sha256=bytes.fromhex(told.sha256),
@@ -110,11 +112,11 @@ async def run(
     *,
     name: str = "standard output",
     topic: str = DECISION_AUDIT,
-) -> Status:
+) -> SinkStatus:
     """Follow the journal into a stream until told to stop; a file must be open as `r+b` and have one writer.
 
     Raises:
-        JournalError: the file and the journal contradict each other.
+        JournalMismatch: the file and the journal contradict each other.
     """
     topic = settings.topic_prefix + topic
     follower = Follower(

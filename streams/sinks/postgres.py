@@ -26,7 +26,9 @@ from streams.clock import SystemClock
 from streams.database.connection import Timeouts, connect_async, parameters, sentence, where
 from streams.database.sql import QUERIES
 from streams.sinks import rows
-from streams.sinks.follow import YIELD_ROWS, Follower, Standing, Status, TakenError, TroubleError
+from streams.sinks.follow import YIELD_ROWS, Follower
+from streams.sinks.lag import SinkStatus
+from streams.sinks.ports import ConflictError, RetryableError, SinkPosition
 from streams.sinks.records import KafkaRecords
 
 if TYPE_CHECKING:
@@ -36,15 +38,15 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from streams.settings import Settings
-    from streams.sinks.audit_step import Kept
-    from streams.sinks.follow import Journaled
+    from streams.sinks.audit_step import AuditStep
+    from streams.sinks.ports import JournaledStep
 
 DAY_MS: Final = 86_400_000
 #: When a day's partition could not be made, its rows go to DEFAULT, and this long nobody is made to wait for it again.
 DAY_RETRY_S: Final = 60.0
 
 #: The tables behind the fence: which rows of a step go there, and how they are written.
-_TABLES: Final[tuple[tuple[str, Callable[[Kept], Sized], Callable[[str, Journaled], Iterable[str]]], ...]] = (
+_TABLES: Final[tuple[tuple[str, Callable[[AuditStep], Sized], Callable[[str, JournaledStep], Iterable[str]]], ...]] = (
     ("copy_decisions", attrgetter("decisions"), rows.decision_lines),
     ("copy_outcomes", attrgetter("work"), rows.outcome_lines),
     ("copy_controls", attrgetter("controls"), rows.control_lines),
@@ -77,19 +79,19 @@ class PostgresStore:
         self._days: set[int] = set()
         self._days_asked_s: dict[int, float] = {}
 
-    async def standing(self) -> Mapping[int, Standing]:
+    async def positions(self) -> Mapping[int, SinkPosition]:
         """Give the last step of each partition that stands in the audit."""
 
-        async def ask(connection: AsyncConnection[TupleRow]) -> dict[int, Standing]:
-            found: dict[int, Standing] = {}
+        async def ask(connection: AsyncConnection[TupleRow]) -> dict[int, SinkPosition]:
+            found: dict[int, SinkPosition] = {}
             cursor = await connection.execute(QUERIES["standing"], {"journal": self._journal})
             async for partition, seq, offset, sha256, link in cursor:
-                found[partition] = Standing(seq=seq, offset=offset, sha256=sha256, chain=link)
+                found[partition] = SinkPosition(seq=seq, offset=offset, sha256=sha256, chain=link)
             return found
 
         return await self._guarded(ask)
 
-    async def write(self, steps: Sequence[Journaled]) -> None:
+    async def write(self, steps: Sequence[JournaledStep]) -> None:
         """Write these steps with their decisions and outcomes, all or none."""
         try:
             await self._guarded(lambda connection: self._copy(connection, steps))
@@ -117,7 +119,7 @@ class PostgresStore:
             await self.close()
             match error:
                 case errors.UniqueViolation(diag=diag) if diag.table_name == "journal_steps":
-                    raise TakenError("another sink has written these steps") from error
+                    raise ConflictError("another sink has written these steps") from error
                 case errors.UniqueViolation():
                     raise _DoubledError(sentence(error)) from error
                 case errors.UndefinedTable() | errors.UndefinedFunction() | errors.UndefinedColumn():
@@ -130,16 +132,16 @@ class PostgresStore:
                     why = f"failed ({sentence(error)})"
                 case _:
                     raise
-            raise TroubleError(f"{self._name} {why}") from error
+            raise RetryableError(f"{self._name} {why}") from error
 
-    async def _copy(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
+    async def _copy(self, connection: AsyncConnection[TupleRow], steps: Sequence[JournaledStep]) -> None:
         await self._make_days(connection, steps)
         async with connection.transaction(), connection.cursor() as cursor:
             await _copy(cursor, "copy_steps", (rows.step_line(self._journal, one) for one in steps))
             for query, lines in self._tables(steps):
                 await _copy(cursor, query, lines)
 
-    async def _copy_singly(self, connection: AsyncConnection[TupleRow], steps: Sequence[Journaled]) -> None:
+    async def _copy_singly(self, connection: AsyncConnection[TupleRow], steps: Sequence[JournaledStep]) -> None:
         """Row by row, leaving out those that are there: slow, for a batch in which something is double."""
         async with connection.transaction(), connection.cursor() as cursor:
             await _copy(cursor, "copy_steps", (rows.step_line(self._journal, one) for one in steps))
@@ -149,13 +151,13 @@ class PostgresStore:
                         async with connection.transaction():
                             await _copy(cursor, query, [line])
 
-    def _tables(self, steps: Sequence[Journaled]) -> Iterator[tuple[str, Iterable[str]]]:
+    def _tables(self, steps: Sequence[JournaledStep]) -> Iterator[tuple[str, Iterable[str]]]:
         """What goes where, behind the steps' own rows; tables that get nothing are left out."""
         for query, has_rows, lines_of in _TABLES:
             if any(has_rows(one.step) for one in steps):
                 yield query, chain.from_iterable(lines_of(self._journal, one) for one in steps)
 
-    async def _make_days(self, connection: AsyncConnection[TupleRow], steps: Iterable[Journaled]) -> None:
+    async def _make_days(self, connection: AsyncConnection[TupleRow], steps: Iterable[JournaledStep]) -> None:
         """Have partitions made for days that nobody prepared; without one the rows go to DEFAULT, which is no loss."""
         days = {
             at_ms // DAY_MS
@@ -220,11 +222,11 @@ class PostgresSink:
         """Follow until told to stop; outages of broker and database are waited out.
 
         Raises:
-            JournalError: the audit and the journal contradict each other; the message says how, and what to do.
+            JournalMismatch: the audit and the journal contradict each other; the message says how, and what to do.
         """
         await self._follower.run(stop)
 
-    def status(self) -> Status:
+    def status(self) -> SinkStatus:
         """Say how far it is and what troubles it."""
         return self._follower.status()
 
@@ -246,5 +248,5 @@ async def _copy(cursor: AsyncCursor[TupleRow], query: str, lines: Iterable[str])
             await asyncio.sleep(0)
 
 
-def _range(steps: Sequence[Journaled]) -> str:
+def _range(steps: Sequence[JournaledStep]) -> str:
     return ", ".join(f"{one.step.partition}:{one.step.seq}" for one in (steps[0], steps[-1]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from streams.sinks.follow import Record, TroubleError
+from streams.sinks.ports import JournalRecord, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class KafkaRecords:
         except IllegalStateError:
             return
 
-    async def fetch(self, wait_s: float) -> Sequence[Record]:
+    async def fetch(self, wait_s: float) -> Sequence[JournalRecord]:
         """Give what is there, waiting a while for the first record; in order of offset within a partition."""
         consumer = await self._joined()
         try:
@@ -69,7 +69,7 @@ class KafkaRecords:
         except KafkaError as error:
             raise await self._trouble(error) from error
         return [
-            Record(record.partition, record.offset, record.timestamp, record.value)
+            JournalRecord(record.partition, record.offset, record.timestamp, record.value)
             for records in found.values()
             for record in records
         ]
@@ -146,14 +146,16 @@ class KafkaRecords:
         except BaseException as error:
             await consumer.stop()
             if isinstance(error, (KafkaError, OSError, TimeoutError)):
-                raise TroubleError(f"the broker at {settings.broker} cannot be reached ({_said(error)})") from error
+                raise RetryableError(f"the broker at {settings.broker} cannot be reached ({_said(error)})") from error
             raise
         self._consumer = consumer
         return consumer
 
-    async def _trouble(self, error: Exception) -> TroubleError:
+    async def _trouble(self, error: Exception) -> RetryableError:
         await self.close()
-        return TroubleError(f"reading {self.topic} from the broker at {self._settings.broker} failed ({_said(error)})")
+        return RetryableError(
+            f"reading {self.topic} from the broker at {self._settings.broker} failed ({_said(error)})"
+        )
 
 
 def _said(error: BaseException) -> str:

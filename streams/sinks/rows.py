@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from schemas.decision import Decision, MoneyMovement, WorkDone
-    from streams.sinks.follow import Journaled
+    from streams.sinks.ports import JournaledStep
 
 _NULL: Final = r"\N"
 
@@ -51,7 +51,7 @@ class _Said(Struct, frozen=True):
 _SAID: Final = msgspec.json.Decoder(_Said)
 
 
-def step_line(journal: str, journaled: Journaled) -> str:
+def step_line(journal: str, journaled: JournaledStep) -> str:
     """Give the row that says this step stands here."""
     step = journaled.step
     return (
@@ -62,7 +62,7 @@ def step_line(journal: str, journaled: Journaled) -> str:
     )
 
 
-def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
+def decision_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
     """Give a row for each decision of the step."""
     step = journaled.step
     if not step.decisions:
@@ -106,7 +106,7 @@ def decision_lines(journal: str, journaled: Journaled) -> Iterator[str]:
         )
 
 
-def outcome_lines(journal: str, journaled: Journaled) -> Iterator[str]:
+def outcome_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
     """Give a row for each outcome that the step joined to a decision."""
     step = journaled.step
     if not step.work:
@@ -131,7 +131,7 @@ def outcome_lines(journal: str, journaled: Journaled) -> Iterator[str]:
         )
 
 
-def control_lines(journal: str, journaled: Journaled) -> Iterator[str]:
+def control_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
     """Give a row for each operator's event that the step took; they are rare, so their texts are always looked at."""
     step = journaled.step
     for one in step.controls:
@@ -143,7 +143,7 @@ def control_lines(journal: str, journaled: Journaled) -> Iterator[str]:
         )
 
 
-def money_lines(journal: str, journaled: Journaled) -> Iterator[str]:
+def money_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
     """Give a row for each movement in a budget."""
     step = journaled.step
     if not step.money:
@@ -181,7 +181,7 @@ def escaped_json(text: str) -> str:
     return escaped(_ESCAPED_NUL.sub(rf"\1{_REPLACEMENT}", text))
 
 
-def _is_odd(journaled: Journaled) -> bool:
+def _is_odd(journaled: JournaledStep) -> bool:
     return any(letter in journaled.raw for letter in _CAUSES)
 
 

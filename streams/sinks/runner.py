@@ -17,7 +17,7 @@ def run(settings: Settings, *, accept_loss: bool = False) -> None:
     """Write the journal to Postgres until SIGTERM or Ctrl-C.
 
     Raises:
-        JournalError: the audit and the journal contradict each other.
+        JournalMismatch: the audit and the journal contradict each other.
         DatabaseError: the database setting is no DSN.
     """
     # The sink tells an outage of the broker once, in a sentence.

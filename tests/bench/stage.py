@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
+from streams.clock import SystemClock
 from streams.local.kafka import ApacheKafka
 from streams.local.own_parts import environment as in_variables
 from streams.local.postgres import EmbeddedPostgres
@@ -225,4 +225,4 @@ def _cpu_s(pid: int | None) -> float:
 
 def now_ms() -> int:
     """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
+    return SystemClock().now_ms()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from msgspec.structs import replace
 
-from streams.operate.read_partitions import WallClock, looks, partitions_of
+from streams.clock import SystemClock
+from streams.operate.read_partitions import looks, partitions_of
 from streams.operate.send import Kind, send
 from streams.settings import Settings
 from streams.views.overview import Overview, PoolView, overview
@@ -47,7 +48,7 @@ def order(up: Up, *words: str) -> Any:
 def look(up: Up, pool: str) -> Overview:
     """Look at a pool as `check` does."""
     known = settings(up)
-    return overview(looks(known, partitions_of(known, pool)), WallClock().now_ms(), pool)
+    return overview(looks(known, partitions_of(known, pool)), SystemClock().now_ms(), pool)
 
 
 def pool_of(up: Up, pool: str) -> PoolView:

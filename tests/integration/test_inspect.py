@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from schemas.events import ModelDrained
 from schemas.steps import decode_step
 from schemas.vocabulary import DECISION_AUDIT, from_millis
+from streams.clock import SystemClock
 from streams.core.router import Router
 from streams.operate.orders import check, give
-from streams.operate.read_partitions import LookError, WallClock, file_rulebook, looks
+from streams.operate.read_partitions import LookError, file_rulebook, looks
 from streams.partition.ports import JournalError
 from streams.shipped import shipped
 from tests.support.rig import picture
@@ -63,7 +64,7 @@ async def test_the_state_that_is_read_is_the_fold_of_the_journal(installation: I
 async def test_an_order_is_in_force_when_it_is_said_to_be(installation: Installation) -> None:
     """Given before any worker is there, it stays open; with one, every partition takes it, and the state has it."""
     settings = installation.settings
-    event = ModelDrained(control_id="c-1", at=from_millis(WallClock().now_ms()), by="ops", model="haiku")
+    event = ModelDrained(control_id="c-1", at=from_millis(SystemClock().now_ms()), by="ops", model="haiku")
     check(settings, event)
     early = await asyncio.to_thread(give, settings, event, wait_s=0.2)
     assert [one.fate for one in early.positions] == ["sent", "sent"]

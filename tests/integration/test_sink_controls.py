@@ -18,7 +18,8 @@ from schemas.decision import ControlTaken, MoneyMovement, TaskRow, TaskStatus
 from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams.database.connection import connect_async
 from streams.database.migrations import maintain, migrate
-from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record, TakenError
+from streams.sinks.cursor import Cursor
+from streams.sinks.ports import BEFORE_FIRST, ConflictError, JournaledStep, JournalRecord
 from streams.sinks.postgres import PostgresStore
 from streams.views.explain import explain, explain_why_not
 from tests.support.builders import START_MS, decision, journal, rulebook, step, task, work
@@ -53,10 +54,10 @@ def moved(
     )
 
 
-def taken(steps: Sequence[Step], partition: int = 0) -> list[Journaled]:
+def taken(steps: Sequence[Step], partition: int = 0) -> list[JournaledStep]:
     """Give steps as the journal would give them."""
-    cursor = Cursor(partition, NOWHERE)
-    found = [cursor.take(Record(partition, place, 0, value)) for place, value in enumerate(journal(steps))]
+    cursor = Cursor(partition, BEFORE_FIRST)
+    found = [cursor.take(JournalRecord(partition, place, 0, value)) for place, value in enumerate(journal(steps))]
     return [one for one in found if one is not None]
 
 
@@ -103,7 +104,7 @@ def test_a_step_that_stands_brings_its_controls_and_money_once(audit: str) -> No
     """A second sink with the same step writes nothing of it; the check counts what was announced and found."""
     one = step(0, controls=(control("lane.restarted", "c-1", lane="docs"),), money=(moved("credit", 5),))
     write(audit, one)
-    with pytest.raises(TakenError):
+    with pytest.raises(ConflictError):
         write(audit, one)
     (check,) = ask(audit, "SELECT * FROM v_audit_check")
     assert (check["controls_told"], check["controls_found"]) == (1, 1)

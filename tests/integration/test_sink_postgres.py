@@ -16,7 +16,7 @@ from schemas.steps import encode_step
 from streams.database.migrations import maintain, migrate
 from streams.database.sql import QUERIES
 from streams.settings import Settings
-from streams.sinks.follow import JournalError
+from streams.sinks.ports import JournalMismatch
 from streams.sinks.postgres import PostgresSink
 from streams.topics import create_topics
 from streams.views.explain import explain
@@ -363,7 +363,7 @@ async def test_a_journal_made_anew_stops_the_sink_with_a_sentence(house: House) 
     renewed = House(anew, house.owner)
     renewed.join_another_group()
     await renewed.append(*steps(0, 5, decisions=2))
-    with pytest.raises(JournalError, match="it is another journal than the one followed so far"):
+    with pytest.raises(JournalMismatch, match="it is another journal than the one followed so far"):
         await asyncio.wait_for(PostgresSink(anew, journal=house.topic).run(asyncio.Event()), DEADLINE_S)
     house.assert_whole(5, 5)
     renewed.join_another_group()

@@ -25,7 +25,8 @@ from streams.partition.memory import Log, MemoryJournal
 from streams.partition.ports import JournalError, JournalPosition
 from streams.partition.publish import Outgoing, Publisher
 from streams.partition.reader import RecordDamaged, StepsMissing
-from streams.sinks.follow import NOWHERE, Cursor, Record
+from streams.sinks.cursor import Cursor
+from streams.sinks.ports import BEFORE_FIRST, JournalRecord
 from streams.tables import Tables
 from streams.views.journal_stats import JournalStats
 from tests.support.builders import START_MS, decision, step
@@ -237,10 +238,10 @@ async def by_the_tables(log: Log) -> Outcome:
 
 async def by_the_sink(log: Log) -> Outcome:
     """Record by record, as they are fetched."""
-    cursor, found = Cursor(0, NOWHERE), list[int]()
+    cursor, found = Cursor(0, BEFORE_FIRST), list[int]()
     for record in log.records:
         try:
-            taken = cursor.take(Record(0, record.offset, 0, record.value))
+            taken = cursor.take(JournalRecord(0, record.offset, 0, record.value))
         except JournalError as error:
             return Outcome(tuple(found), kind_of(error))
         if taken is not None:

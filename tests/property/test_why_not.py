@@ -24,7 +24,7 @@ from schemas.vocabulary import GATES, Gate, Millis, from_millis
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.policy.rules import BY_GATE
 from streams.core.step.controls import MarkingControl
-from streams.sinks.audit_step import read_kept
+from streams.sinks.audit_step import read_audit_step
 from streams.views.explain import _task as task_of
 from streams.views.why_not import Recorded, also_refusing, marks_of, why_not
 from tests.reference.gates import PREMIUM_TIER, Cell, Gates
@@ -164,7 +164,7 @@ def _answers(question: Question) -> Iterator[str]:
 
 def _recorded(rig: RouterRig, decision: Decision) -> Recorded:
     """What `explain_why_not` finds in the audit of this decision."""
-    kept = read_kept(encode_step(rig.steps[-1]))
+    kept = read_audit_step(encode_step(rig.steps[-1]))
     (asked,) = (one.asked() for one in kept.tasks if one.task.task_id == decision.task_id)
     said = msgspec.to_builtins(asked)
     alternatives = json.loads(bytes(decision.alternatives))

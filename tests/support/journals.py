@@ -6,12 +6,14 @@ import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from streams.sinks.follow import Record, TakenError, TroubleError
+from schemas.vocabulary import Millis
+from streams.sinks.ports import ConflictError, JournalRecord, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from streams.sinks.follow import Follower, Journaled, Standing
+    from streams.sinks.follow import Follower
+    from streams.sinks.ports import JournaledStep, SinkPosition
 
 
 class HandClock:
@@ -20,9 +22,9 @@ class HandClock:
     def __init__(self, now_ms: int = 0) -> None:
         self.ms = now_ms
 
-    def now_ms(self) -> int:
+    def now_ms(self) -> Millis:
         """Give the time it was set to."""
-        return self.ms
+        return Millis(self.ms)
 
 
 class MemoryRecords:
@@ -32,7 +34,7 @@ class MemoryRecords:
 
     def __init__(self, clock: HandClock, partitions: int = 1) -> None:
         self.clock = clock
-        self.logs: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
+        self.logs: dict[int, list[JournalRecord]] = {partition: [] for partition in range(partitions)}
         self.first = dict.fromkeys(self.logs, 0)
         self.assigned = frozenset(self.logs)
         self.at: dict[int, int] = {}
@@ -45,7 +47,7 @@ class MemoryRecords:
         """Append records."""
         log = self.logs[partition]
         for value in values:
-            log.append(Record(partition, len(log), at_ms, value))
+            log.append(JournalRecord(partition, len(log), at_ms, value))
 
     async def assignment(self) -> frozenset[int]:
         """Give the partitions assigned."""
@@ -61,12 +63,12 @@ class MemoryRecords:
         """Go on from there."""
         self.at[partition] = offset
 
-    async def fetch(self, wait_s: float) -> Sequence[Record]:
+    async def fetch(self, wait_s: float) -> Sequence[JournalRecord]:
         """Give all that is there."""
         del wait_s
         await asyncio.sleep(0)
         self._fail()
-        found: list[Record] = []
+        found: list[JournalRecord] = []
         for partition in sorted(self.assigned & self.at.keys()):
             found += self.logs[partition][self.at[partition] :]
             self.at[partition] = len(self.logs[partition])
@@ -92,41 +94,41 @@ class MemoryRecords:
 
     def _fail(self) -> None:
         if self.failing:
-            raise TroubleError(self.failing)
+            raise RetryableError(self.failing)
 
 
 class MemoryStore:
     """Steps in lists; `fail_next` says what the next writes end in, before or after they were kept."""
 
     def __init__(self) -> None:
-        self.kept: defaultdict[int, list[Journaled]] = defaultdict(list)
+        self.kept: defaultdict[int, list[JournaledStep]] = defaultdict(list)
         self.batches: list[int] = []
         self.fail_before: int = 0
         self.fail_after: int = 0
         self.closed = False
 
-    async def standing(self) -> Mapping[int, Standing]:
+    async def positions(self) -> Mapping[int, SinkPosition]:
         """Give the last of each list."""
         if self.fail_before:
             self.fail_before -= 1
-            raise TroubleError("the database at test:1 failed (gone)")
-        return {partition: kept[-1].standing for partition, kept in self.kept.items() if kept}
+            raise RetryableError("the database at test:1 failed (gone)")
+        return {partition: kept[-1].position for partition, kept in self.kept.items() if kept}
 
-    async def write(self, steps: Sequence[Journaled]) -> None:
+    async def write(self, steps: Sequence[JournaledStep]) -> None:
         """Keep all or none, and only numbers that nobody has written."""
         await asyncio.sleep(0)
         if self.fail_before:
             self.fail_before -= 1
-            raise TroubleError("the database at test:1 failed (gone)")
+            raise RetryableError("the database at test:1 failed (gone)")
         numbers = {(p, one.step.seq) for p, kept in self.kept.items() for one in kept}
         if any((one.step.partition, one.step.seq) in numbers for one in steps):
-            raise TakenError("another sink has written these steps")
+            raise ConflictError("another sink has written these steps")
         for one in steps:
             self.kept[one.step.partition].append(one)
         self.batches.append(len(steps))
         if self.fail_after:
             self.fail_after -= 1
-            raise TroubleError("the database at test:1 failed (connection lost at commit)")
+            raise RetryableError("the database at test:1 failed (connection lost at commit)")
 
     async def close(self) -> None:
         """Note it."""

@@ -12,13 +12,14 @@ from schemas.decision import ControlTaken, MoneyMovement, TaskRow, TaskStatus
 from schemas.vocabulary import MicroUsd, Millis
 from streams.database.sql import QUERIES, parse
 from streams.sinks import rows
-from streams.sinks.follow import NOWHERE, Cursor, Journaled, Record
+from streams.sinks.cursor import Cursor
+from streams.sinks.ports import BEFORE_FIRST, JournaledStep, JournalRecord
 from tests.support.builders import decision, journal, step, task, work
 
 
-def journaled(*decisions: object, **named: object) -> Journaled:
+def journaled(*decisions: object, **named: object) -> JournaledStep:
     """Give a step of these decisions as the journal would give it."""
-    taken = Cursor(0, NOWHERE).take(Record(0, 7, 0, journal([step(0, *decisions, **named)])[0]))  # type: ignore[arg-type]
+    taken = Cursor(0, BEFORE_FIRST).take(JournalRecord(0, 7, 0, journal([step(0, *decisions, **named)])[0]))  # type: ignore[arg-type]
     assert taken is not None
     return taken
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streams.sinks.follow import BACKOFF_S_MAX, NOWHERE, Cursor, Follower, JournalError, Record, TroubleError
+from streams.sinks.cursor import Cursor
+from streams.sinks.follow import BACKOFF, Follower
+from streams.sinks.ports import BEFORE_FIRST, JournalMismatch, JournalRecord, RetryableError
 from tests.support.builders import decision, journal, step
 from tests.support.journals import HandClock, MemoryRecords, MemoryStore, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streams.sinks.follow import Journaled
+    from streams.sinks.ports import JournaledStep
 
 
 class Bench:
@@ -97,7 +99,7 @@ async def test_waiting_grows_up_to_a_bound_and_is_told_now_and_then(caplog: pyte
     began_ms = bench.clock.ms
     await until(lambda: bench.store.seqs() == [0], bench.follower)
     lasted_s = (bench.clock.ms - began_ms) / 1000
-    assert 150 * BACKOFF_S_MAX < lasted_s < 201 * BACKOFF_S_MAX
+    assert 150 * BACKOFF.longest_s < lasted_s < 201 * BACKOFF.longest_s
     assert 3 <= len(caplog.records) <= 3 + lasted_s / 60
     assert "trying until it is back" in caplog.messages[0]
     assert "back after" in caplog.messages[-1]
@@ -110,9 +112,9 @@ async def test_a_store_that_answers_but_takes_nothing_is_one_outage(caplog: pyte
     bench.records.append(*steps(0, 1))
     original, refused = bench.store.write, iter(range(8))
 
-    async def write(steps: Sequence[Journaled]) -> None:
+    async def write(steps: Sequence[JournaledStep]) -> None:
         if next(refused, None) is not None:
-            raise TroubleError("the database at test:1 failed (no space left)")
+            raise RetryableError("the database at test:1 failed (no space left)")
         await original(steps)
 
     bench.store.write = write  # type: ignore[method-assign]
@@ -128,7 +130,7 @@ async def test_the_next_batch_is_read_while_one_is_written() -> None:
     bench.records.append(*steps(0), b"{}", *steps(1))
     original, go_on = bench.store.write, asyncio.Event()
 
-    async def write(steps: Sequence[Journaled]) -> None:
+    async def write(steps: Sequence[JournaledStep]) -> None:
         await go_on.wait()
         await original(steps)
 
@@ -199,7 +201,9 @@ async def test_steps_that_the_topic_no_longer_has_stop_the_sink_with_a_sentence(
     """A gap is never skipped silently; what stands before it is written."""
     bench = Bench()
     bench.records.append(*steps(0, 1, 5, 6))
-    with pytest.raises(JournalError, match=r"decision\.audit: .* at offset 2: steps 2 to 4 are missing.*--accept-loss"):
+    with pytest.raises(
+        JournalMismatch, match=r"decision\.audit: .* at offset 2: steps 2 to 4 are missing.*--accept-loss"
+    ):
         await until(lambda: False, bench.follower)
     assert bench.store.seqs() == [0, 1]
 
@@ -216,7 +220,9 @@ async def test_a_damaged_record_stops_the_sink_with_a_sentence() -> None:
     """It may have been the next step, and no other reader of the journal goes past it."""
     bench = Bench()
     bench.records.append(*steps(0), b"\xff not a step", *steps(1))
-    with pytest.raises(JournalError, match=r"offset 1 .* cannot be read: This journal record is no step.*accept-loss"):
+    with pytest.raises(
+        JournalMismatch, match=r"offset 1 .* cannot be read: This journal record is no step.*accept-loss"
+    ):
         await until(lambda: False, bench.follower)
     assert bench.store.seqs() == [0]
 
@@ -248,7 +254,7 @@ async def test_a_journal_made_anew_is_not_written_over_the_old_audit(records: li
     await until(lambda: bench.follower.status().steps == 3, bench.follower)
     bench.records.logs[0] = []
     bench.records.append(*records)
-    with pytest.raises(JournalError, match=want):
+    with pytest.raises(JournalMismatch, match=want):
         await until(lambda: False, bench.another())
     assert bench.store.seqs() == [0, 1, 2]
 
@@ -274,10 +280,10 @@ async def test_a_partition_that_goes_to_another_sink_is_left_alone() -> None:
 
 def test_each_hash_is_linked_to_the_one_before() -> None:
     """Anybody can recompute the chain from the records alone."""
-    cursor = Cursor(0, NOWHERE)
+    cursor = Cursor(0, BEFORE_FIRST)
     chain = bytes(32)
     for offset, value in enumerate(steps(0, 1, 2)):
-        taken = cursor.take(Record(0, offset, 0, value))
+        taken = cursor.take(JournalRecord(0, offset, 0, value))
         assert taken is not None
         assert taken.sha256 == hashlib.sha256(value).digest()
         chain = hashlib.sha256(chain + taken.sha256).digest()

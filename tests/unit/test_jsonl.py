@@ -6,8 +6,10 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-from streams.sinks.follow import NOWHERE, Cursor, Follower, Journaled, Record
+from streams.sinks.cursor import Cursor
+from streams.sinks.follow import Follower
 from streams.sinks.jsonl import JsonLinesStore, open_lines
+from streams.sinks.ports import BEFORE_FIRST, JournaledStep, JournalRecord
 from tests.support.builders import decision, journal, step
 from tests.support.journals import HandClock, MemoryRecords, until
 
@@ -15,11 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def taken(*seqs: int) -> list[Journaled]:
+def taken(*seqs: int) -> list[JournaledStep]:
     """Give steps as they come out of the journal."""
-    cursor = Cursor(0, NOWHERE)
+    cursor = Cursor(0, BEFORE_FIRST)
     records = journal(step(seq, decision(of=seq)) for seq in range(max(seqs) + 1))
-    all_of_them = [cursor.take(Record(0, offset, 0, value)) for offset, value in enumerate(records)]
+    all_of_them = [cursor.take(JournalRecord(0, offset, 0, value)) for offset, value in enumerate(records)]
     return [one for one in all_of_them if one is not None and one.step.seq in seqs]
 
 
@@ -48,7 +50,7 @@ async def test_half_a_line_of_a_broken_write_is_cut_off(tmp_path: Path) -> None:
     path.write_bytes(whole[:-20])
     with open_lines(path) as out:
         store = JsonLinesStore(out, name="lines")
-        assert (await store.standing())[0].seq == 0
+        assert (await store.positions())[0].seq == 0
         await store.write(taken(1))
     assert path.read_bytes() == whole
 

@@ -11,7 +11,7 @@ from schemas.steps import decode_step, decode_step_by, encode_step, present_step
 from schemas.vocabulary import Millis
 from streams.core.router import Router
 from streams.core.state.partition import SnapshotVersionError
-from streams.sinks.audit_step import read_kept
+from streams.sinks.audit_step import read_audit_step
 from tests.support.builders import START_MS, step, task
 from tests.support.rig import RouterRig, picture
 
@@ -70,7 +70,7 @@ def test_readers_of_a_part_of_a_step_read_layout_1_too() -> None:
     old = layout_1(stepped())
     part = decode_step_by(msgspec.json.Decoder(SlotsOnly), old)
     assert [row.state for row in part.slots] == ["leased"]
-    assert bytes(read_kept(old).controls[0].event) == b'{"state":"held"}'
+    assert bytes(read_audit_step(old).controls[0].event) == b'{"state":"held"}'
 
 
 def test_a_record_of_the_present_layout_is_not_opened() -> None:

@@ -15,7 +15,6 @@ import asyncio
 import cProfile
 import os
 import signal
-import time
 from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +26,7 @@ from schemas.input import Input
 from schemas.steps import encode_step
 from schemas.trace import trace_of
 from schemas.vocabulary import INPUT_TOPICS
+from streams.clock import SystemClock
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router, accept_time
 from streams.partition.publish import records
@@ -109,7 +109,7 @@ class Loop:
             await asyncio.gather(*told)
 
     def _inputs(self, router: Router, some: list[tuple[int, ConsumerRecord[bytes, bytes]]]) -> list[Input]:
-        clock_ms = time.time_ns() // 1_000_000
+        clock_ms = SystemClock().now_ms()
         now_ms = router.now_ms
         inputs = []
         for topic, record in some:

@@ -18,10 +18,11 @@ from msgspec import Struct
 
 from streams.database.sql import QUERIES
 from streams.sinks import rows
-from streams.sinks.follow import NOWHERE, Cursor, Record
+from streams.sinks.cursor import Cursor
+from streams.sinks.ports import BEFORE_FIRST, JournalRecord
 
 if TYPE_CHECKING:
-    from streams.sinks.follow import Journaled
+    from streams.sinks.ports import JournaledStep
 
 
 class Copied(Struct, frozen=True, kw_only=True):
@@ -78,9 +79,9 @@ def _tuple(line: str) -> tuple[str | None, ...]:
     )
 
 
-def _decoded(partition: int, values: tuple[bytes, ...]) -> list[Journaled]:
-    cursor = Cursor(partition, NOWHERE)
-    taken = [cursor.take(Record(partition, offset, 0, value)) for offset, value in enumerate(values)]
+def _decoded(partition: int, values: tuple[bytes, ...]) -> list[JournaledStep]:
+    cursor = Cursor(partition, BEFORE_FIRST)
+    taken = [cursor.take(JournalRecord(partition, offset, 0, value)) for offset, value in enumerate(values)]
     return [one for one in taken if one is not None]
 
 

@@ -22,7 +22,8 @@ from msgspec import Struct
 from streams.clock import SystemClock
 from streams.database.connection import connect_async
 from streams.settings import Settings, load
-from streams.sinks.follow import Follower, Status
+from streams.sinks.follow import Follower
+from streams.sinks.lag import SinkStatus
 from streams.sinks.postgres import PostgresSink, PostgresStore
 from tests.bench.profile import write_profile
 from tests.support.journals import HandClock, MemoryRecords
@@ -48,7 +49,7 @@ class Sink(Protocol):
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until a signal stops it."""
 
-    def status(self) -> Status:
+    def status(self) -> SinkStatus:
         """Say how far it is."""
 
 

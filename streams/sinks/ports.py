@@ -1,0 +1,111 @@
+"""What a follower of the journal works with: records, steps, positions, and the two ports, `Records` and `Store`.
+
+Knows nothing of Kafka, Postgres or files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec import Struct
+
+from streams.errors import SlotwiseError
+from streams.sinks.audit_step import AuditStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class JournalRecord(Struct, frozen=True):
+    """One record of the journal's topic, as it was delivered."""
+
+    partition: int
+    offset: int
+    #: Its timestamp.
+    at_ms: int
+    value: bytes | None
+
+
+class SinkPosition(Struct, frozen=True):
+    """The last step of a partition that a store holds."""
+
+    seq: int
+    offset: int
+    sha256: bytes
+    chain: bytes
+
+
+#: Before the first step. The first hash of every chain is linked to zeros.
+BEFORE_FIRST: Final = SinkPosition(seq=-1, offset=-1, sha256=b"", chain=bytes(32))
+
+
+class JournaledStep(Struct, frozen=True):
+    """A step that counts, with the record it came in and its link in the chain of hashes."""
+
+    step: AuditStep
+    offset: int
+    at_ms: int
+    raw: bytes
+    sha256: bytes
+    chain: bytes
+
+    @property
+    def position(self) -> SinkPosition:
+        """Give the place of a store that holds this step last."""
+        return SinkPosition(seq=self.step.seq, offset=self.offset, sha256=self.sha256, chain=self.chain)
+
+
+class RetryableError(Exception):
+    """Something outside fails for now: the steps are read again when it is back. The message says what fails."""
+
+
+class ConflictError(RetryableError):
+    """Another sink has written these steps first; ours were not written."""
+
+
+class JournalMismatch(SlotwiseError):
+    """The journal and the store contradict each other, and going on would lose steps; a person has to choose."""
+
+
+class Records(Protocol):
+    """The journal's topic, read as a member of a group that shares its partitions. All may raise `RetryableError`."""
+
+    #: For messages.
+    topic: str
+
+    async def assignment(self) -> frozenset[int]:
+        """Give the partitions that are ours now; joins the group first if need be."""
+
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """Give the first offset there is, and the one that the next record will have."""
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Go on from this offset. Does nothing when the partition is no longer ours."""
+
+    async def fetch(self, wait_s: float) -> Sequence[JournalRecord]:
+        """Give what is there, waiting a while for the first record; in order of offset within a partition."""
+
+    def end(self, partition: int) -> int | None:
+        """Give the end of a partition as of the last fetch, without a request."""
+
+    async def idle(self, wait_s: float) -> None:
+        """Stay in the group for a while and take nothing."""
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Leave a note of how far we are, for dashboards. Never fails: nothing depends on it."""
+
+    async def close(self) -> None:
+        """Leave the group."""
+
+
+class Store(Protocol):
+    """Where steps are kept. All may raise `RetryableError`, after which nothing of the call was kept, or all of it."""
+
+    async def positions(self) -> Mapping[int, SinkPosition]:
+        """Give the last step it holds, by partition."""
+
+    async def write(self, steps: Sequence[JournaledStep]) -> None:
+        """Keep these steps, all or none. Raises `ConflictError` when one of them is there already."""
+
+    async def close(self) -> None:
+        """Let go of connections and files."""

@@ -1,4 +1,4 @@
-"""The Faust agents, a few lines each. They hand over and never raise: Faust skips the event of an agent that does."""
+"""The Faust agents, a few lines each. They never raise: Faust skips the event of an agent that does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.topics import Names
 
 
 def add_agents(app: Any, names: Names, lanes: Lanes, tables: Tables) -> None:
-    """Put the agents on the topics."""
+    """Add the agents to the app."""
     inputs = app.topic(*names.inputs, schema=Batches())
     journal = app.topic(names.journal, schema=Batches())
     # Found once: the agent runs for every batch.
@@ -26,11 +26,11 @@ def add_agents(app: Any, names: Names, lanes: Lanes, tables: Tables) -> None:
 
     @app.agent(journal, name="projections")  # type: ignore[untyped-decorator]
     async def projections(batches: Any) -> None:
-        """Take what the tables are to learn from the journal."""
+        """Gather journal records for the tables."""
         async for event in batches.events():
             await tables.gather(event.message.partition, event.value)
 
     @app.timer(interval=FLUSH_S)  # type: ignore[untyped-decorator]
     async def flush() -> None:
-        """Bring the tables to where the journal is."""
+        """Project the gathered records."""
         await tables.flush()

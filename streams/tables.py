@@ -1,9 +1,9 @@
-"""The Faust tables `utilisation` and `ev_percentiles`: what the journal says, ready to be asked.
+"""The Faust tables `utilisation` and `ev_percentiles`: projections of the journal. No decision reads them.
 
-Projections only: no decision reads them. Rows are absolute, by the minute, with the minute's start in the key, and
-carry the number of the last step they include; a step at or before it is skipped for that row. So a crash between two
-rows changes nothing. Of a run of steps each row is written once: sums first, then what is open, progress last.
-A journal with a gap or a damaged record stops the tables of its partition there; the page says so.
+A row has an absolute value, the start of its minute in the key, and the number of the last step that it includes; that
+step and earlier ones are skipped for the row. So a crash between two rows changes nothing. For a run of steps each row
+is written once: sums first, then open intervals, progress last. A journal with a gap or a damaged record stops the
+tables of its partition there; the page says so.
 
     utilisation     busy  partition pool slot minute -> busy ms         open partition pool slot -> leased since
     ev_percentiles  ev    partition pool minute -> n, sketch            usual partition pool -> P50, P90
@@ -35,7 +35,7 @@ MINUTE_MS: Final = 60_000
 SHORT_MS: Final = 5 * MINUTE_MS
 LONG_MS: Final = 60 * MINUTE_MS
 _CENTROIDS: Final = 512
-#: How often rows are written, unless somebody asks: a changelog record each is the larger part of what a table costs.
+#: How often rows are written, unless a table is read: a changelog record each is most of a table's cost.
 FLUSH_S: Final = 5.0
 GATHERED_BYTES_MAX: Final = 32_000_000
 
@@ -44,8 +44,8 @@ Row = dict[str, Any]
 Rows = MutableMapping[Key, Row]
 
 
-class _Glance(Struct, frozen=True, kw_only=True, gc=False):
-    """The part of a step that the tables need; the rest is skipped while decoding."""
+class _StepPart(Struct, frozen=True, kw_only=True, gc=False):
+    """The part of a step that the tables use; the rest is skipped while decoding."""
 
     partition: int
     seq: int
@@ -56,11 +56,11 @@ class _Glance(Struct, frozen=True, kw_only=True, gc=False):
     percentiles: tuple[Percentiles, ...] = ()
 
 
-_GLANCE = msgspec.json.Decoder(_Glance)
+_PARTS = msgspec.json.Decoder(_StepPart)
 
 
-def _read_glance(raw: bytes) -> _Glance:
-    return decode_step_by(_GLANCE, raw)
+def _read_part(raw: bytes) -> _StepPart:
+    return decode_step_by(_PARTS, raw)
 
 
 class Tables:
@@ -76,23 +76,23 @@ class Tables:
     ) -> None:
         self._tables = {"utilisation": utilisation, "ev_percentiles": ev_percentiles}
         self._journal = journal
-        #: Takes a row out of the local table without telling the changelog.
+        #: Removes a row from the local table without a record in the changelog.
         self._forget = forget
         self._partitions: set[int] = set()
-        #: Why nothing more of a partition is projected, until it is assigned again.
+        #: Errors that stopped a partition's projection until it is assigned again.
         self.stopped: dict[int, ReadingError] = {}
         #: Delivered and not projected yet, by partition.
         self._gathered: dict[int, list[Raw]] = {}
         self._gathered_bytes = 0
         self._projecting = asyncio.Lock()
-        #: The minute in which a partition's old rows were last looked for, by table.
+        #: The minute in which a partition's old rows were last pruned, by table.
         self._pruned: dict[tuple[str, int], int] = {}
 
-    def settle(self, partitions: Collection[int]) -> dict[int, int]:
-        """Keep the rows of these partitions only; return the journal offset at which each goes on."""
+    def assign(self, partitions: Collection[int]) -> dict[int, int]:
+        """Keep the rows of these partitions only; return the journal offset at which each continues."""
         self._partitions = set(partitions)
         self._pruned.clear()
-        # Not projected, so it is delivered again, or read from the journal.
+        # Not projected yet, so it is delivered again or read from the journal.
         self._gathered.clear()
         self._gathered_bytes = 0
         self.stopped.clear()
@@ -102,12 +102,12 @@ class Tables:
         return {partition: self.offset(partition) or 0 for partition in self._partitions}
 
     def offset(self, partition: int) -> int | None:
-        """Journal offset at which the partition goes on; None: nothing projected yet."""
+        """Return the journal offset at which the partition continues; None: nothing is projected yet."""
         found = [rows.get(("progress", partition)) for rows in self._tables.values()]
         return None if any(row is None for row in found) else min(row["offset"] for row in found if row is not None)
 
     async def gather(self, partition: int, records: Sequence[Raw]) -> None:
-        """Take records to be projected at the next `flush`: rows are absolute, so only the last of them count."""
+        """Add records for the next `flush`; rows are absolute, so only the last value of each is written."""
         if partition in self.stopped:
             return
         self._gathered.setdefault(partition, []).extend(records)
@@ -116,7 +116,7 @@ class Tables:
             await self.flush()
 
     async def flush(self) -> None:
-        """Project what was gathered."""
+        """Project the gathered records."""
         async with self._projecting:
             self._gathered_bytes = 0
             while self._gathered:
@@ -124,14 +124,14 @@ class Tables:
                 await self.project(partition, records)
 
     async def project(self, partition: int, records: Sequence[Raw]) -> None:
-        """Bring the tables to the end of these records; fetch what is missing before them."""
+        """Project these records, and first those that are missing before them."""
         if not records:
             return
         journal, expected, joins_at = self._journal(partition), self.offset(partition) or 0, 0
         if records[0].offset > expected:
             first, _ = await journal.bounds()
             if first > expected:
-                # Retention removed what comes next: the rows begin where the journal begins now.
+                # Retention removed the next records: the rows begin where the journal begins now.
                 _log.warning("partition %d: the tables join the journal at offset %d", partition, first)
                 expected = joins_at = first
             async with aclosing(journal.read(expected, records[0].offset)) as runs:
@@ -151,14 +151,14 @@ class Tables:
                 return
 
     def _project_to(self, table: str, partition: int, entries: Sequence[Entry], joins_at: int) -> ReadingError | None:
-        """Bring one table to the end of these records, or to the record that stops the reader."""
+        """Project records into one table, up to the end or to the record that stops the reader."""
         rows = self._tables[table]
         progress = rows.get(("progress", partition), {"seq": 0, "offset": 0})
         if progress["offset"] < joins_at:
-            reader = JournalReader.joining(partition, _read_glance, offset=joins_at)
+            reader = JournalReader.joining(partition, _read_part, offset=joins_at)
         else:
             start = JournalPosition(progress["offset"], progress["seq"])
-            reader = JournalReader(partition, _read_glance, start=start)
+            reader = JournalReader(partition, _read_part, start=start)
         draft: _Draft = _Utilisation(partition, rows) if table == "utilisation" else _EvPercentiles(partition, rows)
         stopped, now_ms = None, None
         for entry in entries:
@@ -182,7 +182,7 @@ class Tables:
         return stopped
 
     def _prune(self, partition: int, table: str, now_ms: int) -> None:
-        """Delete what has left the hour; looked for once a minute."""
+        """Delete rows that have left the hour, once a minute."""
         minute = now_ms // MINUTE_MS
         if self._pruned.get((table, partition)) == minute:
             return
@@ -193,7 +193,7 @@ class Tables:
             del rows[key]
 
     def ask(self, table: str, now_ms: int) -> list[Row]:
-        """The content of a table as plain rows; `now_ms` is the right edge of the windows.
+        """Return a table as plain rows; `now_ms` is the right edge of the windows.
 
         Raises:
             KeyError: there is no such table.
@@ -206,13 +206,13 @@ class Tables:
 
 
 class _Draft(Protocol):
-    """What a run of steps makes of the rows it touches."""
+    """Changes of rows by a run of steps."""
 
-    def add(self, step: _Glance) -> None:
-        """Take in one step."""
+    def add(self, step: _StepPart) -> None:
+        """Add one step."""
 
     def rows(self) -> Iterator[tuple[Key, Row | None]]:
-        """The rows to write, in this order; None: to delete."""
+        """Return the rows to write, in this order; None: delete it."""
 
 
 class _Utilisation:
@@ -224,7 +224,7 @@ class _Utilisation:
         self._busy: dict[Key, Row] = {}
         self._open: dict[Key, Row | None] = {}
 
-    def add(self, step: _Glance) -> None:
+    def add(self, step: _StepPart) -> None:
         for slot in step.slots:
             self._stands(slot, step.seq)
         for gone in step.slots_gone:
@@ -263,7 +263,7 @@ class _Utilisation:
 
 
 class _EvPercentiles:
-    """EV samples by pool and minute, and what the router last called usual."""
+    """EV samples by pool and minute, and the percentiles that the router uses."""
 
     def __init__(self, partition: int, rows: Rows) -> None:
         self._partition = partition
@@ -271,7 +271,7 @@ class _EvPercentiles:
         self._minutes: dict[Key, tuple[int, TDigest]] = {}
         self._percentiles: dict[Key, Row] = {}
 
-    def add(self, step: _Glance) -> None:
+    def add(self, step: _StepPart) -> None:
         samples: dict[Key, list[float]] = {}
         for sample in step.evs:
             minute_ms = sample.at_ms - sample.at_ms % MINUTE_MS
@@ -306,7 +306,7 @@ class _EvPercentiles:
 
 
 def _by_minute(start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
-    """Cut an interval at the minutes; of a long one the last hour."""
+    """Cut an interval at the minutes; of a long one only the last hour counts."""
     at_ms = max(start_ms, end_ms - LONG_MS)
     while at_ms < end_ms:
         minute_ms = at_ms - at_ms % MINUTE_MS
@@ -346,7 +346,7 @@ def _is_leased(row: Row) -> bool:
 
 
 def _share(minutes: Iterable[tuple[int, int]], now_ms: int, window_ms: int) -> float:
-    """Busy share of the window that ends now; of the minute that it cuts, the part inside."""
+    """Return the busy share of the window that ends now; a minute at its edge counts in part."""
     start_ms = now_ms - window_ms
     total = 0.0
     for minute_ms, busy_ms in minutes:

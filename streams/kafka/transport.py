@@ -165,7 +165,7 @@ class Consumer(driver.Consumer):
         ends = await self.highwaters(*wanted) if wanted else {}
         await self._check_ends({tp: start for tp, start in wanted.items() if ends[tp] < start})
         wanted |= {
-            TP(self._names.journal, partition): offset for partition, offset in self._tables.settle(partitions).items()
+            TP(self._names.journal, partition): offset for partition, offset in self._tables.assign(partitions).items()
         }
         assigned = self.assignment()
         wanted = {tp: offset for tp, offset in wanted.items() if tp in assigned}

@@ -228,7 +228,7 @@ async def by_the_publisher(log: Log) -> Outcome:
 async def by_the_tables(log: Log) -> Outcome:
     """In one delivery that leaves out the first half, which is fetched."""
     tables = Tables({}, {}, journal=lambda _: MemoryJournal(log), forget=lambda _rows, _key: None)
-    tables.settle({0})
+    tables.assign({0})
     await tables.gather(0, log.records[len(log.records) // 2 :])
     await tables.flush()
     found = sorted(int(row["pool"].removeprefix("at-")) for row in tables.ask("ev_percentiles", START_MS))

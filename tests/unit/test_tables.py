@@ -70,7 +70,7 @@ class World:
         made = Tables(
             Table(changelog, 0), Table(changelog, 1), journal=lambda _: MemoryJournal(self.log), forget=forget
         )
-        made.settle({0})
+        made.assign({0})
         return made
 
 
@@ -158,7 +158,7 @@ async def test_a_gap_stops_the_tables_of_its_partition_until_it_is_assigned_agai
     await tables.gather(0, world.log.records[3:])
     await tables.flush()
     assert tables.offset(0) == 2
-    assert tables.settle({0}) == {0: 2}
+    assert tables.assign({0}) == {0: 2}
     assert tables.stopped == {}
 
 
@@ -190,7 +190,7 @@ async def test_what_is_gathered_is_written_once_and_what_a_move_forgets_comes_ag
     gathered: list[tuple[int, Key, Row | None]] = []
     tables = world.tables(gathered)
     await tables.gather(0, world.log.records[:2])
-    for record in world.log.records[tables.settle({0})[0] :]:
+    for record in world.log.records[tables.assign({0})[0] :]:
         await tables.gather(0, [record])
     assert gathered == []
     await tables.flush()
@@ -212,7 +212,7 @@ async def test_rows_of_partitions_that_went_away_are_forgotten() -> None:
     world = World(STEPS)
     tables = world.tables([])
     await tables.project(0, world.log.records)
-    assert tables.settle({1}) == {1: 0}
+    assert tables.assign({1}) == {1: 0}
     assert tables.ask("utilisation", START_MS) == []
 
 

@@ -51,6 +51,19 @@ def test_every_history_says_what_it_is_about() -> None:
     assert [one.name for one in histories if not any(step.want for step in one.steps if step.number > 0)] == []
 
 
+def test_every_history_that_routes_expects_a_sentence() -> None:
+    """The stored reason is the reason only where something holds it to what decided."""
+    silent = [history.name for history in map(read, FILES) if (routed := _routed(history)) and not any(routed)]
+    assert silent == [], "say why one of the tasks was routed: {is: routed SLOT, says: ...}"
+
+
+def _routed(history: History) -> list[str]:
+    """What is expected of the sentence of each routed task; empty where nothing is."""
+    expected = [step.want["expect"] for step in history.steps if isinstance(step.want.get("expect"), dict)]
+    specs = [{"is": spec} if isinstance(spec, str) else spec for one in expected for spec in one.values()]
+    return [spec.get("says", "") for spec in specs if spec["is"].startswith("routed ")]
+
+
 @pytest.mark.parametrize(("text", "want_ms"), {"+0s": 0, "+1h30m": 5_400_000, "-1s": -1_000, "+0.001s": 1}.items())
 def test_a_time_is_so_much_after_the_start(text: str, want_ms: int) -> None:
     """And is said in the same way in which it is read."""

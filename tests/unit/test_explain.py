@@ -33,7 +33,7 @@ def row(**named: Any) -> dict[str, Any]:
     )
     return {
         "decision_id": UUID(int=1), "journal": "decision.audit", "mode": "live", "pool": "main", "task_id": "t-1",
-        "attempt": 1, "outcome": "routed", "reason_code": "cheapest_capable", "reason": "Cheapest capable class.",
+        "attempt": 1, "outcome": "routed", "reason_code": "cheapest_capable", "reason": "Cheapest capable model.",
         "chosen_slot_id": "haiku-1", "chosen_model": "haiku", "tier": 1, "priority": 40, "lifted": False,
         "strategy": "cheapest_capable", "flags": [], "fallback": False,
         "decided_at": datetime(2026, 11, 21, 10, tzinfo=UTC), "alternatives": {"haiku": {"gate": "chosen"}},
@@ -80,13 +80,13 @@ def test_a_wait_is_told_with_its_reason_and_every_model() -> None:
             chosen_model=None,
             chosen_slot_id=None,
             ev=3.2,
-            reason="Opus is kept for tasks above P50 (41.0); this one has EV 3.2.",
+            reason="opus is kept for tasks above P50 (41); this one has EV 3.2.",
             ev_percentile=0.12,
             alternatives={"opus": {"gate": "premium", "score": 0.5}, "haiku": {"gate": "capability"}},
         )
     )
     assert "waiting (reserved_for_ev)" in text
-    assert "Opus is kept for tasks above P50 (41.0); this one has EV 3.2." in text
+    assert "opus is kept for tasks above P50 (41); this one has EV 3.2." in text
     assert "opus is kept for tasks of higher expected value" in text
     assert "haiku does not reach what the task requires" in text
     assert "EV 3.2, above 12% of the last hour" in text

@@ -46,7 +46,7 @@ def test_a_strategys_first_model_with_a_free_slot_is_taken() -> None:
     """Whatever it costs."""
     found = decided(rig(*FLEET), Advice(strategy="mine", ranking=("gpt-5", "sonnet", "haiku")))
     assert (found.chosen_slot_id, found.strategy) == ("sonnet-1", "mine")
-    assert found.reason.startswith("sonnet is number 2 of what mine asked for")
+    assert found.reason.startswith("sonnet is number 2 on the list of plug-in mine")
 
 
 def test_where_none_of_a_strategys_models_is_free_the_cheapest_capable_is_taken() -> None:

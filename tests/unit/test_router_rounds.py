@@ -267,7 +267,7 @@ def test_a_traded_slot_says_so() -> None:
     step = rig.hand_in(
         task("quest", ev=1.0, quest_priority=95), task("worthy", ev=9.0), slot("opus-1"), slot("haiku-1")
     )
-    assert all("the better tier went to the higher EV" in one.reason for one in step.decisions)
+    assert all("the better tier goes to the higher EV" in one.reason for one in step.decisions)
 
 
 @pytest.mark.rule("pool")

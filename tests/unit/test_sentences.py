@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.decision import Advice
-from schemas.events import Event, ModelDrained, ModelExhausted, QuotaUpdated, TaskCancelled, TaskPending
+from schemas.events import Affinity, Event, ModelDrained, ModelExhausted, QuotaUpdated, TaskCancelled, TaskPending
 from schemas.vocabulary import from_millis
+from streams.core.policy.numbers import apart
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step import choosing
 from tests.support.builders import START_MS, inputs, rulebook, slot, task
@@ -49,34 +50,32 @@ class Case(NamedTuple):
 
 
 SENTENCES = {
-    "the cheapest class": Case(
-        ("haiku-1",), task(), "Cheapest capable class for no requirement; haiku-1 had the lowest utilisation."
-    ),
+    "the cheapest class": Case(("haiku-1",), task(), "Cheapest capable model; haiku-1 is its only available slot."),
     "requirements, by their names": Case(
         ("haiku-1",),
         task(requires={"safety": 2, "coding": 3}),
-        "Cheapest capable class for coding>=3, safety>=2; haiku-1 had the lowest utilisation.",
+        "Cheapest capable model for coding>=3, safety>=2; haiku-1 is its only available slot.",
     ),
     "lifted by a quest": Case(
         ("opus-1",),
         task(quest_priority=95, requires={"coding": 8}),
-        "Lifted by quest priority 95: looked from the highest tier down for coding>=8; took opus-1.",
+        "Lifted: quest priority 95; opus-1 is the only available slot of tier 3.",
     ),
     "lifted by its EV": Case(
         ("opus-1",),
         task(ev=60.5, quest_priority=94),
-        "Lifted by EV 60.5 is above P90 (50): looked from the highest tier down for no requirement; took opus-1.",
+        "Lifted: EV 60.5 is above P90 (50); opus-1 is the only available slot of tier 3.",
         evs=WINDOW,
     ),
     "the best score": Case(
         ("haiku-1",),
         task(strategy="objective"),
-        "Best score for no requirement among what was free; haiku-1 had the lowest utilisation.",
+        "Best score among available models; haiku-1 is its only available slot.",
     ),
     "a preference": Case(
         ("haiku-1",),
         task(strategy="preference", task_type="review"),
-        "haiku is number 2 of what review prefers; haiku-1 had the lowest utilisation.",
+        "haiku is number 2 on the list of review; haiku-1 is its only available slot.",
         book=rulebook(strategy={"preference": {"review": ["sonnet", "haiku"]}}),
     ),
     "exhausted": Case(("haiku-1",), task(), f"claude is exhausted until {SOON}.", (exhausted("claude"),)),
@@ -176,8 +175,8 @@ def test_models_are_numbered_in_the_list_that_they_stand_in() -> None:
     """First the policy's, then what a plug-in asked for, each counted from 1."""
     book = rulebook(strategy={"preference": {"review": ["sonnet", "opus"]}, "default": "mine"})
     for free, want in {
-        "opus-1": "opus is number 2 of what review prefers; opus-1 had the lowest utilisation.",
-        "haiku-1": "haiku is number 2 of what mine asked for; haiku-1 had the lowest utilisation.",
+        "opus-1": "opus is number 2 on the list of review; opus-1 is its only available slot.",
+        "haiku-1": "haiku is number 2 on the list of plug-in mine; haiku-1 is its only available slot.",
     }.items():
         rig = RouterRig(free, book=book)
         (item,) = inputs(task("a", strategy="preference", task_type="review"), now_ms=rig.now_ms)
@@ -222,17 +221,107 @@ def test_of_two_kept_models_the_free_one_is_named() -> None:
 
 
 def test_a_traded_slot_says_so() -> None:
-    """After the sentence of the choice."""
+    """And nothing of the choice, which did not last."""
     rig = RouterRig()
     step = rig.hand_in(
         task("quest", ev=1.0, quest_priority=95), task("worthy", ev=9.0), slot("opus-1"), slot("haiku-1")
     )
-    swapped = "Within the round the better tier went to the higher EV."
+    swapped = "Swapped within the round, where the better tier goes to the higher EV: "
     assert {one.task_id: one.reason for one in step.decisions} == {
-        "quest": "Lifted by quest priority 95: looked from the highest tier down for no requirement; took haiku-1. "
-        + swapped,
-        "worthy": "Cheapest capable class for no requirement; opus-1 had the lowest utilisation. " + swapped,
+        "quest": f"{swapped}haiku-1 instead of opus-1.",
+        "worthy": f"{swapped}opus-1 instead of haiku-1.",
     }
+
+
+# What decided between slots.
+
+CELLS = (slot("haiku-1", account="a"), slot("haiku-2", account="b"), slot("glm-1", account="b"))
+
+
+def busy(rig: RouterRig, slot_id: str, s: float) -> None:
+    """The slot works for so long, and is free."""
+    rig.hand_in(task(f"on-{slot_id}", affinity=Affinity(slot_id=slot_id)))
+    rig.ends(f"on-{slot_id}", after_s=s)
+
+
+@pytest.mark.rule("record.reason")
+def test_context_on_a_slot_is_named_though_the_slot_is_the_busier_one() -> None:
+    """What decided was not its use."""
+    rig = RouterRig("haiku-1", "haiku-2")
+    busy(rig, "haiku-1", 100)
+    (said,) = rig.hand_in(task(affinity=Affinity(slot_id="haiku-1"))).decisions
+    assert (said.reason, said.utilisation) == ("Cheapest capable model; haiku-1 has its context.", 0.333333)
+
+
+@pytest.mark.rule("record.reason")
+def test_context_under_an_account_is_named_where_it_leaves_other_slots_out() -> None:
+    """Where every slot is of that account, something else decided."""
+    rig = RouterRig()
+    rig.hand_in(*CELLS)
+    (said,) = rig.hand_in(task("a", affinity=Affinity(account="b"))).decisions
+    assert said.reason == "Cheapest capable model; haiku-2 is under b, which has its context."
+    rig.hand_in(task("b", affinity=Affinity(account="a")))
+    (said,) = rig.hand_in(task("c", affinity=Affinity(account="b"))).decisions
+    assert said.reason == "Cheapest capable model; glm-1 is its only available slot."
+
+
+@pytest.mark.rule("record.reason")
+def test_the_least_used_slot_is_named_with_its_use() -> None:
+    """Of one model, and of several; one without any use is idle."""
+    rig = RouterRig("haiku-1", "haiku-2", "opus-1")
+    busy(rig, "haiku-2", 30)
+    busy(rig, "haiku-1", 60)
+    (said,) = rig.hand_in(task()).decisions
+    assert said.reason == "Cheapest capable model; haiku-2 is the least used (10% busy)."
+    rig = RouterRig("haiku-1", "glm-1")
+    busy(rig, "haiku-1", 30)
+    (said,) = rig.hand_in(task()).decisions
+    assert said.reason == "Cheapest capable model; glm-1 is idle."
+
+
+@pytest.mark.rule("record.reason")
+def test_of_slots_used_alike_the_least_used_model_is_named() -> None:
+    """Other slots of the model count for that."""
+    rig = RouterRig("haiku-1", "haiku-2", "glm-1")
+    rig.hand_in(task("long", affinity=Affinity(slot_id="haiku-1")))
+    (said,) = rig.hand_in(task(), after_s=10).decisions
+    assert said.reason == "Cheapest capable model; glm-1 is of the least used model, glm."
+
+
+@pytest.mark.rule("record.reason")
+def test_of_models_used_alike_the_better_score_is_named_and_then_the_id() -> None:
+    """Between accounts of one model nothing but the id is left."""
+    rig = RouterRig("glm-1", "haiku-1")
+    (said,) = rig.hand_in(task("a")).decisions
+    assert said.reason == (
+        f"Cheapest capable model; {said.chosen_slot_id} is of the model with the best score, "
+        f"{said.chosen_model}, among slots used alike."
+    )
+    rig = RouterRig()
+    rig.hand_in(*CELLS[:2])
+    (said,) = rig.hand_in(task("a")).decisions
+    assert said.reason == "Cheapest capable model; haiku-1 is the first by id of equal slots."
+
+
+@pytest.mark.rule("record.reason")
+def test_where_something_cheaper_is_busy_the_sentence_says_that_it_is_about_what_is_available() -> None:
+    """The same with a lift: the tier that was to be had."""
+    rig = RouterRig("haiku-1", "sonnet-1", "sonnet-2", "opus-1")
+    rig.hand_in(task("in-the-way"))
+    (said,) = rig.hand_in(task("a", requires={"coding": 5})).decisions
+    assert said.reason == "Cheapest capable model for coding>=5 available now; sonnet-1 is idle."
+    rig.hand_in(task("b", floor_model="opus"))
+    (said,) = rig.hand_in(task("c", quest_priority=100)).decisions
+    assert said.reason == "Lifted: quest priority 100; sonnet-2 is the only available slot of tier 2."
+
+
+def test_numbers_are_short_and_never_so_short_that_they_look_alike() -> None:
+    """An EV just above P90 is shown with the digits that make the difference."""
+    assert apart(957.48, 356.7) == ("957", "357")
+    assert apart(3.25, 41.0) == ("3.25", "41")
+    assert apart(357.04, 356.96) == ("357.04", "356.96")
+    assert apart(1_234_567.0, 0.004) == ("1,234,567", "0.004")
+    assert apart(2.0, 2.0) == ("2", "2")
 
 
 # Ends without a slot.

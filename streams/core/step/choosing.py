@@ -7,7 +7,7 @@ model with a free slot, then the policy's default. Where choosing itself fails: 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
@@ -17,14 +17,20 @@ from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.step.free_view import Offer
 
+#: What decided between the slots that the strategy left; `catalogue`: the static fallback chose.
+Because = Literal[
+    "affinity_slot", "affinity_account", "only_free", "least_used", "model_share", "score", "id", "catalogue"
+]  # fmt: skip
+
 
 class Choice(NamedTuple):
-    """A slot for a task: its cell's bit, how busy it was, and by which rule."""
+    """A slot for a task: its cell's bit, how busy it was, by which strategy, and what decided between slots."""
 
     bit: int
     slot_id: str
     busy_ms: int
     code: ReasonCode
+    because: Because
 
 
 def choose(entry: Entry, mask: int, offer: Offer, index: PoolIndex) -> tuple[Choice, bool]:
@@ -99,40 +105,49 @@ def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: Reaso
     """Where the task has context; else lowest busy share over 5 min of slot, then model; then score, then slot id."""
     row: TaskRow = entry.row
     task: TaskPending = row.task
+    context: Because | None = None
     if task.affinity is not None:
         if task.affinity.slot_id is not None:
             place = offer.place_of(task.affinity.slot_id)
             if place is not None and part >> place[0] & 1:
-                return Choice(place[0], task.affinity.slot_id, place[1], code)
+                return Choice(place[0], task.affinity.slot_id, place[1], code, "affinity_slot")
         if task.affinity.account is not None:
-            part = part & index.fleet.account_masks.get(task.affinity.account, 0) or part
+            own = part & index.fleet.account_masks.get(task.affinity.account, 0)
+            if own and own != part:
+                part, context = own, "affinity_account"
     bit = part.bit_length() - 1
     busy_ms, slot_id = offer.least_used(bit)
     if not part & (part - 1):
-        return Choice(bit, slot_id, busy_ms, code)
-    # Several cells have a free slot: of the least used ones, and only of those, more is asked.
+        return Choice(bit, slot_id, busy_ms, code, context or ("only_free" if offer.counts[bit] == 1 else "least_used"))
+    # Several cells have a free slot: of the least used ones, and only of those, more is asked. The last question that
+    # leaves some out is what decided.
+    because: Because = "id"
     alike = [(slot_id, bit)]
     while part := part & ~(1 << bit):
         bit = part.bit_length() - 1
         other_ms, slot_id = offer.least_used(bit)
+        if other_ms != busy_ms:
+            because = "least_used"
         if other_ms < busy_ms:
             busy_ms, alike = other_ms, []
         if other_ms == busy_ms:
             alike.append((slot_id, bit))
     if len(alike) > 1:
         least = min(offer.share(bit) for _, bit in alike)
-        alike = [place for place in alike if offer.share(place[1]) == least]
+        left = [place for place in alike if offer.share(place[1]) == least]
+        because, alike = "model_share" if len(left) < len(alike) else because, left
     if len({index.fleet.cells[bit].model for _, bit in alike}) > 1:
         scores = index.scores(entry, entry.group.mask) or ()
         of = index.fleet.model_of
         best = max(scores[of[bit]] or 0.0 for _, bit in alike)
-        alike = [place for place in alike if (scores[of[place[1]]] or 0.0) == best]
+        left = [place for place in alike if (scores[of[place[1]]] or 0.0) == best]
+        because, alike = "score" if len(left) < len(alike) else because, left
     slot_id, bit = min(alike)
-    return Choice(bit, slot_id, busy_ms, code)
+    return Choice(bit, slot_id, busy_ms, code, context or because)
 
 
 def _first(mask: int, offer: Offer) -> Choice:
     """The static fallback: first capable model in catalogue order."""
     bit = (mask & -mask).bit_length() - 1
     busy_ms, slot_id = offer.least_used(bit)
-    return Choice(bit, slot_id, busy_ms, "router_error")
+    return Choice(bit, slot_id, busy_ms, "router_error", "catalogue")

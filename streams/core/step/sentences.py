@@ -8,40 +8,70 @@ from streams.core.index.groups import Group, Shape
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.policy.case import Candidate, Case, each_once
+from streams.core.policy.numbers import apart
 from streams.core.policy.rules import BY_HEADLINE, MARKS_RULES
+from streams.core.state.utilisation import SHORT_MS
 from streams.core.step.swaps import Pair
 
 
 def routed(pair: Pair, index: PoolIndex) -> str:
-    """Why this task got this slot."""
-    entry, slot_id, percentiles = pair.entry, pair.slot_id, index.percentiles
-    row: TaskRow = entry.row
-    shape: Shape = entry.shape
-    model, bars = index.fleet.cells[pair.bit].model, shape.bars or "no requirement"
+    """Why this task got this slot: what decided, and nothing else."""
+    if pair.slot_id != pair.chosen_id:
+        return (
+            "Swapped within the round, where the better tier goes to the higher EV: "
+            f"{pair.slot_id} instead of {pair.chosen_id}."
+        )
+    row: TaskRow = pair.entry.row
+    shape: Shape = pair.entry.shape
+    model = index.rulebook.models[index.fleet.cells[pair.bit].model]
+    wanted = f" for {shape.bars}" if shape.bars else ""
     match pair.code:
         case "lifted":
-            if row.task.quest_priority >= index.rulebook.policy.lift.quest_priority_min:
-                why = f"quest priority {row.task.quest_priority}"
-            else:
-                why = (
-                    f"EV {row.ev:g} is above P90 ({percentiles.p90:g})"
-                    if percentiles and percentiles.p90 is not None
-                    else "its EV"
-                )
-            text = f"Lifted by {why}: looked from the highest tier down for {bars}; took {slot_id}."
+            return f"Lifted: {_lift(row, index)}; {_slot(pair, index, f' of tier {model.tier}')}."
         case "objective":
-            text = f"Best score for {bars} among what was free; {slot_id} had the lowest utilisation."
+            return f"Best score{wanted} among available models; {_slot(pair, index)}."
         case "preference":
-            place = shape.ranking.index(model) + 1
-            by = f"{row.task.task_type} prefers"
+            place, whose = shape.ranking.index(model.id) + 1, f"the list of {row.task.task_type}"
             if place > shape.listed and row.advice is not None:
-                place, by = place - shape.listed, f"{row.advice.strategy} asked for"
-            text = f"{model} is number {place} of what {by}; {slot_id} had the lowest utilisation."
+                place, whose = place - shape.listed, f"the list of plug-in {row.advice.strategy}"
+            return f"{model.id} is number {place} on {whose}; {_slot(pair, index)}."
         case "router_error":
-            text = f"The policy failed on this task; took the first capable model in catalogue order: {slot_id}."
+            return f"The policy failed on this task; took the first capable model in catalogue order: {pair.slot_id}."
         case _:
-            text = f"Cheapest capable class for {bars}; {slot_id} had the lowest utilisation."
-    return f"{text} Within the round the better tier went to the higher EV." if pair.swapped else text
+            now = " available now" if pair.fallback else ""
+            return f"Cheapest capable model{wanted}{now}; {_slot(pair, index)}."
+
+
+def _lift(row: TaskRow, index: PoolIndex) -> str:
+    percentiles = index.percentiles
+    if row.task.quest_priority >= index.rulebook.policy.lift.quest_priority_min:
+        return f"quest priority {row.task.quest_priority}"
+    if row.ev is None or percentiles is None or percentiles.p90 is None:
+        return "its EV"
+    ev, p90 = apart(row.ev, percentiles.p90)
+    return f"EV {ev} is above P90 ({p90})"
+
+
+def _slot(pair: Pair, index: PoolIndex, among: str = "") -> str:
+    """What decided for the slot; `among`: of which slots, where the sentence has not said it."""
+    slot_id, cell = pair.slot_id, index.fleet.cells[pair.bit]
+    match pair.because:
+        case "affinity_slot":
+            return f"{slot_id} has its context"
+        case "affinity_account":
+            return f"{slot_id} is under {cell.account}, which has its context"
+        case "only_free":
+            # Others may be free, and refused by a gate: of another account, or of another model of the tier.
+            return f"{slot_id} is the only available slot{among}" if among else f"{slot_id} is its only available slot"
+        case "least_used":
+            share = f"{pair.busy_ms / SHORT_MS:.0%} busy"
+            return f"{slot_id} is the least used{among} ({share})" if pair.busy_ms else f"{slot_id} is idle"
+        case "model_share":
+            return f"{slot_id} is of the least used model{among}, {cell.model}"
+        case "score":
+            return f"{slot_id} is of the model with the best score{among}, {cell.model}, among slots used alike"
+        case _:
+            return f"{slot_id} is the first by id{among} of equal slots"
 
 
 def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) -> str:

@@ -23,8 +23,10 @@ class Pair:
     """A task and the slot it gets."""
 
     __slots__ = (
+        "because",
         "bit",
         "busy_ms",
+        "chosen_id",
         "code",
         "entry",
         "fallback",
@@ -32,7 +34,6 @@ class Pair:
         "mask",
         "next_free_model",
         "slot_id",
-        "swapped",
     )
 
     def __init__(
@@ -41,7 +42,9 @@ class Pair:
         self.entry = entry
         #: The strategy would rather have had another one.
         self.fallback = fallback
-        self.bit, self.slot_id, self.busy_ms, self.code = choice
+        self.bit, self.slot_id, self.busy_ms, self.code, self.because = choice
+        #: The slot that it chose; swaps within the round may give it another.
+        self.chosen_id = choice.slot_id
         #: Model of the able slot that had been free longest: what "next free slot" would have used.
         self.next_free_model = next_free_model
         #: What the gates said at the moment of choice, and what they admitted.
@@ -49,7 +52,6 @@ class Pair:
         self.mask: int = entry.group.mask
         if gates is not entry.group.gates:
             self.mask = sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
-        self.swapped = False
 
 
 def swap(pairs: list[Pair], index: PoolIndex) -> bool:
@@ -180,6 +182,5 @@ class _Holders:
         for i, place in enumerate(chain):
             pair = self._line[place]
             pair.slot_id, pair.bit, pair.busy_ms = slots[(i + 1) % len(slots)]
-            pair.swapped = True
             if i:
                 self.add(place, self._masks[place])

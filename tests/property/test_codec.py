@@ -1,4 +1,4 @@
-"""Whatever arrives, reading it gives an event or a sentence; what is written is read the same."""
+"""Reading any record gives an event or a sentence; a written event is read as the same."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ ANYTHING = st.one_of(
 
 @given(st.sampled_from(INPUT_TOPICS), st.none() | st.binary(max_size=20), ANYTHING, HEADERS)
 def test_whatever_arrives_is_read_or_refused(topic: str, key: bytes | None, value: bytes | None, headers: Any) -> None:
-    """No record stops the stream."""
+    """No bytes make the reader raise."""
     outcome = read_event(topic, key, value, headers)
     assert isinstance(outcome, (Unreadable, TaskPending, SlotFreed, *get_args(FleetControl)))
     trace_of(headers)

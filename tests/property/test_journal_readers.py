@@ -289,7 +289,7 @@ READERS: dict[str, Callable[[Log], Awaitable[Outcome]]] = {
 @given(recorded=histories())
 @pytest.mark.parametrize("reader", READERS)
 def test_every_reader_accepts_the_same_steps_and_stops_at_the_same_record(reader: str, recorded: History) -> None:
-    """Whatever is fenced, missing or damaged, and wherever."""
+    """With any fenced, missing or damaged records, at any place."""
     event("stops" if recorded.outcome.stopped else "comes to the end")
     assert asyncio.run(_read(reader, recorded.log)) == recorded.outcome
 

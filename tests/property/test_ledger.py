@@ -170,7 +170,7 @@ def test_every_movement_of_money_is_written_down_and_none_is_lost(
 
 
 def test_the_books_saw_every_kind_of_movement() -> None:
-    """A property proves nothing about what never happened."""
+    """Every situation that the property is about occurred at least once."""
     if settings().max_examples < 500 or not Books.seen:
         pytest.skip("a short run may miss something; CI=true makes a long one")
     kinds = ("credit", "reserve", "settle", "release", "dearer", "overdrawn")

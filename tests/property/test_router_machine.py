@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the router decides as the rules said slowly do, and keeps its promises."""
+"""For any order of events the router decides as the reference model does, and its invariants hold."""
 
 from __future__ import annotations
 
@@ -469,7 +469,7 @@ TestRouting.settings = settings(max_examples=LONG if settings().max_examples >= 
 
 
 def test_the_histories_reached_what_matters() -> None:
-    """A property proves nothing about what never happened."""
+    """Every situation that the property is about occurred at least once."""
     if settings().max_examples < 500 or not Routing.seen:
         pytest.skip("a short run may miss something; CI=true makes a long one")
     assert not [word for word in MUST_BE_SEEN if not Routing.seen[word]]

@@ -129,7 +129,7 @@ def test_nobody_is_overtaken_by_more_than_the_stated_bound(
 
 
 def test_the_watch_saw_somebody_overtaken() -> None:
-    """A property proves nothing about what never happened."""
+    """Every situation that the property is about occurred at least once."""
     if settings().max_examples < 500 or not Watch.seen:
         pytest.skip("a short run may miss something; CI=true makes a long one")
     assert not [word for word in ("patient", "overtaken", "outranked") if not Watch.seen[word]]

@@ -83,7 +83,7 @@ def test_a_first_decision_tells_what_the_task_asked_for() -> None:
 
 
 def test_flags_are_an_array_of_texts() -> None:
-    """Words as they are; what means something to an array or to COPY is escaped."""
+    """Plain words stay; characters with a meaning in arrays or in COPY are escaped."""
     one = journaled(decision(flags=("watching", 'say "\\"'), priced_at="2026-11-21"))
     row = named("copy_decisions", next(iter(rows.decision_lines("j", one))))
     assert row["flags"] == r'{"watching","say \"\\\""}'
@@ -92,7 +92,7 @@ def test_flags_are_an_array_of_texts() -> None:
 
 
 def test_an_operators_event_is_told_with_who_said_it_and_when() -> None:
-    """What is not said is no value; the event stands beside it whole, as JSON that Postgres takes."""
+    """An absent field is NULL; the whole event is stored as JSON that Postgres accepts."""
     event = (
         b'{"kind":"model.drained","control_id":"c-1","at":"2026-11-21T10:00:00.000Z","by":"o\\u0000ps","model":"opus"}'
     )

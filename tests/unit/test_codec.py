@@ -205,20 +205,20 @@ HARMLESS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("value", HARMLESS.values(), ids=HARMLESS)
 def test_what_only_looks_like_poison_is_read(value: bytes) -> None:
-    """The cheap checks raise an alarm, the exact ones call it off."""
+    """A cheap check fails, the exact search then finds nothing wrong."""
     assert read(value).task_id == "t-17"
 
 
 @pytest.mark.rule("wire.times")
 @pytest.mark.parametrize("at", ["2026-11-21T10:00:00Z", "2026-11-21T10:00:00.1Z", "2026-11-21T10:00:00.123456789Z"])
 def test_milliseconds_are_optional(at: str) -> None:
-    """A time may have no fraction of a second, or a finer one than ours."""
+    """A time may have no fraction of a second, or more than three digits."""
     assert read(task(at=at)).at == at
 
 
 @pytest.mark.parametrize("version", ["1", "1.0", "1.7", "1.x", "1.2.3", 1, 1.0, 1.3, None])
 def test_a_minor_version_is_read_by_what_we_know_of_it(version: object) -> None:
-    """Newer producers add fields; an absent version is ours."""
+    """Newer producers add fields; an absent version counts as 1."""
     assert read(task(schema_version=version, color="red")) == read(task())
 
 
@@ -237,7 +237,7 @@ CE_TYPES: dict[str, tuple[bytes | None, str | None]] = {
 
 @pytest.mark.parametrize(("ce_type", "want_reason"), CE_TYPES.values(), ids=CE_TYPES)
 def test_the_header_ce_type_tells_topic_and_major_version(ce_type: bytes | None, want_reason: str | None) -> None:
-    """Another major version is not guessed at; a foreign type says nothing."""
+    """Another major version is refused; a foreign type is ignored."""
     outcome = read(task(), headers=[("ce_id", b"1"), ("ce_type", ce_type)])
     if want_reason is None:
         assert outcome.task_id == "t-17"
@@ -296,7 +296,7 @@ def test_a_control_that_does_not_say_what_it_must_is_refused(value: bytes, want_
 
 @pytest.mark.rule("control.model.exhausted")
 def test_exhausted_may_name_a_model_instead_of_a_product() -> None:
-    """One of the two says what is meant."""
+    """One of the two fields is enough."""
     outcome = read(control(product=None, model="opus"), key=None, topic=FLEET_CONTROL)
     assert isinstance(outcome, ModelExhausted)
     assert (outcome.product, outcome.model) == (None, "opus")
@@ -307,7 +307,7 @@ def test_exhausted_may_name_a_model_instead_of_a_product() -> None:
 
 @pytest.mark.parametrize("struct", [s for s in EXAMPLES if s not in (TaskRouted, TaskAwaitSlot)])
 def test_an_example_is_read_written_and_read_the_same(struct: type) -> None:
-    """What we write, we read; keys, types and versions included."""
+    """A written event is read as the same, with keys, types and versions."""
     topic = next(topic for topic, structs in TOPICS.items() if struct in structs)
     pool = EXAMPLES[struct].get("pool")
     key = None if pool is None else pool.encode()
@@ -338,7 +338,7 @@ def test_a_written_record_is_a_cloud_event() -> None:
 
 
 def test_a_written_record_takes_its_trace_along() -> None:
-    """The trace of a task goes on in its decision."""
+    """The decision has the trace of its task."""
     event = TaskPending(task_id="t-17", pool="main", at=AT)
     record = write_event(
         TASK_PENDING, event, ce_id="e", source="s", time_ms=0, traceparent=TRACEPARENT, tracestate="a=1"
@@ -369,7 +369,7 @@ TRACES: dict[str, tuple[bytes | None, bytes | None, tuple[str | None, str | None
 def test_a_trace_is_taken_along_only_when_valid(
     parent: bytes | None, state: bytes | None, want_trace: tuple[str | None, str | None]
 ) -> None:
-    """A broken trace header says nothing about the event, and goes no further."""
+    """An invalid trace header is dropped; the event is read."""
     headers = [(name, value) for name, value in (("traceparent", parent), ("tracestate", state)) if value is not None]
     assert trace_of([("ce_id", b"1"), *headers]) == want_trace
 
@@ -413,7 +413,7 @@ STRANGE_STEPS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("raw", "want_reason"), STRANGE_STEPS.values(), ids=STRANGE_STEPS)
 def test_a_strange_journal_record_is_named_not_guessed_at(raw: bytes, want_reason: str) -> None:
-    """A follower stops with a sentence instead of folding what it does not understand."""
+    """A reader stops with a sentence."""
     with pytest.raises(StepError) as caught:
         decode_step(raw)
     assert want_reason in str(caught.value)
@@ -438,7 +438,7 @@ def test_a_dead_letter_says_why_and_where_from() -> None:
 
 
 def test_a_letter_that_dies_twice_carries_one_reason() -> None:
-    """What an earlier dead-lettering said is replaced, not repeated."""
+    """Headers of an earlier dead letter are replaced."""
     first = dead_letter_headers(TASK_PENDING, 3, 17, "first", [("ce_id", b"1"), ("ce_time", None)])
     second = dict(dead_letter_headers(TASK_PENDING, 3, 99, "second", first))
     assert len(second) == len(first)
@@ -446,7 +446,7 @@ def test_a_letter_that_dies_twice_carries_one_reason() -> None:
 
 
 def test_a_flood_of_headers_does_not_make_a_dead_letter_too_large() -> None:
-    """Of the record's own headers those are kept that find room, and the rest is counted."""
+    """The record's own headers are kept up to the limit, and the rest is counted."""
     flood = [(f"h-{number}", b"x" * 1_000) for number in range(1_000)]
     headers = dead_letter_headers(TASK_PENDING, 0, 0, "r", flood)
     assert sum(len(value) for _, value in headers) < HEADERS_BYTES_MAX + 1_000

@@ -60,7 +60,7 @@ POINTS: dict[str, tuple[dict[str, Any], int]] = {
 @pytest.mark.rule("policy.complexity")
 @pytest.mark.parametrize(("told", "want"), POINTS.values(), ids=POINTS.keys())
 def test_each_thing_a_task_tells_has_its_points(told: dict[str, Any], want: int) -> None:
-    """Of rows that ascend, the last one reached counts alone."""
+    """Only the last row that is reached counts."""
     one = task(**told)
     assert one.agent_role is not None
     assert table().points(one, one.agent_role) == want
@@ -91,7 +91,7 @@ HARDER: dict[Complexity, Complexity] = {
 @pytest.mark.rule("detail.14")
 @pytest.mark.parametrize(("before", "want"), HARDER.items())
 def test_work_that_was_sent_back_is_one_class_harder(before: Complexity, want: Complexity) -> None:
-    """By one class always, and nothing is harder than expert."""
+    """A revision is one class harder; expert stays expert."""
     points = {"trivial": 0, "simple": 2, "standard": 4, "complex": 7, "expert": 10}[before]
     by = ComplexityPolicy(by_role={"writer": points})
     assert by.classify(task(agent_role="writer")) == before
@@ -100,13 +100,13 @@ def test_work_that_was_sent_back_is_one_class_harder(before: Complexity, want: C
 
 @pytest.mark.parametrize("given", HARDER)
 def test_a_class_that_is_given_stays(given: Complexity) -> None:
-    """Whatever else the task tells, a revision included."""
+    """The task's own class counts, whatever its other fields are."""
     told = task(complexity=given, agent_role="architect", requires_reasoning=True, has_revision_history=True)
     assert SHIPPED.classify(told) == given
 
 
 def test_without_a_class_and_a_role_there_is_none() -> None:
-    """However much the task tells otherwise."""
+    """Its other fields give no class."""
     told = task(requires_reasoning=True, output_length_target=50_000, context_richness=1.0, has_revision_history=True)
     assert SHIPPED.classify(told) is None
 
@@ -145,7 +145,7 @@ SHIPPED_CASES: dict[str, tuple[dict[str, Any], Complexity]] = {
 @pytest.mark.rule("task.complexity")
 @pytest.mark.parametrize(("told", "want"), SHIPPED_CASES.values(), ids=SHIPPED_CASES.keys())
 def test_the_shipped_table_classifies_as_one_expects(told: dict[str, Any], want: Complexity) -> None:
-    """Typing is easy, deciding is hard."""
+    """Each role has the class that is listed here."""
     assert SHIPPED.classify(task(**told)) == want
 
 
@@ -171,10 +171,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changed", "want"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_rows_and_classes_must_ascend(changed: dict[str, Any], want: str) -> None:
-    """A row that can never count is a slip of the pen."""
+    """A row that can never count is reported as a mistake."""
     assert list(msgspec.structs.replace(SHIPPED, **changed).mistakes()) == [want]
 
 
 def test_the_shipped_table_has_no_mistakes() -> None:
-    """Nor has the one that an empty policy means."""
+    """The table of an empty policy has none either."""
     assert list(SHIPPED.mistakes()) == list(ComplexityPolicy().mistakes()) == []

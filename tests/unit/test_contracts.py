@@ -67,7 +67,7 @@ def test_the_generated_files_are_current(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_stale_file_is_named_and_written_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The check says which file and what to do; writing it mends the check."""
+    """The check names the file and the command; after writing it passes."""
     assert main(["--check"], tmp_path) == 1
     assert "schemas/asyncapi.yaml is stale: run `python -m schemas.contracts`" in capsys.readouterr().err
     assert main([], tmp_path) == 0
@@ -97,7 +97,7 @@ def test_the_page_is_filled_where_there_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("struct", EXAMPLES)
 def test_every_example_is_valid(struct: type) -> None:
-    """What the contract shows, the contract allows, and the codec reads."""
+    """Examples are valid by the schema and read by the codec."""
     topic = TOPIC_OF[struct]
     validator(topic).validate(example(struct))
     if topic in INPUT_TOPICS:
@@ -108,7 +108,7 @@ def test_every_example_is_valid(struct: type) -> None:
 
 @pytest.mark.parametrize("struct", EXAMPLES)
 def test_what_is_written_is_valid(struct: type) -> None:
-    """The records that we write hold to our own schema."""
+    """Records that slotwise writes are valid by its schema."""
     topic = TOPIC_OF[struct]
     event: Any = msgspec.convert(example(struct), struct)
     record = write_event(topic, event, ce_id="e", source="s", time_ms=0)
@@ -127,7 +127,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_schema_and_codec_refuse_the_same(change: dict[str, Any]) -> None:
-    """A producer that validates first has no surprise later."""
+    """A record that the schema accepts is read by the codec."""
     record = example(TaskPending) | change
     assert not validator(TASK_PENDING).is_valid(record)
     assert isinstance(read_event(TASK_PENDING, b"main", json.dumps(record).encode(), ()), Unreadable)
@@ -139,7 +139,7 @@ def test_schema_and_codec_ignore_unknown_fields() -> None:
 
 
 def test_exhausted_of_nothing_is_refused_by_the_schema_too() -> None:
-    """What the types cannot say stands in the schema as well."""
+    """The schema has the checks that the types cannot express."""
     record = example(events.ModelExhausted)
     del record["product"]
     assert not validator("fleet.control").is_valid(record)
@@ -200,7 +200,7 @@ def test_the_asyncapi_file_has_kafka_bindings_and_cloud_events_headers() -> None
 
 
 def test_the_page_names_every_topic_and_every_struct_on_the_wire() -> None:
-    """Nothing travels that the page does not tell of."""
+    """Every topic and struct is on the page."""
     for topic in (*TOPICS, DECISION_SHADOW, *DEAD_LETTERS):
         assert f"`{topic}`" in PAGE
     for struct in structs_of(events) - {"Control"}:

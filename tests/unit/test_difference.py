@@ -15,19 +15,19 @@ CATALOG = read(shipped("catalog.toml"), Catalog, "catalog.toml")
 
 
 def test_nothing_differs_from_itself() -> None:
-    """Whatever comments and order a file has."""
+    """Comments and order do not matter."""
     assert differences(POLICY, POLICY) == ()
     assert differences(CATALOG, CATALOG) == ()
 
 
 def test_a_value_is_named_by_its_section() -> None:
-    """As people write it: `premium.ev_percentile`."""
+    """A key is written as `premium.ev_percentile`."""
     other = replace(POLICY, premium=replace(POLICY.premium, ev_percentile=0.6))
     assert differences(POLICY, other) == (Difference("premium.ev_percentile", 0.5, 0.6),)
 
 
 def test_values_left_at_their_default_are_compared_too() -> None:
-    """A key that a file does not have is what it stands for."""
+    """A missing key has its default value."""
     assert differences(Policy(), replace(Policy(), premium=POLICY.premium)) == ()
     assert values(Policy())["premium.ev_percentile"] == 0.5
 

@@ -1,4 +1,4 @@
-"""An expected value is given, advised or computed of a task's ingredients; and a decision says how usual it is."""
+"""An expected value is given, advised or computed; a decision has its percentile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INGREDIENTS: dict[str, tuple[dict[str, float | None], float | None]] = {
 
 @pytest.mark.parametrize(("changed", "want"), INGREDIENTS.values(), ids=INGREDIENTS.keys())
 def test_the_shipped_scorer_needs_all_ingredients(changed: dict[str, float | None], want: float | None) -> None:
-    """And a cost that can be divided by; 0 is a number like any other elsewhere."""
+    """A cost of 0 leaves the EV unknown; other ingredients may be 0."""
     assert ingredients(task(**(WHOLE | changed))) == want
 
 
@@ -63,7 +63,7 @@ def test_each_task_has_a_score_of_its_own_for_as_long_as_it_is_kept() -> None:
 
 @pytest.mark.parametrize(("after_ms", "want_asked"), {999: 1, 1_000: 2, 1_001: 2}.items())
 def test_a_score_is_kept_until_its_time_is_over(after_ms: int, want_asked: int) -> None:
-    """Of `now`, not of the clock."""
+    """The time is that of the step."""
     scorer = Counting()
     kept = CachedScorer(scorer, keep_ms=1_000)
     kept.ev(task("a"), Millis(START_MS))

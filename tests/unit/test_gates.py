@@ -58,7 +58,7 @@ HOSTED = ("opus-1", "gpt-5-1", "sonnet-1", "codex-1", "haiku-1", "minimax-1", "g
 @pytest.mark.rule("gate.quota", "quota.curve")
 @pytest.mark.parametrize(("share", "want"), CURVE.items(), ids=map(str, CURVE))
 def test_the_curve_refuses_from_its_lower_bounds_on(share: float, want: tuple[dict[str, str], tuple[str, ...]]) -> None:
-    """Inclusive; who is not refused has the verdict it would have anyway."""
+    """Bounds are inclusive; other models have the verdict that they would have without the curve."""
     rig = RouterRig(*HOSTED, "local-1")
     step = rig.hand_in(quota(share), task("a", allow_providers=("google",)))
     (plain,) = RouterRig(*HOSTED, "local-1").hand_in(task("a", allow_providers=("google",))).decisions
@@ -74,7 +74,7 @@ def test_the_curve_refuses_from_its_lower_bounds_on(share: float, want: tuple[di
 @pytest.mark.rule("quota.curve")
 @pytest.mark.parametrize("product", ["codex-cli", "openai-api"])
 def test_only_the_primary_products_usage_is_on_the_curve(product: str) -> None:
-    """What is reported of others refuses nothing in the shipped policy."""
+    """The usage of other products refuses nothing in the shipped policy."""
     rig = RouterRig("codex-1", "gpt-5-1")
     (said,) = rig.hand_in(quota(1.0, product=product, provider="openai"), task("a")).decisions
     assert verdicts(said) == {"gpt-5": "ok", "codex": "chosen"}
@@ -83,7 +83,7 @@ def test_only_the_primary_products_usage_is_on_the_curve(product: str) -> None:
 
 @pytest.mark.rule("quota.curve", "policy.quota")
 def test_the_curve_is_data() -> None:
-    """Another product, another share, another tier."""
+    """The policy may name another product, share and tier."""
     step = {"usage_of": "codex-cli", "from_share": 0.5, "refuse": [{"product": "openai-api", "tier": 3}]}
     rig = RouterRig("codex-1", "gpt-5-1", book=rulebook(quota={"step": [step]}))
     (said,) = rig.hand_in(quota(0.5, product="codex-cli", provider="openai"), task("a", floor_model="gpt-5")).decisions
@@ -107,7 +107,7 @@ RESETS = {"before it": (59.999, "quota"), "at it": (60.0, "haiku-1")}
 @pytest.mark.rule("gate.quota")
 @pytest.mark.parametrize(("after_s", "want"), RESETS.values(), ids=RESETS.keys())
 def test_usage_falls_to_0_when_its_window_resets(after_s: float, want: str) -> None:
-    """To the millisecond."""
+    """At the reset the usage is 0, not a millisecond earlier."""
     rig = RouterRig("haiku-1")
     rig.hand_in(quota(1.0, resets_at=from_millis(START_MS + 60_000)))
     assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
@@ -129,7 +129,7 @@ def test_an_exhausted_mark_holds_until_its_moment(after_s: float, want: str) -> 
 @pytest.mark.rule("gate.drained")
 @pytest.mark.parametrize(("after_s", "want"), {59.999: "drained", 60.0: "haiku-1"}.items())
 def test_a_drain_holds_until_its_moment(after_s: float, want: str) -> None:
-    """Where it has one."""
+    """At its end the drain is over."""
     rig = RouterRig("haiku-1")
     rig.hand_in(ModelDrained(control_id="c", model="haiku", until=from_millis(START_MS + 60_000), **WHOSE))
     assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
@@ -181,7 +181,7 @@ SAMPLES = {4: "opus-1", 5: "reserved_for_ev", 6: "reserved_for_ev"}
 @pytest.mark.rule("percentiles")
 @pytest.mark.parametrize(("samples", "want"), SAMPLES.items())
 def test_the_reserve_begins_with_the_fifth_sample(samples: int, want: str) -> None:
-    """With fewer there is no P50 to be below of."""
+    """With fewer samples there is no P50."""
     rig = RouterRig("opus-1", "haiku-1")
     rig.hand_in(task("in-the-way"))
     percentiles(rig, *(5.0,) * samples)
@@ -222,7 +222,7 @@ def test_the_highest_floor_holds(told: dict[str, Any], want: str) -> None:
 
 
 def test_tasks_that_differ_by_a_role_or_a_length_are_looked_at_apart() -> None:
-    """Whatever was seen of one says nothing of the other, in whichever order they come."""
+    """Tasks that differ in one field have different verdicts, in either order of arrival."""
     rig = RouterRig("opus-1", "haiku-1", "haiku-2", book=rulebook(floor={"by_role": {"judge": "opus"}}))
     step = rig.hand_in(
         task("a"),

@@ -12,7 +12,7 @@ from tests.support.rig import RouterRig, outcomes
 
 
 def test_those_who_left_do_not_stay_on_the_lists() -> None:
-    """Ten wait all the time while four hundred pass through one slot."""
+    """The lists do not grow: ten tasks wait while four hundred pass through one slot."""
     rig = RouterRig("haiku-1")
     rig.hand_in(*(task(f"first-{n}") for n in range(11)))
     for n in range(400):

@@ -21,6 +21,6 @@ def test_a_client_that_repeats_itself_is_cut_short() -> None:
 
 
 def test_our_own_lines_are_always_shown() -> None:
-    """They are written once a cause."""
+    """Lines of slotwise are never dropped."""
     flood = FloodFilter()
     assert all(flood.filter(line("streams.partition.worker", 7)) for _ in range(100))

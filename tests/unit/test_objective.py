@@ -13,7 +13,7 @@ SHIPPED = rulebook().policy.objective
 
 @pytest.mark.rule("strategy.of_lane")
 def test_the_nearest_word_wins() -> None:
-    """Each step of the way decides where the ones before it say nothing."""
+    """Each source counts only where the earlier ones are absent."""
     by = ObjectivePolicy(default="cost_speed", by_task_type={"docs": "quality"}, by_complexity={"expert": "balanced"})
     assert by.resolve(task(task_type="docs", objective="cost_speed"), "expert", "balanced") == "cost_speed"
     assert by.resolve(task(task_type="docs"), "expert", "balanced") == "balanced"
@@ -51,11 +51,11 @@ def test_a_refactor_with_weight_wants_quality(complexity: Complexity, want: Obje
 
 
 def test_the_kind_of_work_counts_before_the_class() -> None:
-    """Expert documentation is still documentation."""
+    """The type of work counts before the class."""
     assert SHIPPED.resolve(task(task_type="docs"), "expert", None) == "cost_speed"
 
 
 @pytest.mark.rule("policy.objective")
 def test_an_empty_policy_is_balanced() -> None:
-    """Nothing is favoured where nothing is said."""
+    """Without rules the objective is balanced."""
     assert ObjectivePolicy().resolve(task(task_type="docs"), "expert", None) == "balanced"

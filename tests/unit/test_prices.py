@@ -129,7 +129,7 @@ def test_rewriting_changes_those_values_and_keeps_all_else() -> None:
 
 
 def test_a_value_that_the_catalogue_lacks_is_added() -> None:
-    """An unknown price becomes a known one."""
+    """A missing price is added to the row."""
     text = CATALOG.replace("cache_read_usd_per_mtok = 0.2\n", "")
     found = compare(catalog(text), rows())
     assert of("opus", found).changes == (Change("cache_read_usd_per_mtok", None, 0.2),)

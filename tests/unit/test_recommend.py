@@ -43,7 +43,7 @@ def test_it_is_what_the_router_then_decides() -> None:
 
 
 def test_asking_changes_nothing() -> None:
-    """The state is the same, byte by byte."""
+    """The snapshot is the same after it, byte for byte."""
     rig = RouterRig("haiku-1")
     before = picture(rig.router)
     ask(rig)
@@ -77,7 +77,7 @@ def test_what_would_wait_says_why_and_at_which_place() -> None:
     ],
 )
 def test_a_task_that_the_router_would_refuse_is_refused(fields: dict[str, object], want: str) -> None:
-    """In its words."""
+    """The reason is the router's own sentence."""
     with pytest.raises(RecommendError, match=want):
         ask(RouterRig("haiku-1"), **fields)
 
@@ -91,7 +91,7 @@ def test_offline_every_model_of_the_catalogue_has_a_free_slot() -> None:
 
 
 def test_bars_are_read_with_commas_and_repeated() -> None:
-    """As people type them."""
+    """`a=1,b=2` and repeated options are read alike."""
     assert bars(["coding=8, safety=9", "speed=3"]) == {"coding": 8, "safety": 9, "speed": 3}
     assert bars([]) == {}
 
@@ -105,7 +105,7 @@ def test_bars_are_read_with_commas_and_repeated() -> None:
     ],
 )
 def test_bars_that_say_nothing_are_refused(text: str, want: str) -> None:
-    """With what would do."""
+    """The message says what is allowed."""
     with pytest.raises(RecommendError, match=want):
         bars([text])
 

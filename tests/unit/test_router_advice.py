@@ -43,20 +43,20 @@ FLEET = ("haiku-1", "gemini-flash-1", "sonnet-1", "opus-1")
 
 @pytest.mark.rule("plugin.advice", "reason.preference")
 def test_a_strategys_first_model_with_a_free_slot_is_taken() -> None:
-    """Whatever it costs."""
+    """The first listed model with a free slot is chosen, at any price."""
     found = decided(rig(*FLEET), Advice(strategy="mine", ranking=("gpt-5", "sonnet", "haiku")))
     assert (found.chosen_slot_id, found.strategy) == ("sonnet-1", "mine")
     assert found.reason.startswith("sonnet is number 2 on the list of plug-in mine")
 
 
 def test_where_none_of_a_strategys_models_is_free_the_cheapest_capable_is_taken() -> None:
-    """It said what it likes, not what it refuses."""
+    """A ranking is a preference and refuses no model."""
     found = decided(rig("haiku-1", "opus-1"), Advice(strategy="mine", ranking=("sonnet",)))
     assert (found.chosen_slot_id, found.reason_code) == ("haiku-1", "cheapest_capable")
 
 
 def test_a_lane_has_a_strategy_of_its_own() -> None:
-    """And another plug-in's word counts for nothing there."""
+    """Other strategies are not asked in that lane."""
     order = ("opus",)
     assert decided(rig(*FLEET), Advice(strategy="yours", ranking=order), lane="docs").chosen_model == "opus"
     assert decided(rig(*FLEET), Advice(strategy="mine", ranking=order), lane="docs").chosen_model == "gemini-flash"
@@ -110,7 +110,7 @@ def test_what_was_said_stays_with_a_task_that_waits_and_with_its_next_attempt() 
 
 
 def test_the_journal_says_which_input_came_with_which_advice() -> None:
-    """And from its words the same step follows again; without them another does."""
+    """Replay with the advice gives the same step; without it another one."""
     at = rig(*FLEET)
     advised = ((task("t-1"), None), (task("t-2"), Advice(strategy="mine", ranking=("opus",))), (task("t-3"), None))
     step = hand_in(at, *advised)

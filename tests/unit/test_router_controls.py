@@ -43,7 +43,7 @@ def test_what_is_exhausted_is_marked_as_it_was_said(pool: str | None) -> None:
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize(("until", "until_ms"), [(None, None), (UNTIL, UNTIL_MS)])
 def test_what_is_drained_is_marked_as_it_was_said(pool: str | None, until: str | None, until_ms: Millis | None) -> None:
-    """For good or for a while."""
+    """A drain has an end or none."""
     step = RouterRig().hand_in(ModelDrained(pool=pool, model="opus", until=until, **WHOSE))
     assert step.drains == (DrainMark(pool=pool, model="opus", drained=True, until_ms=until_ms),)
 
@@ -88,7 +88,7 @@ RESTORED = {
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("case", RESTORED.values(), ids=RESTORED.keys())
 def test_what_is_restored_ends_marks_and_drains_of_whatever_it_names(case: Restored, pool: str | None) -> None:
-    """In the pool that it names. A drain knows no account."""
+    """It concerns the pool that it names; a drain concerns all accounts."""
     step = RouterRig().hand_in(ModelRestored(pool=pool, **case.named, **WHOSE))
     assert step.exhausted == (ExhaustedMark(pool=pool, product=case.product, account=case.named.get("account")),)
     assert sorted(step.drains, key=lambda row: row.model) == [
@@ -98,7 +98,7 @@ def test_what_is_restored_ends_marks_and_drains_of_whatever_it_names(case: Resto
 
 @pytest.mark.parametrize("restored_in", POOLS)
 def test_a_drain_ends_where_it_is_restored(restored_in: str | None) -> None:
-    """In one pool, or in all."""
+    """A restore ends it in one pool or in all."""
     rig = RouterRig("haiku-1")
     rig.hand_in(slot("haiku-1", pool="side"), ModelDrained(model="haiku", **WHOSE))
     rig.hand_in(ModelRestored(pool=restored_in, model="haiku", **WHOSE | {"control_id": "c-2"}))
@@ -143,7 +143,7 @@ REFUSED: dict[str, tuple[FleetControl, str]] = {
 
 @pytest.mark.parametrize(("event", "want"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_cannot_be_meant_is_refused_in_a_sentence(event: FleetControl, want: str) -> None:
-    """And leaves no row."""
+    """A refused event writes no row."""
     step = RouterRig().hand_in(event)
     assert [one.reason for one in step.rejected] == [want]
     assert (step.exhausted, step.drains, step.quotas, step.controls) == ((), (), (), ())
@@ -284,7 +284,7 @@ NOT_ACTIVATED: dict[str, tuple[PolicyActivated, str]] = {
 
 @pytest.mark.parametrize(("event", "want"), NOT_ACTIVATED.values(), ids=NOT_ACTIVATED.keys())
 def test_a_policy_that_cannot_be_meant_is_refused_in_a_sentence(event: PolicyActivated, want: str) -> None:
-    """And the one in use goes on."""
+    """The policy in force stays."""
     rig = RouterRig("haiku-1", book=BOOK)
     step = rig.hand_in(event)
     assert [one.reason for one in step.rejected] == [want]
@@ -301,7 +301,7 @@ def test_a_router_that_knows_no_texts_must_be_sent_both(texts: tuple[str | None,
 
 
 def test_all_mistakes_of_a_text_are_told_in_one_line() -> None:
-    """Each in its sentence."""
+    """The reason has a sentence for each mistake."""
     event = msgspec.structs.replace(activated(), policy_text="[premium]\npriority_mim = 3\n[lift]\nquest = 1\n")
     (refused,) = RouterRig(book=BOOK).hand_in(event).rejected
     assert refused.reason == (
@@ -311,7 +311,7 @@ def test_all_mistakes_of_a_text_are_told_in_one_line() -> None:
 
 
 def test_models_in_use_that_a_catalogue_lacks_are_all_named() -> None:
-    """With what to do."""
+    """The message says what to do."""
     rows = CATALOG.split("[[model]]")
     less = "[[model]]".join(row for row in rows if 'id = "haiku"' not in row and 'id = "glm"' not in row)
     rig = RouterRig("haiku-1", "glm-1", book=BOOK)

@@ -1,4 +1,4 @@
-"""A task that once needed a better model goes on needing it."""
+"""An escalated task keeps its lowest tier."""
 
 from __future__ import annotations
 

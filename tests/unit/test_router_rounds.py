@@ -56,7 +56,7 @@ ORDERS = {
 @pytest.mark.rule("round.service")
 @pytest.mark.parametrize("want", ORDERS.values(), ids=ORDERS.keys())
 def test_tasks_are_served_in_this_order(want: list[TaskPending]) -> None:
-    """However they came."""
+    """The order of arrival does not matter."""
     ids = [one.task_id for one in want]
     assert served(*want) == ids
     assert served(*reversed(want)) == ids
@@ -187,7 +187,7 @@ ROUNDS = {
 @pytest.mark.rule("strategy.cheapest_capable", "round.trade")
 @pytest.mark.parametrize("case", ROUNDS.values(), ids=ROUNDS.keys())
 def test_what_waits_and_what_is_free_are_decided_together(case: Case) -> None:
-    """In one step, whatever the order of the events in it."""
+    """The order of events in a step does not matter."""
     slots = [slot(name, "gpt-5" if name == "z-1" else None) for name in case.slots]
     orders: list[list[SlotFreed | TaskPending]] = [[*case.tasks, *slots], [*slots, *case.tasks]]
     for events in (*orders, orders[0][::-1]):
@@ -252,7 +252,7 @@ def test_what_was_busy_more_than_five_minutes_ago_does_not_count() -> None:
 
 
 def test_among_idle_slots_the_model_that_was_busy_less_is_taken() -> None:
-    """The share of a model comes before the id."""
+    """Utilisation of the model breaks the tie before the id."""
     rig = RouterRig("haiku-1", "haiku-2", "minimax-1")
     rig.hand_in(task("a", allow_providers=("anthropic",)))
     rig.ends("a", after_s=60)
@@ -272,7 +272,7 @@ def test_a_traded_slot_says_so() -> None:
 
 @pytest.mark.rule("pool")
 def test_pools_do_not_share_slots() -> None:
-    """A free slot of one is of no use to the other."""
+    """A free slot of one pool is not given to a task of another."""
     rig = RouterRig("haiku-1")
     step = rig.hand_in(task("a", pool="side"), task("b"))
     assert outcomes(step) == {"a": "no_capable_model", "b": "haiku-1"}

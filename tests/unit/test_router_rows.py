@@ -48,7 +48,7 @@ def test_a_task_is_delayed_until_its_not_before() -> None:
 
 
 def test_the_next_attempt_is_delayed_only_where_the_policy_has_a_back_off() -> None:
-    """It begins now, or after the pause."""
+    """The next attempt begins at once, or after the back-off."""
     for back_off_s, state, due_ms in ((0.0, "waiting", None), (30.0, "delayed", Millis(START_MS + 30_000))):
         rig = RouterRig("haiku-1", book=rulebook(attempts={"back_off_s": back_off_s}))
         rig.hand_in(task("a"))
@@ -60,7 +60,7 @@ def test_the_next_attempt_is_delayed_only_where_the_policy_has_a_back_off() -> N
 
 
 def test_a_lost_slot_holds_nothing() -> None:
-    """From the moment at which its lease ran out."""
+    """A lost slot has no task from the end of its lease on."""
     rig = RouterRig("haiku-1")
     routed = rig.hand_in(task("a")).decisions[0]
     assert routed.lease_expires_at_ms is not None
@@ -94,7 +94,7 @@ def test_an_announcement_that_says_less_takes_nothing_away() -> None:
 
 
 def test_a_cancel_stands_in_the_story_of_what_runs() -> None:
-    """By whom, and once; a second one changes nothing."""
+    """The history names the operator once; a second cancel changes nothing."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     step = rig.hand_in(cancelled("a"), after_s=1)

@@ -40,7 +40,7 @@ UNSEEN = {
 @pytest.mark.rule("slot.register", "wire.unknown_model")
 @pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN.keys())
 def test_an_unseen_slot_is_registered_if_it_names_its_model(case: Unseen) -> None:
-    """Else its event is refused, with the reason."""
+    """Without a model its event is refused with a reason."""
     rig = RouterRig()
     step = rig.hand_in(case.event)
     assert len(step.rejected) == bool(case.want_rejected)
@@ -76,7 +76,7 @@ LEASED = {
 @pytest.mark.rule("slot.freed", "slot.stale", "detail.22")
 @pytest.mark.parametrize("case", LEASED.values(), ids=LEASED.keys())
 def test_the_lease_decides_what_an_event_of_a_leased_slot_means(case: Leased) -> None:
-    """What is not of the present lease is counted, leaves no row and changes nothing."""
+    """An event of another lease is counted, writes no row and changes nothing."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     rig.ends("a", after_s=10)
@@ -261,7 +261,7 @@ def test_a_retired_slot_whose_lease_runs_out_is_gone() -> None:
 
 
 def test_a_lost_slot_that_retires_is_gone() -> None:
-    """And out of the fleet."""
+    """Its model leaves the fleet with its last slot."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     rig.wait(1_800)
@@ -272,7 +272,7 @@ def test_a_lost_slot_that_retires_is_gone() -> None:
 
 @pytest.mark.rule("control.slot.retired")
 def test_who_retires_a_slot_that_is_not_there_changes_nothing() -> None:
-    """It is counted."""
+    """The event is counted and changes nothing."""
     rig = RouterRig()
     assert rig.hand_in(retired("haiku-9")).counts == {"unknown_slot": 1}
 

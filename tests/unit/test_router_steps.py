@@ -188,7 +188,7 @@ def test_the_time_of_a_record_never_goes_back_and_never_far_ahead(
 
 
 def test_a_story_tells_what_happened_so_far() -> None:
-    """In order, with the step and what it was about; of a finished task nothing is left."""
+    """Entries are in order, with the step and a detail; a finished task has none."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("first"))
     rig.hand_in(task("a"), after_s=1)
@@ -277,7 +277,7 @@ def test_a_restored_router_goes_on_as_if_nothing_had_happened() -> None:
 
 
 def test_a_snapshot_is_a_picture_of_its_moment() -> None:
-    """Though it is read while steps go on."""
+    """Steps applied while it is read do not change it."""
     rig = busy_rig()
     whole = picture(rig.router)
     reading = rig.router.snapshot()
@@ -287,7 +287,7 @@ def test_a_snapshot_is_a_picture_of_its_moment() -> None:
 
 
 def test_a_fresh_router_has_a_snapshot_too() -> None:
-    """Of nothing."""
+    """A new router has a snapshot, which restores to a new router."""
     router = Router(0, rulebook())
     twin = Router.restore(0, router.rulebook, router.snapshot(), mode="shadow")
     assert (twin.seq, twin.rows, twin.due_ms(), twin.mode) == (0, 0, None, "shadow")

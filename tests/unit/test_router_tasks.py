@@ -126,7 +126,7 @@ def test_a_cancel_may_come_before_its_task() -> None:
 @pytest.mark.rule("detail.24")
 @pytest.mark.parametrize(("after_s", "want"), [(DAY_S, "cancelled"), (DAY_S + 0.001, "haiku-1")])
 def test_a_cancel_is_remembered_for_a_day(after_s: float, want: str) -> None:
-    """And no longer."""
+    """After a day the cancel is forgotten."""
     rig = RouterRig("haiku-1")
     rig.hand_in(cancelled("a"))
     assert outcomes(rig.hand_in(task("a"), after_s=after_s)) == {"a": want}
@@ -157,7 +157,7 @@ def test_an_operator_event_counts_once() -> None:
 @pytest.mark.rule("detail.25")
 @pytest.mark.parametrize("deadline_ms", [START_MS - 1, START_MS])
 def test_a_deadline_that_is_past_expires_the_task_at_once(deadline_ms: int) -> None:
-    """Though a slot is free."""
+    """It expires even if a slot is free."""
     rig = RouterRig("haiku-1")
     (said,) = rig.hand_in(task("a", deadline_ms=deadline_ms)).decisions
     assert (said.outcome, said.reason_code) == ("expired", "expired")
@@ -229,14 +229,14 @@ def test_a_delayed_task_sends_no_event_until_it_is_due() -> None:
 
 
 def test_not_before_a_moment_that_is_past_holds_nothing() -> None:
-    """At that very moment neither."""
+    """A `not_before` of now or earlier does not delay."""
     rig = RouterRig("haiku-1", "haiku-2")
     step = rig.hand_in(task("a", not_before_ms=START_MS - 1), task("b", not_before_ms=START_MS))
     assert outcomes(step) == {"a": "haiku-1", "b": "haiku-2"}
 
 
 def test_a_delayed_task_may_be_cancelled_or_expire() -> None:
-    """Without ever having waited."""
+    """A delayed task ends without an announcement of a wait."""
     rig = RouterRig()
     later: dict[str, Any] = {"not_before_ms": START_MS + 60_000}
     rig.hand_in(task("a", **later), task("b", deadline_ms=START_MS + 1_000, **later))
@@ -305,7 +305,7 @@ def test_escalate_goes_one_tier_above_the_one_that_ran() -> None:
 
 
 def test_escalate_stops_at_the_tasks_own_highest_tier() -> None:
-    """There is nowhere to go."""
+    """There is no higher tier that it may use."""
     rig = RouterRig("haiku-1", "sonnet-1", "opus-1")
     rig.hand_in(task("a", on_failure="escalate", max_tier=1))
     assert outcomes(rig.ends("a", "failure")) == {"a": "dead_lettered"}

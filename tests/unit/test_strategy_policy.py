@@ -31,7 +31,7 @@ RANKINGS: dict[str, tuple[str, ...]] = {
 @pytest.mark.rule("strategy.preference")
 @pytest.mark.parametrize(("kind", "want"), RANKINGS.items())
 def test_the_shipped_lists(kind: str, want: tuple[str, ...]) -> None:
-    """The best liked first."""
+    """Lists are in order of preference."""
     assert SHIPPED.ranking(task(task_type=kind)) == want
 
 
@@ -42,7 +42,7 @@ def test_the_shipped_lists_are_these_and_no_more() -> None:
 
 
 def test_another_kind_of_work_has_no_list() -> None:
-    """Nor has a task that names none."""
+    """A task without a type has no list either."""
     assert SHIPPED.ranking(task(task_type="poem")) == SHIPPED.ranking(task()) == ()
 
 

@@ -144,7 +144,7 @@ def test_exhausted_names_until_when_and_the_command() -> None:
 
 
 def test_a_mark_that_was_ended_says_nothing() -> None:
-    """The last word counts, and only in its pool."""
+    """The last event counts, and only in its pool."""
     restored = ModelRestored(**_control(product="codex-cli"))
     elsewhere = ModelDrained(**_control(model="codex", pool="other"))
     found = ask("codex", "exhausted", exhausted(product="codex-cli"), restored, elsewhere)
@@ -153,7 +153,7 @@ def test_a_mark_that_was_ended_says_nothing() -> None:
 
 
 def test_drained_names_the_command() -> None:
-    """For good, or until a moment."""
+    """With its end, if it has one."""
     assert ask("opus", "drained", ModelDrained(**_control(model="opus"))).flip == (
         "Put it back into service: slotwise restore opus"
     )
@@ -218,7 +218,7 @@ def test_a_model_that_would_have_done_as_well_is_told_by_the_strategy(
 
 
 def test_the_chosen_one_took_it() -> None:
-    """Nothing is to be changed."""
+    """The chosen model needs no change."""
     found = ask("haiku", "chosen", decision={"outcome": "routed", "chosen_slot_id": "haiku-1"})
     assert (found.says, found.flip) == ("haiku took the task, on haiku-1.", "")
 

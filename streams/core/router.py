@@ -1,7 +1,7 @@
-"""The heart: inputs in, a step out. Pure: no clock, no randomness, no I/O; the same history gives the same bytes.
+"""The router: inputs in, a step out. Pure: no clock, no randomness, no I/O; the same history gives the same bytes.
 
-`handle` computes a step from the state and leaves the state as it is; `apply` makes a step part of it. What lies
-between the two (that the journal has taken the step) is the lane's business.
+`handle` computes a step and leaves the state as it is; `apply` makes a step part of the state. Between the two the
+partition's worker appends the step to the journal.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from streams.core.step.draft import PoolDraft, StepDraft
 
 _NOT_FIRST: Final = "policy.activated must be the first input of its step: the lane that reads it cuts there."
 _KINDS: Final[dict[type, str]] = {kind: str(kind.__struct_config__.tag) for kind in get_args(FleetControl)}
-#: Where nothing else comes, those left over are told this much later.
+#: Without other inputs, waits that are left over are announced this much later.
 _ANNOUNCE_AGAIN_MS: Final = 1_000
 
 
 def accept_time(record_ms: int, previous_now_ms: Millis, clock_ms: int, ahead_ms_max: int) -> Millis:
-    """The `now` of a record: its timestamp, never before the previous `now`, never far ahead of the clock."""
+    """Return the `now` of a record: its timestamp, never before the previous `now`, never far ahead of the clock."""
     return Millis(max(previous_now_ms, min(record_ms, clock_ms + ahead_ms_max)))
 
 
@@ -64,21 +64,21 @@ class Router:
             ev_window_ms=rulebook.ev_window_ms,
             finished_memory_ms=rulebook.memory_ms,
         )
-        #: Row changes applied so far; the checkpoint's cadence.
+        #: Number of row changes applied, from which the worker decides when to write a checkpoint.
         self.changes = 0
         self._scorer = CachedScorer(scorer, round(policy.ev.score_cache_s * 1000))
         self._indexes: dict[str, PoolIndex] = {}
-        #: The step computed last; one that is not ours may have told other headlines.
+        #: The step computed last; a step of another worker may have announced other headlines.
         self._latest: Step | None = None
-        #: The `now` at which the indexes were last looked at.
+        #: The `now` of the last use of the indexes.
         self._looked_ms = Millis(0)
 
-    # One door in.
+    # Only these two change anything.
 
     def handle(self, inputs: Sequence[Input]) -> Step:
-        """The step that these inputs bring about. The state stays as it is until `apply`.
+        """Return the step for these inputs. The state stays as it is until `apply`.
 
-        An activation of a policy decides about everything in its step, so it is the first input of one.
+        An activated policy decides about all inputs of its step, so the activation is the first of them.
         """
         before = self.rulebook
         try:
@@ -91,7 +91,7 @@ class Router:
             if self.rulebook is not before:
                 self._use(before)
             if not self._indexes:
-                # Whatever the indexes hid or moved is of no use to anybody; they are made again from the rows.
+                # The indexes may be inconsistent after an error; they are made again from the rows.
                 self._index()
         return self._latest
 
@@ -127,11 +127,11 @@ class Router:
                 index.announced_mask = None
         self.changes += len(tasks) + len(slots)
 
-    # What a lane and an operator ask.
+    # Reads, for the partition's worker and for operators.
 
     @property
     def indexes(self) -> Mapping[str, PoolIndex]:
-        """Who waits for what, by pool; to be looked at only."""
+        """Indexes of waiting tasks by pool; read-only."""
         return self._indexes
 
     @property
@@ -150,7 +150,7 @@ class Router:
         return sum(len(pool.tasks) + len(pool.slots) for pool in self.state.pools.values())
 
     def position(self, topic: int) -> int:
-        """Offset of the last input handled of that input topic; -1: none yet."""
+        """Return the offset of the last handled input of that topic; -1: none yet."""
         return self.state.positions[topic]
 
     def due_ms(self) -> Millis | None:
@@ -161,7 +161,7 @@ class Router:
         return min(due, default=None)
 
     def history(self, task_id: str) -> tuple[HistoryEntry, ...]:
-        """What happened so far to a task that is not finished, in any pool of this partition."""
+        """Return the history of an unfinished task, in any pool of this partition."""
         return tuple(
             chain.from_iterable(
                 pool.tasks[task_id].status.history for pool in self.state.pools.values() if task_id in pool.tasks
@@ -177,12 +177,12 @@ class Router:
         check(self.state)
 
     def snapshot(self) -> Iterator[bytes]:
-        """The state as chunks; a picture of this moment."""
+        """Return the state as chunks, unchanged by later steps."""
         return self.state.snapshot()
 
     @classmethod
     def restore(cls, partition: int, rulebook: Rulebook, chunks: Iterable[bytes], *, mode: Mode = "live") -> Router:
-        """A router whose state is what `snapshot` gave."""
+        """Return a router with the state of a snapshot."""
         router = cls(partition, rulebook, mode=mode)
         router.state.load(chunks)
         if router.state.activated is not None:
@@ -196,7 +196,7 @@ class Router:
     def _decide(self, inputs: Sequence[Input], activated: Activated | str | None) -> Step:
         now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
         if now_ms < self._looked_ms:
-            # A step computed for later was thrown away; what the indexes learned then does not hold now.
+            # A step computed for a later time was discarded; the indexes may be ahead of the state.
             self._indexes.clear()
             self._index()
         self._looked_ms = now_ms
@@ -209,7 +209,7 @@ class Router:
             # 1. Let time pass: what fell due before this input happens before it.
             if item.now_ms >= draft.due_ms:
                 self._fall_due(draft, item.now_ms)
-            # 2. Remember the event.
+            # 2. Write the event to the draft.
             refusal = self._remember(draft, item)
             if i == 0 and isinstance(activated, str):
                 refusal = activated
@@ -224,14 +224,14 @@ class Router:
             if percentiles is not pool.pool.percentiles and percentiles is not None:
                 draft.percentiles.append(percentiles)
             pool.index.align(pool.fleet(), percentiles, pool.marks, pool.ledgers, pool.slots_max, now_ms)
-            # 4. Decide: a round over everything that waits and everything that is free.
+            # 4. Decide: a round over all waiting tasks and all free slots.
             draft.decisions += decide(pool, self.rulebook, now_ms, last)
             pool.index.release()
-        # 5. Write down what happened and what it leaves behind.
+        # 5. Collect the step: decisions and changed rows.
         return step_of(draft, inputs, now_ms, self.state.number, self.mode, self.rulebook)
 
     def _inhabited(self) -> list[str]:
-        """The pools in which there is something; one router may know names of more than another."""
+        """Return pools with rows; routers may differ in empty pools that were only named."""
         return sorted(name for name, pool in self.state.pools.items() if not pool.is_empty())
 
     def _index(self) -> None:
@@ -251,7 +251,7 @@ class Router:
         return pool
 
     def _fall_due(self, draft: StepDraft, now_ms: Millis) -> None:
-        # In an order, and by a test, that do not depend on how the indexes came to be.
+        # The order and the condition must not depend on how the indexes were made.
         for name in sorted(name for name, index in self._indexes.items() if index.is_due(now_ms)):
             self._pool(draft, name)
         for pool in draft.pools.values():
@@ -261,7 +261,7 @@ class Router:
         draft.due_ms = min(chain(pending, (index.due_from_ms() for index in self._indexes.values())), default=inf)
 
     def _remember(self, draft: StepDraft, item: Input) -> str | None:
-        """Write the event to the draft; return why, when it is refused."""
+        """Write the event to the draft; return the reason of a refusal."""
         event = item.event
         match event:
             case TaskPending():
@@ -287,7 +287,7 @@ class Router:
                 return refusal
 
     def _control(self, draft: StepDraft, event: FleetControl, now_ms: Millis) -> str | None:
-        """Do what an operator's event says; return why, when it is refused."""
+        """Handle an operator's event; return the reason of a refusal."""
         match event:
             case TaskCancelled():
                 lifecycle.cancel(self._pool(draft, event.pool), event, now_ms, self.rulebook)
@@ -296,7 +296,7 @@ class Router:
             case BudgetCredited():
                 money.credit(self._pool(draft, event.pool), event, now_ms)
             case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated():
-                # Whoever it concerns is looked at; a pool that comes up later in the step sees the mark as well.
+                # All pools that it concerns take part; a pool that is named later in the step has the mark as well.
                 for name in (event.pool,) if event.pool is not None else self._inhabited():
                     self._pool(draft, name)
                 return controls.mark(draft, event, now_ms, self.rulebook)
@@ -307,7 +307,7 @@ class Router:
         return None
 
     def _prepare_activation(self, inputs: Sequence[Input]) -> Activated | str | None:
-        """What the first input activates, already in use for this step; or why it is refused; or None: nothing."""
+        """Put the activation of the first input in use for this step; return it, the reason of a refusal, or None."""
         event = inputs[0].event if inputs else None
         if not isinstance(event, PolicyActivated) or event.control_id in self.state.controls:
             return None
@@ -320,7 +320,7 @@ class Router:
         return activated
 
     def _use(self, rulebook: Rulebook) -> None:
-        """Decide by this rulebook from here on; the indexes are to be made again."""
+        """Decide by this rulebook from here on; the indexes are made again."""
         self.rulebook = rulebook
         self._scorer.keep_ms = round(rulebook.policy.ev.score_cache_s * 1000)
         self._indexes.clear()

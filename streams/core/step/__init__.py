@@ -1,1 +1,1 @@
-"""One step: what inputs change, who gets which slot, and the decisions that say so."""
+"""One step: changes by inputs, the matching of tasks with slots, and the decisions."""

@@ -1,4 +1,4 @@
-"""Another policy and catalogue take over, at one exact position of the log, or are refused with all the reasons."""
+"""Activates another policy and catalogue at one position of the log, or refuses them with all reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.core.state.partition import Partition
 
 
 def activate(event: PolicyActivated, active: Rulebook, state: Partition) -> tuple[Activated, Rulebook] | str:
-    """What the event activates and how it decides; or why it is refused."""
+    """Return the activated texts with their rulebook, or the reason of a refusal."""
     if event.pool is not None:
         return "a policy is activated for all pools of a partition: leave pool out."
     policy_text = event.policy_text if event.policy_text is not None else active.policy_text
@@ -47,7 +47,7 @@ def activate(event: PolicyActivated, active: Rulebook, state: Partition) -> tupl
 
 
 def rulebook_of(activated: Activated) -> Rulebook:
-    """How what was activated decides."""
+    """Return the rulebook of activated texts."""
     return _load(activated.catalog_text, activated.policy_text)
 
 

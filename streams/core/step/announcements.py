@@ -1,7 +1,7 @@
-"""Which waits are announced in a step: first waits, and waits whose headline changed, as far as the allowance goes.
+"""The waits that a step announces: new ones, and those whose headline changed, within an allowance.
 
 The allowance of a pool is a token bucket: it fills with time, up to `announcements_max`; an announcement of a changed
-headline takes one token out. `announced_ms` is the moment at which the bucket was empty.
+headline takes one token. `announced_ms` is the time at which the bucket was empty.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from streams.core.step.draft import PoolDraft
 
 
 def changed_waits(draft: PoolDraft, rulebook: Rulebook, free_mask: int, now_ms: Millis) -> list[Entry]:
-    """Tasks of the index whose headline is another one than announced: longest waiting first, within the allowance.
+    """Return tasks whose headline differs from the announced one: longest waiting first, within the allowance.
 
-    The draft keeps what that used of the allowance, and whether some are left for a later step.
+    The draft records the use of the allowance, and whether tasks are left for a later step.
     """
     index = draft.index
-    # Of what is free, headlines depend on premium slots only.
+    # Headlines depend on free premium slots only, not on other free slots.
     announcing_mask = free_mask & index.fleet.tier_masks.get(PREMIUM_TIER, 0)
     if index.announced_mask == announcing_mask:
         return []
@@ -50,7 +50,7 @@ def changed_waits(draft: PoolDraft, rulebook: Rulebook, free_mask: int, now_ms: 
 
 
 def announce(draft: PoolDraft, entry: Entry, headline: ReasonCode, now_ms: Millis) -> None:
-    """Write to the task's row that it waits for this reason."""
+    """Write the announced headline to the task's row."""
     row: TaskRow = entry.row
     status = row.status
     history = status.history

@@ -1,4 +1,4 @@
-"""A task gets a slot: what that changes in the draft. The slot is leased, the task runs, its estimate is reserved."""
+"""Assigns a slot to a task in the draft: the slot is leased, the task runs, its estimate is reserved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Assignment(NamedTuple):
     model: Model
     lease: int
     lease_expires_at_ms: Millis
-    #: The most output tokens the task may use, and how many it will probably use.
+    #: The most output tokens that the task may use, and the expected number.
     max_tokens: int
     output_tokens: int
     #: Estimate; None: the price is unknown.

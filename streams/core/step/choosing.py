@@ -1,8 +1,8 @@
-"""Which slot a task takes: the strategies.
+"""The strategies: choose the slot of a task.
 
 `cheapest_capable`: lowest admissible tier among the slots free now (for a lifted task: highest), then as `_within`.
-`objective`: best score, then lowest tier, then as `_within`. `preference`, and a plugged-in strategy: the first listed
-model with a free slot, then the policy's default. Where choosing itself fails: first in catalogue order.
+`objective`: best score, then lowest tier, then as `_within`. `preference` and strategies of plug-ins: the first listed
+model with a free slot, then the policy's default. Where a strategy raises: first in catalogue order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Because = Literal[
 
 
 class Choice(NamedTuple):
-    """A slot for a task: its cell's bit, how busy it was, by which strategy, and what decided between slots."""
+    """A slot for a task: its cell's bit, its busy time, the strategy, and what decided between slots."""
 
     bit: int
     slot_id: str
@@ -34,16 +34,16 @@ class Choice(NamedTuple):
 
 
 def choose(entry: Entry, mask: int, offer: Offer, index: PoolIndex) -> tuple[Choice, bool]:
-    """The slot that the task takes of the cells in `mask`, each of which has a free one; and whether it is second best.
+    """Return the task's slot in the cells of `mask`, which all have a free one, and whether it is a second choice.
 
-    Second best is what a strategy takes because another model that could do the work is refused or busy.
+    A second choice: the strategy's first model could do the work, but is refused or busy.
     """
     if entry.shape.failed:
         return _first(mask, offer), True
     try:
         choice = _by_strategy(entry, mask, offer, index)
         return choice, _is_second_best(entry, choice, index)
-    except Exception:  # noqa: BLE001 -- a mistake in a strategy must not stop the round: the static fallback decides
+    except Exception:  # noqa: BLE001 -- an error in a strategy must not stop the round: the static fallback decides
         return _first(mask, offer), True
 
 
@@ -84,7 +84,7 @@ def _is_second_best(entry: Entry, choice: Choice, index: PoolIndex) -> bool:
 
 
 def tier_mask(index: PoolIndex, mask: int, *, lifted: bool) -> int:
-    """Those of the cells in `mask` that are of its lowest tier; of its highest for a lifted task."""
+    """Return the cells in `mask` of its lowest tier; for a lifted task of its highest."""
     tiers = index.fleet.tiers_up
     for tier in reversed(tiers) if lifted else tiers:
         if tier & mask:
@@ -102,7 +102,7 @@ def _best_scored(mask: int, entry: Entry, index: PoolIndex) -> int:
 
 
 def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: ReasonCode) -> Choice:
-    """Where the task has context; else lowest busy share over 5 min of slot, then model; then score, then slot id."""
+    """Choose by affinity, else by lowest busy share over 5 min of slot, then model; then by score, then by slot id."""
     row: TaskRow = entry.row
     task: TaskPending = row.task
     context: Because | None = None
@@ -147,7 +147,7 @@ def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: Reaso
 
 
 def _first(mask: int, offer: Offer) -> Choice:
-    """The static fallback: first capable model in catalogue order."""
+    """Choose by the static fallback: the first capable model in catalogue order."""
     bit = (mask & -mask).bit_length() - 1
     busy_ms, slot_id = offer.least_used(bit)
     return Choice(bit, slot_id, busy_ms, "router_error", "catalogue")

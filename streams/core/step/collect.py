@@ -1,4 +1,4 @@
-"""The draft's rows as the step that the journal takes."""
+"""Makes the step for the journal from the draft's rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streams.core.step.draft import StepDraft
 def step_of(
     draft: StepDraft, inputs: Sequence[Input], now_ms: Millis, partition: int, mode: Mode, rulebook: Rulebook
 ) -> Step:
-    """The step of these inputs."""
+    """Return the step of these inputs."""
     tasks: list[TaskRow] = []
     changed: list[TaskChanged] = []
     marks = [mark for mark, _ in draft.marks]

@@ -1,4 +1,4 @@
-"""What operators and probes say of the fleet, made into marks. A function returns the reason when it refuses."""
+"""Makes marks from events of operators and probes. A function returns the reason when it refuses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def mark(draft: StepDraft, event: MarkingControl, now_ms: Millis, rulebook: Rule
 
 
 def written(event: FleetControl) -> Raw:
-    """The event as the journal keeps it; texts of a policy stand in `Step.activated`, once."""
+    """Return the event for the journal; texts of a policy are only in `Step.activated`."""
     if isinstance(event, PolicyActivated):
         event = replace(event, policy_text=None, catalog_text=None)
     return Raw(encode(event))
@@ -66,7 +66,7 @@ def _restore(draft: StepDraft, event: ModelRestored, now_ms: Millis, rulebook: R
         return refusal
     draft.mark(ExhaustedMark(pool=event.pool, product=product, account=event.account), now_ms)
     if event.account is None:
-        # A drain is of a model, whatever the account.
+        # A drain concerns a model under all accounts.
         for model in rulebook.catalog.model:
             if event.model == model.id or (event.model is None and model.product == product):
                 draft.mark(DrainMark(pool=event.pool, model=model.id, drained=False), now_ms)
@@ -74,7 +74,7 @@ def _restore(draft: StepDraft, event: ModelRestored, now_ms: Millis, rulebook: R
 
 
 def _product(event: ModelExhausted | ModelRestored, rulebook: Rulebook) -> tuple[str, str | None]:
-    """The product that the event means, and why it is refused."""
+    """Return the product that the event names, and the reason of a refusal."""
     if event.model is not None:
         model = rulebook.models.get(event.model)
         if model is None:

@@ -1,4 +1,4 @@
-"""The decisions of one pool in one step: who is routed, who ended, who waits."""
+"""The decisions of one pool in one step: routed, ended and waiting tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.core.step.round import Round
 
 
 def decide(draft: PoolDraft, rulebook: Rulebook, now_ms: Millis, last: tuple[int, int]) -> list[Decision]:
-    """Routed ones in the order of service, then ends, then waits. The draft has what they change.
+    """Return decisions: routed tasks in service order, then ended ones, then waits. The draft gets their changes.
 
     `last` is topic and offset of the step's last input.
     """
@@ -47,12 +47,12 @@ def decide(draft: PoolDraft, rulebook: Rulebook, now_ms: Millis, last: tuple[int
 
 
 def _classified(draft: PoolDraft, rows: Mapping[str, TaskRow]) -> dict[str, Entry]:
-    """Entries of these tasks, in their final groups: the cost of one task may move the others to other groups."""
+    """Return entries of these tasks in their final groups: the cost of one task may move others to other groups."""
     index = draft.index
     while True:
         entries = {task_id: index.classify(row) for task_id, row in rows.items()}
         for ending in draft.endings:
-            # Its verdicts are looked up later; its cost counts from here on.
+            # Its verdicts are evaluated later; its cost counts from here on.
             index.classify(ending.row)
         if not index.look_at_credit():
             index.prepared.update(entries)

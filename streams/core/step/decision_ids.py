@@ -1,4 +1,4 @@
-"""Ids of decisions: derived from the place in the journal, so that a replay gives the same ones."""
+"""Ids of decisions, derived from the position in the journal: a replay gives the same ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 
 
 def decision_id(pool: str, seq: int, task_id: str) -> str:
-    """UUIDv5 of pool, seq and task."""
+    """Return the UUIDv5 of pool, seq and task."""
     digest = _NAMESPACE.copy()
     digest.update(f"{pool}/{seq}/{task_id}".encode())
     text = digest.hexdigest()

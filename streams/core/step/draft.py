@@ -1,6 +1,6 @@
-"""A step in the making: what the rows would be if it becomes part of the state.
+"""The draft of a step: changed rows over an unchanged state.
 
-Reads look at the draft first and at the state second; writes go to the draft only. One `PoolDraft` for each
+Reads look in the draft first and in the state second; writes go to the draft only. There is one `PoolDraft` for each
 pool that the inputs concern.
 """
 
@@ -37,7 +37,7 @@ from streams.core.state.pool import Pool
 
 
 class Ending:
-    """A task's way ended without a slot, in this step; becomes a decision of its own."""
+    """A task that ended without a slot in this step; it becomes a decision."""
 
     __slots__ = ("detail", "outcome", "row")
 
@@ -48,7 +48,7 @@ class Ending:
 
 
 class StepDraft:
-    """What one step would be, over all pools."""
+    """The draft of one step, over all pools."""
 
     __slots__ = (
         "activated",
@@ -65,31 +65,31 @@ class StepDraft:
 
     def __init__(self, seq: int, due_ms: float) -> None:
         self.seq = seq
-        #: Nothing falls due before this; something may then.
+        #: Lower bound of the next due time.
         self.due_ms = due_ms
         self.pools: dict[str, PoolDraft] = {}
         self.rejected: list[Rejected] = []
         self.controls: dict[str, ControlTaken] = {}
         self.counts: dict[str, int] = {}
-        #: In the order in which they were made, with the moment.
+        #: In the order in which they were set, with the time.
         self.marks: list[tuple[Mark, Millis]] = []
         self.activated: Activated | None = None
         self.percentiles: list[Percentiles] = []
         self.decisions: list[Decision] = []
 
     def count(self, word: str) -> None:
-        """One more of what is counted and not decided."""
+        """Count an event by word."""
         self.counts[word] = self.counts.get(word, 0) + 1
 
     def mark(self, row: Mark, now_ms: Millis) -> None:
-        """Something is exhausted, drained or used, or no longer, in one pool or in all."""
+        """Set a mark, in one pool or in all."""
         self.marks.append((row, now_ms))
         for pool in self.pools.values():
             pool.mark(row, now_ms)
 
 
 class PoolDraft:
-    """What one pool would be."""
+    """The draft of one pool."""
 
     def __init__(self, pool: Pool, index: PoolIndex, step: StepDraft) -> None:
         self.pool = pool
@@ -101,21 +101,21 @@ class PoolDraft:
         self.finished: dict[str, Finished] = {}
         self.slots: dict[str, SlotRow] = {}
         self.slots_gone: dict[str, SlotGone] = {}
-        #: Tasks that the round must look at beside those of the line-up.
+        #: Tasks of the round that are not in the index.
         self.unindexed: dict[str, TaskRow] = {}
-        #: Task ids whose entry in the line-up no longer waits.
+        #: Task ids whose entry in the index no longer waits.
         self.left: dict[str, None] = {}
         self.endings: list[Ending] = []
         self.dead: list[TaskRow] = []
         self.evs: list[EvSample] = []
         self.work: list[WorkDone] = []
         self.cancels: dict[str, Millis] = {}
-        #: The record that brought a task in this step: task id -> (topic, offset).
+        #: Task id -> (topic, offset) of its record in this step.
         self.origins: dict[str, tuple[int, int]] = {}
-        #: Headlines changed for more tasks than could be told, and what telling used of the allowance.
+        #: Whether more headlines changed than were announced, and the use of the allowance.
         self.unannounced = False
         self.announced_ms: Millis | None = None
-        #: Money of tenants, as it would be, and how it came to that.
+        #: Changed ledgers of tenants, and their movements.
         self.ledgers: dict[str, LedgerRow] = {}
         self.money: list[MoneyMovement] = []
         self.marks: Marks = pool.marks
@@ -125,7 +125,7 @@ class PoolDraft:
             self.mark(mark, now_ms)
 
     def mark(self, row: Mark, now_ms: Millis) -> None:
-        """The mark would stand here too, if it concerns this pool."""
+        """Set the mark in this pool, if it concerns the pool."""
         if row.pool not in (None, self.pool.name):
             return
         if self.marks is self.pool.marks:
@@ -134,37 +134,37 @@ class PoolDraft:
 
     @property
     def slots_max(self) -> int:
-        """The pool has no more slots than so many."""
+        """Return an upper bound of the pool's slots."""
         return len(self.pool.slots) + len(self.slots)
 
     def ledger(self, tenant: str | None) -> LedgerRow | None:
-        """The tenant's money as it would be; None: it pays by no budget here."""
+        """Return the tenant's ledger; None: it has no budget in this pool."""
         if tenant is None:
             return None
         row = self.ledgers.get(tenant)
         return row if row is not None else self.pool.ledgers.get(tenant)
 
     def task(self, task_id: str) -> TaskRow | None:
-        """The unfinished task as it would be."""
+        """Return the unfinished task."""
         if task_id in self.finished:
             return None
         row = self.tasks.get(task_id)
         return row if row is not None else self.pool.tasks.get(task_id)
 
     def slot(self, slot_id: str) -> SlotRow | None:
-        """The slot as it would be."""
+        """Return the slot."""
         if slot_id in self.slots_gone:
             return None
         row = self.slots.get(slot_id)
         return row if row is not None else self.pool.slots.get(slot_id)
 
     def last_lease(self, slot_id: str) -> int | None:
-        """Last lease number of a slot that left and is remembered."""
+        """Return the last lease number of a slot that left."""
         gone = self.slots_gone.get(slot_id) or self.pool.gone.get(slot_id)
         return gone.lease if gone is not None else None
 
     def put_task(self, row: TaskRow) -> None:
-        """The task would stand like this; a waiting one is looked at by the round."""
+        """Set the task's row; a waiting task takes part in the round."""
         task_id = row.task.task_id
         self.tasks[task_id] = row
         status = row.status
@@ -177,12 +177,12 @@ class PoolDraft:
         if status.state == "delayed" and status.due_ms is not None:
             self.expect((status.due_ms, "due", task_id, status.attempt))
 
-    def restand(self, row: TaskRow, status: TaskStatus) -> None:
-        """The task would stand elsewhere."""
+    def change_status(self, row: TaskRow, status: TaskStatus) -> None:
+        """Set the task's status."""
         self.put_task(replace(row, status=status))
 
     def put_slot(self, row: SlotRow) -> None:
-        """The slot would stand like this."""
+        """Set the slot's row."""
         self.slots_gone.pop(row.slot_id, None)
         old = self.pool.slots.get(row.slot_id)
         if old is None or (old.model, old.account, old.retired) != (row.model, row.account, row.retired):
@@ -190,40 +190,40 @@ class PoolDraft:
         self.slots[row.slot_id] = row
 
     def drop_slot(self, slot: SlotRow, at_ms: Millis) -> None:
-        """The slot would be gone, and its lease number remembered."""
+        """Remove the slot, and remember its lease number."""
         self.slots.pop(slot.slot_id, None)
         self._fleet_changes = True
         self.slots_gone[slot.slot_id] = SlotGone(self.pool.name, slot.slot_id, slot.lease, at_ms)
 
     def finish(self, row: TaskRow, what: str, at_ms: Millis) -> None:
-        """The task would be over."""
+        """Finish the task."""
         task_id = row.task.task_id
         self._leaves(task_id)
         self.tasks.pop(task_id, None)
         self.finished[task_id] = Finished(pool=self.pool.name, task_id=task_id, at_ms=at_ms, what=what)
 
     def end(self, row: TaskRow, outcome: DecisionOutcome, detail: str, at_ms: Millis) -> None:
-        """The task would be over without a slot, with a decision that says so."""
+        """Finish the task without a slot, with a decision."""
         self.endings.append(Ending(row, outcome, detail))
         self.finish(row, outcome, at_ms)
 
     def expect(self, item: Due) -> None:
-        """Something of this step falls due; it may be within this step."""
+        """Add a due time of this step; it may be within the step."""
         heappush(self._due, item)
         self._step.due_ms = min(self._step.due_ms, item[0])
 
     def next_due_ms(self) -> float:
-        """Nothing of this pool falls due before this."""
+        """Return a lower bound of the pool's next due time."""
         return min(self._due[0][0] if self._due else inf, self.index.due_from_ms())
 
     def pop_due(self, now_ms: Millis) -> Due | None:
-        """The next thing due by `now_ms`, of this step or of before."""
+        """Return the next item due by `now_ms`, of this step or of the index."""
         if self._due and self._due[0][0] <= now_ms and self._due[0][0] < self.index.due.first_ms():
             return heappop(self._due)
         return self.index.due.pop(now_ms)
 
     def fleet(self) -> AbstractSet[Cell]:
-        """Models and accounts with a slot in service, were this step part of the state."""
+        """Return models and accounts with a slot in service, with the changes of the draft."""
         if not self._fleet_changes:
             return self.index.in_service.keys()
         counts = dict(self.index.in_service)

@@ -1,4 +1,4 @@
-"""What is free in one round: the slots of the line-up and those that the step itself freed, less those taken."""
+"""The free slots of one round: those of the index and those that the step freed, without those taken."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Offer:
         self._fresh_ids: dict[str, int] = {}
         #: Free slots by bit.
         self.counts: list[int] = self._index_of.free_counts.copy()
-        # Looked up once a round, and again after a slot of the cell was taken.
+        # Cached for the round, until a slot of the cell is taken.
         self._least: dict[int, tuple[int, str]] = {}
         self._longest: dict[int, tuple[Millis, str, int]] = {}
         self._shares: dict[str, float] = {}
@@ -41,24 +41,24 @@ class Offer:
             one <<= 1
 
     def single(self) -> int:
-        """Cells of which one slot only is free."""
+        """Cells with exactly one free slot."""
         return sum([1 << bit for bit, count in enumerate(self.counts) if count == 1])
 
     def least_used(self, bit: int) -> tuple[int, str]:
-        """(busy ms of the last 5 min, slot id) of the cell's least used free slot; there must be one."""
+        """Return (busy ms of the last 5 min, slot id) of the cell's least used free slot; there must be one."""
         known = self._least.get(bit)
         if known is None:
             fresh = self._fresh.get(bit)
             while fresh and fresh[0][1] in self._taken:
                 heappop(fresh)
             free = self._index_of.free_slots(self._index_of.fleet.cells[bit])
-            # The count says that there is one, here or there.
+            # The count says that there is one, in the index or in this step.
             found = [slot for slot in (free.least_used(self._now_ms), fresh[0][:2] if fresh else None) if slot]
             known = self._least[bit] = min(found)
         return known
 
     def place_of(self, slot_id: str) -> tuple[int, int] | None:
-        """(bit, busy ms of the last 5 min) of the slot, if it is free."""
+        """Return (bit, busy ms of the last 5 min) of the slot, if it is free."""
         slot = self._draft.slot(slot_id)
         if slot is None or not _is_free(slot) or slot_id in self._taken:
             return None
@@ -67,7 +67,7 @@ class Offer:
         return self._index_of.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
 
     def share(self, bit: int) -> float:
-        """Busy share of all slots of the cell's model over 5 min, 0..1."""
+        """Return the busy share of all slots of the cell's model over 5 min, 0..1."""
         model = self._index_of.fleet.cells[bit].model
         share = self._shares.get(model)
         if share is None:
@@ -78,7 +78,7 @@ class Offer:
         return share
 
     def take(self, bit: int, slot_id: str) -> None:
-        """The slot is free no more."""
+        """Take the slot: it is no longer free."""
         if slot_id in self._fresh_ids:
             self._taken.add(slot_id)
         else:
@@ -90,7 +90,7 @@ class Offer:
             self.mask &= ~(1 << bit)
 
     def next_free_model(self, able_mask: int) -> str | None:
-        """Model of the slot that has been free longest among those able to do the work: the status quo's choice."""
+        """Return the model of the slot that has been free longest among those that can do the work."""
         index = self._index_of
         mask = self.mask & able_mask
         if not mask:
@@ -103,7 +103,7 @@ class Offer:
             mask &= ~(1 << bit)
             known = self._longest.get(bit)
             if known is None:
-                # What this step freed has been free for a shorter time than anything known.
+                # Slots that this step freed have been free for a shorter time than all others.
                 found = index.longest_free(index.fleet.cells[bit]) or self._fresh_line(bit)[0]
                 known = self._longest[bit] = (*found, bit)
             if best is None or known < best:
@@ -131,7 +131,7 @@ class Offer:
         return curve.busy_ms(self._now_ms, SHORT_MS) if curve is not None else 0
 
     def _fresh_line(self, bit: int) -> list[tuple[Millis, str]]:
-        """What this step freed and is not taken, free longest first."""
+        """Return slots that this step freed and that are not taken, free longest first."""
         line = self._lines.get(bit)
         if line is None:
             line = [

@@ -1,7 +1,7 @@
-"""What an event does to the rows: tasks begin, wait, end and begin again; slots come, hold, are lost and go.
+"""Changes of rows by events: tasks are accepted, retried and ended; slots are registered, freed, lost and retired.
 
-No choice is made here; who gets which slot is `matching.py`. Everything is written to the draft. A function
-returns the reason when it refuses its event, else None.
+No slot is chosen here; that is `round.py`. All changes go to the draft. A function returns the reason when it refuses
+its event, else None.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HISTORY_MAX = 64
 
 
 def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, scorer: CachedScorer) -> str | None:
-    """A task wants a slot."""
+    """Accept a task."""
     task_id, now_ms = task.task_id, item.now_ms
     known = draft.task(task_id)
     if known is not None:
@@ -95,7 +95,7 @@ def _unusable(task: TaskPending, rulebook: Rulebook) -> str | None:
 
 
 def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rulebook) -> None:
-    """The producer no longer wants the task done; a running one keeps its slot until that is freed."""
+    """Cancel a task; a running one keeps its slot until it is freed."""
     row = draft.task(event.task_id)
     if row is None:
         if _is_over(draft, event.task_id, now_ms, rulebook):
@@ -105,12 +105,14 @@ def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rul
     elif row.status.state != "running":
         draft.end(row, "cancelled", event.by, now_ms)
     elif not row.status.cancelled:
-        draft.restand(row, _reannounce(replace(row.status, cancelled=True), now_ms, draft.seq, "cancelled", event.by))
+        draft.change_status(
+            row, _with_entry(replace(row.status, cancelled=True), now_ms, draft.seq, "cancelled", event.by)
+        )
         draft.count("cancelled_while_running")
 
 
 def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook) -> str | None:
-    """A slot announces itself, or is free again."""
+    """Register or free a slot."""
     if event.model is not None and event.model not in rulebook.models:
         return f"model {event.model} is not in the catalogue.{nearest(event.model, rulebook.models)}"
     slot = draft.slot(event.slot_id)
@@ -119,7 +121,7 @@ def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook)
         if event.lease is not None:
             draft.count("stale_free")
             if last_lease is not None:
-                # It left; only an announcement brings it back.
+                # The slot left; only an announcement registers it again.
                 return None
         if event.model is None:
             return f"slot {event.slot_id} is not known yet, so its model must be said."
@@ -162,7 +164,7 @@ def _put_free(draft: PoolDraft, event: SlotFreed, model: str, account: str | Non
 
 
 def retire(draft: PoolDraft, slot_id: str, now_ms: Millis) -> None:
-    """The slot finishes what it holds and gets nothing new."""
+    """Retire a slot: it finishes its task and gets no other."""
     slot = draft.slot(slot_id)
     if slot is None:
         draft.count("unknown_slot")
@@ -173,7 +175,7 @@ def retire(draft: PoolDraft, slot_id: str, now_ms: Millis) -> None:
 
 
 def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
-    """A lease ran out, a deadline passed, or a delayed task may be served now."""
+    """Handle a due item: a lease that ran out, a deadline that passed, or a delayed task that may be served now."""
     due_ms, kind, id_, which = item
     if kind == "lease":
         slot = draft.slot(id_)
@@ -192,7 +194,7 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
     if kind == "deadline" and row.status.state != "running":
         draft.end(row, "expired", row.task.deadline or "", due_ms)
     elif kind == "due" and row.status.state == "delayed":
-        draft.restand(row, replace(row.status, state="waiting", due_ms=None, accepted_ms=due_ms))
+        draft.change_status(row, replace(row.status, state="waiting", due_ms=None, accepted_ms=due_ms))
 
 
 def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: Millis, rulebook: Rulebook) -> None:
@@ -237,9 +239,9 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
         ran_tier = rulebook.models[slot.model].tier
         highest = row.task.max_tier or PREMIUM_TIER
         if ran_tier >= highest:
-            announced = _reannounce(status, now_ms, draft.seq, "failed", slot.slot_id)
+            recorded = _with_entry(status, now_ms, draft.seq, "failed", slot.slot_id)
             why = f"a failure on {slot.model}, from where it cannot escalate"
-            _give_up(draft, replace(row, status=announced), why, now_ms)
+            _give_up(draft, replace(row, status=recorded), why, now_ms)
         else:
             _again(draft, slot, now_ms, rulebook, "failed", tier_min=3 if ran_tier == 2 else 2)  # noqa: PLR2004 -- tiers
     else:
@@ -247,7 +249,7 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
 
 
 def _lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str) -> None:
-    """How the work ended is unknown: its reservation is released, and the task is pending again."""
+    """Make a task of unknown outcome pending again, and release its reservation."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
     if row is not None:
         money.release(draft, row, now_ms)
@@ -257,7 +259,7 @@ def _lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, w
 def _again(
     draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str, *, tier_min: Tier | None = None
 ) -> None:
-    """The task of this slot is pending again, or given up after too many failures."""
+    """Make the task of this slot pending again, or give it up after too many failures."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
     if row is None:
         return
@@ -266,11 +268,11 @@ def _again(
         draft.finish(row, "cancelled", now_ms)
         return
     failures = status.failures + 1
-    announced = _reannounce(status, now_ms, draft.seq, why, slot.slot_id)
+    recorded = _with_entry(status, now_ms, draft.seq, why, slot.slot_id)
     if failures >= rulebook.policy.attempts.failures_max:
         _give_up(
             draft,
-            replace(row, status=announced),
+            replace(row, status=recorded),
             f"{failures} failed attempt{'s' if failures > 1 else ''}, the last: {why}",
             now_ms,
         )
@@ -280,7 +282,7 @@ def _again(
         return
     due_ms = Millis(now_ms + rulebook.back_off_ms)
     delayed = due_ms > now_ms
-    draft.restand(
+    draft.change_status(
         row,
         TaskStatus(
             state="delayed" if delayed else "waiting",
@@ -290,7 +292,7 @@ def _again(
             accepted_ms=now_ms,
             due_ms=due_ms if delayed else None,
             tier_min=tier_min or status.tier_min,
-            history=announced.history,
+            history=recorded.history,
         ),
     )
 
@@ -300,6 +302,6 @@ def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> Non
     draft.end(row, "dead_lettered", detail, now_ms)
 
 
-def _reannounce(status: TaskStatus, now_ms: Millis, seq: int, what: str, detail: str) -> TaskStatus:
-    """The standing with one more line of its story; the oldest lines go first."""
+def _with_entry(status: TaskStatus, now_ms: Millis, seq: int, what: str, detail: str) -> TaskStatus:
+    """Return the status with another history entry; the oldest entries are dropped first."""
     return replace(status, history=(*status.history, HistoryEntry(now_ms, seq, what, detail))[-_HISTORY_MAX:])

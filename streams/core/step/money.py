@@ -1,7 +1,7 @@
-"""Tenants' money: reserved at the decision, spent at the outcome, given back where the work came to nothing.
+"""Budgets of tenants: reserve at the decision, settle at the outcome, release where the work is lost.
 
 available + reserved + consumed = credited, at every step. Amounts are whole micro-dollars. A tenant without a ledger
-pays by no budget, and a task routed before its tenant had one is never charged.
+has no budget, and a task routed before its tenant had one is never charged.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from streams.core.step.draft import PoolDraft
 
 
 def micro(usd: float) -> MicroUsd:
-    """Whole micro-dollars, rounded half away from zero."""
+    """Return whole micro-dollars, rounded half away from zero."""
     return MicroUsd(int(usd * 1e6 + (0.5 if usd >= 0 else -0.5)))
 
 
 def actual(
     task: TaskPending, complexity: Complexity | None, model: Model, outcome: Outcome, rulebook: Rulebook
 ) -> MicroUsd | None:
-    """What the work cost: as reported, else by the tokens reported; None where neither says it."""
+    """Return the cost of the work: as reported, else by the reported tokens; None where neither is known."""
     if outcome.cost_usd is not None:
         return micro(outcome.cost_usd)
     if outcome.input_tokens is None and outcome.output_tokens is None:
@@ -39,7 +39,7 @@ def actual(
 
 
 def credit(draft: PoolDraft, event: BudgetCredited, now_ms: Millis) -> None:
-    """The tenant's budget grows, or shrinks; with the first credit it begins."""
+    """Credit a tenant's budget; the first credit creates it."""
     amount = micro(event.amount_usd)
     ledger = draft.ledger(event.tenant_id) or LedgerRow(
         draft.pool.name, event.tenant_id, MicroUsd(0), MicroUsd(0), MicroUsd(0), MicroUsd(0)
@@ -62,9 +62,9 @@ def credit(draft: PoolDraft, event: BudgetCredited, now_ms: Millis) -> None:
 
 
 def reserve(draft: PoolDraft, task: TaskPending, amount: MicroUsd, decision_id: str, now_ms: Millis) -> None:
-    """Hold the estimate back; only for a tenant with a ledger."""
+    """Reserve the estimate; only for a tenant with a ledger."""
     ledger = draft.ledger(task.tenant_id)
-    assert ledger is not None  # noqa: S101 -- who calls has seen it
+    assert ledger is not None  # noqa: S101 -- the caller has checked it
     draft.ledgers[ledger.tenant_id] = replace(
         ledger,
         available_uusd=ledger.available_uusd - amount,
@@ -74,12 +74,12 @@ def reserve(draft: PoolDraft, task: TaskPending, amount: MicroUsd, decision_id: 
 
 
 def settle(draft: PoolDraft, row: TaskRow, spent: MicroUsd | None, now_ms: Millis) -> None:
-    """The work is done: its reservation becomes what was spent, or is itself what was spent where nobody knows."""
+    """Settle a reservation with the cost of the work; where that is unknown the reservation is consumed."""
     _close(draft, row, row.status.reserved_uusd if spent is None else spent, "settle", now_ms)
 
 
 def release(draft: PoolDraft, row: TaskRow, now_ms: Millis) -> None:
-    """The work came to nothing: its reservation is available again."""
+    """Release a reservation: it is available again."""
     _close(draft, row, MicroUsd(0), "release", now_ms)
 
 

@@ -1,4 +1,4 @@
-"""A waiting task's place in service order, from 1: exact among few, an upper bound among many."""
+"""A waiting task's position in service order, from 1: exact for few tasks, an upper bound for many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Positions:
         self._now_ms = now_ms
 
     def of(self, entry: Entry) -> int:
-        """The position; among many, a bound by bands of aged priority."""
+        """Return the position; for many tasks an upper bound by bands of aged priority."""
         index = self._index
         if len(index.entries) + self._unindexed > _EXACT_MAX:
             known = entry.task_id in index.entries

@@ -1,10 +1,10 @@
-"""One round: everybody who waits and everything that is free, matched in the order of service.
+"""One round: all waiting tasks and all free slots of a pool, matched in service order.
 
-Lifted tasks first, then those for which one free slot only would do, then by points (priority and waiting), EV,
-arrival and id; who has waited long enough to have `patience_points` stands with the first. Each takes a slot by its
-strategy (`choosing.py`); then the better ones go to the higher EV (`trading.py`).
+The order: lifted tasks, then those for which exactly one free slot is admissible, then by points (priority and
+waiting), EV, arrival and id. A task with `patience_points` ranks with lifted ones. Each task takes a slot by its
+strategy (`choosing.py`); then better slots go to higher EVs (`swaps.py`).
 
-Groups are merged by their heads: only as many tasks are looked at as are served.
+Groups are merged by their heads, so that only about as many tasks are examined as are served.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Round:
         self._offer = Offer(draft, now_ms)
         #: Cells with a free slot when the round began.
         self.free_before = self._offer.mask
-        #: Tasks beside those of the line-up, and the same as heaps in service order.
+        #: Tasks that are not in the index, and the same as heaps in service order.
         self._waiting = {entry.task_id: entry for entry in unindexed}
-        #: Money spent has put tasks into other groups: entries known before are of no use any more.
+        #: Reservations have moved tasks to other groups: entries from before are invalid.
         self.moved = False
         self._unindexed: dict[Group, list[_Waiting]] = {}
-        #: Entries of the line-up whose tenant could not pay in this turn, though others of their group could.
+        #: Entries of the index whose tenant could not pay in this turn, though others of their group could.
         self._passed_over: list[Entry] = []
 
     @property
@@ -56,7 +56,7 @@ class Round:
         while self._offer.mask:
             served = self._turn()
             pairs += served
-            # Money spent may have begun somebody's emergency, money given back by a trade may pay for a task: one more.
+            # A reservation may have opened an emergency model, and money from a swap may pay for a task: one more turn.
             again = bool(served) and any(pair.entry.costs is not None for pair in served)
             again = again and self._offer.mask & index.fleet.emergency_mask != 0
             if not again and len(pairs) > 1:
@@ -84,11 +84,11 @@ class Round:
         heads: list[tuple[_Key, int, Entry | None]] = []
         groups: list[Group] = []
         ranks: list[tuple[int, int]] = []
-        # Who may use just one free slot is "only capable here".
+        # A task with exactly one admissible free slot ranks before others.
         single = offer.single()
         cycle = self._now_ms // index.rulebook.ageing_ms
         free, unindexed = offer.mask, self._unindexed
-        # Cells that anybody of them may use; in the middle of a turn there are never more.
+        # Cells that any of them may use; they only become fewer during a turn.
         wanted = 0
         for group in index.groups.values():
             admissible = group.mask & free
@@ -127,7 +127,7 @@ class Round:
         return pairs
 
     def _key(self, rank: tuple[int, int], place: tuple[int, float, int, str]) -> _Key:
-        """Place in service order; `place` begins with the negated points."""
+        """Return the key of service order; `place` begins with the negated points."""
         return (0, 0, *place) if -place[0] >= self._patience_points else (*rank, *place)
 
     def _sort(self) -> None:
@@ -141,7 +141,7 @@ class Round:
             heapify(waiting)
 
     def _bound(self, group: Group, cycle: int) -> tuple[int, float]:
-        """(negated points, EV key) that no head of the group is better than."""
+        """Return (negated points, EV key), a bound for every head of the group."""
         unindexed = self._unindexed.get(group) if self._unindexed else None
         if not group.queue.live:
             return unindexed[0][:2] if unindexed else (0, NO_EV)
@@ -161,7 +161,7 @@ class Round:
         return (best, entry) if best is not None and entry is not None else None
 
     def _take_task(self, entry: Entry, *, served: bool) -> None:
-        """The task is out of the way for the rest of this turn; one that is served, of all turns."""
+        """Hide the task for the rest of this turn; a served one for all turns."""
         unindexed = self._unindexed.get(entry.group)
         if unindexed and unindexed[0][4] is entry:
             heappop(unindexed)
@@ -173,7 +173,7 @@ class Round:
                 self._passed_over.append(entry)
 
     def _gates(self, entry: Entry) -> Verdicts:
-        """What the gates say of each cell at this moment: its group's, but for what its own tenant cannot pay for."""
+        """Return the gate of each cell now: the group's verdicts, and `credit` where the tenant cannot pay."""
         group: Group = entry.group
         costs = entry.costs
         if costs is None:

@@ -1,4 +1,4 @@
-"""The sentences that explain a decision, in one voice. They state what was looked at, with the numbers."""
+"""Reason sentences of decisions. They state the compared values, with numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.core.step.swaps import Pair
 
 
 def routed(pair: Pair, index: PoolIndex) -> str:
-    """Why this task got this slot: what decided, and nothing else."""
+    """Return why this task got this slot: what decided, and nothing else."""
     if pair.slot_id != pair.chosen_id:
         return (
             "Swapped within the round, where the better tier goes to the higher EV: "
@@ -75,7 +75,7 @@ def _slot(pair: Pair, index: PoolIndex, among: str = "") -> str:
 
 
 def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) -> str:
-    """Why this task waits."""
+    """Return why this task waits."""
     group: Group = entry.group
     fleet = index.fleet
     if headline == "capable_busy":
@@ -85,7 +85,7 @@ def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) 
     case, rule = _case(entry, index), BY_HEADLINE[headline]
     # Marks come and go: where several kinds of them leave nothing, each of them is named.
     rules = MARKS_RULES if rule.looks_at == "marks" else (rule,)
-    # Where a free slot is kept for others it is that one which is meant, not one that is busy anyway.
+    # A free slot that is kept for other tasks is named, rather than one that is busy.
     only = group.premium_mask & free_mask if headline == "reserved_for_ev" else 0
     refused: dict[str, list[Candidate]] = {}
     for i, (cell, gate) in enumerate(zip(fleet.cells, group.gates, strict=True)):
@@ -121,5 +121,5 @@ END = {
 
 
 def ended(outcome: str, detail: str) -> str:
-    """Why a task's way ended without a slot."""
+    """Return why a task ended without a slot."""
     return END[outcome].format(detail=detail)

@@ -1,8 +1,8 @@
-"""Who gets the better slot: within a round's pairs, the higher EV, as far as the gates allow.
+"""Swaps within a round: better slots go to higher EVs, as far as the gates allow.
 
-Highest EV first, each pair takes the best tier it can get by a chain of trades; a chain leaves everybody with a slot
-that their gates admit, and those before with a slot of the tier they have. Unknown EVs are last and only give. A
-chain that would overdraw a tenant's credit is not made.
+In order of EV, each pair takes the best tier that it can get by a chain of swaps (an augmenting path). After a chain
+every task has a slot that its gates admit, and tasks of higher EV keep their tier. Tasks of unknown EV are last and
+can only lose a tier. A chain that would overdraw a tenant's credit is not made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.core.step.choosing import Choice
 
 
 class Pair:
-    """A task and the slot it gets."""
+    """A task and its slot."""
 
     __slots__ = (
         "because",
@@ -40,14 +40,14 @@ class Pair:
         self, entry: Entry, choice: Choice, gates: Verdicts, next_free_model: str | None, *, fallback: bool
     ) -> None:
         self.entry = entry
-        #: The strategy would rather have had another one.
+        #: A second choice of the strategy.
         self.fallback = fallback
         self.bit, self.slot_id, self.busy_ms, self.code, self.because = choice
-        #: The slot that it chose; swaps within the round may give it another.
+        #: The chosen slot; a swap may give it another one.
         self.chosen_id = choice.slot_id
-        #: Model of the able slot that had been free longest: what "next free slot" would have used.
+        #: Model of the able slot that had been free longest: the choice of "next free slot".
         self.next_free_model = next_free_model
-        #: What the gates said at the moment of choice, and what they admitted.
+        #: Verdicts of the gates at the time of choice, and the admitted cells.
         self.gates = gates
         self.mask: int = entry.group.mask
         if gates is not entry.group.gates:
@@ -55,12 +55,12 @@ class Pair:
 
 
 def swap(pairs: list[Pair], index: PoolIndex) -> bool:
-    """Let the pairs that looked for the cheapest capable slot trade theirs; whether money changed hands."""
+    """Swap slots between pairs of the strategy cheapest_capable; return whether reservations changed."""
     fleet = index.fleet
     tiers = fleet.tier_masks
     tier = [next(tier for tier, mask in tiers.items() if mask >> bit & 1) for bit in range(len(fleet.cells))]
     swappers = [pair for pair in pairs if pair.code in ("cheapest_capable", "lifted")]
-    if len({tier[pair.bit] for pair in swappers}) < 2:  # noqa: PLR2004 -- nobody has a better one
+    if len({tier[pair.bit] for pair in swappers}) < 2:  # noqa: PLR2004 -- tier 3 is the best
         return False
     before = {
         pair.entry.tenant: index.balances.left[pair.entry.tenant] for pair in swappers if pair.entry.costs is not None
@@ -77,13 +77,13 @@ def swap(pairs: list[Pair], index: PoolIndex) -> bool:
             chain = [place, *holders.chain(max(bits, key=lambda bit: (tier[bit], -bit)), mine.bit)]
             if _is_covered([line[i] for i in chain], index):
                 holders.shift(chain)
-        # From here on it may move within its tier only.
+        # From here on it may change within its tier only.
         holders.add(place, reach & tiers[tier[mine.bit]])
     return any(index.balances.left[tenant] != left for tenant, left in before.items())
 
 
 def _reach(pair: Pair, index: PoolIndex) -> int:
-    """Where the pair could move: what its gates admit, and what its tenant can still pay for."""
+    """Return the cells for the pair: those that its gates admit and its tenant can pay for."""
     entry = pair.entry
     if entry.costs is None:
         return pair.mask
@@ -93,13 +93,13 @@ def _reach(pair: Pair, index: PoolIndex) -> int:
 
 
 def _cost(pair: Pair, bit: int, index: PoolIndex) -> MicroUsd:
-    """What the task would cost its tenant there; only asked where the price is known."""
+    """Return the estimated cost of the task there; the price must be known."""
     costs = pair.entry.costs
     return (costs[index.fleet.model_of[bit]] if costs is not None else None) or MicroUsd(0)
 
 
 def _is_covered(chain: list[Pair], index: PoolIndex) -> bool:
-    """Whether every tenant can pay for the chain; if so, it is charged for it."""
+    """Whether every tenant can pay for the chain; if so, the reservations are changed."""
     spent: dict[str, int] = {}
     for i, pair in enumerate(chain):
         if pair.entry.costs is not None:
@@ -114,23 +114,23 @@ def _is_covered(chain: list[Pair], index: PoolIndex) -> bool:
 
 
 class _Holders:
-    """Which pairs hold a slot of which model and could move to which others; pairs by their place in `line`."""
+    """Pairs by the model of their slot and the models that they could change to; a pair is its place in `line`."""
 
     def __init__(self, line: list[Pair], masks: list[int]) -> None:
         self._line = line
         self._masks = masks
-        #: model bit -> mask of models to which they may move -> places, lowest EV last.
+        #: model bit -> mask of models that they may change to -> places, lowest EV last.
         self._places: dict[int, dict[int, list[int]]] = {}
         for place, mask in enumerate(self._masks):
             self.add(place, mask)
 
     def add(self, place: int, mask: int) -> None:
-        """The pair at `place` holds what it holds, and may move to the models in `mask`."""
+        """Add the pair at `place`, which may change to the models in `mask`."""
         self._masks[place] = mask
         insort(self._places.setdefault(self._line[place].bit, {}).setdefault(mask, []), place)
 
     def remove(self, place: int) -> int:
-        """The pair at `place` takes no part; where it could have moved."""
+        """Remove the pair at `place`; return the models that it could have changed to."""
         by_mask = self._places[self._line[place].bit]
         places = by_mask[self._masks[place]]
         places.remove(place)
@@ -139,7 +139,7 @@ class _Holders:
         return self._masks[place]
 
     def sources(self, goal: int) -> int:
-        """Models from whose holders a chain leads to a slot of `goal`."""
+        """Return models from whose holders a chain leads to a slot of `goal`."""
         onward = {bit: reduce(or_, by_mask) for bit, by_mask in self._places.items() if by_mask}
         found, before = 1 << goal, 0
         while found != before:
@@ -150,11 +150,11 @@ class _Holders:
         return sum(1 << bit for bit, mask in onward.items() if mask & found)
 
     def chain(self, start: int, goal: int) -> list[int]:
-        """Places of pairs that each move to the next one's model, from a holder of `start` to one who may use `goal`.
+        """Return pairs that each change to the model of the next, from a holder of `start` to one that may use `goal`.
 
         The shortest chain; at each link the lowest EV moves. `start` must be one of `sources(goal)`.
         """
-        #: model -> the model before it in the chain, and the mask of the holders of that one who move on.
+        #: model -> the model before it in the chain, and the mask of the holders of that one who change.
         came: dict[int, tuple[int, int] | None] = {start: None}
         queue = deque([start])
         while True:
@@ -175,7 +175,7 @@ class _Holders:
         return chain[::-1]
 
     def shift(self, chain: list[int]) -> None:
-        """Each pair of the chain takes the slot of the next, the last the first one's; the first is not added again."""
+        """Give each pair of the chain the slot of the next, the last that of the first, which is not added again."""
         for place in chain[1:]:
             self.remove(place)
         slots = [(self._line[place].slot_id, self._line[place].bit, self._line[place].busy_ms) for place in chain]

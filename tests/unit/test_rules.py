@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
+from schemas.events import TaskPending
 from schemas.vocabulary import GATES, Headline, ReasonCode, Verdict
 from streams.core.policy.rules import BY_HEADLINE, MARKS_RULES, RULES, UNABLE, Rule, first, furthest
+from tests.support.builders import task
 
 
 def test_the_rules_are_the_gates_in_the_order_in_which_they_are_asked() -> None:
@@ -32,6 +34,14 @@ def test_the_rules_that_need_no_task_are_those_that_look_at_marks() -> None:
     unable: list[Rule] = [rule for rule in RULES if rule.unable]
     assert {rule.looks_at for rule in unable} == {"task"}
     assert {rule.gate for rule in unable} == UNABLE
+
+
+def test_a_rule_names_fields_of_a_task_that_shapes_can_be_told_apart_by() -> None:
+    """Fields of the event whose values can be a key; only rules that look at the task have some."""
+    fields = {name for rule in RULES for name in rule.task_fields}
+    assert fields <= set(TaskPending.__struct_fields__)
+    assert hash(tuple(getattr(task(), name) for name in sorted(fields)))
+    assert [rule.gate for rule in RULES if rule.task_fields and rule.looks_at != "task"] == []
 
 
 def test_of_two_verdicts_the_earlier_gate_counts_and_of_a_group_the_one_that_got_furthest() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 from msgspec.structs import replace
@@ -13,11 +15,13 @@ from streams.core.index.fleet import Fleet
 from streams.core.index.groups import Costs, Shape, Verdicts
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.rulebook import Rulebook
-from streams.core.policy.rules import UNABLE, capability, context, emergency, refusing_task
+from streams.core.policy.rules import TASK_RULES, UNABLE, capability, context, emergency, refusing_task
 
 #: Shapes remembered; more different ones than this come from nobody but a fuzzer.
 _SHAPES_MAX: Final = 4_096
 ShapeKey = tuple[object, ...]
+#: What the rules look at of a task, as it stands in its event.
+_FIELDS_OF: Final = attrgetter(*dict.fromkeys(chain.from_iterable(rule.task_fields for rule in TASK_RULES)))
 
 
 class Shapes:
@@ -46,11 +50,7 @@ class Shapes:
             tuple(sorted(requires.items())) if len(requires) > 1 else tuple(requires.items()),
             row.status.tier_min,
             complexity,
-            task.floor_model,
-            task.max_tier,
-            task.local_only,
-            task.allow_providers,
-            task.deny_providers,
+            _FIELDS_OF(task),
             # Whether it fits is part of its shape only where there is a model that it may not fit.
             self._fits(task, complexity) if task.input_tokens > rulebook.input_tokens_safe else None,
             self._own_ways(row),

@@ -42,6 +42,13 @@ class Rule(Protocol):
         """What its answer depends on: the task (evaluated once a shape), marks of the fleet, or money."""
 
     @property
+    def task_fields(self) -> tuple[str, ...]:
+        """Fields of `TaskPending` that its answer depends on, beside those that every shape is told apart by.
+
+        Those are the requirements, the class, the tokens where they may not fit, EV and priority.
+        """
+
+    @property
     def unable(self) -> bool:
         """Whether a model that it refuses cannot do the work at any time."""
 

@@ -37,6 +37,7 @@ class Boundary:
     gate: Final = "boundary"
     headline: Final = "boundary"
     looks_at: Final = "task"
+    task_fields: Final = ("max_tier", "local_only", "allow_providers", "deny_providers")
     unable: Final = True
     means: Final = "is not allowed for this task or tenant"
 

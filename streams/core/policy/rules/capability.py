@@ -16,6 +16,7 @@ class Capability:
     gate: Final = "capability"
     headline: Final = "no_capable_model"
     looks_at: Final = "task"
+    task_fields: Final = ()
     unable: Final = True
     means: Final = "does not reach what the task requires"
 

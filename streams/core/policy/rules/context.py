@@ -15,6 +15,7 @@ class Context:
     gate: Final = "context"
     headline: Final = "context"
     looks_at: Final = "task"
+    task_fields: Final = ()
     unable: Final = True
     means: Final = "cannot hold the task in its context"
 

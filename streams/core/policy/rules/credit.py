@@ -16,6 +16,7 @@ class Credit:
     gate: Final = "credit"
     headline: Final = "credit"
     looks_at: Final = "money"
+    task_fields: Final = ()
     unable: Final = False
     means: Final = "would have cost more than the tenant has left"
 

@@ -15,6 +15,7 @@ class Drained:
     gate: Final = "drained"
     headline: Final = "drained"
     looks_at: Final = "marks"
+    task_fields: Final = ()
     unable: Final = False
     means: Final = "was taken out of service by an operator"
 

@@ -15,6 +15,7 @@ class Exhausted:
     gate: Final = "exhausted"
     headline: Final = "exhausted"
     looks_at: Final = "marks"
+    task_fields: Final = ()
     unable: Final = False
     means: Final = "had used up its quota"
 

@@ -24,6 +24,7 @@ class Floor:
     gate: Final = "floor"
     headline: Final = "floor"
     looks_at: Final = "task"
+    task_fields: Final = ("floor_model",)
     unable: Final = True
     means: Final = "is weaker than the weakest the task accepts"
 

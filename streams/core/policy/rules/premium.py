@@ -38,6 +38,7 @@ class Premium:
     gate: Final = "premium"
     headline: Final = "reserved_for_ev"
     looks_at: Final = "task"
+    task_fields: Final = ()
     unable: Final = False
     means: Final = "is kept for tasks of higher expected value"
 

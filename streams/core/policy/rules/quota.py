@@ -57,6 +57,7 @@ class Quota:
     gate: Final = "quota"
     headline: Final = "quota"
     looks_at: Final = "marks"
+    task_fields: Final = ()
     unable: Final = False
     means: Final = "was too close to the end of its quota"
 

@@ -84,7 +84,7 @@ def explain(
     from streams.views import explain as view  # noqa: PLC0415 - brings the database driver along
 
     modes, timeouts = None if mode == "all" else mode, Timeouts.of(settings)
-    told: object = None
+    result: object = None
     shown: RenderableType = ""
     if why_not is not None:
         rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
@@ -93,16 +93,16 @@ def explain(
         )
         if found is not None:
             decision, answer = found
-            told = {"decision_id": decision["decision_id"], **msgspec.to_builtins(answer)}
+            result = {"decision_id": decision["decision_id"], **msgspec.to_builtins(answer)}
             shown = explain_text.render_why_not(decision, answer)
     else:
-        told = history = view.explain(settings.database, task_id, pool=pool, mode=modes, timeouts=timeouts)
+        result = history = view.explain(settings.database, task_id, pool=pool, mode=modes, timeouts=timeouts)
         shown = explain_text.render(history)
     if as_json:
-        print_json(told)
-    elif told:
+        print_json(result)
+    elif result:
         out.print(shown)
     else:
-        err.print(Text(f"No decision about {task_id} stands in the audit: it was never sent, or not decided yet."))
-    if not told:
+        err.print(Text(f"The audit has no decision about {task_id}: it was never sent, or is not decided yet."))
+    if not result:
         raise typer.Exit(FAILED)

@@ -110,12 +110,12 @@ def refresh(
     if as_json:
         print_json(Refresh(catalog=where, prices=str(file), priced_at=priced_at, written=write, models=models))
     else:
-        _tell(models, where, priced_at, written=write)
+        _report(models, where, priced_at, written=write)
     if not any(one.found for one in models):
         raise typer.Exit(FAILED)
 
 
-def _tell(models: tuple[Refreshed, ...], where: str, priced_at: dt.date, *, written: bool) -> None:
+def _report(models: tuple[Refreshed, ...], where: str, priced_at: dt.date, *, written: bool) -> None:
     changes = sum(len(one.changes) for one in models)
     if changes:
         grid = Table("model", "key", "catalogue", "file", box=None)

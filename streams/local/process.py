@@ -255,5 +255,5 @@ def _die_with_us(how: signal.Signals) -> Callable[[], None] | None:
 
 def plain_environment() -> dict[str, str]:
     """Return the few variables a part needs: PGPORT, LISTENER_URL and their like must not reconfigure it."""
-    kept = ("HOME", "JAVA_HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
+    passed = ("HOME", "JAVA_HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
+    return {name: os.environ[name] for name in passed if name in os.environ} | {"LC_ALL": "C"}

@@ -31,9 +31,11 @@ class Rates(Struct, frozen=True, kw_only=True):
 
 
 class Money(Struct, frozen=True, kw_only=True):
-    """US dollars: what the routed work was estimated at, what its outcomes told, and what routing saved."""
+    """US dollars: what the routed work was estimated at, what its outcomes reported, and what routing saved."""
 
     estimated_usd: float
+    reported_usd: float
+    #: Deprecated: the same as `reported_usd`; gone in 0.2.0.
     told_usd: float
     saved_vs_premium_usd: float
     saved_vs_next_free_usd: float
@@ -117,6 +119,7 @@ def summarise(
         reasons=dict(stats.reasons.most_common()),
         money=Money(
             estimated_usd=stats.estimated_uusd / 1e6,
+            reported_usd=round(stats.spent_usd, 6),
             told_usd=round(stats.spent_usd, 6),
             saved_vs_premium_usd=stats.saved_vs_premium_uusd / 1e6,
             saved_vs_next_free_usd=stats.saved_vs_next_free_uusd / 1e6,

@@ -63,7 +63,7 @@ def _watch(up: Up, draw: Callable[[], None]) -> None:
         up.tend()
         draw()
         if up.options.until_idle:
-            now_s, numbers, open_ends = time.monotonic(), up.moved(), up.open_ends()
+            now_s, numbers, open_ends = time.monotonic(), up.activity(), up.open_ends()
             if numbers != before:
                 before, still_s = numbers, now_s
             if not open_ends or (numbers and now_s - still_s > SETTLE_S):

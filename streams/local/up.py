@@ -176,7 +176,7 @@ class Up:
                 restarts=dict(self._supervisor.restarts),
             )
 
-    def moved(self) -> tuple[int, ...]:
+    def activity(self) -> tuple[int, ...]:
         """Return numbers that change as long as work goes on."""
         watch = self.watch
         if watch is None or watch.counts is None:

@@ -2,7 +2,7 @@
 
 Pure. The order of values is the order of columns in `sql/queries.sql`. Times are written from milliseconds, money from
 micro-dollars: exact, and the same on any machine. Formatting is most of what the sink does, so a row is one f-string,
-and texts are looked at letter by letter only where the record's bytes give cause to.
+and texts are checked character by character only where the record's bytes require it.
 """
 
 from __future__ import annotations
@@ -118,16 +118,16 @@ def outcome_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
     start = f"{step.partition}\t{step.seq}\t"
     end = f"\t{_time(step.now_ms)}\t{step.mode}\t{escaped(journal)}\n"
     for one in outcomes:
-        told = one.outcome
+        outcome = one.outcome
         yield (
-            f"{start}{one.decision_id}\t{one.pool}\t{told.task_id}\t{one.slot_id}\t{one.model}\t{one.lease}\t"
-            f"{_time(one.at_ms)}\t{told.status}\t{null if told.input_tokens is None else told.input_tokens}\t"
-            f"{null if told.output_tokens is None else told.output_tokens}\t"
-            f"{null if told.cost_usd is None else usd(round(told.cost_usd * 1_000_000))}\t"
-            f"{null if told.latency_s is None else told.latency_s}\t"
-            f"{null if told.quality is None else told.quality}\t"
-            f"{null if told.accepted is None else told.accepted}\t{told.error_class or null}\t{told.fit or null}\t"
-            f"{usd(one.cost_uusd)}{end}"
+            f"{start}{one.decision_id}\t{one.pool}\t{outcome.task_id}\t{one.slot_id}\t{one.model}\t{one.lease}\t"
+            f"{_time(one.at_ms)}\t{outcome.status}\t{null if outcome.input_tokens is None else outcome.input_tokens}\t"
+            f"{null if outcome.output_tokens is None else outcome.output_tokens}\t"
+            f"{null if outcome.cost_usd is None else usd(round(outcome.cost_usd * 1_000_000))}\t"
+            f"{null if outcome.latency_s is None else outcome.latency_s}\t"
+            f"{null if outcome.quality is None else outcome.quality}\t"
+            f"{null if outcome.accepted is None else outcome.accepted}\t"
+            f"{outcome.error_class or null}\t{outcome.fit or null}\t{usd(one.cost_uusd)}{end}"
         )
 
 
@@ -172,7 +172,7 @@ def usd(uusd: int | None) -> str:
 
 
 def escaped(text: str) -> str:
-    """Write a text for COPY; what Postgres refuses is replaced, so that one odd letter does not stop the audit."""
+    """Write a text for COPY; characters that Postgres refuses are replaced, so that one does not stop the audit."""
     return _UNSTORABLE.sub(_REPLACEMENT, text).translate(_ESCAPES)
 
 
@@ -182,7 +182,7 @@ def escaped_json(text: str) -> str:
 
 
 def _is_odd(journaled: JournaledStep) -> bool:
-    return any(letter in journaled.raw for letter in _CAUSES)
+    return any(cause in journaled.raw for cause in _CAUSES)
 
 
 def _with_plain_texts(row: _Row) -> _Row:

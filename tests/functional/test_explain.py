@@ -55,7 +55,7 @@ def test_a_task_that_nobody_sent_is_said_to_be_unknown(installation: Up) -> None
     """No decision is an answer too, and no success."""
     found = installation.command("explain", "never-sent")
     assert found.returncode == 1
-    assert found.stderr == "No decision about never-sent stands in the audit: it was never sent, or not decided yet.\n"
+    assert found.stderr == "The audit has no decision about never-sent: it was never sent, or is not decided yet.\n"
     assert installation.command("explain", "never-sent", "--json").stdout.strip() == "[]"
 
 

@@ -47,7 +47,7 @@ class CachedScorer:
         self._scorer = scorer
         #: Milliseconds of the router's clock.
         self.keep_ms = keep_ms
-        self._kept: OrderedDict[tuple[str, str], tuple[Millis, TaskPending, float | None]] = OrderedDict()
+        self._known_scores: OrderedDict[tuple[str, str], tuple[Millis, TaskPending, float | None]] = OrderedDict()
 
     def ev(self, task: TaskPending, now_ms: Millis, advice: Advice | None = None) -> float | None:
         """Return the task's EV, given, advised or computed; None: unknown."""
@@ -56,17 +56,17 @@ class CachedScorer:
         if advice is not None and advice.ev is not None:
             return _known(advice.ev)
         key = (task.pool, task.task_id)
-        known = self._kept.get(key)
+        known = self._known_scores.get(key)
         if known is not None and now_ms - known[0] < self.keep_ms and known[1] == task:
             return known[2]
         try:
             ev = _known(self._scorer(task))
         except Exception:  # noqa: BLE001 -- whatever a plug-in raises, the task is routed as one of unknown EV
             ev = None
-        self._kept[key] = (now_ms, task, ev)
-        self._kept.move_to_end(key)
-        while len(self._kept) > _CACHE_MAX:
-            self._kept.popitem(last=False)
+        self._known_scores[key] = (now_ms, task, ev)
+        self._known_scores.move_to_end(key)
+        while len(self._known_scores) > _CACHE_MAX:
+            self._known_scores.popitem(last=False)
         return ev
 
 

@@ -1,1 +1,1 @@
-"""Writes: followers of the journal that keep it for people, in Postgres and as JSON lines."""
+"""Writes: followers of the journal that store its steps, in Postgres and as JSON lines."""

@@ -1,6 +1,6 @@
-"""The part of a step that the audit keeps; the rest of the record is skipped while decoding, and hashed all the same.
+"""The part of a step that the audit stores. The rest of the record is skipped while decoding; the hash is of all of it.
 
-Decoding is half of what a row costs the sink, and half of a step are rows of the router's own memory.
+Decoding is half of a row's cost, and half of a step are rows that only the router uses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.vocabulary import Millis, Mode
 
 
 class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What the gates look at of a task, as its event says it."""
+    """Fields of a task's event that the gates read."""
 
     requires: dict[str, int] = {}
     input_tokens: int = 0
@@ -27,31 +27,31 @@ class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     allow_providers: tuple[str, ...] = ()
     deny_providers: tuple[str, ...] = ()
     local_only: bool = False
-    #: Models that plugged-in rules keep it from, with their sentences.
+    #: Models that rules of plug-ins refuse, with their sentences.
     refused: dict[str, str] = {}
 
 
 class AskedBy(Asked, frozen=True, kw_only=True, gc=False):
-    """The same, with the task that asks."""
+    """The same fields, with task and pool."""
 
     task_id: str
     pool: str
 
 
 class Advised(Struct, frozen=True, gc=False):
-    """What plugged-in rules said of a task when it came."""
+    """Refusals by rules of plug-ins, from when the task arrived."""
 
     refused: dict[str, str] = {}
 
 
 class TakenIn(Struct, frozen=True, gc=False):
-    """A task that the step took in."""
+    """A task that the step accepted."""
 
     task: AskedBy
     advice: Advised | None = None
 
     def asked(self) -> Asked:
-        """What was asked, without who asked."""
+        """Return the fields without task and pool, and with the refusals."""
         task = self.task
         return Asked(
             requires=task.requires,
@@ -68,7 +68,7 @@ class TakenIn(Struct, frozen=True, gc=False):
 
 
 class AuditStep(Struct, frozen=True, kw_only=True, gc=False):
-    """A step, as far as it is kept."""
+    """The stored part of a step."""
 
     partition: int
     seq: int
@@ -76,7 +76,7 @@ class AuditStep(Struct, frozen=True, kw_only=True, gc=False):
     mode: Mode = "live"
     policy: str
     catalog: str
-    #: Counted only.
+    #: Only their number is stored.
     inputs: tuple[Raw, ...] = ()
     rejected: tuple[Raw, ...] = ()
     decisions: tuple[Decision, ...] = ()
@@ -87,7 +87,7 @@ class AuditStep(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def rows(self) -> int:
-        """How many rows it makes, its own included."""
+        """Number of its rows, its own included."""
         return 1 + len(self.decisions) + len(self.work) + len(self.controls) + len(self.money)
 
 
@@ -95,7 +95,7 @@ _AUDIT_STEPS: Final = msgspec.json.Decoder(AuditStep)
 
 
 def read_audit_step(raw: bytes) -> AuditStep:
-    """Read what is kept of a journal record.
+    """Read the stored part of a journal record.
 
     Raises:
         StepError: the record is of another version, or no step at all.

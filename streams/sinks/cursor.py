@@ -1,4 +1,4 @@
-"""The position in one partition of the journal, and what that makes of the next record. Pure.
+"""The position in one partition of the journal, and whether the next record counts. Pure.
 
 Which record counts is the rule of every reader of the journal (`partition/reader.py`).
 """
@@ -22,7 +22,7 @@ class Cursor:
     def __init__(self, partition: int, position: SinkPosition, *, accept_loss: bool = False) -> None:
         self.partition = partition
         self.position = position
-        #: Offset of the last record looked at, whatever it held.
+        #: Offset of the last record that was read.
         self.seen = position.offset
         self.unreadable = 0
         self._accept_loss = accept_loss
@@ -61,7 +61,7 @@ class Cursor:
         return taken
 
     def _take_accepting_loss(self, offset: int, raw: bytes) -> AuditStep | None:
-        """Take a record as the reader does; pass over a damaged one, and go on behind a gap."""
+        """Take a record like the reader, but pass over a damaged one and continue behind a gap."""
         try:
             return self._reader.take(offset, raw)
         except RecordDamaged as damaged:

@@ -1,6 +1,6 @@
 """Read a journal's topic with aiokafka, as a member of a consumer group that shares its partitions.
 
-Committed offsets are written for dashboards and never trusted: whoever follows seeks to where the store stands.
+Committed offsets are for dashboards only: a follower seeks to the position of its store.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from streams.settings import Settings
 
-#: A topic that is created after us is found within this time.
+#: A topic that is created later is found within this time.
 METADATA_MS: Final = 10_000
 
 _log = logging.getLogger(__name__)
 
 
 class KafkaRecords:
-    """A topic's records on a broker; after a failure the consumer is made anew."""
+    """A topic's records on a broker; after a failure a new consumer is made."""
 
     def __init__(self, settings: Settings, *, topic: str, group: str) -> None:
         self.topic = topic
@@ -35,12 +35,12 @@ class KafkaRecords:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def assignment(self) -> frozenset[int]:
-        """Give the partitions that are ours now; joins the group first if need be."""
+        """Return the assigned partitions; joins the group first if needed."""
         consumer = await self._joined()
         return frozenset(partition.partition for partition in consumer.assignment())
 
     async def bounds(self, partition: int) -> tuple[int, int]:
-        """Give the first offset there is, and the one that the next record will have."""
+        """Return the first offset of the log, and the one that the next record will have."""
         consumer = await self._joined()
         where = TopicPartition(self.topic, partition)
         try:
@@ -51,7 +51,7 @@ class KafkaRecords:
         return first[where], end[where]
 
     def seek(self, partition: int, offset: int) -> None:
-        """Go on from this offset. Does nothing when the partition is no longer ours."""
+        """Continue from this offset. Does nothing when the partition is no longer assigned."""
         where = TopicPartition(self.topic, partition)
         if self._consumer is None or where not in self._consumer.assignment():
             return
@@ -62,7 +62,7 @@ class KafkaRecords:
             return
 
     async def fetch(self, wait_s: float) -> Sequence[JournalRecord]:
-        """Give what is there, waiting a while for the first record; in order of offset within a partition."""
+        """Return records, after a short wait for the first one; in order of offset within a partition."""
         consumer = await self._joined()
         try:
             found = await consumer.getmany(timeout_ms=int(wait_s * 1000))
@@ -75,7 +75,7 @@ class KafkaRecords:
         ]
 
     def end(self, partition: int) -> int | None:
-        """Give the end of a partition as of the last fetch, without asking anybody."""
+        """Return the end of a partition as of the last fetch, without a request."""
         where = TopicPartition(self.topic, partition)
         if self._consumer is None or where not in self._consumer.assignment():
             return None
@@ -83,11 +83,11 @@ class KafkaRecords:
         return end
 
     async def idle(self, wait_s: float) -> None:
-        """Stay in the group for a while and take nothing."""
+        """Stay in the group for a while without fetching."""
         if self._consumer is None:
             await asyncio.sleep(wait_s)
             return
-        # Paused until `seek`; polling on, or the group would count us as gone.
+        # Paused until `seek`; without polls the group would drop this member.
         self._consumer.pause(*self._consumer.assignment())
         try:
             await self._consumer.getmany(timeout_ms=int(wait_s * 1000))
@@ -95,7 +95,7 @@ class KafkaRecords:
             await self._trouble(error)
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Leave a note of how far we are, for dashboards. Never fails: nothing depends on it."""
+        """Commit offsets for dashboards. Never fails: nothing depends on them."""
         if self._consumer is None:
             return
         ours = self._consumer.assignment()
@@ -138,7 +138,7 @@ class KafkaRecords:
             heartbeat_interval_ms=max(100, session_ms // 6),
             rebalance_timeout_ms=int(settings.rebalance_timeout_s * 1000),
             metadata_max_age_ms=METADATA_MS,
-            # The largest step has to fit, with what the record adds to it.
+            # The largest step must fit, with the record's framing.
             max_partition_fetch_bytes=settings.step_bytes_max + 65_536,
         )
         try:

@@ -1,4 +1,4 @@
-"""A step as rows of the audit, in the text that COPY takes: its own, then those of its decisions, outcomes and so on.
+"""Rows of the audit from a step, in COPY's text format: its own row, then those of its decisions, outcomes and so on.
 
 Pure. The order of values is the order of columns in `sql/queries.sql`. Times are written from milliseconds, money from
 micro-dollars: exact, and the same on any machine. Formatting is most of what the sink does, so a row is one f-string,
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 _NULL: Final = r"\N"
 
-#: What Postgres does not take in a text: NUL, and halves of a UTF-16 pair.
+#: Characters that Postgres refuses in a text: NUL, and halves of a UTF-16 pair.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 #: The escape of NUL, behind an even number of backslashes: an odd one would make it plain text.
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-#: Within a text of a JSON record, nothing that COPY or Postgres minds can stand without a backslash; between the texts
-#: of another writer's JSON there may be white space.
+#: In a text of a JSON record every character that COPY or Postgres must not see has a backslash before it; between the
+#: texts of another writer's JSON there may be white space.
 _CAUSES: Final = (b"\\", b"\t", b"\n", b"\r")
-#: What means something to COPY.
+#: Characters with a meaning in COPY.
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -41,7 +41,7 @@ _Row = TypeVar("_Row", bound=Struct)
 
 
 class _Said(Struct, frozen=True):
-    """What every operator's event says."""
+    """Fields of every operator's event."""
 
     by: str
     at: str
@@ -52,7 +52,7 @@ _SAID: Final = msgspec.json.Decoder(_Said)
 
 
 def step_line(journal: str, journaled: JournaledStep) -> str:
-    """Give the row that says this step stands here."""
+    """Return the row of the step itself."""
     step = journaled.step
     return (
         f"{escaped(journal)}\t{step.partition}\t{step.seq}\t{journaled.offset}\t{_time(step.now_ms)}\t{step.mode}\t"
@@ -63,7 +63,7 @@ def step_line(journal: str, journaled: JournaledStep) -> str:
 
 
 def decision_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
-    """Give a row for each decision of the step."""
+    """Return a row for each decision of the step."""
     step = journaled.step
     if not step.decisions:
         return
@@ -74,7 +74,7 @@ def decision_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
     null = _NULL
     start = f"{step.partition}\t{step.seq}\t"
     end = f"\t{step.mode}\t{escaped(step.policy)}\t{escaped(step.catalog)}\t{step.partition}\t{escaped(journal)}\n"
-    # What most decisions of a step have in common is written once.
+    # The values that most decisions of a step share are formatted once.
     now_ms, now = step.now_ms, _time(step.now_ms)
     p50 = p90 = None
     percentiles = f"{null}\t{null}"
@@ -107,7 +107,7 @@ def decision_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
 
 
 def outcome_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
-    """Give a row for each outcome that the step joined to a decision."""
+    """Return a row for each outcome of the step."""
     step = journaled.step
     if not step.work:
         return
@@ -132,7 +132,7 @@ def outcome_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
 
 
 def control_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
-    """Give a row for each operator's event that the step took; they are rare, so their texts are always looked at."""
+    """Return a row for each operator's event of the step; they are rare, so their texts are always checked."""
     step = journaled.step
     for one in step.controls:
         said = _SAID.decode(one.event)
@@ -144,7 +144,7 @@ def control_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
 
 
 def money_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
-    """Give a row for each movement in a budget."""
+    """Return a row for each movement in a budget."""
     step = journaled.step
     if not step.money:
         return
@@ -162,12 +162,12 @@ def money_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
 
 
 def day(at_ms: int) -> str:
-    """Name the day (UTC) of a moment."""
+    """Return the day (UTC) of a time."""
     return _time(at_ms)[:10]
 
 
 def usd(uusd: int | None) -> str:
-    """Write micro-dollars as dollars: Postgres takes the power of ten, and keeps all six digits."""
+    """Write micro-dollars as dollars: Postgres accepts the power of ten, and keeps all six digits."""
     return _NULL if uusd is None else f"{uusd}e-6"
 
 
@@ -177,7 +177,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(text: str) -> str:
-    """Do the same for JSON text, where NUL hides behind an escape that jsonb resolves, and refuses."""
+    """Do the same for JSON text, in which NUL is an escape that jsonb resolves and refuses."""
     return escaped(_ESCAPED_NUL.sub(rf"\1{_REPLACEMENT}", text))
 
 
@@ -195,7 +195,7 @@ def _with_plain_alternatives(decision: Decision) -> Decision:
 
 @lru_cache(maxsize=256)
 def _texts(texts: tuple[str, ...]) -> str:
-    """Write a list of texts as an array: each in quotes, what means something between them escaped, then for COPY."""
+    """Write a list of texts as an array: each in quotes and escaped, and all of it escaped for COPY."""
     quoted = ('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts)
     return escaped("{" + ",".join(quoted) + "}")
 
@@ -206,5 +206,5 @@ def _second(at_s: int) -> str:
 
 
 def _time(at_ms: int) -> str:
-    # Many rows share a second: only its milliseconds are written anew.
+    # Many rows share a second: only its milliseconds are formatted again.
     return f"{_second(at_ms // 1000)}{at_ms % 1000:03d}Z"

@@ -23,7 +23,8 @@ from streams.core.policy.rules import RULES
 from streams.core.step.controls import MarkingControl
 from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, failure
 from streams.database.sql import QUERIES
-from streams.views.why_not import Recorded, WhyNot, marks_of, why_not
+from streams.views.recorded import Recorded, marks_of
+from streams.views.why_not import WhyNot, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

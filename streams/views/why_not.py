@@ -7,79 +7,16 @@ to report those that would have refused as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import inf
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from schemas.decision import Percentiles
-from schemas.events import TaskPending
-from schemas.vocabulary import Millis
 from streams.core.policy.case import Candidate, Case, each_once
 from streams.core.policy.catalog import Model
 from streams.core.policy.document import nearest
-from streams.core.policy.rulebook import Rulebook
-from streams.core.policy.rules import BY_GATE, RULES, UNABLE, Rule
-from streams.core.state.marks import Marks
-from streams.core.step import controls
-from streams.core.step.controls import MarkingControl
-from streams.core.step.draft import StepDraft
-
-
-class Recorded(Struct, frozen=True, kw_only=True):
-    """One decision, and the known state at its time."""
-
-    #: The row, as `explain` returns it.
-    decision: Mapping[str, Any]
-    decided_ms: Millis
-    #: The task's fields that gates read, and the models that rules of plug-ins refused.
-    task: TaskPending
-    #: False: the audit has the row only, not the task's fields.
-    is_known: bool = True
-    ruled_out: Mapping[str, str]
-    marks: Marks
-    #: Available credit of its tenant before the decision; None: it has no budget.
-    available_uusd: int | None
-    rulebook: Rulebook
-
-    @property
-    def gates(self) -> dict[str, str]:
-        """The verdict on each model of the fleet."""
-        return {one["model"]: one.get("gate", "") for one in self.decision["alternatives"]}
-
-    def case(self) -> Case:
-        """Return the gates' input, as the router had it."""
-        decision, policy, models = self.decision, self.rulebook.policy, self.rulebook.models
-        task, ev = self.task, decision.get("ev")
-        if task.floor_model not in models:
-            task = replace(task, floor_model=None)
-        percentiles = Percentiles(pool=task.pool, at_ms=self.decided_ms, samples=0, p50=decision.get("p50"))
-        verdicts = [(models[name], gate) for name, gate in self.gates.items() if name in models]
-        case = Case(
-            rulebook=self.rulebook,
-            marks=self.marks,
-            now_ms=self.decided_ms,
-            task=task,
-            complexity=decision.get("complexity"),
-            ruled_out=self.ruled_out,
-            listed=policy.strategy.ranking(task) if decision.get("strategy") == "preference" else (),
-            ev=ev,
-            percentiles=percentiles,
-            is_low=policy.premium.is_low(ev, task.priority, percentiles),
-            able=tuple(model for model, gate in verdicts if gate not in UNABLE),
-            admissible=tuple(model for model, gate in verdicts if gate in _PASSED),
-            available_uusd=self.available_uusd if self.is_known else None,
-        )
-        if not self.is_known or decision.get("attempt", 1) == 1:
-            return case
-        # The row does not have the tier after an escalation: it is the floor of models that no other floor refuses.
-        floor = BY_GATE["floor"]
-        below = [
-            model.tier for model, gate in verdicts if gate == "floor" and not floor.refuses(case, Candidate(model))
-        ]
-        return replace(case, escalated_tier=max(below, default=0) + 1)
+from streams.core.policy.rules import BY_GATE, RULES, Rule
+from streams.views.recorded import Recorded
 
 
 class WhyNot(Struct, frozen=True, kw_only=True):
@@ -138,18 +75,6 @@ def also_refusing(rule: Rule, case: Case, model: Model) -> Iterator[Rule]:
     for after in RULES[RULES.index(rule) + 1 :]:
         if after.refuses(case, Candidate(model)):
             yield after
-
-
-def marks_of(said: Iterable[tuple[Millis, MarkingControl]], pool: str, rulebook: Rulebook) -> Marks:
-    """Return the marks of a pool after these events, in that order."""
-    marks = Marks()
-    for now_ms, event in said:
-        draft = StepDraft(0, inf)
-        controls.mark(draft, event, now_ms, rulebook)
-        for row, _ in draft.marks:
-            if row.pool in (None, pool):
-                marks.put(row, now_ms)
-    return marks
 
 
 # Models that every gate admitted: why they were not chosen, and what would have changed that.

@@ -26,7 +26,8 @@ from streams.core.policy.rules import BY_GATE
 from streams.core.step.controls import MarkingControl
 from streams.sinks.audit_step import read_audit_step
 from streams.views.explain import _task as task_of
-from streams.views.why_not import Recorded, also_refusing, marks_of, why_not
+from streams.views.recorded import Recorded, marks_of
+from streams.views.why_not import also_refusing, why_not
 from tests.reference.gates import PREMIUM_TIER, Cell, Gates
 from tests.reference.money import Ledger
 from tests.reference.partition import ReferencePartition

@@ -9,7 +9,8 @@ import pytest
 from schemas.events import ModelDrained, ModelExhausted, ModelRestored, QuotaUpdated
 from schemas.vocabulary import Millis, Verdict, from_millis
 from streams.views.explain import MEANINGS
-from streams.views.why_not import Recorded, WhyNot, marks_of, why_not
+from streams.views.recorded import Recorded, marks_of
+from streams.views.why_not import WhyNot, why_not
 from tests.support.builders import START_MS, rulebook, task
 
 if TYPE_CHECKING:

@@ -112,7 +112,7 @@ def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(inst
     assert "slotwise topics create" in found.stderr
 
 
-def test_a_port_in_use_is_told_by_a_worker(installation: Up) -> None:
+def test_a_port_in_use_is_reported_by_a_worker(installation: Up) -> None:
     """Two workers on one port: the second one says so before it joins anything."""
     port = installation.at.web.rpartition(":")[2]
     found = slotwise("worker", "--broker", installation.at.broker, "--web-port", port)

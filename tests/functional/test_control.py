@@ -106,7 +106,7 @@ def test_a_credit_given_again_under_its_id_counts_once(operated: Up) -> None:
     assert (budget.tenant_id, budget.credited_usd, budget.available_usd) == ("acme", 5.0, 5.0)
 
 
-def test_a_slot_is_retired_and_a_name_that_is_none_is_told(operated: Up) -> None:
+def test_a_slot_is_retired_and_an_unknown_name_is_reported(operated: Up) -> None:
     """The order is in force either way; one that found nothing says so."""
     announce(operated, "old", "haiku-1", "haiku-2")
     assert order(operated, "retire", "haiku-2", "--pool", "old")["positions"][0]["note"] is None
@@ -117,7 +117,7 @@ def test_a_slot_is_retired_and_a_name_that_is_none_is_told(operated: Up) -> None
     assert "pool old has no slot haiku-9" in done.stderr
 
 
-def test_a_waiting_task_is_cancelled_by_whoever_gave_the_order(operated: Up) -> None:
+def test_a_waiting_task_is_cancelled_with_the_name_of_the_operator(operated: Up) -> None:
     """The task's last decision names who did it."""
     pend(operated, "gone", "gone-1")
     comes_to(operated, "gone-1", "waiting")
@@ -182,7 +182,7 @@ MISTAKES = {
 }
 
 
-def test_a_mistake_is_told_and_nothing_is_sent(operated: Up) -> None:
+def test_a_mistake_is_reported_and_nothing_is_sent(operated: Up) -> None:
     """In one sentence, with the nearest name, and exit code 2."""
     before = orders_in_the_log(operated)
     for situation, case in MISTAKES.items():

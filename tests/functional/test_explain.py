@@ -51,7 +51,7 @@ def test_the_days_of_the_audit_are_kept(installation: Up) -> None:
     assert installation.command("db", "maintain", "--days-ahead", "15").stdout == "There was nothing to do.\n"
 
 
-def test_a_task_that_nobody_sent_is_said_to_be_unknown(installation: Up) -> None:
+def test_a_task_that_was_not_sent_is_reported_as_unknown(installation: Up) -> None:
     """No decision is an answer too, and no success."""
     found = installation.command("explain", "never-sent")
     assert found.returncode == 1

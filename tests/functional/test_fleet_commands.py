@@ -92,7 +92,7 @@ def test_without_a_broker_the_catalogue_s_models_are_asked() -> None:
     assert json.loads(result.stdout)["model"] == "codex"
 
 
-def test_a_pool_without_slots_is_told(operated: Up) -> None:
+def test_a_pool_without_slots_is_reported(operated: Up) -> None:
     """There is nobody to recommend."""
     result = operated.command("recommend", "--pool", "nobody-here")
     assert result.returncode == 2

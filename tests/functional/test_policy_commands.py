@@ -36,7 +36,7 @@ def catalog_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_every_mistake_is_told_at_once(policy_file: Path, catalog_file: Path) -> None:
+def test_all_mistakes_are_reported_together(policy_file: Path, catalog_file: Path) -> None:
     """One line each, with file, key and the nearest known key."""
     policy_file.write_text(policy_file.read_text().replace("priority_min = 90", "priorty_min = 90"))
     catalog_file.write_text(catalog_file.read_text().replace("tier = 3", "tier = 4", 1))

@@ -62,7 +62,7 @@ def test_a_task_goes_where_the_default_partitioner_puts_its_pool(installation: U
         assert dict(record.headers)["ce_type"] == b"slotwise.task.pending.v1"
 
 
-def test_lines_that_would_be_refused_are_told_and_the_others_sent(installation: Up) -> None:
+def test_lines_that_would_be_refused_are_reported_and_the_others_sent(installation: Up) -> None:
     """Each bad line has its number and its reason, and the exit code says that not all is well."""
     lines = ['{"task_id":"good-1","pool":"send-mixed"}', "rubbish", '{"task_id":"bad id","pool":"send-mixed"}', "[]"]
     sent = installation.command("send", "task", "--now", "-", "--json", stdin="\n".join(lines))

@@ -139,7 +139,7 @@ def test_a_directory_in_use_is_refused_in_one_sentence(installation: Up) -> None
     assert installation.at.pids
 
 
-def test_a_port_in_use_is_told_in_one_sentence_and_nothing_stays(installation: Up) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence_and_nothing_stays(installation: Up) -> None:
     """A worker that cannot have its port ends the start, and what had been started before it."""
     port = installation.at.web.rpartition(":")[2]
     with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory:

@@ -134,7 +134,7 @@ def test_balances_from_movements_are_the_routers(database: str) -> None:
         }
 
 
-def test_every_refusal_is_told_with_what_the_gate_looked_at(database: str) -> None:
+def test_every_refusal_has_the_values_that_the_gate_compared(database: str) -> None:
     """Whatever gate refused a model: the audit holds enough to say why, and what would have changed it."""
     migrate(database)
     reader = make_conninfo(database, options="-c role=slotwise_read")

@@ -35,7 +35,7 @@ async def installation(broker: ApacheKafka | EmbeddedBroker, tmp_path: Path) -> 
         yield made
 
 
-async def test_the_state_that_is_read_is_the_fold_of_the_journal(installation: Installation) -> None:
+async def test_the_state_that_is_read_is_that_of_the_journal(installation: Installation) -> None:
     """Byte by byte, although it began at a checkpoint; and again while the worker goes on."""
     worker = installation.worker()
     await installation.slots(2, pools=3)
@@ -76,14 +76,14 @@ async def test_an_order_is_in_force_when_it_is_said_to_be(installation: Installa
     assert all("haiku" in look.router.state.marks.drained for look in found.values())
 
 
-async def test_a_journal_with_something_else_in_it_is_told_and_not_guessed_at(installation: Installation) -> None:
+async def test_a_journal_with_another_record_in_it_is_refused(installation: Installation) -> None:
     """Reading it says what the worker's start would say."""
     await installation.send(DECISION_AUDIT, b"rubbish", None, partition=0)
     with pytest.raises(JournalError, match="cannot be read"):
         await asyncio.to_thread(looks, installation.settings, range(2))
 
 
-async def test_rules_that_are_not_the_workers_are_told(installation: Installation) -> None:
+async def test_rules_that_are_not_the_workers_are_reported(installation: Installation) -> None:
     """A model that the files here do not have is no bug and no broken journal; the sentence names the options."""
     catalog, policy = installation.folder / "catalog.toml", installation.folder / "policy.toml"
     catalog.write_text(shipped("catalog.toml").replace('id = "haiku"', 'id = "haiku-next"'))

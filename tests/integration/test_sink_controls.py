@@ -139,7 +139,7 @@ def test_money_keeps_its_six_digits(audit: str, uusd: int) -> None:
     assert row["usd"] == f"{Decimal(uusd).scaleb(-6):.6f}"
 
 
-def test_explain_tells_why_not_a_model_from_what_was_said_and_moved_before(audit: str) -> None:
+def test_explain_answers_why_not_from_earlier_events_and_movements(audit: str) -> None:
     """The mark that stood then, not the one of later; the credit left then, not now."""
     rules = rulebook()
     alternatives = {"codex": {"gate": "exhausted"}, "opus": {"gate": "credit"}, "haiku": {"gate": "chosen"}}

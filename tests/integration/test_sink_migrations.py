@@ -101,7 +101,7 @@ def test_a_text_that_is_no_dsn_is_not_repeated(database: str) -> None:
     assert "hunter2" not in str(refusal.value)
 
 
-def test_a_login_without_rights_is_told_what_an_administrator_has_to_do(
+def test_a_login_without_rights_gets_the_statements_for_an_administrator(
     database: str, postgres_server: EmbeddedPostgres
 ) -> None:
     """The sentence holds the statements."""

@@ -264,7 +264,7 @@ async def test_an_outage_of_the_database_is_waited_out(
     assert len(told) == 2
 
 
-async def test_a_locked_audit_stalls_nobody_but_the_sink(house: House) -> None:
+async def test_a_locked_audit_stalls_only_the_sink(house: House) -> None:
     """A lock that lasts longer than the statement timeout: the batch is written when it is gone."""
     house.settings = _with(house.settings, database_statement_timeout_s=0.5)
     await house.append(*steps(0, 4))
@@ -293,7 +293,7 @@ async def test_text_that_postgres_refuses_does_not_stop_the_audit(house: House) 
     ]
 
 
-async def test_days_that_nobody_prepared_get_their_partition(house: House) -> None:
+async def test_days_without_a_partition_get_one(house: House) -> None:
     """An old trace and a clock far ahead: nothing lands in DEFAULT."""
     await house.append(
         *(
@@ -353,7 +353,7 @@ async def test_an_id_that_stands_twice_in_a_step_is_kept_once(house: House) -> N
     assert [row[2] for row in house.ask(QUERIES["disagreements"], rows_max=10)] == [0]
 
 
-async def test_a_journal_made_anew_stops_the_sink_with_a_sentence(house: House) -> None:
+async def test_another_journal_of_the_same_name_stops_the_sink_with_a_sentence(house: House) -> None:
     """A broker that forgot, then the same topic from 0: the old audit is not written over."""
     await house.append(*steps(0, 4))
     async with running(house):
@@ -371,7 +371,7 @@ async def test_a_journal_made_anew_stops_the_sink_with_a_sentence(house: House) 
         await until(lambda: house.count() == 17)
 
 
-async def test_explain_tells_a_wait_and_its_end(house: House) -> None:
+async def test_explain_shows_a_wait_and_its_end(house: House) -> None:
     """What a person sees who asks why a task went where it went."""
     waited = decision(
         task_id="t-9", outcome="waiting", reason_code="reserved_for_ev", reason="Opus is kept for others.", position=3,

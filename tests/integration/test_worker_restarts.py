@@ -30,7 +30,7 @@ async def installation(broker: ApacheKafka | EmbeddedBroker, tmp_path: Path) -> 
         yield made
 
 
-async def test_tasks_are_routed_in_order_and_told_in_order(installation: Installation) -> None:
+async def test_tasks_are_routed_in_order_and_published_in_order(installation: Installation) -> None:
     """Through Kafka, Faust and back: every decision is published once and where it belongs."""
     worker = installation.worker()
     await installation.slots(2, pools=3)

@@ -108,7 +108,7 @@ def rig_of(fleet: list[str]) -> RouterRig:
     happens=st.lists(HAPPENS, min_size=5, max_size=40),
 )
 @settings(max_examples=min(settings().max_examples, 200))
-def test_nobody_is_overtaken_by_more_than_the_stated_bound(
+def test_no_task_is_overtaken_by_more_than_the_stated_bound(
     fleet: list[str], happens: list[tuple[list[dict[str, Any]], int, int]]
 ) -> None:
     """A later task passes an earlier one of its rank only within (gap + 1) points of ageing; a patient one, never."""
@@ -128,7 +128,7 @@ def test_nobody_is_overtaken_by_more_than_the_stated_bound(
             watch.look(rig.hand_in(*events))
 
 
-def test_the_watch_saw_somebody_overtaken() -> None:
+def test_the_watch_saw_a_task_overtaken() -> None:
     """Every situation that the property is about occurred at least once."""
     if settings().max_examples < 500 or not Watch.seen:
         pytest.skip("a short run may miss something; CI=true makes a long one")
@@ -148,7 +148,7 @@ def test_a_task_of_no_priority_is_served_although_lifted_work_never_ends() -> No
     assert lifted == PATIENCE
 
 
-def test_a_slot_that_comes_is_taken_at_once_by_whoever_may() -> None:
+def test_a_slot_that_comes_is_taken_at_once_by_a_task_that_may_use_it() -> None:
     """Work is conserved: an announcement is enough."""
     rig = rig_of(["haiku-1"])
     rig.hand_in(*(task(f"t{number}", requires={"coding": 6}) for number in range(3)))
@@ -156,7 +156,7 @@ def test_a_slot_that_comes_is_taken_at_once_by_whoever_may() -> None:
     assert rig.runs_on("t0") == "sonnet-1"
 
 
-def test_money_that_a_trade_gives_back_serves_the_next_at_once() -> None:
+def test_money_that_a_swap_releases_serves_the_next_task_at_once() -> None:
     """A dear slot went to a higher EV: its tenant can pay for one more task, and a slot is there."""
     rig = rig_of(["haiku-1", "sonnet-1", "sonnet-2"])
     budget = control(BudgetCredited, "money", {"tenant_id": "acme", "amount_usd": 0.1}, "main")

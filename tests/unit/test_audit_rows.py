@@ -66,7 +66,7 @@ def test_an_outcome_is_joined_to_its_decision() -> None:
     assert row["quality"] is None
 
 
-def test_a_first_decision_tells_what_the_task_asked_for() -> None:
+def test_a_first_decision_has_what_the_task_asked_for() -> None:
     """What the gates looked at, defaults left out; a later decision about the task does not repeat it."""
     pending = task(
         "t-1", requires={"coding": 8}, input_tokens=1800, title="Fix typo", lane="docs", deny_providers=("x",)
@@ -91,7 +91,7 @@ def test_flags_are_an_array_of_texts() -> None:
     assert named("copy_decisions", next(iter(rows.decision_lines("j", journaled(decision())))))["flags"] == "{}"
 
 
-def test_an_operators_event_is_told_with_who_said_it_and_when() -> None:
+def test_an_operators_event_has_its_sender_and_time() -> None:
     """An absent field is NULL; the whole event is stored as JSON that Postgres accepts."""
     event = (
         b'{"kind":"model.drained","control_id":"c-1","at":"2026-11-21T10:00:00.000Z","by":"o\\u0000ps","model":"opus"}'
@@ -115,7 +115,7 @@ def test_movements_of_money_are_numbered_within_their_step() -> None:
     assert lines[0]["decision_id"] is None
 
 
-def test_letters_that_postgres_refuses_are_replaced_and_nothing_else() -> None:
+def test_characters_that_postgres_refuses_are_replaced_and_no_others() -> None:
     """NUL hides in texts, and behind an escape in alternatives; an escaped backslash before `u0000` is plain text."""
     one = journaled(
         decision(

@@ -236,7 +236,7 @@ CE_TYPES: dict[str, tuple[bytes | None, str | None]] = {
 
 
 @pytest.mark.parametrize(("ce_type", "want_reason"), CE_TYPES.values(), ids=CE_TYPES)
-def test_the_header_ce_type_tells_topic_and_major_version(ce_type: bytes | None, want_reason: str | None) -> None:
+def test_the_header_ce_type_names_topic_and_major_version(ce_type: bytes | None, want_reason: str | None) -> None:
     """Another major version is refused; a foreign type is ignored."""
     outcome = read(task(), headers=[("ce_id", b"1"), ("ce_type", ce_type)])
     if want_reason is None:
@@ -437,7 +437,7 @@ def test_a_dead_letter_says_why_and_where_from() -> None:
     )
 
 
-def test_a_letter_that_dies_twice_carries_one_reason() -> None:
+def test_a_dead_letter_that_is_refused_again_carries_one_reason() -> None:
     """Headers of an earlier dead letter are replaced."""
     first = dead_letter_headers(TASK_PENDING, 3, 17, "first", [("ce_id", b"1"), ("ce_time", None)])
     second = dict(dead_letter_headers(TASK_PENDING, 3, 99, "second", first))

@@ -59,7 +59,7 @@ POINTS: dict[str, tuple[dict[str, Any], int]] = {
 
 @pytest.mark.rule("policy.complexity")
 @pytest.mark.parametrize(("told", "want"), POINTS.values(), ids=POINTS.keys())
-def test_each_thing_a_task_tells_has_its_points(told: dict[str, Any], want: int) -> None:
+def test_each_field_of_a_task_has_its_points(told: dict[str, Any], want: int) -> None:
     """Only the last row that is reached counts."""
     one = task(**told)
     assert one.agent_role is not None

@@ -66,7 +66,7 @@ def test_the_generated_files_are_current(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["--check"], ROOT) == 0, capsys.readouterr().err
 
 
-def test_a_stale_file_is_named_and_written_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stale_file_is_named_and_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The check names the file and the command; after writing it passes."""
     assert main(["--check"], tmp_path) == 1
     assert "schemas/asyncapi.yaml is stale: run `python -m schemas.contracts`" in capsys.readouterr().err

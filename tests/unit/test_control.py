@@ -49,7 +49,7 @@ def test_an_order_whose_id_was_seen_before_is_known() -> None:
     assert trace(step(0), taking(1, controls=())).fate == "known"
 
 
-def test_a_refusal_is_told_with_its_reason() -> None:
+def test_a_refusal_has_its_reason() -> None:
     """It is that of this position, and no other's."""
     rejected = (Rejected(topic=CONTROL, offset=6, reason="theirs"), Rejected(topic=CONTROL, offset=7, reason="ours"))
     found = trace(step(0), taking(1, controls=(), rejected=rejected))

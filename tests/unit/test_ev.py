@@ -134,6 +134,6 @@ PLACES: dict[str, tuple[float | None, Any, float | None]] = {
 
 
 @pytest.mark.parametrize(("ev", "than", "want"), PLACES.values(), ids=PLACES.keys())
-def test_a_value_has_a_place_among_the_usual_ones(ev: float | None, than: Any, want: float | None) -> None:
+def test_a_value_has_a_percentile(ev: float | None, than: Any, want: float | None) -> None:
     """In a straight line between two of the hundred quantiles, to four digits."""
     assert percentile_of(ev, than) == want

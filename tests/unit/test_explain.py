@@ -71,7 +71,7 @@ def test_alternatives_stand_in_the_order_of_how_far_they_came() -> None:
     assert [one["model"] for one in told[0]["alternatives"]] == ["e", "d", "c", "b", "a"]
 
 
-def test_a_wait_is_told_with_its_reason_and_every_model() -> None:
+def test_a_wait_is_shown_with_its_reason_and_every_model() -> None:
     """The text says what the task waits for."""
     text = shown(
         row(
@@ -92,7 +92,7 @@ def test_a_wait_is_told_with_its_reason_and_every_model() -> None:
     assert "EV 3.2, above 12% of the last hour" in text
 
 
-def test_a_decision_is_told_with_what_was_asked_what_it_costs_and_what_it_moved() -> None:
+def test_a_decision_is_shown_with_what_was_asked_its_cost_and_its_movements() -> None:
     """Scores, strategy, flags, estimate, savings and the tenant's budget, in words."""
     text = shown(
         row(

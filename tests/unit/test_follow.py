@@ -90,7 +90,9 @@ async def test_a_store_that_fails_is_waited_for_and_loses_and_doubles_nothing(wh
     assert bench.store.seqs() == [0, 1, 2]
 
 
-async def test_waiting_grows_up_to_a_bound_and_is_told_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_back_off_grows_to_a_bound_and_an_outage_is_logged_at_intervals(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """An outage of 200 attempts is a handful of lines."""
     caplog.set_level(logging.WARNING)
     bench = Bench()
@@ -247,7 +249,7 @@ CASES_OF_ANOTHER_JOURNAL = {
 
 
 @pytest.mark.parametrize(("records", "want"), CASES_OF_ANOTHER_JOURNAL.values(), ids=CASES_OF_ANOTHER_JOURNAL.keys())
-async def test_a_journal_made_anew_is_not_written_over_the_old_audit(records: list[bytes], want: str) -> None:
+async def test_another_journal_of_the_same_name_is_not_added_to_the_audit(records: list[bytes], want: str) -> None:
     """The sink says so and stops; nothing is written."""
     bench = Bench()
     bench.records.append(*steps(0, 1, 2))

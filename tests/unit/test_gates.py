@@ -90,7 +90,7 @@ def test_the_curve_is_data() -> None:
     assert verdicts(said) == {"gpt-5": "quota", "codex": "floor"}
 
 
-def test_a_curve_of_products_that_nobody_has_is_refused() -> None:
+def test_a_curve_of_unknown_products_is_refused() -> None:
     """With the nearest ones that there are."""
     policy = '[[quota.step]]\nusage_of = "cluade"\nfrom_share = 0.5\nrefuse = [{product = "codx-cli"}]\n'
     with pytest.raises(RulebookError) as refused:
@@ -165,7 +165,7 @@ VALUED = {
 
 @pytest.mark.rule("gate.premium", "lift")
 @pytest.mark.parametrize("case", VALUED.values(), ids=VALUED.keys())
-def test_the_reserve_and_lift_have_sharp_edges(case: Valued) -> None:
+def test_the_premium_floor_and_lift_have_sharp_edges(case: Valued) -> None:
     """P50 and P90 themselves are neither low nor lifted."""
     rig = RouterRig("opus-1", "haiku-1")
     rig.hand_in(task("in-the-way"))
@@ -180,7 +180,7 @@ SAMPLES = {4: "opus-1", 5: "reserved_for_ev", 6: "reserved_for_ev"}
 
 @pytest.mark.rule("percentiles")
 @pytest.mark.parametrize(("samples", "want"), SAMPLES.items())
-def test_the_reserve_begins_with_the_fifth_sample(samples: int, want: str) -> None:
+def test_the_premium_floor_begins_with_the_fifth_sample(samples: int, want: str) -> None:
     """With fewer samples there is no P50."""
     rig = RouterRig("opus-1", "haiku-1")
     rig.hand_in(task("in-the-way"))

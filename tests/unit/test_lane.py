@@ -247,7 +247,7 @@ async def test_an_append_of_unknown_outcome_is_looked_up(
     assert [step.seq for step in world.steps] == [0], "followers are told once"
 
 
-async def test_a_number_that_somebody_took_is_his() -> None:
+async def test_a_number_that_is_taken_stays_with_its_first_writer() -> None:
     """The other's step counts, ours is ignored and decided again for what is left."""
     world = World()
     for number in range(5):

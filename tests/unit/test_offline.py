@@ -89,7 +89,7 @@ def test_no_mark_of_its_own_half_teaches_what_an_item_will_gain() -> None:
     assert after != before
 
 
-def test_the_router_asks_the_strong_model_where_a_bar_is_told() -> None:
+def test_the_router_asks_the_strong_model_where_a_bar_is_given() -> None:
     """Without a bar or an EV questions look alike to it; a bar on reasoning leaves only the strong one."""
     items = (item(0, 1, "anatomy"), item(0, 1, "gsm8k"))
     assert list(routed(items, lambda place, now_ms: asked(items[place], place, now_ms))) == [False, True]

@@ -212,7 +212,7 @@ async def test_what_is_kept_does_not_depend_on_who_answers_first(release: thread
 
 
 @pytest.mark.rule("policy.plugins")
-def test_where_the_policy_names_none_nobody_asks() -> None:
+def test_where_the_policy_names_none_no_plug_in_is_asked() -> None:
     """There is nothing to pay for."""
     assert Plugins().adviser(book("")) is None
 
@@ -438,13 +438,13 @@ def test_a_plug_in_that_cannot_be_used_stops_the_start_with_a_sentence(
     assert "the rule fine is not installed" in fine
 
 
-async def test_a_plug_in_that_an_activated_policy_names_and_nobody_installed_counts_as_failed() -> None:
+async def test_a_plug_in_of_an_activated_policy_that_is_not_installed_counts_as_failed() -> None:
     """The router goes on; the log and every decision say so."""
     mine = adviser(f'rules = ["mine", "lost"]\n{PATIENT}', mine=no_opus)
     assert await mine.advise([task()]) == [Advice(refused=REFUSED.refused, failed=("lost",))]
 
 
-def test_the_page_about_plug_ins_tells_the_truth() -> None:
+def test_the_page_about_plug_ins_is_correct() -> None:
     """Its groups, limits and metrics are those of the code, and its rule is the example's."""
     page = (EXAMPLE.parents[1] / "extending.md").read_text()
     assert set(re.findall(r"`(slotwise\.[a-z]+)`", page)) == set(GROUPS.values())
@@ -463,7 +463,7 @@ def test_the_page_about_plug_ins_tells_the_truth() -> None:
     assert [line for line in code.splitlines() if line.strip() and line not in example] == []
 
 
-async def test_tasks_are_answered_in_their_order_by_whoever_asks_at_once() -> None:
+async def test_callers_at_the_same_time_get_their_own_answers_in_order() -> None:
     """Lanes share the plug-ins; each gets its own answers."""
     plugins = Plugins(lambda *_: lambda one: float(one.priority))
     rules = book(f'scorer = "mine"\n{PATIENT}')

@@ -75,7 +75,7 @@ async def written(journal: MemoryJournal, steps: Sequence[Step]) -> None:
         await journal.append(encode_step(one))
 
 
-async def test_what_the_lane_confirms_is_published_in_order() -> None:
+async def test_confirmed_steps_are_published_in_order() -> None:
     """Without reading it back."""
     outputs, progress = Outputs(), Progress()
     publisher = Publisher(0, MemoryJournal(), outputs, progress)
@@ -100,7 +100,7 @@ async def test_a_new_publisher_goes_on_where_the_last_one_got_to() -> None:
         assert outputs.tasks() == [f"t-{seq}" for seq in range(3, 8)]
 
 
-async def test_a_fenced_step_is_never_told() -> None:
+async def test_a_fenced_step_is_never_published() -> None:
     """The number was taken: its decisions never happened."""
     journal, outputs = MemoryJournal(), Outputs()
     zombie = step(1, decision(task_id="zombie", of=1))
@@ -168,7 +168,7 @@ async def test_a_failure_repeats_and_leaves_nothing_out() -> None:
     assert outputs.tasks() == [f"t-{seq}" for seq in range(20)]
 
 
-async def test_a_full_queue_makes_the_lane_wait() -> None:
+async def test_a_full_queue_makes_the_worker_wait() -> None:
     """Memory is bounded."""
     publisher = Publisher(0, MemoryJournal(), Outputs(), Progress())
     await publisher.start(JournalPosition(0, 0), JournalPosition(0, 0))
@@ -195,7 +195,7 @@ def test_a_routed_task_and_a_waiting_one_have_topics_of_their_own() -> None:
 
 
 @pytest.mark.rule("end.dead_lettered")
-def test_a_task_given_up_is_a_dead_letter_with_its_story() -> None:
+def test_a_task_given_up_is_a_dead_letter_with_its_history() -> None:
     """Beside the decision that says so."""
     row = TaskRow(
         task=TaskPending(task_id="t-1", pool="main", at="2026-11-21T10:00:00.000Z"),

@@ -300,7 +300,7 @@ def test_a_router_that_knows_no_texts_must_be_sent_both(texts: tuple[str | None,
     ]
 
 
-def test_all_mistakes_of_a_text_are_told_in_one_line() -> None:
+def test_all_mistakes_of_a_text_are_reported_in_one_line() -> None:
     """The reason has a sentence for each mistake."""
     event = msgspec.structs.replace(activated(), policy_text="[premium]\npriority_mim = 3\n[lift]\nquest = 1\n")
     (refused,) = RouterRig(book=BOOK).hand_in(event).rejected

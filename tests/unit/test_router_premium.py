@@ -95,7 +95,7 @@ def test_a_lost_sonnet_still_counts_as_something_cheaper() -> None:
     assert outcomes(step) == {"low": "reserved_for_ev"}
 
 
-def test_the_reserve_ends_where_the_last_cheaper_model_leaves_the_fleet() -> None:
+def test_the_premium_floor_ends_where_the_last_cheaper_model_leaves_the_fleet() -> None:
     """Who waited for EV has opus in the same step."""
     rig = RouterRig("opus-1", "haiku-1")
     rig.hand_in(task("in-the-way"))
@@ -105,7 +105,7 @@ def test_the_reserve_ends_where_the_last_cheaper_model_leaves_the_fleet() -> Non
     assert rig.runs_on("low") == "opus-1"
 
 
-def test_with_four_samples_there_is_neither_reserve_nor_lift() -> None:
+def test_with_four_samples_there_is_neither_premium_floor_nor_lift() -> None:
     """The fifth makes both."""
     rig = RouterRig("opus-1", "haiku-1")
     assert percentiles(rig, 5.0, 5.0, 5.0) is None
@@ -136,7 +136,7 @@ def test_percentiles_hold_for_two_minutes() -> None:
     assert (fresh.samples, fresh.p50) == (26, 1.0)
 
 
-def test_samples_older_than_an_hour_leave_and_take_the_reserve_along() -> None:
+def test_samples_older_than_an_hour_leave_and_end_the_premium_floor() -> None:
     """The window slides by whole minutes; with fewer than five samples left there are no percentiles."""
     rig = RouterRig("opus-1", "haiku-1")
     percentiles(rig, *FIVES)
@@ -222,7 +222,7 @@ def test_a_decision_says_where_its_ev_stands() -> None:
     assert said == {"low": 0.0, "middle": 0.5, "high": 1.0, "unknown": None}
 
 
-def test_where_all_evs_are_equal_nobody_is_lifted_and_nobody_is_low() -> None:
+def test_where_all_evs_are_equal_no_task_is_lifted_and_none_is_low() -> None:
     """A percentile of 300 times 7.3 may be 7.299999999999999, and that is 7.3."""
     rig = RouterRig("opus-1", "haiku-1")
     percentiles(rig, *((7.3,) * 300))

@@ -200,7 +200,7 @@ def test_what_waits_and_what_is_free_are_decided_together(case: Case) -> None:
 
 
 @pytest.mark.rule("detail.2")
-def test_nobody_waits_for_a_cheaper_slot_while_an_admissible_one_is_idle() -> None:
+def test_no_task_waits_for_a_cheaper_slot_while_an_admissible_one_is_idle() -> None:
     """Lowest tier means lowest among the slots free now."""
     rig = RouterRig("haiku-1", "opus-1")
     assert outcomes(rig.hand_in(task("a"), task("b"))) == {"a": "haiku-1", "b": "opus-1"}
@@ -261,7 +261,7 @@ def test_among_idle_slots_the_model_that_was_busy_less_is_taken() -> None:
 
 
 @pytest.mark.rule("round.trade")
-def test_a_traded_slot_says_so() -> None:
+def test_a_swapped_slot_has_the_swap_as_its_reason() -> None:
     """The reason of both names the trade."""
     rig = RouterRig()
     step = rig.hand_in(

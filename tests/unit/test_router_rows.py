@@ -70,7 +70,7 @@ def test_a_lost_slot_holds_nothing() -> None:
     )
 
 
-def test_nobody_is_woken_for_what_is_over() -> None:
+def test_ended_deadlines_and_leases_are_not_due() -> None:
     """A deadline goes with its task, a lease with its end; the next one is what is left."""
     rig = RouterRig()
     rig.hand_in(task("a", deadline_ms=START_MS + 60_000), task("b", deadline_ms=START_MS + 90_000))
@@ -93,7 +93,7 @@ def test_an_announcement_that_says_less_takes_nothing_away() -> None:
     assert rig.hand_in(slot("haiku-1", account="acct-2")).slots == (replace(first, account="acct-2"),)
 
 
-def test_a_cancel_stands_in_the_story_of_what_runs() -> None:
+def test_a_cancel_is_in_the_history_of_a_running_task() -> None:
     """The history names the operator once; a second cancel changes nothing."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))

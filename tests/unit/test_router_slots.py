@@ -127,7 +127,7 @@ def test_what_comes_twice_counts_once() -> None:
     assert step.slots == ()
 
 
-def test_an_announcement_may_tell_another_account() -> None:
+def test_an_announcement_may_name_another_account() -> None:
     """It is a duplicate otherwise."""
     rig = RouterRig("haiku-1")
     rig.hand_in(slot(account="acc-2"))

@@ -187,7 +187,7 @@ def test_the_time_of_a_record_never_goes_back_and_never_far_ahead(
 # Looking at it.
 
 
-def test_a_story_tells_what_happened_so_far() -> None:
+def test_a_history_has_what_happened_so_far() -> None:
     """Entries are in order, with the step and a detail; a finished task has none."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("first"))

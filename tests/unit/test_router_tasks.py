@@ -323,7 +323,7 @@ def test_an_escalated_task_waits_for_the_higher_tier() -> None:
 
 
 @pytest.mark.rule("attempts.bound", "end.dead_lettered", "reason.dead_lettered")
-def test_attempts_are_bounded_and_the_dead_letter_tells_the_story() -> None:
+def test_attempts_are_bounded_and_the_dead_letter_has_the_history() -> None:
     """Failures, restarts and lost leases count alike; the fifth is the last."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))

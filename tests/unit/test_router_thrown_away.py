@@ -32,7 +32,7 @@ def test_a_look_ahead_does_not_age_anybody() -> None:
     assert outcomes(rig.hand_in(slot("haiku-1"), after_s=30))["first"] == "haiku-1"
 
 
-def test_a_router_that_only_follows_decides_by_marks_that_it_was_told_of() -> None:
+def test_a_router_that_only_follows_decides_by_marks_of_the_journal() -> None:
     """It had looked at the pool before the mark was made, and takes over after it."""
     rig = RouterRig("haiku-1", "haiku-2")
     follower = rig.follower

@@ -139,7 +139,7 @@ def test_a_wait_begins_with_a_headline_and_all_verdicts(case: Case) -> None:
 
 
 @pytest.mark.rule("wait.announced")
-def test_a_wait_whose_headline_stays_is_told_once() -> None:
+def test_a_wait_whose_headline_stays_is_announced_once() -> None:
     """Whatever else happens in the pool."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("running", priority=99), task("a"))
@@ -150,7 +150,7 @@ def test_a_wait_whose_headline_stays_is_told_once() -> None:
     assert [one.reason_code for one in rig.decisions("a")] == ["capable_busy", "cheapest_capable"]
 
 
-def test_a_wait_is_told_again_when_its_headline_changes() -> None:
+def test_a_wait_is_announced_again_when_its_headline_changes() -> None:
     """Once for each change: no fleet, not good enough, busy, gone."""
     rig = RouterRig()
     rig.hand_in(task("a", requires={"coding": 8}, max_tier=2))
@@ -193,7 +193,7 @@ def test_reserved_waits_are_looked_at_again_when_percentiles_may_be_new() -> Non
 
 
 @pytest.mark.rule("detail.12")
-def test_a_reserved_wait_is_not_told_again_when_new_percentiles_say_the_same() -> None:
+def test_a_reserved_wait_is_not_announced_again_when_new_percentiles_give_the_same() -> None:
     """The next look is two minutes later."""
     rig = RouterRig("opus-1", "haiku-1")
     rig.hand_in(task("in-the-way"))
@@ -226,7 +226,7 @@ def test_the_earliest_of_all_is_due() -> None:
 
 
 @pytest.mark.rule("wait.announced", "policy.service")
-def test_headlines_that_change_are_told_within_an_allowance() -> None:
+def test_headlines_that_change_are_announced_within_an_allowance() -> None:
     """Three at once, then one a second by ticks, longest waiting first."""
     rig = RouterRig(book=rulebook(service={"announcements_max": 3, "announcements_per_s": 1.0}))
     rig.hand_in(*(task(f"t-{i}", at_ms=START_MS - i) for i in range(8)))
@@ -251,7 +251,7 @@ def test_first_waits_need_no_allowance() -> None:
     assert step.unannounced == ()
 
 
-def test_who_was_not_told_yet_is_told_the_latest_headline_only() -> None:
+def test_a_late_announcement_has_the_latest_headline_only() -> None:
     """Where it is back at what was said last, there is nothing to tell."""
     rig = RouterRig(book=rulebook(service={"announcements_max": 1, "announcements_per_s": 1.0}))
     rig.hand_in(*(task(f"t-{i}", requires={"coding": 8}) for i in range(3)), task("first", max_tier=1))

@@ -180,7 +180,7 @@ def test_a_mistake_in_a_row_names_the_model(right: str, wrong: str, want: list[s
 
 
 @pytest.mark.rule("policy.mistakes")
-def test_all_mistakes_of_both_files_are_told_at_once() -> None:
+def test_all_mistakes_of_both_files_are_reported_together() -> None:
     """Five mistakes are found by one start."""
     said = problems(
         CATALOG.replace("tier = 3", "teir = 3", 1).replace("coding = 8", "coding = 80", 1),
@@ -193,7 +193,7 @@ def test_all_mistakes_of_both_files_are_told_at_once() -> None:
     assert any("attempts.failures_max: 0 cannot be used" in one for one in said)
 
 
-def test_what_is_no_toml_is_told_with_its_place() -> None:
+def test_what_is_no_toml_is_reported_with_its_place() -> None:
     """Of each file."""
     said = problems("[[model", "= 1")
     assert said[0].startswith("catalog.toml: not readable as TOML: ")
@@ -292,7 +292,7 @@ SECTIONS = {
 
 @pytest.mark.rule("policy.mistakes")
 @pytest.mark.parametrize(("text", "want"), SECTIONS.values(), ids=SECTIONS.keys())
-def test_what_cannot_be_meant_is_told_with_its_key(text: str, want: list[str]) -> None:
+def test_what_cannot_be_meant_is_reported_with_its_key(text: str, want: list[str]) -> None:
     """Names that the catalogue does not have, rows that could never count, and forms that do not fit."""
     assert problems(policy=text) == [f"policy.toml: {sentence}" for sentence in want]
 

@@ -36,7 +36,7 @@ def test_the_rules_that_need_no_task_are_those_that_look_at_marks() -> None:
     assert {rule.gate for rule in unable} == UNABLE
 
 
-def test_a_rule_names_fields_of_a_task_that_shapes_can_be_told_apart_by() -> None:
+def test_a_rule_names_fields_of_a_task_by_which_shapes_differ() -> None:
     """Fields of the event whose values can be a key; only rules that look at the task have some."""
     fields = {name for rule in RULES for name in rule.task_fields}
     assert fields <= set(TaskPending.__struct_fields__)

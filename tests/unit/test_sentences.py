@@ -220,7 +220,7 @@ def test_of_two_kept_models_the_free_one_is_named() -> None:
     assert said.reason == "gpt-5 is kept for tasks above P50 (10); this one has EV 1."
 
 
-def test_a_traded_slot_says_so() -> None:
+def test_a_swapped_slot_has_the_swap_as_its_reason() -> None:
     """And nothing of the choice, which did not last."""
     rig = RouterRig()
     step = rig.hand_in(

@@ -54,7 +54,7 @@ def test_waits_in_a_line_are_what_a_hand_finds() -> None:
         assert (found.tier_1, found.tier_3, found.premium_low_ev) == (1, 0, 0)
 
 
-def test_the_reserve_keeps_opus_from_work_that_is_worth_little() -> None:
+def test_the_premium_floor_keeps_opus_from_low_value_work() -> None:
     """Work of falling EV: FIFO hands some to opus, the premium floor does not once it knows the percentiles."""
     work = [job(at_s, 9500, ev=float(9 - at_s)) for at_s in range(9)]
     wasted = {

@@ -76,7 +76,7 @@ def test_those_who_wait_are_counted_by_reason(history: Story) -> None:
     assert history.shown("slotwise_waiting_tasks", headline="no_capable_model") == 1
 
 
-def test_the_longest_wait_and_the_greatest_points_are_told(history: Story) -> None:
+def test_the_longest_wait_and_the_greatest_points_are_shown(history: Story) -> None:
     """Points are priority and whole minutes; the bound that an alert compares them with stands beside them."""
     now_ms = START_MS + 12 * MINUTE_MS
     assert history.shown("slotwise_waiting_oldest_seconds", at_ms=now_ms) == 720

@@ -113,7 +113,7 @@ def test_boundary_names_the_field(named: dict[str, Any], want: str) -> None:
     assert ask("opus", "boundary", **named).flip == want
 
 
-def test_boundary_tells_of_the_emergency_model() -> None:
+def test_boundary_names_the_emergency_model() -> None:
     """It is closed while anything else is admissible."""
     found = ask("local", "boundary")
     assert found.says == "local is the fallback for emergencies, and another model was admissible."
@@ -127,7 +127,7 @@ def test_floor_names_what_asks_for_the_tier() -> None:
     assert found.flip == "Name a lower floor_model; and send the task with a complexity below expert."
 
 
-def test_floor_tells_of_an_escalation() -> None:
+def test_floor_names_an_escalation() -> None:
     """Nothing the task said is above the model; a failed attempt is."""
     found = ask("haiku", "floor", decision={"attempt": 2})
     assert "an attempt that failed and was escalated asks for tier 2" in found.says
@@ -204,7 +204,7 @@ CASES_OF_PREFERENCE: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("model", "named", "want"), CASES_OF_PREFERENCE.values(), ids=CASES_OF_PREFERENCE.keys())
-def test_a_model_that_would_have_done_as_well_is_told_by_the_strategy(
+def test_an_admissible_model_that_was_not_chosen_is_explained_by_the_strategy(
     model: str, named: dict[str, Any], want: str
 ) -> None:
     """What the strategy looked at, and what would have turned it."""
@@ -241,7 +241,7 @@ def _absent(model: str) -> WhyNot:
     return why_not(model, recorded)
 
 
-def test_gates_behind_the_failing_one_are_told_too() -> None:
+def test_later_gates_that_would_have_refused_are_named() -> None:
     """One change alone would not have done."""
     found = ask(
         "opus", "boundary", ModelDrained(**_control(model="opus")), max_tier=2, decision={"p50": 41.0, "ev": 3.2}

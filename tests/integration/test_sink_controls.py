@@ -177,11 +177,12 @@ def test_explain_answers_why_not_from_earlier_events_and_movements(audit: str) -
     found = explain_why_not(reader, "t-1", "codex", rules)
     assert found is not None
     assert found[1].says == (
-        "codex-cli was marked as used up: until 2026-11-21T12:00:00.000Z, acct-1 until 2026-11-21T15:00:00.000Z."
+        "codex-cli is exhausted until 2026-11-21T12:00:00.000Z. "
+        "codex-cli of acct-1 is exhausted until 2026-11-21T15:00:00.000Z."
     )
     found = explain_why_not(reader, "t-1", "opus", rules)
     assert found is not None
-    assert found[1].says == "It would cost about $0.600000, and acme had $0.500000 left."
+    assert found[1].says == "opus would cost about $0.600000, and acme has $0.500000 of credit left."
     assert "slotwise credit acme 0.10 --pool main" in found[1].flip
     assert explain_why_not(reader, "t-nobody", "opus", rules) is None
     (told,) = explain(reader, "t-1")

@@ -96,26 +96,35 @@ def worker(settings: Settings, *, as_json: Json = False) -> None:
     raise typer.Exit(run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json)))
 
 
-@app.command(epilog="Example: slotwise sink --database postgresql://slotwise@db/slotwise")
-@takes(*EVERYTHING)
+@app.command(epilog="Example: slotwise sink --database postgresql://my_sink@db/slotwise, or slotwise sink --to a.jsonl")
+@takes(*EVERYTHING, join=True)
 def sink(
     settings: Settings,
     *,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="Write JSON lines to this file, from where it ends, and nothing to Postgres; - is standard output.",
+            show_default=False,
+        ),
+    ] = None,
     accept_loss: Annotated[
         bool,
         typer.Option("--accept-loss", help="Go on behind steps that the topic no longer has; the gap stays visible."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the journal to Postgres, until SIGTERM. A second one takes over when the first ends."""
+    """Write the journal to Postgres, or to a file, until SIGTERM. A second one takes over when the first ends."""
     from streams.database.connection import Timeouts, connect  # noqa: PLC0415 - brings the database driver along
     from streams.sinks.runner import run  # noqa: PLC0415
     from streams.topics import check_topics  # noqa: PLC0415
 
     # Later outages are waited out; one at the start is more likely a wrong address.
-    connect(settings.database, Timeouts.of(settings)).close()
+    if to is None:
+        connect(settings.database, Timeouts.of(settings)).close()
     check_topics(settings)
-    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json), accept_loss=accept_loss)
+    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json), to=to, accept_loss=accept_loss)
 
 
 @app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")

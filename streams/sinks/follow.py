@@ -258,7 +258,7 @@ class Follower:
         if self._reread.get(stopped.partition) == stopped.wanted:
             raise JournalMismatch(
                 f"{self._records.topic}: {stopped} Nothing from there on was written. If that part of the journal is "
-                "lost for good, accept it: slotwise sink --accept-loss goes on behind it, and the audit shows the gap."
+                "lost for good, accept it: slotwise sink --accept-loss goes on behind it, and the gap stays visible."
             ) from stopped
         _log.info("%s: %s Reading again from what is written", self._name, stopped)
         self._reread[stopped.partition] = stopped.wanted
@@ -267,10 +267,10 @@ class Follower:
     def _renewed(self, cursor: Cursor, what: str) -> JournalMismatch:
         position = cursor.position
         return JournalMismatch(
-            f"The audit holds step {position.seq} of partition {cursor.partition} from offset {position.offset}, but "
+            f"{self._store.name} holds step {position.seq} of partition {cursor.partition} from offset "
+            f"{position.offset}, but "
             f"{self._records.topic} {what}: it is another journal than the one followed so far, as after a restart of "
-            "a broker that keeps it in memory. Nothing was written. Give this journal a name of its own "
-            "(SLOTWISE_JOURNAL), or an empty database."
+            f"a broker that keeps it in memory. Nothing was written. {self._store.remedy}"
         )
 
     def _forget(self, partitions: Iterable[int], *, gone: bool = False) -> None:

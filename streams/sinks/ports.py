@@ -101,6 +101,11 @@ class Records(Protocol):
 class Store(Protocol):
     """Where steps are kept. All may raise `RetryableError`, after which nothing of the call was kept, or all of it."""
 
+    #: For messages.
+    name: str
+    #: What to do when the topic holds another journal than the store.
+    remedy: str
+
     async def positions(self) -> Mapping[int, SinkPosition]:
         """Give the last step it holds, by partition."""
 

@@ -61,6 +61,8 @@ Answer = TypeVar("Answer")
 class PostgresStore:
     """The audit tables, written by one connection that is made anew after every failure."""
 
+    remedy = "Give this journal a name of its own (SLOTWISE_JOURNAL), or an empty database."
+
     def __init__(
         self,
         connect: Callable[[], Awaitable[AsyncConnection[TupleRow]]],
@@ -72,7 +74,7 @@ class PostgresStore:
         """`name` says in messages which database this is."""
         self._connect = connect
         self._journal = journal
-        self._name = name
+        self.name = name
         self._transaction_s_max = transaction_s_max
         self._connection: AsyncConnection[TupleRow] | None = None
         #: Days (since 1970) whose partitions are there, or are not to be asked for before that moment.
@@ -97,7 +99,7 @@ class PostgresStore:
             await self._guarded(lambda connection: self._copy(connection, steps))
         except _DoubledError as error:
             _log.error(
-                "%s: an id stands twice in steps %s (%s); the first row of it is kept", self._name, _range(steps), error
+                "%s: an id stands twice in steps %s (%s); the first row of it is kept", self.name, _range(steps), error
             )
             await self._guarded(lambda connection: self._copy_singly(connection, steps))
 
@@ -132,7 +134,7 @@ class PostgresStore:
                     why = f"failed ({sentence(error)})"
                 case _:
                     raise
-            raise RetryableError(f"{self._name} {why}") from error
+            raise RetryableError(f"{self.name} {why}") from error
 
     async def _copy(self, connection: AsyncConnection[TupleRow], steps: Sequence[JournaledStep]) -> None:
         await self._make_days(connection, steps)
@@ -176,7 +178,7 @@ class PostgresStore:
             try:
                 await connection.execute(QUERIES["make_partition"], {"day": rows.day(day * DAY_MS)})
             except errors.LockNotAvailable:
-                _log.warning("%s: a reader keeps the audit busy; rows of a new day go to DEFAULT for now", self._name)
+                _log.warning("%s: a reader keeps the audit busy; rows of a new day go to DEFAULT for now", self.name)
             else:
                 self._days.add(day)
 
@@ -229,11 +231,6 @@ class PostgresSink:
     def status(self) -> SinkStatus:
         """Say how far it is and what troubles it."""
         return self._follower.status()
-
-
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Follow the live journal into Postgres until told to stop."""
-    await PostgresSink(settings).run(stop)
 
 
 class _DoubledError(Exception):

@@ -100,6 +100,9 @@ class MemoryRecords:
 class MemoryStore:
     """Steps in lists; `fail_next` says what the next writes end in, before or after they were kept."""
 
+    name = "The store"
+    remedy = "Use another store."
+
     def __init__(self) -> None:
         self.kept: defaultdict[int, list[JournaledStep]] = defaultdict(list)
         self.batches: list[int] = []

@@ -287,3 +287,10 @@ def test_a_mark_of_one_account_is_no_second_refusal() -> None:
     assert ask("opus", "boundary", exhausted(product="claude"), max_tier=2).then == (
         "claude is exhausted until 2026-11-21T11:00:00.000Z.",
     )
+
+
+def test_a_floor_model_that_the_catalogue_at_hand_lacks_is_left_out() -> None:
+    """The decision was made by another catalogue, which the notes say; the other floors are named as ever."""
+    found = ask("haiku", "floor", floor_model="gone", decision={"complexity": "expert", "catalog": "other"})
+    assert found.says == "haiku is of tier 1, and the task's floor is higher: class expert asks for tier 3."
+    assert len(found.notes) == 1

@@ -1,6 +1,6 @@
 """Input of the gates: a model's slots of one account, the fleet at one time, and one task at that time.
 
-The router fills these values when it decides, `views/why_not.py` from the record of a decision, so that both ask the
+The router fills these values when it decides, `views/recorded.py` from the record of a decision, so that both ask the
 same rules the same question. Rules of one kind read their part only; a caller that asks only those may omit the rest.
 """
 

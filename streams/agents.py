@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from streams.kafka.transport import Batches, topic_index
-from streams.partition.assignment import Lanes
+from streams.partition.assignment import Assignment
 from streams.tables import FLUSH_S, Tables
 from streams.topics import Names
 
 
-def add_agents(app: Any, names: Names, lanes: Lanes, tables: Tables) -> None:
+def add_agents(app: Any, names: Names, assignment: Assignment, tables: Tables) -> None:
     """Add the agents to the app."""
     inputs = app.topic(*names.inputs, schema=Batches())
     journal = app.topic(names.journal, schema=Batches())
@@ -19,10 +19,10 @@ def add_agents(app: Any, names: Names, lanes: Lanes, tables: Tables) -> None:
 
     @app.agent(inputs, name="router")  # type: ignore[untyped-decorator]
     async def router(batches: Any) -> None:
-        """Hand each batch of one input partition to its lane, which acks it when it is journaled."""
+        """Hand each batch of one input partition to its worker, which acks it when it is journaled."""
         async for event in batches.noack().events():
             message = event.message
-            lanes.take(message.generation_id, message.partition, topics[message.topic], event.value, event.ack)
+            assignment.take(message.generation_id, message.partition, topics[message.topic], event.value, event.ack)
 
     @app.agent(journal, name="projections")  # type: ignore[untyped-decorator]
     async def projections(batches: Any) -> None:

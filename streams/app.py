@@ -22,12 +22,13 @@ from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
 from streams.kafka.outputs import KafkaOutputs, ProgressGroup
-from streams.kafka.transport import Transport, audit_delivery
+from streams.kafka.transport import Transport, check_delivery
 from streams.pages import add_pages
-from streams.partition.assignment import Lanes
-from streams.partition.checkpoint import SlottedCheckpoints
+from streams.partition.assignment import Assignment
+from streams.partition.checkpoint import AlternatingCheckpoints
+from streams.partition.ports import Limits, Ports, StateMachine
 from streams.partition.publish import Publisher
-from streams.partition.worker import Fold, Lane, Limits, Outside
+from streams.partition.worker import PartitionWorker
 from streams.plugins.adviser import Plugins
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
@@ -49,11 +50,11 @@ CHANGELOG_RECORDS_MAX: Final = 100_000
 
 
 class App(faust.App):
-    """A Faust app that knows its lanes; `transport.py` and the pages look here."""
+    """A Faust app with its partitions' workers; the transport and the pages look here."""
 
     settings: Settings
     names: Names
-    lanes: Lanes
+    assignment: Assignment
     projections: Tables
     connections: tuple[Broker, ProgressGroup]
     #: What ended the worker, when it was not a signal.
@@ -67,7 +68,7 @@ class App(faust.App):
         # One row a slot and minute: far more than Faust expects to be on its way at once.
         self.producer.buffer.max_messages = CHANGELOG_RECORDS_MAX
         # From the very beginning: a worker that is never given a partition must not wait for ever.
-        self.add_future(audit_delivery(self, self.settings.delivery_audit_s, self.settings.recovery_timeout_s))
+        self.add_future(check_delivery(self, self.settings.delivery_check_s, self.settings.recovery_timeout_s))
 
     def _create_directories(self) -> None:
         """Tables live in memory and in their changelogs: there is nothing to keep in a directory."""
@@ -106,7 +107,9 @@ def build_app(settings: Settings) -> App:
     progress = ProgressGroup(broker, known, f"{settings.group}-publisher", settings.partitions)
     app = _faust_app(settings)
     app.settings, app.names = settings, known
-    app.lanes = Lanes(_lane_maker(app, broker, progress, rulebook, plugins), app.failed, settings.recovery_timeout_s)
+    app.assignment = Assignment(
+        _worker_maker(app, broker, progress, rulebook, plugins), app.failed, settings.recovery_timeout_s
+    )
     tables = {
         name: app.Table(name, partitions=settings.partitions, help="A projection of the journal.") for name in TABLES
     }
@@ -116,7 +119,7 @@ def build_app(settings: Settings) -> App:
         journal=lambda partition: KafkaJournal(broker, known, partition),
         forget=lambda rows, key: rows.data.data.pop(key, None),  # type: ignore[attr-defined]
     )
-    add_agents(app, known, app.lanes, app.projections)
+    add_agents(app, known, app.assignment, app.projections)
     add_pages(app)
     _add_life(app, broker, progress, plugins)
     metrics.BUILD.labels(version("slotwise")).set(1)
@@ -174,9 +177,9 @@ def _faust_app(settings: Settings) -> App:
     return app
 
 
-def _lane_maker(
+def _worker_maker(
     app: App, broker: Broker, progress: ProgressGroup, rulebook: Rulebook, plugins: Plugins
-) -> Callable[[int], Lane]:
+) -> Callable[[int], PartitionWorker]:
     settings, known = app.settings, app.names
     clock = SystemClock()
     home = home_of(settings.partitions)
@@ -190,36 +193,36 @@ def _lane_maker(
     )
 
     def pressure(partition: int) -> Callable[[int, bool], None]:
-        def tell(topic: int, full: bool) -> None:  # noqa: FBT001 - of the lane's interface
+        def report(topic: int, full: bool) -> None:  # noqa: FBT001 - of the port
             tp = TP(known.inputs[topic], partition)
             (app.consumer.on_buffer_full if full else app.consumer.on_buffer_drop)(tp)
 
-        return tell
+        return report
 
-    def make(partition: int) -> Callable[[Iterable[bytes] | None], Fold]:
-        def fold(chunks: Iterable[bytes] | None) -> Fold:
+    def make(partition: int) -> Callable[[Iterable[bytes] | None], StateMachine]:
+        def machine(chunks: Iterable[bytes] | None) -> StateMachine:
             return Router(partition, rulebook) if chunks is None else Router.restore(partition, rulebook, chunks)
 
-        return fold
+        return machine
 
-    def lane(partition: int) -> Lane:
+    def open_worker(partition: int) -> PartitionWorker:
         journal = KafkaJournal(broker, known, partition)
-        outside = Outside(
+        ports = Ports(
             journal=journal,
             inputs=KafkaInputs(broker, known, partition),
-            letters=KafkaDeadLetters(broker, known, partition),
+            dead_letters=KafkaDeadLetters(broker, known, partition),
             ticks=KafkaTicks(broker, known, partition),
-            checkpoints=SlottedCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
+            checkpoints=AlternatingCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
             clock=clock,
             follower=Publisher(partition, journal, KafkaOutputs(broker, known, partition), progress.of(partition)),
             home=home,
             pressure=pressure(partition),
-            adviser=plugins.adviser,
+            advisor=plugins.adviser,
             rulebook=rulebook,
         )
-        return Lane(partition, make(partition), outside, limits)
+        return PartitionWorker(partition, make(partition), ports, limits)
 
-    return lane
+    return open_worker
 
 
 def _add_life(app: App, broker: Broker, progress: ProgressGroup, plugins: Plugins) -> None:
@@ -227,18 +230,18 @@ def _add_life(app: App, broker: Broker, progress: ProgressGroup, plugins: Plugin
     app.connections = (broker, progress)
 
     async def revoked(_app: Any, *_: Any, **__: Any) -> None:
-        # The lanes have finished what they had, since Faust waits for the acks; now they rest.
+        # The workers have finished what they had, since Faust waits for the acks; now they rest.
         metrics.REBALANCES.inc()
-        await app.lanes.halt()
+        await app.assignment.halt()
 
     async def recovered(_app: Any, *_: Any, **__: Any) -> None:
-        # What was fetched before the seek must not reach the lanes: it would begin behind a gap.
+        # What was fetched before the seek must not reach the workers: it would begin behind a gap.
         app.flow_control.suspend()
         app.consumer.stop_flow()
         app.flow_control.clear()
 
     async def stopping(_app: Any, *_: Any, **__: Any) -> None:
-        await app.lanes.halt()
+        await app.assignment.halt()
         plugins.close()
         await app.projections.flush()
         await progress.stop()

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from streams import metrics
 from streams.clock import SystemClock
-from streams.views import gauges as vitals
+from streams.core.router import Router
+from streams.views import gauges
 
 #: An input that waits longer for the journal makes the worker not ready.
 UNJOURNALED_S_MAX: Final = 30.0
@@ -30,7 +31,9 @@ def add_pages(app: Any) -> None:
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def prometheus(web: Any, _request: Any) -> Any:
         """For Prometheus."""
-        vitals.show(app.lanes.all.values(), SystemClock().now_ms())
+        workers = [worker for worker in app.assignment.workers.values() if worker.working]
+        routers = [machine for worker in workers if isinstance(machine := worker.machine, Router)]
+        gauges.show(routers, SystemClock().now_ms())
         return web.bytes(metrics.render(), content_type=_TEXT)
 
     @app.page("/tables/{table}")  # type: ignore[untyped-decorator]
@@ -42,17 +45,19 @@ def add_pages(app: Any) -> None:
         except KeyError:
             return web.json({"error": f"There is no table {table}: ask for utilisation or ev_percentiles."}, status=404)
         stopped = {str(partition): str(error) for partition, error in app.projections.stopped.items()}
-        return web.json({"table": table, "partitions": sorted(app.lanes.all), "stopped": stopped, "rows": rows})
+        partitions = sorted(app.assignment.workers)
+        return web.json({"table": table, "partitions": partitions, "stopped": stopped, "rows": rows})
 
 
 def readiness(app: Any) -> dict[str, Any]:
     """What the readiness page says."""
-    lanes = app.lanes
-    unjournaled_s = lanes.unjournaled_s_max()
-    settled = not app.rebalancing and lanes.generation == app.consumer_generation_id
-    working = settled and all(lane.working for lane in lanes.all.values())
+    assignment = app.assignment
+    unjournaled_s = assignment.unjournaled_s_max()
+    current = not app.rebalancing and assignment.generation == app.consumer_generation_id
+    workers = {number: worker for number, worker in sorted(assignment.workers.items()) if worker.working}
+    working = current and len(workers) == len(assignment.workers)
     return {
         "ready": working and unjournaled_s < UNJOURNALED_S_MAX,
-        "partitions": {str(number): lane.health().seq for number, lane in sorted(lanes.all.items()) if lane.working},
+        "partitions": {str(number): worker.health().seq for number, worker in workers.items()},
         "oldest_unjournaled_s": round(unjournaled_s, 3),
     }

@@ -7,6 +7,7 @@ nothing else. The environment is read once, by `load`, at the start; all other c
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
@@ -15,7 +16,11 @@ from msgspec import Meta, Struct
 
 from streams.errors import MISTAKE, SlotwiseError
 
+_log = logging.getLogger(__name__)
+
 ENV_PREFIX: Final = "SLOTWISE_"
+#: Old names of settings, each accepted with a warning until the next minor version.
+RENAMED: Final = {"delivery_audit_s": "delivery_check_s"}
 
 
 class SettingsError(SlotwiseError):
@@ -57,7 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     now_ahead_ms_max: Annotated[
         int, Meta(ge=0, le=3_600_000), _help("How far a record's time may be ahead of the worker's clock", "ms")
     ] = 5_000
-    delivery_audit_s: Annotated[
+    delivery_check_s: Annotated[
         float, Meta(gt=0, le=3600), _help("How often delivery is checked for missing inputs", "s")
     ] = 1.0
     session_timeout_s: Annotated[
@@ -122,22 +127,39 @@ def table() -> tuple[Setting, ...]:
     return tuple(rows)
 
 
+def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the text of each setting that the environment gives, by field name; an old name counts as the new one.
+
+    Raises:
+        SettingsError: an unknown `SLOTWISE_` variable (with the nearest known one).
+    """
+    known = {row.env: row.name for row in table()}
+    renamed = {ENV_PREFIX + old.upper(): new for old, new in RENAMED.items()}
+    values: dict[str, str] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        if variable in renamed:
+            name = renamed[variable]
+            _log.warning("%s is now called %s%s; the old name will go.", variable, ENV_PREFIX, name.upper())
+            # Where both are given, the new one counts.
+            values.setdefault(name, text)
+        elif variable in known:
+            values[known[variable]] = text
+        else:
+            near = difflib.get_close_matches(variable, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; `slotwise settings` lists the known ones"
+            raise SettingsError(f"{variable} is no setting of slotwise{hint}")
+    return values
+
+
 def load(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
     """Return settings from the environment, overridden by those of the command line (`overrides`, by field name).
 
     Raises:
         SettingsError: an unknown `SLOTWISE_` variable (with the nearest known one) or a value out of range.
     """
-    known = {row.env: row for row in table()}
-    values: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(ENV_PREFIX):
-            continue
-        if variable not in known:
-            near = difflib.get_close_matches(variable, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; `slotwise settings` lists the known ones"
-            raise SettingsError(f"{variable} is no setting of slotwise{hint}")
-        values[known[variable].name] = text
+    values: dict[str, Any] = dict(from_environment(environ))
     values.update({name: value for name, value in (overrides or {}).items() if value is not None})
     by_name = {row.name: row for row in table()}
     for name, value in values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import getpass
 import inspect
@@ -93,7 +94,7 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         order = Order(settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or _login())
         check_topics(settings)
         event = function(order, **own)
-        check(settings, event)
+        asyncio.run(check(settings, event))
         with busy("Waiting for the router", quiet=as_json or not wait):
             given = give(settings, event, wait_s=wait_s if wait else None)
         tell(given, waited=wait, as_json=as_json)
@@ -167,9 +168,8 @@ def exhausted(
     """
     from streams.operate.orders import moment_ahead, named  # noqa: PLC0415 - brings the Kafka client along
 
-    return ModelExhausted(
-        **order.fields(), **named(order.settings, name), until=moment_ahead(until), account=account, pool=pool
-    )
+    found = asyncio.run(named(order.settings, name))
+    return ModelExhausted(**order.fields(), **found, until=moment_ahead(until), account=account, pool=pool)
 
 
 @app.command(epilog="Example: slotwise restore codex", rich_help_panel=PANEL)
@@ -184,7 +184,7 @@ def restore(
     """End exhausted marks and drains now, before their time."""
     from streams.operate.orders import named  # noqa: PLC0415 - brings the Kafka client along
 
-    return ModelRestored(**order.fields(), **named(order.settings, name), account=account, pool=pool)
+    return ModelRestored(**order.fields(), **asyncio.run(named(order.settings, name)), account=account, pool=pool)
 
 
 @app.command(epilog="Example: slotwise drain opus --until 2026-11-21T18:00:00Z", rich_help_panel=PANEL)
@@ -222,7 +222,7 @@ def quota_set(
 
     return QuotaUpdated(
         **order.fields(),
-        provider=provider or provider_of(order.settings, product),
+        provider=provider or asyncio.run(provider_of(order.settings, product)),
         product=product,
         window=window,
         utilisation=utilisation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,12 +37,14 @@ def check(
     Exit code 0: all well; 1: something needs attention, such as a model that is exhausted, drained or refused by its
     quota, a lost slot, a budget without money, a task that no model can do. A sentence names each.
     """
-    from streams.operate.read_partitions import looks, partitions_of  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.read_partitions import partitions_of, read_partitions  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
     from streams.views.overview import overview  # noqa: PLC0415
 
     check_topics(settings)
-    found = overview(looks(settings, partitions_of(settings, pool)), SystemClock().now_ms(), pool)
+    found = overview(
+        asyncio.run(read_partitions(settings, partitions_of(settings, pool))), SystemClock().now_ms(), pool
+    )
     if as_json:
         print_json(found)
     else:
@@ -87,7 +90,7 @@ def recommend(
     The router itself answers, on the present state with all waiting tasks. Exit code 0: it would be routed; 1: it
     would wait, or end.
     """
-    from streams.operate.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415
+    from streams.operate.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415 - brings the Kafka client along
 
     task = fields_of(
         **others(field or ()),
@@ -108,8 +111,8 @@ def recommend(
         max_tier=max_tier,
         local_only=local_only,
     )
-    router, of = offline_router(settings) if offline else router_of(settings, pool)
-    found = recommendation(router, of, task, SystemClock().now_ms())
+    router, of = offline_router(settings) if offline else asyncio.run(router_of(settings, pool))
+    found = asyncio.run(recommendation(router, of, task, SystemClock().now_ms()))
     if as_json:
         print_json(found)
     else:

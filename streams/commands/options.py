@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from streams.local import up_file
-from streams.settings import Settings, load, table
+from streams.settings import RENAMED, Settings, from_environment, load, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -33,7 +33,7 @@ def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Ca
         def command(**arguments: Any) -> None:
             given = {row.name: arguments.pop(row.name) for row in rows}
             settings = load(os.environ, given)
-            stated = {row.name for row in table() if row.env in os.environ or given.get(row.name) is not None}
+            stated = {*from_environment(os.environ), *(name for name, value in given.items() if value is not None)}
             function(_joined(settings, stated) if join else settings, **arguments)
 
         hints = get_type_hints(function, include_extras=True)
@@ -46,6 +46,7 @@ def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Ca
                 annotation=Annotated[
                     bool | None if row.default in (True, False) and isinstance(row.default, bool) else str | None,
                     typer.Option(
+                        *_flags(row.name),
                         help=f"{row.help}. Default: {row.default!r}." if row.default != "" else f"{row.help}.",
                         metavar=row.unit or None,
                         rich_help_panel="Settings (each also as SLOTWISE_<NAME>)",
@@ -61,6 +62,12 @@ def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Ca
         return command
 
     return decorate
+
+
+def _flags(name: str) -> tuple[str, ...]:
+    """Give the option's name and its old ones, where it has any; else typer makes the name."""
+    names = [name, *(old for old, new in RENAMED.items() if new == name)]
+    return tuple(f"--{one.replace('_', '-')}" for one in names) if len(names) > 1 else ()
 
 
 def _joined(settings: Settings, stated: set[str]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -185,13 +186,13 @@ def is_catalog(text: str) -> bool:
 
 
 def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, Look]]:
-    from streams.operate.read_partitions import file_rulebook, looks  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.read_partitions import file_rulebook, read_partitions  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
     if offline:
         return file_rulebook(settings), {}
     check_topics(settings)
-    found = looks(settings, range(settings.partitions))
+    found = asyncio.run(read_partitions(settings, range(settings.partitions)))
     return found[0].router.rulebook, found
 
 

@@ -37,7 +37,7 @@ _Client = TypeVar("_Client")
 
 
 class Broker:
-    """Starts and stops as one; safe to share between the lanes of a worker, which live on one event loop."""
+    """Starts and stops as one; safe to share between the partition workers of a process, which share one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         install()

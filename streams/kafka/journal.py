@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from schemas.codec import write_event
 from schemas.dead_letters import dead_letter_headers, dead_letter_value
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
-from streams.partition.ports import SOURCE, Entry, Letter, Raw
+from streams.partition.ports import SOURCE, DeadLetter, Entry, Raw
 
 if TYPE_CHECKING:
     from schemas.events import Tick
@@ -76,7 +76,7 @@ class KafkaDeadLetters:
         self._names = names
         self._partition = partition
 
-    async def write(self, letters: Sequence[Letter]) -> None:
+    async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Send all records, then wait for all of them."""
         sent = []
         for letter in letters:

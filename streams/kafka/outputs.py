@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from streams.partition.outputs import Outgoing
 from streams.partition.ports import JournalPosition
-from streams.partition.publish import Outgoing
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
@@ -98,6 +98,6 @@ class KafkaProgress:
         seq = committed.metadata.removeprefix("seq=")
         return committed.offset, int(seq) if seq.isdecimal() else None
 
-    async def save(self, mark: JournalPosition) -> None:
+    async def save(self, position: JournalPosition) -> None:
         """Commit offset and step."""
-        await self._group.save(self._where, OffsetAndMetadata(mark.offset, f"seq={mark.seq}"))
+        await self._group.save(self._where, OffsetAndMetadata(position.offset, f"seq={position.seq}"))

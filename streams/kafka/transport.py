@@ -20,18 +20,17 @@ from faust.types import TP, ConsumerMessage
 from schemas.vocabulary import INPUT_TOPICS
 from streams import metrics
 from streams.kafka.client import Broker
-from streams.partition.assignment import Lanes
-from streams.partition.ports import JournalError
-from streams.partition.worker import LaneError
+from streams.partition.assignment import Assignment
+from streams.partition.ports import JournalError, PartitionError
 from streams.tables import Tables
 from streams.topics import Names
 
 _log = logging.getLogger(__name__)
 
-#: Longest wait for records while some partitions are left out because their lanes are full.
+#: Longest wait for records while some partitions are left out because their inboxes are full.
 REFILL_S: Final = 0.05
-#: While the broker does not answer an audit, the next one comes this much later.
-AUDIT_ERROR_PAUSE_S: Final = 2.0
+#: While the broker does not answer a check, the next one comes this much later.
+CHECK_ERROR_PAUSE_S: Final = 2.0
 #: How long the broker may delay its answer while it has no records. Tansu looks again only after a good part of this
 #: time (at 500 ms a record arrives after ~180 ms, at 50 ms after ~8 ms); Kafka answers at once in any case.
 FETCH_WAIT_MS: Final = 50
@@ -84,14 +83,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class Consumer(driver.Consumer):
-    """The consumer of a worker; `lanes`, `projections` and `names` of its app are there before it starts."""
+    """The consumer of a worker; `assignment`, `projections` and `names` of its app are there before it starts."""
 
     app: Any
 
     @property
-    def _lanes(self) -> Lanes:
-        lanes: Lanes = self.app.lanes
-        return lanes
+    def _workers(self) -> Assignment:
+        assignment: Assignment = self.app.assignment
+        return assignment
 
     @property
     def _tables(self) -> Tables:
@@ -115,7 +114,7 @@ class Consumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
         """Yield one message for all records of a batched partition; changelogs record by record, as Faust does."""
-        # A wait for the others would hold up a partition whose lane has room again.
+        # A wait for the others would hold up a partition whose inbox has room again.
         records, active = await self._wait_next_records(REFILL_S if self._buffered_partitions else timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
@@ -152,14 +151,14 @@ class Consumer(driver.Consumer):
     # Positions ------------------------------------------------------------------------------------------------
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Bring the lanes to the journal's end and seek to what they have not handled. Idempotent in a generation."""
+        """Bring the workers to the journal's end and seek to what they have not handled. Idempotent in a generation."""
         positions = dict(await super().seek_to_committed())
         generation = self.app.consumer_generation_id
         partitions = self._assigned_partitions()
-        await self._lanes.settle(generation, partitions)
+        await self._workers.assign(generation, partitions)
         wanted = {
-            TP(name, partition): lane.position(topic) + 1
-            for partition, lane in self._lanes.all.items()
+            TP(name, partition): worker.position(topic) + 1
+            for partition, worker in self._workers.workers.items()
             for topic, name in enumerate(self._names.inputs)
         }
         ends = await self.highwaters(*wanted) if wanted else {}
@@ -180,7 +179,7 @@ class Consumer(driver.Consumer):
         one, *others = by_topic.values()
         if any(other != one for other in others):
             raise self._fail(
-                LaneError(
+                PartitionError(
                     "The group's partitions are split between workers: "
                     + "; ".join(f"{name} {sorted(has)}" for name, has in by_topic.items())
                     + ". All members of the group must run the same version and settings."
@@ -209,10 +208,10 @@ class Consumer(driver.Consumer):
     # Commits and checks ---------------------------------------------------------------------------------------
 
     def _new_offset(self, tp: TP) -> int | None:
-        lane = self._lanes.all.get(tp.partition)
+        worker = self._workers.workers.get(tp.partition)
         if tp.topic in self._names.inputs:
             self._forget_acks(tp)
-            return None if lane is None else lane.position(self._names.inputs.index(tp.topic)) + 1
+            return None if worker is None else worker.position(self._names.inputs.index(tp.topic)) + 1
         if tp.topic == self._names.journal:
             self._forget_acks(tp)
             return self._tables.offset(tp.partition)
@@ -237,8 +236,8 @@ class Transport(driver.Transport):
     Consumer = Consumer
 
 
-async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> None:
-    """Look every second at what the assigned partitions hold and the lanes did not get; end the worker without lanes.
+async def check_delivery(app: Any, every_s: float, recovery_s_max: float) -> None:
+    """Look every second at the inputs that exist and were not delivered; end a worker whose assignment never ends.
 
     A commit ahead of the journal, or a seek that came too late, leaves inputs that no later one would reveal.
     """
@@ -247,25 +246,25 @@ async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
     while not app.should_stop:
         await app.sleep(every_s)
         names: Names = app.names
-        lanes: Lanes = app.lanes
-        metrics.OLDEST_UNJOURNALED.set(lanes.unjournaled_s_max())
+        assignment: Assignment = app.assignment
+        metrics.OLDEST_UNJOURNALED.set(assignment.unjournaled_s_max())
         if (ended := _membership_ended(app)) is not None:
             app.failed(
-                LaneError(f"The worker's membership in the group {app.conf.id} ended: {ended!r}. Start it again.")
+                PartitionError(f"The worker's membership in the group {app.conf.id} ended: {ended!r}. Start it again.")
             )
             return
         if app.should_stop:
             return
         try:
             assigned = {tp for tp in app.consumer.assignment() if tp.topic in names.inputs}
-            current = not app.rebalancing and lanes.generation == app.consumer_generation_id
-            working = {partition for partition, lane in lanes.all.items() if current and lane.working}
+            current = not app.rebalancing and assignment.generation == app.consumer_generation_id
+            working = {partition for partition, worker in assignment.workers.items() if current and worker.working}
             if not app.rebalancing and all(tp.partition in working for tp in assigned):
                 idle_since_s = None
             elif idle_since_s is None:
                 idle_since_s = loop.time()
             elif loop.time() - idle_since_s > recovery_s_max:
-                app.failed(LaneError(
+                app.failed(PartitionError(
                     f"A rebalance or a recovery has not ended for {recovery_s_max:.0f} s: the worker ends, so that it "
                     "can start afresh and another one can have its partitions."
                 ))  # fmt: skip
@@ -273,13 +272,13 @@ async def audit_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
             known = [tp for tp in assigned if tp.partition in working]
             if known:
                 for tp, end in (await app.consumer.highwaters(*known)).items():
-                    lane = lanes.all.get(tp.partition)
-                    if lane is not None and lane.working:
+                    worker = assignment.workers.get(tp.partition)
+                    if worker is not None and worker.working:
                         # What came with a fetch is right on Tansu too, where asking gives the last batch's beginning.
-                        lane.audit(names.inputs.index(tp.topic), max(end, app.consumer.highwater(tp) or 0))
+                        worker.check_delivery(names.inputs.index(tp.topic), max(end, app.consumer.highwater(tp) or 0))
         except Exception as error:  # noqa: BLE001 - the broker is away; the journal's age tells that too
-            _log.debug("the delivery audit got no answer: %r", error)
-            await app.sleep(AUDIT_ERROR_PAUSE_S)
+            _log.debug("the check of delivery got no answer: %r", error)
+            await app.sleep(CHECK_ERROR_PAUSE_S)
 
 
 def _membership_ended(app: Any) -> BaseException | None:

@@ -8,7 +8,7 @@ router took it, or refused it and why. The same `control_id` twice is one order,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
@@ -29,7 +29,7 @@ from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.blocking import open_consumer, open_producer
-from streams.operate.read_partitions import file_rulebook, looks, partitions_of
+from streams.operate.read_partitions import file_rulebook, partitions_of, read_partitions
 from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
 from streams.partition.ports import JournalError
 from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
@@ -116,14 +116,14 @@ def moment_ahead(text: str, what: str = "until") -> str:
     return told
 
 
-def named(settings: Settings, name: str) -> dict[str, str]:
+async def named(settings: Settings, name: str) -> dict[str, str]:
     """Say whether a name is a model's or a product's, as fields of an order; what is both is the model.
 
     Raises:
         ControlError: it is neither; with the nearest name.
     """
     known: list[str] = []
-    for rulebook in _rulebooks(settings):
+    async for rulebook in _rulebooks(settings):
         if name in rulebook.models:
             return {"model": name}
         if name in rulebook.products:
@@ -132,24 +132,24 @@ def named(settings: Settings, name: str) -> dict[str, str]:
     raise ControlError(f"{name} is neither a model nor a product of {CATALOG}.{nearest(name, known)}")
 
 
-def provider_of(settings: Settings, product: str) -> str:
+async def provider_of(settings: Settings, product: str) -> str:
     """Look up whose product it is.
 
     Raises:
         ControlError: the catalogue has no such product; with the nearest one.
     """
     known: dict[str, str] = {}
-    for rulebook in _rulebooks(settings):
+    async for rulebook in _rulebooks(settings):
         known = rulebook.products
         if product in known:
             return known[product]
     raise ControlError(f"{product} is no product of {CATALOG}.{nearest(product, known)}")
 
 
-def _rulebooks(settings: Settings) -> Iterator[Rulebook]:
+async def _rulebooks(settings: Settings) -> AsyncIterator[Rulebook]:
     """Give the files' rules, which know nearly every name, and only for one that they do not the rules in force."""
     yield file_rulebook(settings)
-    yield looks(settings, [0])[0].router.rulebook
+    yield (await read_partitions(settings, [0]))[0].router.rulebook
 
 
 def refusal(router: Router, event: FleetControl) -> str | None:
@@ -159,7 +159,7 @@ def refusal(router: Router, event: FleetControl) -> str | None:
     return step.rejected[0].reason if step.rejected else None
 
 
-def check(settings: Settings, event: FleetControl) -> None:
+async def check(settings: Settings, event: FleetControl) -> None:
     """Refuse what the router would refuse, in its words, before anything is sent.
 
     Raises:
@@ -171,17 +171,16 @@ def check(settings: Settings, event: FleetControl) -> None:
         raise ControlError(read.reason)
     if isinstance(event, PolicyActivated):
         # Whether it can be activated depends on the slots and tasks of each partition.
-        told = {
-            number: refusal(look.router, event) for number, look in looks(settings, range(settings.partitions)).items()
-        }
-        refusals = [f"Partition {number}: {reason}" for number, reason in told.items() if reason is not None]
+        found = await read_partitions(settings, range(settings.partitions))
+        reasons = {number: refusal(look.router, event) for number, look in found.items()}
+        refusals = [f"Partition {number}: {reason}" for number, reason in reasons.items() if reason is not None]
         if refusals:
             raise ControlError(" ".join(refusals))
         return
     # The files' rules know nearly every name; only where they do not, the rules in force are looked up.
     reason = refusal(Router(0, file_rulebook(settings)), event)
     if reason is not None:
-        (look,) = looks(settings, partitions_of(settings, event.pool)[:1]).values()
+        (look,) = (await read_partitions(settings, partitions_of(settings, event.pool)[:1])).values()
         reason = refusal(look.router, event)
         # Where workers decide by files that are not here, only they can tell.
         if reason is not None and look.known:

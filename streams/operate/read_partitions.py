@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Final, cast
+from typing import Final
 
-from schemas.decision import Step
-from schemas.vocabulary import INPUT_TOPICS
 from streams.clock import SystemClock
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.router import Router
@@ -19,10 +17,9 @@ from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaJournal
-from streams.partition.checkpoint import SlottedCheckpoints
-from streams.partition.memory import Log, MemoryDeadLetters, MemoryInputs, MemoryTicks, NoFollower
-from streams.partition.ports import JournalError
-from streams.partition.worker import Lane, LaneError, Limits, Outside
+from streams.partition.checkpoint import AlternatingCheckpoints
+from streams.partition.ports import JournalError, PartitionError
+from streams.partition.recovery import recover
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 from streams.topics import home_of, names
@@ -36,17 +33,6 @@ class LookError(SlotwiseError):
     """A partition cannot be read by the rules here; the message says which rules are needed."""
 
     exit_code = MISTAKE
-
-
-class _Reader(Router):
-    """A router that remembers by which rules the steps were made that it was fed."""
-
-    decided_by: tuple[str, str] | None = None
-
-    def apply(self, step: Step) -> None:
-        """Make a step part of the state."""
-        super().apply(step)
-        self.decided_by = (step.policy, step.catalog)
 
 
 def file_rulebook(settings: Settings) -> Rulebook:
@@ -69,7 +55,7 @@ def partitions_of(settings: Settings, pool: str | None) -> Sequence[int]:
     return range(settings.partitions) if pool is None else [home_of(settings.partitions)(pool.encode())]
 
 
-def looks(settings: Settings, partitions: Iterable[int]) -> dict[int, Look]:
+async def read_partitions(settings: Settings, partitions: Iterable[int]) -> dict[int, Look]:
     """Read these partitions up to where their journals end now.
 
     Raises:
@@ -77,16 +63,13 @@ def looks(settings: Settings, partitions: Iterable[int]) -> dict[int, Look]:
         LookError: the workers decide by rules that are not those here.
         SettingsError, RulebookError: the rules cannot be read.
     """
-    return asyncio.run(_read(settings, file_rulebook(settings), partitions))
-
-
-async def _read(settings: Settings, rulebook: Rulebook, partitions: Iterable[int]) -> dict[int, Look]:
+    rulebook = file_rulebook(settings)
     broker = Broker(settings)
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def read(partition: int) -> tuple[int, Look]:
         async with turn:
-            return partition, await _recover(settings, rulebook, broker, partition)
+            return partition, await _read(settings, rulebook, broker, partition)
 
     await broker.start()
     try:
@@ -95,46 +78,26 @@ async def _read(settings: Settings, rulebook: Rulebook, partitions: Iterable[int
         await broker.stop()
 
 
-async def _recover(settings: Settings, rulebook: Rulebook, broker: Broker, partition: int) -> Look:
+async def _read(settings: Settings, rulebook: Rulebook, broker: Broker, partition: int) -> Look:
     unusable: list[Exception] = []
 
     def make(chunks: Iterable[bytes] | None) -> Router:
         try:
-            return _Reader(partition, rulebook) if chunks is None else _Reader.restore(partition, rulebook, chunks)
+            return Router(partition, rulebook) if chunks is None else Router.restore(partition, rulebook, chunks)
         except Exception as error:
             unusable.append(error)
             raise
 
-    known, clock, log = names(settings), SystemClock(), Log()
-    # A lane that is never started touches its journal and its checkpoints only, and both only to read.
-    outside = Outside(
-        journal=KafkaJournal(broker, known, partition),
-        checkpoints=SlottedCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
-        inputs=MemoryInputs([log for _ in INPUT_TOPICS]),
-        letters=MemoryDeadLetters(),
-        ticks=MemoryTicks(log),
-        clock=clock,
-        follower=NoFollower(),
-        home=home_of(settings.partitions),
-        pressure=lambda _topic, _full: None,
-    )
-    limits = Limits(
-        step_inputs_max=settings.step_inputs_max,
-        step_bytes_max=settings.step_bytes_max,
-        round_ms_min=0,
-        now_ahead_ms_max=settings.now_ahead_ms_max,
-        checkpoint_changes_min=settings.checkpoint_changes_min,
-        journal_retention_hours=settings.retention_hours,
-    )
-    lane = Lane(partition, make, outside, limits)
+    known = names(settings)
+    journal = KafkaJournal(broker, known, partition)
+    checkpoints = AlternatingCheckpoints(partition, KafkaCompacted(broker, known, partition), SystemClock())
     try:
-        await lane.recover()
-    except (JournalError, LaneError) as error:
+        found = await recover(partition, journal, checkpoints, make)
+    except (JournalError, PartitionError) as error:
         if isinstance(error, JournalError) and not unusable:
             raise
         raise LookError(
             f"Partition {partition} cannot be read by the rules here: name those of its workers with --policy and "
             f"--catalog, or read it with the slotwise that wrote it ({(unusable or [error])[0]!r})."
         ) from error
-    router = cast("_Reader", lane.fold)
-    return Look(router=router, decided_by=router.decided_by)
+    return Look(router=found.machine, decided_by=found.decided_by)

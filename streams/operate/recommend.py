@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Iterable
 from typing import Any, Final
@@ -20,7 +19,7 @@ from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
-from streams.operate.read_partitions import file_rulebook, looks, partitions_of
+from streams.operate.read_partitions import file_rulebook, partitions_of, read_partitions
 from streams.plugins.adviser import Plugins
 from streams.settings import Settings
 from streams.topics import check_topics
@@ -116,14 +115,14 @@ def fields_of(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None and value is not False and value != {}}
 
 
-def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
+async def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
     """Read the partition of a pool, or find the only pool there is.
 
     Raises:
         RecommendError: there is none, or there are several.
     """
     check_topics(settings)
-    known = _with_slots(settings, partitions_of(settings, pool))
+    known = await _with_slots(settings, partitions_of(settings, pool))
     if pool is None and (len(known) == 1 or MAIN in known):
         pool = MAIN if MAIN in known else next(iter(known))
     if pool is None:
@@ -132,15 +131,15 @@ def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
         )
         raise RecommendError(f"There are {len(known)} pools with slots: {hint}.")
     if pool not in known:
-        others = _with_slots(settings, range(settings.partitions))
+        others = await _with_slots(settings, range(settings.partitions))
         raise RecommendError(f"Pool {pool} has no slots.{nearest(pool, others)}")
     return known[pool], pool
 
 
-def _with_slots(settings: Settings, partitions: Iterable[int]) -> dict[str, Router]:
+async def _with_slots(settings: Settings, partitions: Iterable[int]) -> dict[str, Router]:
     """Find the pools of these partitions that have slots, each with the router of its partition."""
-    found = (look.router for look in looks(settings, partitions).values())
-    return {name: router for router in found for name, pool in router.state.pools.items() if pool.slots}
+    routers = [look.router for look in (await read_partitions(settings, partitions)).values()]
+    return {name: router for router in routers for name, pool in router.state.pools.items() if pool.slots}
 
 
 def offline_router(settings: Settings) -> tuple[Router, str]:
@@ -154,7 +153,7 @@ def offline_router(settings: Settings) -> tuple[Router, str]:
     return router, pool
 
 
-def recommendation(
+async def recommendation(
     router: Router, pool: str, fields: dict[str, Any], clock_ms: Millis, plugins: Plugins | None = None
 ) -> Recommendation:
     """Ask the router, and the policy's plug-ins, about a task with these fields, as if it arrived at that moment.
@@ -168,7 +167,7 @@ def recommendation(
     if isinstance(event, Unreadable):
         raise RecommendError(event.reason)
     assert isinstance(event, TaskPending)  # noqa: S101 - the topic's one kind
-    advice = _advice(plugins or Plugins(), router.rulebook, event)
+    advice = await _advice(plugins or Plugins(), router.rulebook, event)
     step = router.handle([Input(TASKS, router.position(TASKS) + 1, now_ms, event, advice=advice)])
     if step.rejected:
         raise RecommendError(step.rejected[0].reason)
@@ -176,11 +175,11 @@ def recommendation(
     return _told(router, decision)
 
 
-def _advice(plugins: Plugins, rulebook: Rulebook, task: TaskPending) -> Advice | None:
+async def _advice(plugins: Plugins, rulebook: Rulebook, task: TaskPending) -> Advice | None:
     """Ask those that the policy names, as a worker would when the task arrives."""
     try:
         adviser = plugins.adviser(rulebook)
-        return None if adviser is None else asyncio.run(adviser.advise([task]))[0]
+        return None if adviser is None else (await adviser.advise([task]))[0]
     finally:
         plugins.close()
 

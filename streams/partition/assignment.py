@@ -1,7 +1,8 @@
-"""All lanes of a worker: which partitions it has, in which generation of its group, and what happens when they move.
+"""The partitions assigned to this process, each with its worker, in one generation of the consumer group.
 
-A lane is reused when its partition stays, since only the journal's tail is then to be read; it decides nothing between
-two generations. A delivery of another generation, or without a lane, is dropped: it comes again, or is fetched.
+A partition's worker is kept while the partition stays, because then only the journal's tail has to be read; it decides
+nothing between two generations. A delivery of another generation, or of a partition without a worker, is dropped: it
+is delivered again, or fetched.
 """
 
 from __future__ import annotations
@@ -13,79 +14,82 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from streams import metrics
-from streams.partition.ports import Raw
-from streams.partition.worker import Lane, LaneError
+from streams.partition.ports import PartitionError, Raw
+from streams.partition.worker import PartitionWorker
 
 _log = logging.getLogger(__name__)
 
 NO_GENERATION: Final = -1
 
 
-class Lanes:
-    """The partitions of one worker."""
+class Assignment:
+    """The partition workers of this process."""
 
     def __init__(
-        self, open_lane: Callable[[int], Lane], failed: Callable[[BaseException], None], recovery_s_max: float
+        self,
+        open_worker: Callable[[int], PartitionWorker],
+        failed: Callable[[BaseException], None],
+        recovery_s_max: float,
     ) -> None:
-        self._open = open_lane
+        self._open = open_worker
         self._failed = failed
         self._recovery_s_max = recovery_s_max
-        self._lanes: dict[int, Lane] = {}
+        self._workers: dict[int, PartitionWorker] = {}
         self._generation = NO_GENERATION
         self._lock = asyncio.Lock()
         #: The event loop itself keeps no tasks alive.
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def all(self) -> Mapping[int, Lane]:
-        """Lanes by partition."""
-        return self._lanes
+    def workers(self) -> Mapping[int, PartitionWorker]:
+        """Workers by partition."""
+        return self._workers
 
     @property
     def generation(self) -> int:
-        """The generation for which the lanes work."""
+        """The generation for which the workers work."""
         return self._generation
 
-    async def settle(self, generation: int, partitions: Collection[int]) -> None:
-        """Have a working lane for each of these partitions, and for no other. May be called twice at once."""
+    async def assign(self, generation: int, partitions: Collection[int]) -> None:
+        """Start a worker for each of these partitions and stop all others. May be called twice at once."""
         # Recovery goes on when the caller's patience ends: what it began is needed all the same.
-        await asyncio.shield(self._keep(asyncio.create_task(self._settle(generation, set(partitions)))))
+        await asyncio.shield(self._keep(asyncio.create_task(self._assign(generation, set(partitions)))))
 
     def take(
         self, generation: int, partition: int, topic: int, records: Sequence[Raw], done: Callable[[], Any]
     ) -> None:
-        """Hand a delivery to its lane, or drop it."""
-        lane = self._lanes.get(partition)
-        if generation != self._generation or lane is None or not lane.working:
+        """Give a delivery to its partition's worker, or drop it."""
+        worker = self._workers.get(partition)
+        if generation != self._generation or worker is None or not worker.working:
             done()
             return
-        lane.offer(topic, records, done)
+        worker.offer(topic, records, done)
 
     async def halt(self) -> None:
         """Stop deciding: the partitions are about to move."""
         async with self._lock:
             self._generation = NO_GENERATION
-            await self._halt(self._lanes)
+            await self._halt(self._workers)
 
     def unjournaled_s_max(self) -> float:
         """Age of the oldest input that came and is not journaled."""
-        return max((lane.health().oldest_unjournaled_s for lane in self._lanes.values()), default=0.0)
+        return max((worker.health().oldest_unjournaled_s for worker in self._workers.values()), default=0.0)
 
-    async def _settle(self, generation: int, partitions: set[int]) -> None:
+    async def _assign(self, generation: int, partitions: set[int]) -> None:
         async with self._lock:
-            if generation == self._generation and partitions == self._lanes.keys():
+            if generation == self._generation and partitions == self._workers.keys():
                 return
             self._generation = NO_GENERATION
-            await self._halt(self._lanes)
-            for partition in self._lanes.keys() - partitions:
-                del self._lanes[partition]
-            for partition in partitions - self._lanes.keys():
-                self._lanes[partition] = self._open(partition)
+            await self._halt(self._workers)
+            for partition in self._workers.keys() - partitions:
+                del self._workers[partition]
+            for partition in partitions - self._workers.keys():
+                self._workers[partition] = self._open(partition)
             try:
                 async with asyncio.timeout(self._recovery_s_max):
-                    await asyncio.gather(*(lane.recover() for lane in self._lanes.values()))
+                    await asyncio.gather(*(worker.recover() for worker in self._workers.values()))
             except TimeoutError:
-                error = LaneError(
+                error = PartitionError(
                     f"The partitions {sorted(partitions)} were not recovered within {self._recovery_s_max:.0f} s: "
                     "raise SLOTWISE_RECOVERY_TIMEOUT_S, or look at why the journal is slow to read."
                 )
@@ -97,11 +101,11 @@ class Lanes:
             # What was recovered lives long: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()
-            for lane in self._lanes.values():
-                await lane.start()
-                self._keep(asyncio.create_task(self._watch(lane)))
+            for worker in self._workers.values():
+                await worker.start()
+                self._keep(asyncio.create_task(self._watch(worker)))
             self._generation = generation
-            metrics.PARTITIONS.set(len(self._lanes))
+            metrics.PARTITIONS.set(len(self._workers))
             _log.info("working on partitions %s (generation %d)", sorted(partitions), generation)
 
     def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
@@ -109,18 +113,17 @@ class Lanes:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _halt(self, lanes: Mapping[int, Lane]) -> None:
-        for partition, result in zip(
-            lanes, await asyncio.gather(*(lane.halt() for lane in lanes.values()), return_exceptions=True), strict=True
-        ):
+    async def _halt(self, workers: Mapping[int, PartitionWorker]) -> None:
+        results = await asyncio.gather(*(worker.halt() for worker in workers.values()), return_exceptions=True)
+        for partition, result in zip(workers, results, strict=True):
             if isinstance(result, Exception):
                 # Reported by its watch already; here it only must not keep the others from stopping.
                 _log.warning("partition %d had failed: %s", partition, result)
 
-    async def _watch(self, lane: Lane) -> None:
+    async def _watch(self, worker: PartitionWorker) -> None:
         try:
-            await lane.failed()
+            await worker.failed()
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever ends a lane ends the worker
+        except Exception as error:  # noqa: BLE001 - whatever ends a partition's worker ends the process
             self._failed(error)

@@ -1,8 +1,9 @@
-"""Pictures of a partition's state in a compacted topic: two slots a partition, written in turn.
+"""Snapshots of a partition's state in a compacted topic: two copies a partition, written in turn.
 
-A picture is chunks with the keys `<partition>/<slot>/<number>` and, last, a head with the key `<partition>/<slot>/head`
-that says what a complete picture is: how many chunks and the SHA-256 of all of them. What was torn by a crash, or
-overwritten by a worker that was paused and came back, does not fit its head and is ignored; the other slot remains.
+A snapshot is chunks with the keys `<partition>/<copy>/<number>` and, last, a head with the key
+`<partition>/<copy>/head` that says what a complete snapshot is: how many chunks and the SHA-256 of all of them. What
+was torn by a crash, or overwritten by a worker that was paused and came back, does not fit its head and is ignored;
+the other copy remains.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
     from streams.clock import Clock
 
-SLOTS = ("A", "B")
+COPIES = ("A", "B")
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """What a slot must hold to be complete."""
+    """What a copy must hold to be complete."""
 
     snapshot_id: str
     at_ms: int
@@ -49,72 +50,72 @@ class Compacted(Protocol):
         """Return the last value of every key."""
 
 
-class SlottedCheckpoints:
+class AlternatingCheckpoints:
     """The checkpoints of one partition."""
 
     def __init__(self, partition: int, topic: Compacted, clock: Clock) -> None:
         self._partition = partition
         self._topic = topic
         self._clock = clock
-        #: The slot that holds our newest complete picture.
+        #: The copy that holds our newest complete snapshot.
         self._newest: str | None = None
         #: The topic's end as far as we wrote or read it; another end means another writer.
         self._end = -1
 
     async def load(self) -> list[Checkpoint]:
-        """Return the complete pictures, newest first."""
+        """Return the complete snapshots, newest first."""
         self._end = await self._topic.end()
         records = await self._topic.latest()
-        found = {slot: self._assemble(slot, records) for slot in SLOTS}
-        complete = {slot: picture for slot, picture in found.items() if picture is not None}
-        order = sorted(complete, key=lambda slot: complete[slot].mark.seq, reverse=True)
+        found = {copy: self._assemble(copy, records) for copy in COPIES}
+        complete = {copy: snapshot for copy, snapshot in found.items() if snapshot is not None}
+        order = sorted(complete, key=lambda copy: complete[copy].position.seq, reverse=True)
         self._newest = order[0] if order else None
-        return [complete[slot] for slot in order]
+        return [complete[copy] for copy in order]
 
-    async def save(self, mark: JournalPosition, chunks: Iterable[bytes]) -> None:
-        """Overwrite the older slot, chunk by chunk, giving way to the event loop in between."""
+    async def save(self, position: JournalPosition, chunks: Iterable[bytes]) -> None:
+        """Overwrite the older copy, chunk by chunk, giving way to the event loop in between."""
         if await self._topic.end() != self._end:
-            # Somebody else wrote: look again which slot must survive.
+            # Another worker wrote: look again which copy must survive.
             await self.load()
-        slot = SLOTS[1] if self._newest == SLOTS[0] else SLOTS[0]
+        copy = COPIES[1] if self._newest == COPIES[0] else COPIES[0]
         digest = hashlib.sha256()
         count = 0
         for chunk in chunks:
             digest.update(chunk)
-            await self._put(self._key(slot, str(count)), chunk)
+            await self._put(self._key(copy, str(count)), chunk)
             count += 1
             await asyncio.sleep(0)
         head = Head(
-            snapshot_id=f"{self._partition}-{mark.seq}-{digest.hexdigest()[:12]}",
+            snapshot_id=f"{self._partition}-{position.seq}-{digest.hexdigest()[:12]}",
             at_ms=self._clock.now_ms(),
-            seq=mark.seq,
-            offset=mark.offset,
+            seq=position.seq,
+            offset=position.offset,
             chunks=count,
             sha256=digest.hexdigest(),
         )
-        await self._put(self._key(slot, "head"), msgspec.json.encode(head))
-        self._newest = slot
+        await self._put(self._key(copy, "head"), msgspec.json.encode(head))
+        self._newest = copy
 
     async def _put(self, key: str, value: bytes) -> None:
         offset = await self._topic.put(key, value)
         # A foreign record in between leaves an end that no partition has, so that the next save looks again.
         self._end = offset + 1 if offset == self._end else -1
 
-    def _assemble(self, slot: str, records: Mapping[str, bytes]) -> Checkpoint | None:
-        raw = records.get(self._key(slot, "head"))
+    def _assemble(self, copy: str, records: Mapping[str, bytes]) -> Checkpoint | None:
+        raw = records.get(self._key(copy, "head"))
         if raw is None:
             return None
         try:
             head = msgspec.json.decode(raw, type=Head)
         except msgspec.MsgspecError:
             return None
-        chunks = tuple(records.get(self._key(slot, str(number)), b"") for number in range(head.chunks))
+        chunks = tuple(records.get(self._key(copy, str(number)), b"") for number in range(head.chunks))
         digest = hashlib.sha256()
         for chunk in chunks:
             digest.update(chunk)
         if digest.hexdigest() != head.sha256:
             return None
-        return Checkpoint(mark=JournalPosition(offset=head.offset, seq=head.seq), at_ms=head.at_ms, chunks=chunks)
+        return Checkpoint(position=JournalPosition(offset=head.offset, seq=head.seq), at_ms=head.at_ms, chunks=chunks)
 
-    def _key(self, slot: str, part: str) -> str:
-        return f"{self._partition}/{slot}/{part}"
+    def _key(self, copy: str, part: str) -> str:
+        return f"{self._partition}/{copy}/{part}"

@@ -1,4 +1,4 @@
-"""The outside of a lane in memory: a log that several partitions' lanes can share, for tests and the simulator.
+"""The ports of a worker in memory: a log that the workers of several partitions can share, for tests.
 
 These are the twins of the Kafka implementations, held to the same contract suite. Faults are injected by overriding
 a method, not here.
@@ -19,7 +19,7 @@ from streams.partition.ports import SOURCE, Entry
 if TYPE_CHECKING:
     from schemas.decision import Step
     from schemas.events import Tick
-    from streams.partition.ports import JournalPosition, Letter
+    from streams.partition.ports import DeadLetter, JournalPosition
 
 _RUN = 500
 
@@ -114,9 +114,9 @@ class MemoryDeadLetters:
     """Keeps the letters."""
 
     def __init__(self) -> None:
-        self.letters: list[Letter] = []
+        self.letters: list[DeadLetter] = []
 
-    async def write(self, letters: Sequence[Letter]) -> None:
+    async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Keep them."""
         self.letters.extend(letters)
 

@@ -1,29 +1,40 @@
-"""What one partition's worker needs from outside, as small protocols.
+"""What one partition's worker needs from outside, as small protocols, and the values that cross them.
 
-The journal is one partition of `decision.audit`: one step a record, read by the rule "the first record that carries
-the next `seq` wins". Nothing here decides; nothing here knows Kafka. `streams/kafka/` implements these protocols,
-`memory.py` holds their in-memory twins, and one contract suite holds both to account.
+The journal is one partition of `decision.audit`: one step a record, read by the rule of `reader.py`. Nothing here
+decides; nothing here knows Kafka. `streams/kafka/` implements these protocols, `memory.py` holds their in-memory
+twins, and one contract suite tests both.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct
 
 from schemas.vocabulary import Millis
+from streams.clock import Clock
 from streams.errors import SlotwiseError
 
 if TYPE_CHECKING:
-    from schemas.events import Tick
+    from schemas.decision import Advice, Step
+    from schemas.events import TaskPending, Tick
+    from schemas.input import Input
+    from streams.core.policy.rulebook import Rulebook
 
-#: What we call ourselves in the `ce_source` of the events that we write.
+#: The `ce_source` of the events that the router writes.
 SOURCE = "slotwise/router"
 
 
 class JournalError(SlotwiseError):
     """The journal cannot be trusted to continue from; a person must look. The message says at what."""
+
+
+class PartitionError(SlotwiseError):
+    """The partition cannot go on; the worker ends and says why."""
+
+
+# Records and positions ------------------------------------------------------------------------------------------------
 
 
 class Raw(Protocol):
@@ -57,7 +68,7 @@ class Entry(Struct, frozen=True, gc=False):
     value: bytes
 
 
-class Letter(Struct, frozen=True, gc=False):
+class DeadLetter(Struct, frozen=True, gc=False):
     """An input that was refused, on its way to the dead-letter topic."""
 
     #: Index into `vocabulary.INPUT_TOPICS`.
@@ -74,11 +85,65 @@ class JournalPosition(Struct, frozen=True, gc=False):
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
-    """The state of a partition as it was before the step that `mark` names."""
+    """The state of a partition as it was before the step at `position`."""
 
-    mark: JournalPosition
+    position: JournalPosition
     at_ms: int
     chunks: tuple[bytes, ...]
+
+
+# The state machine ----------------------------------------------------------------------------------------------------
+
+
+class StateMachine(Protocol):
+    """The router, as far as a worker knows it: `streams.core.router.Router`, or a toy in tests."""
+
+    #: Row changes applied since the worker last set it to 0.
+    changes: int
+
+    @property
+    def rulebook(self) -> Rulebook:
+        """The rulebook in force; another one after a step that activates it."""
+
+    @property
+    def seq(self) -> int:
+        """Number of the next step."""
+
+    @property
+    def now_ms(self) -> Millis:
+        """Latest time so far."""
+
+    @property
+    def rows(self) -> int:
+        """Number of live rows."""
+
+    def handle(self, inputs: Sequence[Input], /) -> Step:
+        """Decide without changing anything."""
+
+    def apply(self, step: Step, /) -> None:
+        """Apply a confirmed step to the state."""
+
+    def position(self, topic: int, /) -> int:
+        """Offset of the last input handled, -1: none."""
+
+    def due_ms(self) -> Millis | None:
+        """When something falls due without an input."""
+
+    def snapshot(self) -> Iterable[bytes]:
+        """Return the present state, in chunks."""
+
+
+_Machine_co = TypeVar("_Machine_co", bound=StateMachine, covariant=True)
+
+
+class MakeStateMachine(Protocol[_Machine_co]):
+    """Makes the state machine of a partition: empty, or from the chunks of a checkpoint."""
+
+    def __call__(self, chunks: Iterable[bytes] | None, /) -> _Machine_co:
+        """Make it."""
+
+
+# The ports ------------------------------------------------------------------------------------------------------------
 
 
 class Journal(Protocol):
@@ -104,22 +169,79 @@ class Inputs(Protocol):
 class DeadLetters(Protocol):
     """Where refused inputs go."""
 
-    async def write(self, letters: Sequence[Letter]) -> None:
+    async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Return when all of them are durable."""
 
 
 class Ticks(Protocol):
-    """The lane's own way to say that time passes."""
+    """The worker's own way to say that time passes."""
 
     async def send(self, tick: Tick, now_ms: Millis) -> None:
         """Put the tick into this partition of `fleet.control`."""
 
 
 class Checkpoints(Protocol):
-    """Pictures of a partition's state, for starting faster than from the journal's beginning."""
+    """Snapshots of a partition's state, for starting faster than from the journal's beginning."""
 
     async def load(self) -> Sequence[Checkpoint]:
         """Return the complete ones, newest first."""
 
-    async def save(self, mark: JournalPosition, chunks: Iterable[bytes]) -> None:
-        """Write a picture without holding up the event loop."""
+    async def save(self, position: JournalPosition, chunks: Iterable[bytes]) -> None:
+        """Write a snapshot without holding up the event loop."""
+
+
+class Follower(Protocol):
+    """Takes confirmed steps, in order, while the worker works: the publisher."""
+
+    async def start(self, base: JournalPosition, end: JournalPosition) -> None:
+        """Go on from where it got to; up to `end` it reads the journal, which the worker knows from `base` on."""
+
+    def offer(self, offset: int, step: Step) -> bool:
+        """Take one confirmed step; False: there is no room."""
+
+    async def room(self) -> None:
+        """Return when there is room again."""
+
+    async def failed(self) -> None:
+        """Wait until it ends by an error, and raise it; return when it was stopped."""
+
+    async def stop(self) -> None:
+        """Finish what was offered, remember how far it got."""
+
+
+class Advisor(Protocol):
+    """Asks the plug-ins of one rulebook: `streams.plugins.adviser.Adviser`."""
+
+    async def advise(self, tasks: Sequence[TaskPending], /) -> Sequence[Advice | None]:
+        """Return their advice on each task, in order. Takes no longer than the policy allows; never blocks the loop."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The settings that a worker obeys."""
+
+    step_inputs_max: int
+    step_bytes_max: int
+    round_ms_min: int
+    now_ahead_ms_max: int
+    checkpoint_changes_min: int
+    journal_retention_hours: float
+
+
+class Ports(Struct, frozen=True, kw_only=True):
+    """Everything outside that a worker touches, so that a test can replace all of it."""
+
+    journal: Journal
+    inputs: Inputs
+    dead_letters: DeadLetters
+    ticks: Ticks
+    checkpoints: Checkpoints
+    clock: Clock
+    follower: Follower
+    #: The partition that a key belongs to.
+    home: Callable[[bytes], int]
+    #: Called when a topic's inbox is full (True) and when it has room again (False).
+    pressure: Callable[[int, bool], None]
+    #: Asks the plug-ins that a rulebook names; None where it names none.
+    advisor: Callable[[Rulebook], Advisor | None] = lambda _: None
+    #: The rules of this worker's files, to warn when an activated policy overrides them.
+    rulebook: Rulebook | None = None

@@ -1,9 +1,9 @@
-"""From the journal to `task.routed` and `task.await_slot`: only what is durable there is ever told to anyone.
+"""From the journal to `task.routed` and `task.await_slot`: only what is durable there is published.
 
-One publisher follows one partition. While its lane works it is fed confirmed steps from memory; at the start, and after
-any trouble, it reads the journal from where it got to. How far that is stands as the committed offset of a consumer
-group of its own, with the number of the expected step as metadata. Delivery is at least once, in order per pool:
-a record is sent again after a crash, never left out and never overtaken. A journal with a gap or a damaged record ends
+One publisher follows one partition. While its worker works, it takes confirmed steps from memory; at the start, and
+after a failure, it reads the journal from where it got to. That place is the committed offset of a consumer group of
+its own, with the number of the expected step as metadata. Delivery is at least once, in order per pool: a record is
+sent again after a crash, never left out and never overtaken. A journal with a gap or a damaged record ends
 the publisher, and with it the worker; progress is never committed past it.
 """
 
@@ -13,43 +13,29 @@ import asyncio
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import aclosing, suppress
-from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
-import msgspec
-from msgspec import Struct, field
-
-from schemas.codec import write_event
-from schemas.dead_letters import dead_letter_headers
-from schemas.decision import Decision, HistoryEntry, Step
-from schemas.events import TaskAwaitSlot, TaskPending, TaskRouted
-from schemas.record import Record
+from schemas.decision import Step
 from schemas.steps import decode_step
-from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
 from streams import metrics
-from streams.partition.ports import SOURCE, Journal, JournalError, JournalPosition
+from streams.backoff import Backoff
+from streams.partition.outputs import Outgoing, output_records
+from streams.partition.ports import Journal, JournalError, JournalPosition
 from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
 
 _log = logging.getLogger(__name__)
 
-#: Steps that wait in memory; beyond it the lane waits.
+#: Steps that wait in memory; beyond it the worker waits.
 STEPS_MAX: Final = 200
 #: Records sent before their acknowledgements are awaited.
 SENT_MAX: Final = 5_000
 #: Progress is committed at most so often, and at the end.
 COMMIT_S: Final = 0.5
-#: What a stopping publisher may take to finish, less than a rebalance waits; the rest is for whoever comes next.
+#: What a stopping publisher may take to finish, less than a rebalance waits; the rest is for the next publisher.
 STOP_S_MAX: Final = 2.5
-BACKOFF_S_MAX: Final = 5.0
-
-
-class Outgoing(NamedTuple):
-    """A record and the topic (its bare name) that it goes to."""
-
-    topic: str
-    record: Record
+BACKOFF: Final = Backoff(first_s=0.1, longest_s=5.0)
 
 
 class Outputs(Protocol):
@@ -65,35 +51,12 @@ class Progress(Protocol):
     async def load(self) -> tuple[int, int | None] | None:
         """Return the journal offset to go on from and the step expected there, where known; None: nothing yet."""
 
-    async def save(self, mark: JournalPosition) -> None:
+    async def save(self, position: JournalPosition) -> None:
         """Remember."""
 
 
-class _Told(Struct, frozen=True):
-    """What an alternative says of one model, as far as the outside is told."""
-
-    gate: Verdict
-
-
-_ALTERNATIVES = msgspec.json.Decoder(dict[str, _Told])
-#: Decisions of one step share their moments, and those of one shape their alternatives.
-_moment = lru_cache(maxsize=4096)(from_millis)
-
-
-@lru_cache(maxsize=1024)
-def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
-    return {model: told.gate for model, told in _ALTERNATIVES.decode(alternatives).items()}
-
-
-class _DeadTask(Struct, frozen=True):
-    """The value of a dead letter for a task that was given up."""
-
-    task: TaskPending
-    history: tuple[HistoryEntry, ...] = field(name="story")
-
-
 class Publisher:
-    """A lane's follower: `start`, `offer` confirmed steps, `stop`."""
+    """A worker's follower: `start`, `offer` confirmed steps, `stop`."""
 
     def __init__(self, partition: int, journal: Journal, outputs: Outputs, progress: Progress) -> None:
         self._partition = partition
@@ -165,9 +128,7 @@ class Publisher:
                 # What was sent after the last acknowledged step is sent again, in order.
                 attempt += 1
                 _log.warning("partition %d: publishing failed, going on from the journal: %r", self._partition, error)
-                with suppress(TimeoutError):
-                    wait_s = min(BACKOFF_S_MAX, 0.1 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
-                    await asyncio.sleep(wait_s)
+                await asyncio.sleep(BACKOFF.pause_s(attempt, random.random()))  # noqa: S311 - jitter
             else:
                 return
 
@@ -178,7 +139,7 @@ class Publisher:
         # 1. What is in the journal only.
         until = self._steps[0][0] if self._steps else self._fed
         await self._catch_up(reader, self._done, until)
-        # 2. What the lane confirms.
+        # 2. What the worker confirms.
         while not (self._stopping and not self._steps):
             self._wake.clear()
             if self._steps:
@@ -205,7 +166,7 @@ class Publisher:
                         raise
                     position = JournalPosition(entry.offset + 1, position.seq if step is None else step.seq + 1)
                     if step is not None:
-                        outgoing.extend(records(step))
+                        outgoing.extend(output_records(step))
                 await self._send(outgoing, position)
                 await self._maybe_commit(at_once=False)
         if until > start.offset:
@@ -218,7 +179,7 @@ class Publisher:
             if len(outgoing) >= SENT_MAX:
                 break
             if reader.accept(offset, step):
-                outgoing.extend(records(step))
+                outgoing.extend(output_records(step))
             taken += 1
         offset, step = self._steps[taken - 1]
         await self._send(outgoing, JournalPosition(offset + 1, step.seq + 1))
@@ -274,68 +235,3 @@ class Publisher:
                 for entry in run:
                     reader.take(entry.offset, entry.value)
         return reader.seq
-
-
-def records(step: Step) -> Iterator[Outgoing]:
-    """Everything that a step tells the outside, in order."""
-    for decision in step.decisions:
-        topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
-        event = _routed(decision, step) if decision.outcome == "routed" else _await_slot(decision, step)
-        record = write_event(
-            topic,
-            event,
-            ce_id=decision.decision_id,
-            source=SOURCE,
-            time_ms=decision.decided_at_ms,
-            traceparent=decision.traceparent,
-            tracestate=decision.tracestate,
-        )
-        yield Outgoing(topic, record)
-    ends = {(decision.pool, decision.task_id): decision for decision in step.decisions}
-    for row in step.dead:
-        end = ends.get((row.task.pool, row.task.task_id))
-        headers = dead_letter_headers(
-            TASK_PENDING if end is None else end.input_topic,
-            step.partition,
-            -1 if end is None else end.input_offset,
-            "The task failed its last attempt." if end is None else end.reason,
-            attempt=row.status.attempt,
-        )
-        value = msgspec.json.encode(_DeadTask(task=row.task, history=row.status.history))
-        yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
-
-
-def _routed(decision: Decision, step: Step) -> TaskRouted:
-    lease_expires_at_ms = decision.lease_expires_at_ms
-    return TaskRouted(
-        decision_id=decision.decision_id,
-        task_id=decision.task_id,
-        pool=decision.pool,
-        slot_id=decision.chosen_slot_id or "",
-        model=decision.chosen_model or "",
-        tier=decision.tier or 1,
-        lease=decision.lease or 0,
-        lease_expires_at=_moment(Millis(0) if lease_expires_at_ms is None else lease_expires_at_ms),
-        max_tokens=decision.max_tokens or 0,
-        reason=decision.reason,
-        attempt=decision.attempt,
-        decided_at=_moment(decision.decided_at_ms),
-        mode=step.mode,
-        policy=step.policy,
-        catalog=step.catalog,
-    )
-
-
-def _await_slot(decision: Decision, step: Step) -> TaskAwaitSlot:
-    return TaskAwaitSlot(
-        decision_id=decision.decision_id,
-        task_id=decision.task_id,
-        pool=decision.pool,
-        reason_code=decision.reason_code,
-        reason=decision.reason,
-        verdicts=_verdicts(bytes(decision.alternatives)),
-        waiting_since=_moment(decision.waiting_since_ms),
-        decided_at=_moment(decision.decided_at_ms),
-        mode=step.mode,
-        position=decision.position,
-    )

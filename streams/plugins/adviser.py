@@ -25,7 +25,7 @@ REASON_CHARS_MAX: Final = 500
 
 
 class Plugins:
-    """The plug-ins of a worker, each with its one thread, shared by all lanes."""
+    """The plug-ins of a worker, each with its one thread, shared by all partitions."""
 
     def __init__(self, load: Callable[[Role, str], Any] = load, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._load = load

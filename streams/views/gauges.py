@@ -7,7 +7,7 @@ marks and tenants, not with the number of waiting tasks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from schemas.vocabulary import Millis
@@ -20,13 +20,10 @@ if TYPE_CHECKING:
 
     from streams.core.index.pool_index import PoolIndex
     from streams.core.state.pool import Pool
-    from streams.partition.worker import Lane
 
 
-def show(lanes: Iterable[Lane], now_ms: Millis) -> None:
-    """Set the gauges; call it on the event loop, where no step is half applied."""
-    # A test's lane may fold something else.
-    routers = [fold for lane in lanes if lane.working and isinstance(fold := lane.fold, Router)]
+def show(routers: Sequence[Router], now_ms: Millis) -> None:
+    """Set the gauges from these partitions; call it on the event loop, where no step is half applied."""
     seen = _Gauges()
     for router in routers:
         seen.look(router, Millis(max(now_ms, router.now_ms)))

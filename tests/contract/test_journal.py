@@ -1,4 +1,4 @@
-"""What a lane may expect of its outside: the twins in memory and Kafka are held to the same sentences."""
+"""What a worker may expect of its ports: the twins in memory and Kafka pass the same tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
 from streams.kafka.outputs import ProgressGroup
-from streams.partition.checkpoint import Compacted, SlottedCheckpoints
+from streams.partition.checkpoint import AlternatingCheckpoints, Compacted
 from streams.partition.memory import (
     ManualClock,
     MemoryCompacted,
@@ -26,7 +26,7 @@ from streams.partition.memory import (
     MemoryRecord,
     MemoryTicks,
 )
-from streams.partition.ports import DeadLetters, Inputs, Journal, JournalPosition, Letter, Ticks
+from streams.partition.ports import DeadLetter, DeadLetters, Inputs, Journal, JournalPosition, Ticks
 from streams.partition.publish import Progress
 from streams.settings import Settings
 from streams.topics import create_topics, names
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PARTITION = 1
 
 
-class Outside:
+class Implementation:
     """One implementation of everything, and a producer to the inputs."""
 
     journal: Journal
@@ -56,21 +56,21 @@ class MemoryProgress:
     """How far a partition is published, in memory."""
 
     def __init__(self) -> None:
-        self.mark: JournalPosition | None = None
+        self.position: JournalPosition | None = None
 
     async def load(self) -> tuple[int, int | None] | None:
         """Return what was saved."""
-        return None if self.mark is None else (self.mark.offset, self.mark.seq)
+        return None if self.position is None else (self.position.offset, self.position.seq)
 
-    async def save(self, mark: JournalPosition) -> None:
+    async def save(self, position: JournalPosition) -> None:
         """Remember."""
-        self.mark = mark
+        self.position = position
 
 
 @pytest.fixture(params=["memory", "tansu_broker", pytest.param("apache_kafka_server", marks=pytest.mark.kafka)])
-async def outside(request: pytest.FixtureRequest) -> AsyncIterator[Outside]:
+async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Implementation]:
     """Each implementation in turn; the broker's topics are new ones."""
-    given = Outside()
+    given = Implementation()
     if request.param == "memory":
         inputs, letters = MemoryInputs(), MemoryDeadLetters()
         given.journal, given.inputs, given.letters = MemoryJournal(), inputs, letters
@@ -126,100 +126,100 @@ async def read(journal: Journal, start: int, end: int) -> list[tuple[int, bytes]
         return [(entry.offset, entry.value) async for run in runs for entry in run]
 
 
-async def test_an_append_returns_the_offset_at_which_the_record_is_read_back(outside: Outside) -> None:
+async def test_an_append_returns_the_offset_at_which_the_record_is_read_back(ports: Implementation) -> None:
     """The lane compares it with the end it knows."""
-    journal = outside.journal
+    journal = ports.journal
     assert await journal.bounds() == (0, 0)
     assert [await journal.append(value) for value in (b"a", b"b", b"c")] == [0, 1, 2]
     assert await journal.bounds() == (0, 3)
     assert await read(journal, 0, 3) == [(0, b"a"), (1, b"b"), (2, b"c")]
 
 
-async def test_a_range_holds_its_start_and_not_its_end(outside: Outside) -> None:
+async def test_a_range_holds_its_start_and_not_its_end(ports: Implementation) -> None:
     """A tail can be read without reading what came after it was asked for."""
     for value in (b"a", b"b", b"c", b"d"):
-        await outside.journal.append(value)
-    assert await read(outside.journal, 1, 3) == [(1, b"b"), (2, b"c")]
-    assert await read(outside.journal, 4, 4) == []
+        await ports.journal.append(value)
+    assert await read(ports.journal, 1, 3) == [(1, b"b"), (2, b"c")]
+    assert await read(ports.journal, 4, 4) == []
 
 
-async def test_a_step_of_megabytes_is_one_record(outside: Outside) -> None:
+async def test_a_step_of_megabytes_is_one_record(ports: Implementation) -> None:
     """Topics and clients take what the settings allow."""
     large = bytes(range(256)) * 4096 * 7
-    assert await outside.journal.append(large) == 0
-    assert await read(outside.journal, 0, 1) == [(0, large)]
+    assert await ports.journal.append(large) == 0
+    assert await read(ports.journal, 0, 1) == [(0, large)]
 
 
-async def test_the_side_reader_gives_what_exists_of_a_range(outside: Outside) -> None:
+async def test_the_side_reader_gives_what_exists_of_a_range(ports: Implementation) -> None:
     """No more than the limit, nothing beyond the end."""
     for number in range(10):
-        await outside.send(0, b"%d" % number)
-    found = await outside.inputs.read(0, 3, 7, 100)
+        await ports.send(0, b"%d" % number)
+    found = await ports.inputs.read(0, 3, 7, 100)
     assert [(record.offset, record.value, record.key) for record in found] == [
         (number, b"%d" % number, b"main") for number in range(3, 7)
     ]
-    assert [record.offset for record in await outside.inputs.read(0, 3, 100, 2)] == [3, 4]
-    assert [record.offset for record in await outside.inputs.read(0, 8, 100, 100)] == [8, 9]
-    assert list(await outside.inputs.read(1, 0, 5, 100)) == []
+    assert [record.offset for record in await ports.inputs.read(0, 3, 100, 2)] == [3, 4]
+    assert [record.offset for record in await ports.inputs.read(0, 8, 100, 100)] == [8, 9]
+    assert list(await ports.inputs.read(1, 0, 5, 100)) == []
 
 
-async def test_a_dead_letter_is_readable_as_soon_as_the_write_returns(outside: Outside) -> None:
+async def test_a_dead_letter_is_readable_as_soon_as_the_write_returns(ports: Implementation) -> None:
     """Raw key and value."""
     raw = MemoryRecord(offset=7, timestamp=START_MS, key=b"main", value=b"\x00broken")
-    await outside.letters.write([Letter(0, raw, "It is broken."), Letter(0, raw, "It is broken.")])
-    assert await outside.dead() == [(b"main", b"\x00broken")] * 2
+    await ports.letters.write([DeadLetter(0, raw, "It is broken."), DeadLetter(0, raw, "It is broken.")])
+    assert await ports.dead() == [(b"main", b"\x00broken")] * 2
 
 
-async def test_the_strangest_record_can_be_a_dead_letter(outside: Outside) -> None:
+async def test_the_strangest_record_can_be_a_dead_letter(ports: Implementation) -> None:
     """Neither key nor value, and a header whose name is no text: it must not hold up its partition."""
     raw = MemoryRecord(offset=8, timestamp=START_MS, headers=(("\udcff", b"v"),))
-    await outside.letters.write([Letter(0, raw, "It is empty.")])
-    assert [value or None for _, value in await outside.dead()] == [None]
+    await ports.letters.write([DeadLetter(0, raw, "It is empty.")])
+    assert [value or None for _, value in await ports.dead()] == [None]
 
 
-async def test_a_tick_arrives_as_an_event_of_its_partition(outside: Outside) -> None:
+async def test_a_tick_arrives_as_an_event_of_its_partition(ports: Implementation) -> None:
     """With the time at which it was sent, and no key."""
     tick = Tick(control_id="tick-1-0", at="2026-11-21T10:00:00.000Z", by="lane")
-    await outside.ticks.send(tick, Millis(START_MS))
-    (record,) = await outside.inputs.read(2, 0, 1, 10)
+    await ports.ticks.send(tick, Millis(START_MS))
+    (record,) = await ports.inputs.read(2, 0, 1, 10)
     assert record.key is None
     assert read_event("fleet.control", record.key, record.value, record.headers) == tick
 
 
-async def test_a_compacted_topic_keeps_the_last_value_of_a_key(outside: Outside) -> None:
+async def test_a_compacted_topic_keeps_the_last_value_of_a_key(ports: Implementation) -> None:
     """Offsets count every record."""
-    compacted = outside.compacted
+    compacted = ports.compacted
     assert [await compacted.put(key, value) for key, value in (("a", b"1"), ("b", b"2"), ("a", b"3"))] == [0, 1, 2]
     assert await compacted.end() == 3
     assert await compacted.latest() == {"a": b"3", "b": b"2"}
 
 
-async def test_progress_is_nothing_at_first_and_then_the_last_saved(outside: Outside) -> None:
+async def test_progress_is_nothing_at_first_and_then_the_last_saved(ports: Implementation) -> None:
     """The step's number comes back where the broker keeps metadata; else it is looked up in the journal."""
-    assert await outside.progress.load() is None
-    await outside.progress.save(JournalPosition(5, 4))
-    await outside.progress.save(JournalPosition(9, 7))
-    loaded = await outside.progress.load()
+    assert await ports.progress.load() is None
+    await ports.progress.save(JournalPosition(5, 4))
+    await ports.progress.save(JournalPosition(9, 7))
+    loaded = await ports.progress.load()
     assert loaded in {(9, 7), (9, None)}
 
 
 class TestCheckpoints:
     """Two slots, written in turn, on any compacted topic."""
 
-    async def test_the_newest_complete_picture_comes_first(self, outside: Outside) -> None:
+    async def test_the_newest_complete_picture_comes_first(self, ports: Implementation) -> None:
         """And the one before it after it."""
-        checkpoints = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        checkpoints = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         assert await checkpoints.load() == []
         for seq in (10, 20, 30):
             await checkpoints.save(JournalPosition(seq, seq), [b"one of %d" % seq, b"two of %d" % seq])
-        again = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        again = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         found = await again.load()
-        assert [one.mark for one in found] == [JournalPosition(30, 30), JournalPosition(20, 20)]
+        assert [one.position for one in found] == [JournalPosition(30, 30), JournalPosition(20, 20)]
         assert found[0].chunks == (b"one of 30", b"two of 30")
 
-    async def test_a_torn_picture_is_ignored(self, outside: Outside) -> None:
+    async def test_a_torn_picture_is_ignored(self, ports: Implementation) -> None:
         """The worker died between two chunks: the other slot is whole."""
-        checkpoints = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        checkpoints = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         await checkpoints.save(JournalPosition(10, 10), [b"a", b"b"])
         await checkpoints.save(JournalPosition(20, 20), [b"c", b"d"])
 
@@ -229,20 +229,20 @@ class TestCheckpoints:
 
         with pytest.raises(KeyboardInterrupt):
             await checkpoints.save(JournalPosition(30, 30), dying())
-        found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
-        assert [one.mark.seq for one in found] == [20]
+        found = await AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS)).load()
+        assert [one.position.seq for one in found] == [20]
 
-    async def test_a_picture_overwritten_by_a_zombie_is_ignored(self, outside: Outside) -> None:
+    async def test_a_picture_overwritten_by_a_zombie_is_ignored(self, ports: Implementation) -> None:
         """A worker that was paused in the middle of a picture goes on with it into a newer one."""
-        zombie = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        zombie = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         await zombie.save(JournalPosition(10, 10), [b"a"])
-        alive = SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS))
+        alive = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         await alive.load()
         await alive.save(JournalPosition(20, 20), [b"b", b"c"])
-        await outside.compacted.put(f"{PARTITION}/B/1", b"of the zombie")
-        found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
-        assert [one.mark.seq for one in found] == [10]
+        await ports.compacted.put(f"{PARTITION}/B/1", b"of the zombie")
+        found = await AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS)).load()
+        assert [one.position.seq for one in found] == [10]
         # The living one notices a foreign record and leaves the whole slot alone.
         await alive.save(JournalPosition(30, 30), [b"d"])
-        found = await SlottedCheckpoints(PARTITION, outside.compacted, ManualClock(START_MS)).load()
-        assert [one.mark.seq for one in found] == [30, 10]
+        found = await AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS)).load()
+        assert [one.position.seq for one in found] == [30, 10]

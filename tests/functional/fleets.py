@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import psycopg
 from msgspec.structs import replace
 
 from streams.clock import SystemClock
-from streams.operate.read_partitions import looks, partitions_of
+from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.operate.send import Kind, send
 from streams.settings import Settings
 from streams.views.overview import Overview, PoolView, overview
@@ -48,7 +49,7 @@ def order(up: Up, *words: str) -> Any:
 def look(up: Up, pool: str) -> Overview:
     """Look at a pool as `check` does."""
     known = settings(up)
-    return overview(looks(known, partitions_of(known, pool)), SystemClock().now_ms(), pool)
+    return overview(asyncio.run(read_partitions(known, partitions_of(known, pool))), SystemClock().now_ms(), pool)
 
 
 def pool_of(up: Up, pool: str) -> PoolView:

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from schemas.events import Outcome
 from schemas.vocabulary import TASK_ROUTED
 from tests.support.acceptance import POOL, SLOTS, TASKS, check
-from tests.support.workers import Installation
+from tests.support.installation import Installation
 
 if TYPE_CHECKING:
     from pathlib import Path

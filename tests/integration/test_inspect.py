@@ -14,11 +14,11 @@ from schemas.vocabulary import DECISION_AUDIT, from_millis
 from streams.clock import SystemClock
 from streams.core.router import Router
 from streams.operate.orders import check, give
-from streams.operate.read_partitions import LookError, file_rulebook, looks
+from streams.operate.read_partitions import LookError, file_rulebook, read_partitions
 from streams.partition.ports import JournalError
 from streams.shipped import shipped
+from tests.support.installation import Installation
 from tests.support.rig import picture
-from tests.support.workers import Installation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,19 +42,19 @@ async def test_the_state_that_is_read_is_that_of_the_journal(installation: Insta
     await worker.ready(2)
     async with installation.fleet():
         await installation.tasks(60, pools=3)
-        while_working = await asyncio.to_thread(looks, installation.settings, range(2))
+        while_working = await read_partitions(installation.settings, range(2))
         await installation.worked_off()
-    found = await asyncio.to_thread(looks, installation.settings, range(2))
+    found = await read_partitions(installation.settings, range(2))
     rulebook = file_rulebook(installation.settings)
     journal = await installation.records(installation.names.journal)
     for partition, look in found.items():
-        fold = Router(partition, rulebook)
+        expected = Router(partition, rulebook)
         for record in journal:
-            if record.partition == partition and fold.seq < look.router.seq:
+            if record.partition == partition and expected.seq < look.router.seq:
                 step = decode_step(record.value)
-                if step.seq == fold.seq:
-                    fold.apply(step)
-        assert picture(look.router) == picture(fold)
+                if step.seq == expected.seq:
+                    expected.apply(step)
+        assert picture(look.router) == picture(expected)
         assert look.known
         assert while_working[partition].router.seq <= look.router.seq
     assert await installation.records(installation.names.checkpoint), "no checkpoint was written: raise the work"
@@ -65,14 +65,14 @@ async def test_an_order_is_in_force_when_it_is_said_to_be(installation: Installa
     """Given before any worker is there, it stays open; with one, every partition takes it, and the state has it."""
     settings = installation.settings
     event = ModelDrained(control_id="c-1", at=from_millis(SystemClock().now_ms()), by="ops", model="haiku")
-    check(settings, event)
+    await check(settings, event)
     early = await asyncio.to_thread(give, settings, event, wait_s=0.2)
     assert [one.fate for one in early.positions] == ["sent", "sent"]
     worker = installation.worker()
     await worker.ready(2)
     again = await asyncio.to_thread(give, settings, event, wait_s=30.0)
     assert [(one.fate, one.offset) for one in again.positions] == [("known", 1), ("known", 1)]
-    found = await asyncio.to_thread(looks, settings, range(2))
+    found = await read_partitions(settings, range(2))
     assert all("haiku" in look.router.state.marks.drained for look in found.values())
 
 
@@ -80,7 +80,7 @@ async def test_a_journal_with_another_record_in_it_is_refused(installation: Inst
     """Reading it says what the worker's start would say."""
     await installation.send(DECISION_AUDIT, b"rubbish", None, partition=0)
     with pytest.raises(JournalError, match="cannot be read"):
-        await asyncio.to_thread(looks, installation.settings, range(2))
+        await read_partitions(installation.settings, range(2))
 
 
 async def test_rules_that_are_not_the_workers_are_reported(installation: Installation) -> None:
@@ -94,8 +94,8 @@ async def test_rules_that_are_not_the_workers_are_reported(installation: Install
     await worker.ready(2)
     await installation.sound()
     with pytest.raises(LookError, match="name those of its workers with --policy and --catalog"):
-        await asyncio.to_thread(looks, installation.settings, range(2))
-    found = await asyncio.to_thread(looks, replace(installation.settings, **named), range(2))
+        await read_partitions(installation.settings, range(2))
+    found = await read_partitions(replace(installation.settings, **named), range(2))
     assert {slot for look in found.values() for pool in look.router.state.pools.values() for slot in pool.slots} == {
         "next-1"
     }

@@ -16,8 +16,8 @@ from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.replay.verify import Verification, verify
 from streams.shipped import shipped
+from tests.support.installation import Installation, Worker, until
 from tests.support.plugins import install, install_example
-from tests.support.workers import Installation, Worker, until
 
 #: What a call may take is far more than a healthy one takes on a slow machine.
 POLICY = """

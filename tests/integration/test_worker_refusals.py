@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from streams.host import free_port
 from streams.settings import Settings
-from tests.support.workers import Installation, Worker, until
+from tests.support.installation import Installation, Worker, until
 
 if TYPE_CHECKING:
     from pathlib import Path

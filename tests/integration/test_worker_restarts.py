@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import KafkaAdminClient
 
-from tests.support.workers import Installation, until
+from tests.support.installation import Installation, until
 
 if TYPE_CHECKING:
     from pathlib import Path

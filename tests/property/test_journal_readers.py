@@ -21,16 +21,19 @@ from schemas.events import ModelDrained
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis, from_millis
 from streams.operate.orders import CONTROL, Position, Trace
-from streams.partition.memory import Log, MemoryJournal
+from streams.partition.checkpoint import AlternatingCheckpoints
+from streams.partition.memory import Log, ManualClock, MemoryCompacted, MemoryJournal
+from streams.partition.outputs import Outgoing
 from streams.partition.ports import JournalError, JournalPosition
-from streams.partition.publish import Outgoing, Publisher
+from streams.partition.publish import Publisher
 from streams.partition.reader import RecordDamaged, StepsMissing
+from streams.partition.recovery import recover
 from streams.sinks.cursor import Cursor
 from streams.sinks.ports import BEFORE_FIRST, JournalRecord
 from streams.tables import Tables
 from streams.views.journal_stats import JournalStats
 from tests.support.builders import START_MS, decision, step
-from tests.support.lanes import RULEBOOK, World, until
+from tests.support.partition_world import RULEBOOK, World, until
 
 Kind = Literal["next", "fenced", "gap", "torn", "empty", "other version", "other partition"]
 ORDINARY: tuple[Kind, ...] = ("next", "next", "next", "fenced")
@@ -163,18 +166,29 @@ class Machine:
         return ()
 
 
+async def by_recovery(log: Log) -> Outcome:
+    """As a worker begins, and as operators read a partition."""
+    machine = Machine()
+    checkpoints = AlternatingCheckpoints(0, MemoryCompacted(), ManualClock(0))
+    try:
+        await recover(0, MemoryJournal(log), checkpoints, lambda _: machine)
+    except JournalError as error:
+        return Outcome(tuple(machine.applied), kind_of(error))
+    return Outcome(tuple(machine.applied), None)
+
+
 async def by_the_worker(log: Log) -> Outcome:
-    """Recovery at the start, and reading back after something came: in two parts."""
+    """At work: the second half of the journal is there when it reads back."""
     world, machine = World(), Machine()
     world.make = lambda _: machine
-    lane = world.lane()
+    worker = world.new_worker()
     try:
         for records in (log.records[: len(log.records) // 2], log.records):
             world.journal.log = Log()
             for record in records:
                 world.journal.log.skip(record.offset - world.journal.log.end)
                 world.journal.log.append(record.value)
-            await lane.recover()
+            await worker.recover()
     except JournalError as error:
         return Outcome(tuple(machine.applied), kind_of(error))
     return Outcome(tuple(machine.applied), None)
@@ -201,9 +215,9 @@ class Progress:
         """Nothing is published yet."""
         return None
 
-    async def save(self, mark: JournalPosition) -> None:
+    async def save(self, position: JournalPosition) -> None:
         """Keep it."""
-        self.saved = mark
+        self.saved = position
 
 
 async def by_the_publisher(log: Log) -> Outcome:
@@ -277,6 +291,7 @@ async def by_orders(log: Log) -> Outcome:
 
 
 READERS: dict[str, Callable[[Log], Awaitable[Outcome]]] = {
+    "recovery": by_recovery,
     "worker": by_the_worker,
     "publisher": by_the_publisher,
     "tables": by_the_tables,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from schemas.decision import Accepted, ControlTaken, Rejected, SlotRow, Step
@@ -122,7 +124,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_looked_at() -> None:
     """The codec's sentence, as it would stand at the dead letter."""
     event = ModelDrained(control_id="no id", at=ORDER.at, by="ops", model="opus")
     with pytest.raises(ControlError, match="control_id"):
-        check(Settings(broker="127.0.0.1:9"), event)
+        asyncio.run(check(Settings(broker="127.0.0.1:9"), event))
 
 
 def test_what_a_terminal_would_obey_is_spelled_out() -> None:

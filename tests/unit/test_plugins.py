@@ -23,7 +23,7 @@ from streams.plugins.adviser import REASON_CHARS_MAX, Adviser, Plugins
 from streams.plugins.installed import GROUPS, PluginError, Role
 from streams.shipped import shipped
 from tests.support.builders import task
-from tests.support.lanes import until
+from tests.support.partition_world import until
 from tests.support.plugins import EXAMPLE, install, install_example
 
 #: Long enough that no healthy call is ever too slow, on any machine.

@@ -14,11 +14,12 @@ from schemas.events import TaskPending
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis
 from streams.partition.memory import MemoryJournal
+from streams.partition.outputs import Outgoing, output_records
 from streams.partition.ports import JournalPosition
-from streams.partition.publish import STEPS_MAX, Outgoing, Publisher, records
+from streams.partition.publish import STEPS_MAX, Publisher
 from streams.partition.reader import StepsMissing
 from tests.support.builders import START_MS, decision, step
-from tests.support.lanes import until
+from tests.support.partition_world import until
 
 if TYPE_CHECKING:
     from schemas.decision import Step
@@ -59,9 +60,9 @@ class Progress:
         """Return what was saved; some brokers forget the step."""
         return None if self.saved is None else (self.saved.offset, self.saved.seq if self.with_seq else None)
 
-    async def save(self, mark: JournalPosition) -> None:
+    async def save(self, position: JournalPosition) -> None:
         """Remember."""
-        self.saved = mark
+        self.saved = position
 
 
 def history(count: int) -> list[Step]:
@@ -185,7 +186,7 @@ def test_a_routed_task_and_a_waiting_one_have_topics_of_their_own() -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     routed = decision(task_id="t-1", traceparent=trace)
     waiting = decision(task_id="t-2", outcome="waiting", position=3, alternatives={"opus": {"gate": "premium"}})
-    one, other = records(step(0, routed, waiting))
+    one, other = output_records(step(0, routed, waiting))
     assert (one.topic, other.topic) == ("task.routed", "task.await_slot")
     assert one.record.key == b"main"
     headers = dict(one.record.headers)
@@ -209,7 +210,7 @@ def test_a_task_given_up_is_a_dead_letter_with_its_history() -> None:
         ),
     )
     end = decision(task_id="t-1", outcome="dead_lettered", reason_code="dead_lettered", reason="Failed 3 times.")
-    told, letter = records(step(0, end, dead=(row,)))
+    told, letter = output_records(step(0, end, dead=(row,)))
     assert (told.topic, letter.topic) == ("task.await_slot", "task.pending.dlq")
     value = json.loads(letter.record.value)
     assert (value["task"]["task_id"], len(value["story"])) == ("t-1", 1)

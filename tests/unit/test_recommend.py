@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from tests.support.rig import RouterRig, picture
 
 def ask(rig: RouterRig, **fields: Any) -> Recommendation:
     """Ask about a task with these fields."""
-    return recommendation(rig.router, "main", fields, Millis(rig.now_ms))
+    return asyncio.run(recommendation(rig.router, "main", fields, Millis(rig.now_ms)))
 
 
 def test_it_is_what_the_router_then_decides() -> None:
@@ -55,7 +56,8 @@ def test_plug_ins_are_asked_as_a_worker_would() -> None:
     policy = f"{shipped('policy.toml').partition('[plugins]')[0]}[plugins]\nrules = ['mine']\n"
     rig = RouterRig("haiku-1", "sonnet-1", book=load_rulebook(shipped("catalog.toml"), policy))
     refuses_haiku = lambda _task, model: "Not that one." if model.id == "haiku" else None  # noqa: E731
-    told = recommendation(rig.router, "main", {}, Millis(rig.now_ms), Plugins(load=lambda _role, _name: refuses_haiku))
+    plugins = Plugins(load=lambda _role, _name: refuses_haiku)
+    told = asyncio.run(recommendation(rig.router, "main", {}, Millis(rig.now_ms), plugins))
     assert (told.model, told.alternatives["haiku"].gate) == ("sonnet", "boundary")
 
 
@@ -85,7 +87,7 @@ def test_a_task_that_the_router_would_refuse_is_refused(fields: dict[str, object
 def test_offline_every_model_of_the_catalogue_has_a_free_slot() -> None:
     """A fleet to try a policy on before there is one."""
     router, pool = offline_router(Settings())
-    told = recommendation(router, pool, {"task_type": "debug"}, router.now_ms)
+    told = asyncio.run(recommendation(router, pool, {"task_type": "debug"}, router.now_ms))
     assert told.outcome == "routed"
     assert set(told.alternatives) == set(router.rulebook.models)
 

@@ -29,7 +29,7 @@ from schemas.vocabulary import INPUT_TOPICS
 from streams.clock import SystemClock
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router, accept_time
-from streams.partition.publish import records
+from streams.partition.outputs import output_records
 from streams.settings import Settings, load
 from streams.shipped import catalog_text, policy_text
 from streams.topics import names
@@ -95,7 +95,7 @@ class Loop:
                 await acknowledged
                 router.apply(step)
                 if self._publish:
-                    for outgoing in records(step):
+                    for outgoing in output_records(step):
                         record = outgoing.record
                         told.append(
                             await outputs.send(

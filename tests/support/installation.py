@@ -128,7 +128,7 @@ class Installation:
             partitions=partitions,
             session_timeout_s=3.0,
             rebalance_timeout_s=1.0,
-            delivery_audit_s=0.3,
+            delivery_check_s=0.3,
             **settings,
         )
         self.names = names(self.settings)

@@ -1,10 +1,11 @@
-"""A lane with its whole outside in memory, and the faults a journal can have."""
+"""A partition's worker with all its ports in memory, and the faults that a journal can have."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from schemas.codec import write_event
@@ -13,7 +14,7 @@ from schemas.events import FleetControl, SlotFreed, TaskPending
 from schemas.vocabulary import INPUT_TOPICS, from_millis
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.router import Router
-from streams.partition.checkpoint import SlottedCheckpoints
+from streams.partition.checkpoint import AlternatingCheckpoints
 from streams.partition.memory import (
     ManualClock,
     MemoryCompacted,
@@ -23,7 +24,8 @@ from streams.partition.memory import (
     MemoryTicks,
     NoFollower,
 )
-from streams.partition.worker import Adviser, Fold, Lane, Limits, Outside
+from streams.partition.ports import Advisor, JournalError, Limits, PartitionError, Ports, StateMachine
+from streams.partition.worker import PartitionWorker
 from streams.replay.verify import Verification, verify
 from streams.shipped import shipped
 from tests.support.auditor import Audit, audit
@@ -91,17 +93,17 @@ class Follower(NoFollower):
 
 
 class World:
-    """Everything outside one partition's lane."""
+    """Everything outside one partition's worker."""
 
     def __init__(self, rulebook: Rulebook = RULEBOOK, **limits: Any) -> None:
         self.rulebook = rulebook
         self.clock = ManualClock(START_MS)
         self.journal = FaultyJournal()
         self.inputs = MemoryInputs()
-        self.letters = MemoryDeadLetters()
+        self.dead_letters = MemoryDeadLetters()
         self.compacted = MemoryCompacted()
         self.steps: list[Step] = []
-        self.make: Callable[[Iterable[bytes] | None], Fold] = self._router
+        self.make: Callable[[Iterable[bytes] | None], StateMachine] = self._router
         self.limits = Limits(
             **{
                 "step_inputs_max": 1000,
@@ -115,35 +117,44 @@ class World:
         )
         self.home: Callable[[bytes], int] = lambda _: 0
         self.pressed: list[tuple[int, bool]] = []
-        self.adviser: Callable[[Rulebook], Adviser | None] = lambda _: None
+        self.advisor: Callable[[Rulebook], Advisor | None] = lambda _: None
 
-    def _router(self, chunks: Iterable[bytes] | None) -> Fold:
+    def _router(self, chunks: Iterable[bytes] | None) -> StateMachine:
         return Router(0, self.rulebook) if chunks is None else Router.restore(0, self.rulebook, chunks)
 
-    def lane(self) -> Lane:
-        """Another worker's lane, or the same one's after a restart."""
+    def new_worker(self) -> PartitionWorker:
+        """Another process's worker of the partition, or the same one's after a restart."""
         self.follower = Follower(lambda _, step: self.steps.append(step))
-        outside = Outside(
+        ports = Ports(
             journal=self.journal,
             inputs=self.inputs,
-            letters=self.letters,
+            dead_letters=self.dead_letters,
             ticks=MemoryTicks(self.inputs.logs[2]),
-            checkpoints=SlottedCheckpoints(0, self.compacted, self.clock),
+            checkpoints=self.checkpoints(),
             clock=self.clock,
             follower=self.follower,
             home=self.home,
             pressure=lambda topic, full: self.pressed.append((topic, full)),
-            adviser=self.adviser,
+            advisor=self.advisor,
             rulebook=self.rulebook,
         )
-        return Lane(0, self.make, outside, self.limits)
+        return PartitionWorker(0, self.make, ports, self.limits)
 
-    async def started(self) -> Lane:
-        """A lane at work."""
-        lane = self.lane()
-        await lane.recover()
-        await lane.start()
-        return lane
+    def checkpoints(self) -> AlternatingCheckpoints:
+        """The checkpoints of the partition, as a new process sees them."""
+        return AlternatingCheckpoints(0, self.compacted, self.clock)
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[PartitionWorker]:
+        """A worker that was recovered and started, and is halted at the end, whatever happened to it."""
+        worker = self.new_worker()
+        await worker.recover()
+        await worker.start()
+        try:
+            yield worker
+        finally:
+            with suppress(JournalError, PartitionError):  # the test asked for it
+                await worker.halt()
 
     def send(self, topic: str, event: TaskPending | SlotFreed | FleetControl, **record: Any) -> int:
         """Write an input and return its offset."""
@@ -163,20 +174,31 @@ class World:
         at = from_millis(self.clock.now_ms())
         return self.send("slot.freed", SlotFreed(slot_id=slot_id, pool=pool, at=at, model=model, **fields))
 
-    def deliver(self, lane: Lane, topic: str, *offsets: int) -> None:
-        """Hand records to the lane: these, or all."""
+    def deliver(self, worker: PartitionWorker, topic: str, *offsets: int) -> None:
+        """Give records to the worker: these, or all."""
         index = INPUT_TOPICS.index(topic)
         log = self.inputs.logs[index]
         wanted = offsets or [record.offset for record in log.records]
         by_offset = {record.offset: record for record in log.records}
-        lane.offer(index, [by_offset[offset] for offset in wanted])
+        worker.offer(index, [by_offset[offset] for offset in wanted])
 
-    async def handled(self, lane: Lane, topic: str, offset: int) -> None:
-        """Wait until an input is journaled, or the lane has ended."""
+    async def handled(self, worker: PartitionWorker, topic: str, offset: int) -> None:
+        """Wait until an input is journaled, or the worker has ended."""
         index = INPUT_TOPICS.index(topic)
-        await until(lambda: lane.position(index) >= offset or not lane.working)
-        if not lane.working:
-            await lane.failed()
+        await until(lambda: worker.position(index) >= offset or not worker.working)
+        if not worker.working:
+            await worker.failed()
+
+    async def pass_through(self, worker: PartitionWorker, topic: str) -> None:
+        """Deliver all records of a topic and wait until the last is journaled."""
+        self.deliver(worker, topic)
+        await self.handled(worker, topic, self.inputs.logs[INPUT_TOPICS.index(topic)].end - 1)
+
+    async def handle_tasks(self, worker: PartitionWorker, count: int, **fields: Any) -> None:
+        """Send `count` further tasks, named after their offsets, and wait until they are journaled."""
+        for number in range(self.inputs.logs[0].end, self.inputs.logs[0].end + count):
+            self.task(f"t-{number}", **fields)
+        await self.pass_through(worker, "task.pending")
 
     def verified(self) -> Verification:
         """The steps derived again, from the journal and the input topics."""
@@ -192,6 +214,12 @@ class World:
                 for topic, log in zip(INPUT_TOPICS, self.inputs.logs, strict=True)
             },
         )
+
+    def sound(self) -> Audit:
+        """The same, after a check that nothing is wrong."""
+        found = self.audit()
+        assert found.problems == []
+        return found
 
 
 async def until(condition: Callable[[], bool]) -> None:

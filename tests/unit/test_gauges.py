@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,24 +11,14 @@ from schemas.vocabulary import Millis, from_millis
 from streams import metrics
 from streams.core.index.waits import waits
 from streams.core.router import Router
-from streams.views import gauges as vitals
+from streams.views import gauges
 from tests.support.builders import START_MS, inputs, rulebook, slot, task, topic_of
 
 if TYPE_CHECKING:
     from schemas.events import Event
-    from streams.partition.worker import Lane
 
 MINUTE_MS = 60_000
 POOL = "vitals"
-
-
-class Working:
-    """A lane that has this router and works."""
-
-    working = True
-
-    def __init__(self, router: Router) -> None:
-        self.fold = router
 
 
 class Story:
@@ -49,7 +39,7 @@ class Story:
 
     def shown(self, name: str, at_ms: int = START_MS, **labels: str) -> float | None:
         """Give the value of a metric of the pool at that moment."""
-        vitals.show([cast("Lane", Working(self.router))], Millis(at_ms))
+        gauges.show([self.router], Millis(at_ms))
         return metrics.REGISTRY.get_sample_value(name, {"pool": POOL, **labels})
 
 
@@ -143,7 +133,7 @@ def test_marks_quotas_and_budgets_are_shown_while_they_last(history: Story) -> N
 def test_what_is_gone_is_not_shown_any_more(history: Story) -> None:
     """A worker that lost its partitions does not go on telling of them."""
     assert history.shown("slotwise_slots", model="haiku", state="leased") == 1
-    vitals.show([], Millis(START_MS))
+    gauges.show([], Millis(START_MS))
     assert (
         metrics.REGISTRY.get_sample_value("slotwise_slots", {"pool": POOL, "model": "haiku", "state": "leased"}) is None
     )

@@ -1,28 +1,27 @@
-"""A lane loses no input, handles none twice, and gives way to whoever wrote first."""
+"""A partition's worker loses no input, handles none twice, and accepts the step that was written first."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from schemas.decision import Advice, Step
-from schemas.events import Event, ModelDrained, PolicyActivated, TaskPending
+from schemas.events import ModelDrained, PolicyActivated, TaskPending
 from schemas.input import Input, Unreadable
 from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import Millis, from_millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
+from streams.partition.inbox import INBOX_RECORDS_MAX
 from streams.partition.memory import MemoryRecord
-from streams.partition.ports import JournalError
-from streams.partition.worker import INBOX_RECORDS_MAX, Fold, Lane, LaneError, _Taken, cut
+from streams.partition.ports import JournalError, StateMachine
 from streams.replay.verify import Verification
 from streams.shipped import shipped
-from tests.support.lanes import (
+from tests.support.partition_world import (
     RULEBOOK,
     FaultyJournal,
     World,
@@ -32,17 +31,6 @@ from tests.support.lanes import (
     written_but_unknown,
     written_twice,
 )
-
-
-@asynccontextmanager
-async def at_work(world: World) -> AsyncIterator[Lane]:
-    """A lane that is halted at the end, whatever happened to it."""
-    lane = await world.started()
-    try:
-        yield lane
-    finally:
-        with suppress(JournalError, LaneError):  # the test asked for it
-            await lane.halt()
 
 
 def of_another_worker(world: World, inputs: int) -> Callable[[], bytes]:
@@ -70,50 +58,40 @@ def _input(record: MemoryRecord) -> Input:
 async def test_a_task_is_routed_to_the_free_slot() -> None:
     """One input a topic, one decision."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.slot("haiku-1")
-        world.deliver(lane, "slot.freed")
-        await world.handled(lane, "slot.freed", 0)
+        await world.pass_through(worker, "slot.freed")
         world.task("t-1")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 0)
-    found = world.audit()
-    assert found.problems == []
+        await world.pass_through(worker, "task.pending")
+    found = world.sound()
     assert [(one["task_id"], one["chosen_slot_id"]) for one in found.decisions] == [("t-1", "haiku-1")]
 
 
 async def test_what_arrives_together_is_one_step() -> None:
     """Group commit: a thousand inputs, one record."""
     world = World()
-    async with at_work(world) as lane:
-        for number in range(1000):
-            world.task(f"t-{number}")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 999)
-    assert world.audit().problems == []
+    async with world.worker() as worker:
+        await world.handle_tasks(worker, 1000)
+    world.sound()
     assert len(world.journal.log.records) == 1
 
 
 async def test_a_step_holds_no_more_inputs_than_it_may() -> None:
-    """The rest is the next step."""
+    """The rest is in the next steps."""
     world = World(step_inputs_max=40)
-    async with at_work(world) as lane:
-        for number in range(100):
-            world.task(f"t-{number}")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 99)
+    async with world.worker() as worker:
+        await world.handle_tasks(worker, 100)
     assert [len(step.inputs) for step in world.steps] == [40, 40, 20]
 
 
 async def test_a_step_that_is_too_large_becomes_two() -> None:
     """Halves, until each fits."""
     world = World(step_bytes_max=70_000)
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(40):
             world.task(f"t-{number}", title="long " * 1000)
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 39)
-    assert world.audit().problems == []
+        await world.pass_through(worker, "task.pending")
+    world.sound()
     assert len(world.steps) > 1
     assert all(len(record.value or b"") <= 70_000 for record in world.journal.log.records)
 
@@ -122,9 +100,9 @@ async def test_a_delivery_is_acked_when_it_is_journaled_and_not_before() -> None
     """The ack follows the journal."""
     world = World()
     acked: list[int] = []
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.task("t-1")
-        lane.offer(0, world.inputs.logs[0].records, lambda: acked.append(len(world.journal.log.records)))
+        worker.offer(0, world.inputs.logs[0].records, lambda: acked.append(len(world.journal.log.records)))
         await until(lambda: bool(acked))
     assert acked == [1]
 
@@ -135,89 +113,84 @@ async def test_a_delivery_is_acked_when_it_is_journaled_and_not_before() -> None
 async def test_an_input_delivered_again_changes_nothing() -> None:
     """Five times, at once and later."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(10):
             world.task(f"t-{number}")
         for _ in range(3):
-            world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 9)
-        world.deliver(lane, "task.pending", 3, 4, 5)
+            world.deliver(worker, "task.pending")
+        await world.handled(worker, "task.pending", 9)
+        world.deliver(worker, "task.pending", 3, 4, 5)
         world.task("t-10")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 10)
-    found = world.audit()
-    assert found.problems == []
+        await world.pass_through(worker, "task.pending")
+    found = world.sound()
     assert found.handled["task.pending"] == list(range(11))
 
 
 async def test_a_gap_is_fetched() -> None:
     """What the first delivery left out comes by the side reader, in its place."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(100):
             world.task(f"t-{number}")
-        world.deliver(lane, "task.pending", *range(5))
-        world.deliver(lane, "task.pending", *range(90, 100))
-        await world.handled(lane, "task.pending", 99)
-    found = world.audit()
-    assert found.problems == []
+        world.deliver(worker, "task.pending", *range(5))
+        world.deliver(worker, "task.pending", *range(90, 100))
+        await world.handled(worker, "task.pending", 99)
+    found = world.sound()
     assert found.handled["task.pending"] == list(range(100))
 
 
 async def test_a_gap_in_the_topic_itself_is_no_gap() -> None:
     """Transaction markers take offsets that no record has."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.task("t-0")
         world.inputs.logs[0].skip(3)
         world.task("t-4")
         world.inputs.logs[0].cut(0)
-        world.deliver(lane, "task.pending", 4)
-        await world.handled(lane, "task.pending", 4)
-    found = world.audit()
-    assert found.problems == []
+        world.deliver(worker, "task.pending", 4)
+        await world.handled(worker, "task.pending", 4)
+    found = world.sound()
     assert found.handled["task.pending"] == [0, 4]
 
 
 async def test_records_that_come_in_another_order_are_handled_in_theirs() -> None:
     """The later half first: it is a gap, then a duplicate."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(20):
             world.task(f"t-{number}")
-        world.deliver(lane, "task.pending", *range(10, 20))
-        world.deliver(lane, "task.pending", *range(10))
-        await world.handled(lane, "task.pending", 19)
-    found = world.audit()
-    assert found.problems == []
+        world.deliver(worker, "task.pending", *range(10, 20))
+        world.deliver(worker, "task.pending", *range(10))
+        await world.handled(worker, "task.pending", 19)
+    found = world.sound()
     assert found.handled["task.pending"] == list(range(20))
 
 
-async def test_what_never_comes_is_found_by_the_audit() -> None:
+async def test_inputs_that_were_never_delivered_are_found_by_the_check() -> None:
     """Nothing reveals it but the end of the topic."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(10):
             world.task(f"t-{number}")
-        lane.audit(0, 10)
-        assert lane.position(0) == -1, "one quiet audit may be a delivery under way"
-        lane.audit(0, 10)
-        await world.handled(lane, "task.pending", 9)
+        worker.check_delivery(0, 10)
+        assert worker.position(0) == -1, "one quiet check may be a delivery under way"
+        worker.check_delivery(0, 10)
+        await world.handled(worker, "task.pending", 9)
         world.inputs.logs[0].skip(2)
         for _ in range(4):
-            lane.audit(0, 12)
-    assert world.audit().problems == []
+            worker.check_delivery(0, 12)
+    world.sound()
 
 
 async def test_a_full_inbox_pauses_the_topic_until_half_is_done() -> None:
     """Memory is bounded without holding up other partitions."""
     world = World(step_inputs_max=100_000, step_bytes_max=64_000_000)
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(INBOX_RECORDS_MAX + 1):
             world.inputs.logs[0].append(b"x", key=b"main", timestamp_ms=number)
-        world.deliver(lane, "task.pending")
+        world.deliver(worker, "task.pending")
         assert world.pressed == [(0, True)]
-        await world.handled(lane, "task.pending", INBOX_RECORDS_MAX)
+        await world.handled(worker, "task.pending", INBOX_RECORDS_MAX)
     assert world.pressed == [(0, True), (0, False)]
 
 
@@ -235,16 +208,12 @@ async def test_an_append_of_unknown_outcome_is_looked_up(
     """Each input counts once, whatever became of the record."""
     world = World()
     world.journal.faults.append(fault)
-    async with at_work(world) as lane:
-        for number in range(5):
-            world.task(f"t-{number}")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 4)
-    found = world.audit()
-    assert found.problems == []
+    async with world.worker() as worker:
+        await world.handle_tasks(worker, 5)
+    found = world.sound()
     assert found.steps == 1
     assert len(world.journal.log.records) == want_records
-    assert [step.seq for step in world.steps] == [0], "followers are told once"
+    assert [step.seq for step in world.steps] == [0], "the follower has it once"
 
 
 async def test_a_number_that_is_taken_stays_with_its_first_writer() -> None:
@@ -253,52 +222,48 @@ async def test_a_number_that_is_taken_stays_with_its_first_writer() -> None:
     for number in range(5):
         world.task(f"t-{number}")
     world.journal.faults.append(taken_by(of_another_worker(world, 3)))
-    async with at_work(world) as lane:
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 4)
-    found = world.audit()
-    assert found.problems == []
+    async with world.worker() as worker:
+        await world.pass_through(worker, "task.pending")
+    found = world.sound()
     assert (found.steps, found.fenced) == (2, 1)
-    assert sorted(found.rejected) == [("task.pending", offset) for offset in range(3)], "he had rejected these"
-    assert [step.seq for step in world.steps] == [0, 1], "followers are told of his step, too"
+    assert sorted(found.rejected) == [("task.pending", offset) for offset in range(3)], "as the other worker says"
+    assert [step.seq for step in world.steps] == [0, 1], "the follower has the other's step, too"
 
 
 async def test_two_workers_at_once_still_write_one_history() -> None:
     """Neither knows of the other; both are fed everything."""
     world = World(step_inputs_max=7)
-    async with at_work(world) as one, at_work(world) as other:
+    async with world.worker() as one, world.worker() as other:
         for number in range(200):
             world.task(f"t-{number}")
         world.deliver(one, "task.pending")
         world.deliver(other, "task.pending")
         await world.handled(one, "task.pending", 199)
         await world.handled(other, "task.pending", 199)
-    found = world.audit()
-    assert found.problems == []
+    found = world.sound()
     assert found.handled["task.pending"] == list(range(200))
 
 
-async def test_a_journal_that_was_cut_while_we_ran_ends_the_lane() -> None:
+async def test_a_journal_that_was_cut_while_we_ran_ends_the_worker() -> None:
     """Going on would decide from a state that nobody else can know."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.task("t-0")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 0)
+        await world.pass_through(worker, "task.pending")
         world.journal.log.__init__()  # type: ignore[misc]
         world.task("t-1")
-        world.deliver(lane, "task.pending", 1)
+        world.deliver(worker, "task.pending", 1)
         with pytest.raises(JournalError, match="deleted or cut while we ran"):
-            await world.handled(lane, "task.pending", 1)
+            await world.handled(worker, "task.pending", 1)
 
 
 async def test_a_follower_that_ends_by_an_error_ends_the_worker() -> None:
     """What was decided would not be published any more; nothing else watches it."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.follower.failure.set_exception(JournalError("steps are missing"))
         with pytest.raises(JournalError, match="steps are missing"):
-            await lane.failed()
+            await worker.failed()
 
 
 # What is refused -----------------------------------------------------------------------------------------------
@@ -309,11 +274,10 @@ async def test_a_refused_record_is_in_the_dead_letters_before_the_step_says_so()
     """Raw bytes, with the reason."""
     world = World()
     world.inputs.logs[0].append(b'{"task_id":', key=b"main", timestamp_ms=1)
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.journal.faults.append(lost)
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 0)
-    (letter,) = world.letters.letters
+        await world.pass_through(worker, "task.pending")
+    (letter,) = world.dead_letters.letters
     assert (letter.topic, letter.raw.offset, letter.raw.value) == (0, 0, b'{"task_id":')
     assert world.audit().rejected == {("task.pending", 0): letter.reason}
 
@@ -323,11 +287,10 @@ async def test_a_record_on_a_partition_that_is_not_its_keys_is_refused() -> None
     """It would give a pool two writers."""
     world = World()
     world.home = lambda key: 3 if key == b"elsewhere" else 0
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.task("t-0", pool="elsewhere")
         world.task("t-1")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 1)
+        await world.pass_through(worker, "task.pending")
     found = world.audit()
     assert list(found.rejected) == [("task.pending", 0)]
     assert "partition 3" in found.rejected["task.pending", 0]
@@ -336,11 +299,10 @@ async def test_a_record_on_a_partition_that_is_not_its_keys_is_refused() -> None
 async def test_a_control_without_a_key_is_for_every_partition() -> None:
     """It names no pool."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         at = from_millis(world.clock.now_ms())
         world.send("fleet.control", ModelDrained(control_id="c-1", at=at, by="ops", model="opus"))
-        world.deliver(lane, "fleet.control")
-        await world.handled(lane, "fleet.control", 0)
+        await world.pass_through(worker, "fleet.control")
     assert world.audit().rejected == {}
 
 
@@ -364,23 +326,21 @@ async def test_an_input_on_which_the_router_fails_is_refused_alone() -> None:
     """Its neighbours are decided, the position moves on."""
     world = World()
     world.make = lambda _: Allergic(Router(0, RULEBOOK))  # type: ignore[assignment, return-value]
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(50):
             world.task("poison" if number == 17 else f"t-{number}")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 49)
-    found = world.audit()
-    assert found.problems == []
+        await world.pass_through(worker, "task.pending")
+    found = world.sound()
     assert list(found.rejected) == [("task.pending", 17)]
     assert "ZeroDivisionError" in found.rejected["task.pending", 17]
     assert len(found.tasks) == 49
-    assert [letter.raw.offset for letter in world.letters.letters] == [17]
+    assert [letter.raw.offset for letter in world.dead_letters.letters] == [17]
 
 
 # Plug-ins and policies -----------------------------------------------------------------------------------------
 
 
-class Advisers:
+class Advisor:
     """Answers for every task with its own id, and remembers who was asked about."""
 
     def __init__(self) -> None:
@@ -412,27 +372,26 @@ class Watched:
         return self._router.handle(inputs)
 
 
-def advised(**limits: Any) -> tuple[World, Advisers, list[Input]]:
+def advised(**limits: Any) -> tuple[World, Advisor, list[Input]]:
     """A world with plug-ins, and what its router is handed."""
-    world, advisers, seen = World(**limits), Advisers(), list[Input]()
-    world.adviser = lambda _: advisers
+    world, advisor, seen = World(**limits), Advisor(), list[Input]()
+    world.advisor = lambda _: advisor
     world.make = lambda _: Watched(Router(0, RULEBOOK), seen)  # type: ignore[assignment, return-value]
-    return world, advisers, seen
+    return world, advisor, seen
 
 
 async def test_each_task_comes_to_the_router_with_what_the_plug_ins_said_of_it() -> None:
     """In order, whatever stands between them; slots and what cannot be read are nothing to ask about."""
-    world, advisers, seen = advised()
-    async with at_work(world) as lane:
+    world, advisor, seen = advised()
+    async with world.worker() as worker:
         world.task("t-0")
         world.inputs.logs[0].append(b"x", key=b"main", timestamp_ms=1)
         world.task("plain")
         world.task("t-3")
         world.slot("haiku-1")
-        world.deliver(lane, "task.pending")
-        world.deliver(lane, "slot.freed")
-        await world.handled(lane, "slot.freed", 0)
-    assert advisers.asked == ["t-0", "plain", "t-3"]
+        world.deliver(worker, "task.pending")
+        await world.pass_through(worker, "slot.freed")
+    assert advisor.asked == ["t-0", "plain", "t-3"]
     said = {getattr(one.event, "task_id", None): one.advice for one in seen}
     assert said == {
         "t-0": Advice(refused={"opus": "t-0"}),
@@ -444,66 +403,43 @@ async def test_each_task_comes_to_the_router_with_what_the_plug_ins_said_of_it()
 
 async def test_plug_ins_are_asked_once_though_a_step_is_tried_again_and_halved() -> None:
     """Each task, once; a second answer might be another."""
-    world, advisers, _ = advised(step_bytes_max=70_000)
+    world, advisor, _ = advised(step_bytes_max=70_000)
     world.journal.faults.extend([lost, written_but_unknown])
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number in range(40):
             world.task(f"t-{number}", title="long " * 1000)
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 39)
-    assert world.audit().problems == []
-    assert advisers.asked == [f"t-{number}" for number in range(40)]
+        await world.pass_through(worker, "task.pending")
+    world.sound()
+    assert advisor.asked == [f"t-{number}" for number in range(40)]
 
 
-async def test_a_lane_goes_on_without_plug_ins_when_asking_them_fails() -> None:
+async def test_a_worker_goes_on_without_plug_ins_when_asking_them_fails() -> None:
     """As it would if there were none."""
-    world, advisers, _ = advised()
-    advisers.failing = True
-    async with at_work(world) as lane:
+    world, advisor, _ = advised()
+    advisor.failing = True
+    async with world.worker() as worker:
         world.task("t-0")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 0)
-    assert world.audit().problems == []
-
-
-KINDS: tuple[Event | Unreadable, ...] = (
-    PolicyActivated(control_id="c-1", at="2026-11-21T10:00:00Z", by="ops", policy="p", catalog="c"),
-    TaskPending(task_id="t-1", pool="main", at="2026-11-21T10:00:00Z"),
-    Unreadable("x"),
-)
-
-
-@pytest.mark.rule("control.policy.activated")
-def test_an_activated_policy_has_a_step_of_its_own_wherever_it_stands() -> None:
-    """All sequences of up to seven records: nothing is lost or moved, and no step is cut without need."""
-    for length in range(8):
-        for events in itertools.product(KINDS, repeat=length):
-            parts = cut(
-                [_Taken(0, MemoryRecord(offset=n, timestamp=0), one, None, None) for n, one in enumerate(events)]
-            )
-            assert [one.raw.offset for part in parts for one in part] == list(range(length))
-            kinds = [[isinstance(one.event, PolicyActivated) for one in part] for part in parts]
-            assert all(part == [True] or (part and not any(part)) for part in kinds)
-            assert all(any(one) or any(next_) for one, next_ in itertools.pairwise(kinds))
+        await world.pass_through(worker, "task.pending")
+    world.sound()
 
 
 @pytest.mark.parametrize("activations", list(itertools.product((True, False), repeat=4)))
-async def test_a_lane_cuts_its_batch_around_an_activation(activations: tuple[bool, ...]) -> None:
+async def test_a_worker_cuts_its_batch_around_an_activation(activations: tuple[bool, ...]) -> None:
     """What comes with it is decided before or after it, never with it."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         for number, activates in enumerate(activations):
             if activates:
                 at = from_millis(world.clock.now_ms())
                 named = {"control_id": f"c-{number}", "at": at, "by": "ops", "policy": "p", "catalog": "c"}
                 world.send("fleet.control", PolicyActivated(**named))
-                world.deliver(lane, "fleet.control", len(world.inputs.logs[2].records) - 1)
+                world.deliver(worker, "fleet.control", len(world.inputs.logs[2].records) - 1)
             else:
                 world.task(f"t-{number}")
-                world.deliver(lane, "task.pending", len(world.inputs.logs[0].records) - 1)
-        await world.handled(lane, "fleet.control", sum(activations) - 1)
-        await world.handled(lane, "task.pending", 3 - sum(activations))
-    assert world.audit().problems == []
+                world.deliver(worker, "task.pending", len(world.inputs.logs[0].records) - 1)
+        await world.handled(worker, "fleet.control", sum(activations) - 1)
+        await world.handled(worker, "task.pending", 3 - sum(activations))
+    world.sound()
     runs = [len(list(run)) for activates, run in itertools.groupby(activations) if not activates]
     assert [len(step.inputs) for step in world.steps if step.inputs[0].topic == 2] == [1] * sum(activations)
     assert [len(step.inputs) for step in world.steps if step.inputs[0].topic == 0] == runs
@@ -526,22 +462,22 @@ def activation(world: World, policy_text: str) -> None:
 
 async def test_an_activated_policy_says_which_plug_ins_are_asked(caplog: pytest.LogCaptureFixture) -> None:
     """About what came after it, and nothing before; a worker that starts later is told whose policy decides."""
-    world, advisers = World(), Advisers()
-    world.adviser = lambda rulebook: advisers if rulebook.policy.plugins.any else None
-    async with at_work(world) as lane:
+    world, advisor = World(), Advisor()
+    world.advisor = lambda rulebook: advisor if rulebook.policy.plugins.any else None
+    async with world.worker() as worker:
         caplog.set_level("INFO", logger="streams.partition.worker")
         for number in range(2):
             world.task(f"t-{number}")
         activation(world, '[plugins]\nrules = ["mine"]\n')
         for number in range(2, 4):
             world.task(f"t-{number}")
-        world.deliver(lane, "task.pending", 0, 1)
-        world.deliver(lane, "fleet.control", 0)
-        world.deliver(lane, "task.pending", 2, 3)
-        await world.handled(lane, "task.pending", 3)
-        activated = lane.fold.rulebook
-    assert world.audit().problems == []
-    assert advisers.asked == ["t-2", "t-3"]
+        world.deliver(worker, "task.pending", 0, 1)
+        world.deliver(worker, "fleet.control", 0)
+        world.deliver(worker, "task.pending", 2, 3)
+        await world.handled(worker, "task.pending", 3)
+        activated = worker.machine.rulebook
+    world.sound()
+    assert advisor.asked == ["t-2", "t-3"]
     assert [len(step.inputs) for step in world.steps] == [2, 1, 2]
     assert world.steps[2].advice == (
         (0, Advice(refused={"opus": "t-2"})),
@@ -552,7 +488,7 @@ async def test_an_activated_policy_says_which_plug_ins_are_asked(caplog: pytest.
     catalog = RULEBOOK.catalog_hash
     assert caplog.messages == [f"partition 0 decides by policy {mine} (catalogue {catalog}) from step 1 on"]
     caplog.clear()
-    async with at_work(world) as again:
+    async with world.worker() as again:
         await again.halt()
         await again.start()
     (once,) = caplog.messages
@@ -568,12 +504,11 @@ async def test_an_activated_policy_says_which_plug_ins_are_asked(caplog: pytest.
 async def test_time_never_goes_back_and_never_runs_far_ahead() -> None:
     """A producer's clock is not believed beyond the limit."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         now_ms = world.clock.now_ms()
         for number, stamp_ms in enumerate((now_ms, now_ms - 60_000, now_ms + 3_600_000, -1)):
             world.send("task.pending", _task(world, number), timestamp_ms=stamp_ms)
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 3)
+        await world.pass_through(worker, "task.pending")
     (step,) = world.steps
     assert [one.now_ms - now_ms for one in step.inputs] == [0, 0, 5000, 5000]
 
@@ -584,120 +519,77 @@ def _task(world: World, number: int) -> TaskPending:
 
 @pytest.mark.rule("control.tick")
 async def test_a_tick_is_sent_when_something_falls_due_and_nothing_comes() -> None:
-    """A task that was put off is decided on time; before that the lane is silent."""
+    """A task that was put off is decided on time; before that the worker is silent."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.slot("haiku-1")
-        world.deliver(lane, "slot.freed")
-        await world.handled(lane, "slot.freed", 0)
+        await world.pass_through(worker, "slot.freed")
         world.task("t-1", not_before=from_millis(world.clock.now_ms() + 60))
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 0)
+        await world.pass_through(worker, "task.pending")
         assert world.inputs.logs[2].records == []
         world.clock.advance(100)
         await until(lambda: bool(world.inputs.logs[2].records))
-        world.deliver(lane, "fleet.control")
-        await world.handled(lane, "fleet.control", 0)
-    found = world.audit()
-    assert found.problems == []
+        await world.pass_through(worker, "fleet.control")
+    found = world.sound()
     assert [one["outcome"] for one in found.decisions][-1] == "routed"
 
 
 # Starting again ------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_lane_goes_on_where_the_journal_ends() -> None:
+async def test_a_new_worker_goes_on_where_the_journal_ends() -> None:
     """Same state, same positions, next number."""
     world = World(step_inputs_max=3)
-    async with at_work(world) as lane:
-        for number in range(10):
-            world.task(f"t-{number}")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 9)
-    async with at_work(world) as again:
+    async with world.worker() as worker:
+        await world.handle_tasks(worker, 10)
+    async with world.worker() as again:
         assert again.position(0) == 9
-        assert again.mark == lane.mark
+        assert again.journal_position == worker.journal_position
         world.slot("haiku-1")
         world.deliver(again, "task.pending")
-        world.deliver(again, "slot.freed")
-        await world.handled(again, "slot.freed", 0)
-    found = world.audit()
-    assert found.problems == []
+        await world.pass_through(again, "slot.freed")
+    found = world.sound()
     assert len(found.routed()) == 1
 
 
-async def test_a_checkpoint_saves_reading_the_journal() -> None:
-    """What is before it may even be gone."""
-    world = World(step_inputs_max=10, checkpoint_changes_min=50)
-    async with at_work(world) as lane:
-        for number in range(100):
-            world.task(f"t-{number}")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 99)
-        await until(lambda: any(key.endswith("head") for key, _ in world.compacted.records))
-    checkpoint_offset = max(step.seq for step in world.steps) - 4
-    world.journal.log.cut(checkpoint_offset)
-    async with at_work(world) as again:
-        assert again.position(0) == 99
-        assert again.fold.rows == lane.fold.rows
-        world.task("t-100")
-        world.deliver(again, "task.pending", 100)
-        await world.handled(again, "task.pending", 100)
-
-
-async def test_a_journal_that_begins_late_without_a_checkpoint_stops_the_start() -> None:
-    """Routing from an empty state would lease what is leased."""
-    world = World(step_inputs_max=1)
-    async with at_work(world) as lane:
-        for number in range(5):
-            world.task(f"t-{number}")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 4)
-    world.journal.log.cut(2)
-    with pytest.raises(JournalError, match="no checkpoint reaches it"):
-        await world.lane().recover()
-
-
-async def test_a_halted_lane_takes_up_again_what_another_did_meanwhile() -> None:
+async def test_a_halted_worker_takes_up_again_what_another_did_meanwhile() -> None:
     """A partition goes away and comes back."""
     world = World()
-    async with at_work(world) as lane:
+    async with world.worker() as worker:
         world.task("t-0")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 0)
-        await lane.halt()
-        async with at_work(world) as other:
+        await world.pass_through(worker, "task.pending")
+        await worker.halt()
+        async with world.worker() as other:
             world.task("t-1")
-            world.deliver(other, "task.pending")
-            await world.handled(other, "task.pending", 1)
-        await lane.recover()
-        await lane.start()
-        assert lane.position(0) == 1
+            await world.pass_through(other, "task.pending")
+        await worker.recover()
+        await worker.start()
+        assert worker.position(0) == 1
         world.task("t-2")
-        world.deliver(lane, "task.pending")
-        await world.handled(lane, "task.pending", 2)
-    assert world.audit().problems == []
+        await world.pass_through(worker, "task.pending")
+    world.sound()
 
 
-async def test_a_lane_that_cannot_write_can_still_be_halted() -> None:
+async def test_a_worker_that_cannot_write_can_still_be_halted() -> None:
     """A worker stops although its broker is away."""
     world = World()
     world.journal.faults.extend([lost] * 1000)
-    lane = await world.started()
+    worker = world.new_worker()
+    await worker.recover()
+    await worker.start()
     world.task("t-0")
-    world.deliver(lane, "task.pending")
+    world.deliver(worker, "task.pending")
     await until(lambda: len(world.journal.faults) < 1000)
-    await lane.halt()
+    await worker.halt()
     assert world.journal.log.records == []
     world.journal.faults.clear()
-    async with at_work(world) as again:
-        world.deliver(again, "task.pending")
-        await world.handled(again, "task.pending", 0)
-    assert world.audit().problems == []
+    async with world.worker() as again:
+        await world.pass_through(again, "task.pending")
+    world.sound()
 
 
-def test_the_fold_of_a_lane_is_the_router() -> None:
-    """What the lane asks of a fold, the router gives."""
-    fold: Fold = Router(0, RULEBOOK)
-    chunks: Iterable[bytes] = fold.snapshot()
-    assert (fold.seq, fold.position(0), fold.due_ms(), list(chunks) != []) == (0, -1, None, True)
+def test_the_state_machine_of_a_worker_is_the_router() -> None:
+    """The router has everything that the protocol names."""
+    machine: StateMachine = Router(0, RULEBOOK)
+    chunks: Iterable[bytes] = machine.snapshot()
+    assert (machine.seq, machine.position(0), machine.due_ms(), list(chunks) != []) == (0, -1, None, True)

@@ -1,0 +1,113 @@
+"""The records that a journaled step sends to the outside: `task.routed`, `task.await_slot` and dead letters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct, field
+
+from schemas.codec import write_event
+from schemas.dead_letters import dead_letter_headers
+from schemas.decision import Decision, HistoryEntry, Step
+from schemas.events import TaskAwaitSlot, TaskPending, TaskRouted
+from schemas.record import Record
+from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
+from streams.partition.ports import SOURCE
+
+
+class Outgoing(NamedTuple):
+    """A record and the topic (its bare name) that it goes to."""
+
+    topic: str
+    record: Record
+
+
+class _Alternative(Struct, frozen=True):
+    """What an alternative says of one model, as far as it is published."""
+
+    gate: Verdict
+
+
+_ALTERNATIVES = msgspec.json.Decoder(dict[str, _Alternative])
+#: Decisions of one step share their moments, and those of one shape their alternatives.
+_moment = lru_cache(maxsize=4096)(from_millis)
+
+
+@lru_cache(maxsize=1024)
+def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
+    return {model: one.gate for model, one in _ALTERNATIVES.decode(alternatives).items()}
+
+
+class _DeadTask(Struct, frozen=True):
+    """The value of a dead letter for a task that was given up."""
+
+    task: TaskPending
+    history: tuple[HistoryEntry, ...] = field(name="story")
+
+
+def output_records(step: Step) -> Iterator[Outgoing]:
+    """Give everything that a step announces, in order."""
+    for decision in step.decisions:
+        topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
+        event = _routed(decision, step) if decision.outcome == "routed" else _await_slot(decision, step)
+        record = write_event(
+            topic,
+            event,
+            ce_id=decision.decision_id,
+            source=SOURCE,
+            time_ms=decision.decided_at_ms,
+            traceparent=decision.traceparent,
+            tracestate=decision.tracestate,
+        )
+        yield Outgoing(topic, record)
+    ends = {(decision.pool, decision.task_id): decision for decision in step.decisions}
+    for row in step.dead:
+        end = ends.get((row.task.pool, row.task.task_id))
+        headers = dead_letter_headers(
+            TASK_PENDING if end is None else end.input_topic,
+            step.partition,
+            -1 if end is None else end.input_offset,
+            "The task failed its last attempt." if end is None else end.reason,
+            attempt=row.status.attempt,
+        )
+        value = msgspec.json.encode(_DeadTask(task=row.task, history=row.status.history))
+        yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
+
+
+def _routed(decision: Decision, step: Step) -> TaskRouted:
+    lease_expires_at_ms = decision.lease_expires_at_ms
+    return TaskRouted(
+        decision_id=decision.decision_id,
+        task_id=decision.task_id,
+        pool=decision.pool,
+        slot_id=decision.chosen_slot_id or "",
+        model=decision.chosen_model or "",
+        tier=decision.tier or 1,
+        lease=decision.lease or 0,
+        lease_expires_at=_moment(Millis(0) if lease_expires_at_ms is None else lease_expires_at_ms),
+        max_tokens=decision.max_tokens or 0,
+        reason=decision.reason,
+        attempt=decision.attempt,
+        decided_at=_moment(decision.decided_at_ms),
+        mode=step.mode,
+        policy=step.policy,
+        catalog=step.catalog,
+    )
+
+
+def _await_slot(decision: Decision, step: Step) -> TaskAwaitSlot:
+    return TaskAwaitSlot(
+        decision_id=decision.decision_id,
+        task_id=decision.task_id,
+        pool=decision.pool,
+        reason_code=decision.reason_code,
+        reason=decision.reason,
+        verdicts=_verdicts(bytes(decision.alternatives)),
+        waiting_since=_moment(decision.waiting_since_ms),
+        decided_at=_moment(decision.decided_at_ms),
+        mode=step.mode,
+        position=decision.position,
+    )

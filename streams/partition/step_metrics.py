@@ -1,0 +1,31 @@
+"""What one journaled step adds to the metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from schemas.decision import Step
+from schemas.vocabulary import INPUT_TOPICS, Millis
+from streams import metrics
+
+
+def observe(step: Step, *, step_bytes: int, append_s: float, clock_ms: Millis) -> None:
+    """Count a step that the journal acknowledged after `append_s`."""
+    metrics.STEPS.inc()
+    metrics.STEP_BYTES.inc(step_bytes)
+    metrics.APPEND_SECONDS.observe(append_s)
+    metrics.LAST_EVENT.labels(str(step.partition)).set(step.now_ms / 1000)
+    metrics.EVENT_TO_DECISION_SECONDS.observe(max(0, clock_ms - step.inputs[0].now_ms) / 1000)
+    for one in step.rejected:
+        metrics.DEAD_LETTERS.labels(INPUT_TOPICS[one.topic]).inc()
+    decided = Counter((one.outcome, one.reason_code, metrics.pool_label(one.pool)) for one in step.decisions)
+    for labels, count in decided.items():
+        metrics.DECISIONS.labels(*labels).inc(count)
+    routed = Counter((one.pool, one.strategy, one.fallback) for one in step.decisions if one.outcome == "routed")
+    for (pool, strategy, fallback), count in routed.items():
+        metrics.ROUTED.labels(metrics.pool_label(pool), strategy, str(fallback).lower()).inc(count)
+    failed = Counter(one.pool for one in step.decisions if one.reason_code == "router_error")
+    for pool, count in failed.items():
+        metrics.ROUTER_ERRORS.labels(metrics.pool_label(pool)).inc(count)
+    for what, count in step.counts.items():
+        metrics.COUNTED.labels(what).inc(count)

@@ -111,7 +111,7 @@ class MemoryInputs:
 
 
 class MemoryDeadLetters:
-    """Keeps the letters."""
+    """Keeps the dead letters."""
 
     def __init__(self) -> None:
         self.letters: list[DeadLetter] = []
@@ -169,7 +169,7 @@ class ManualClock:
 
 
 class NoFollower:
-    """Takes confirmed steps and keeps them: for who wants to look at them, or wants no publisher."""
+    """A follower that publishes nothing; `took` is called with each confirmed step and its offset."""
 
     def __init__(self, took: Callable[[int, Step], None] | None = None) -> None:
         self._took = took

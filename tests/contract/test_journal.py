@@ -44,7 +44,7 @@ class Implementation:
 
     journal: Journal
     inputs: Inputs
-    letters: DeadLetters
+    dead_letters: DeadLetters
     ticks: Ticks
     compacted: Compacted
     progress: Progress
@@ -72,8 +72,8 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Implementation]
     """Each implementation in turn; the broker's topics are new ones."""
     given = Implementation()
     if request.param == "memory":
-        inputs, letters = MemoryInputs(), MemoryDeadLetters()
-        given.journal, given.inputs, given.letters = MemoryJournal(), inputs, letters
+        inputs, dead_letters = MemoryInputs(), MemoryDeadLetters()
+        given.journal, given.inputs, given.dead_letters = MemoryJournal(), inputs, dead_letters
         given.ticks, given.compacted = MemoryTicks(inputs.logs[2]), MemoryCompacted()
         given.progress = MemoryProgress()
 
@@ -81,7 +81,7 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Implementation]
             inputs.logs[topic].append(value, key=b"main", timestamp_ms=START_MS)
 
         async def dead() -> list[tuple[bytes | None, bytes | None]]:
-            return [(letter.raw.key, letter.raw.value) for letter in letters.letters]
+            return [(letter.raw.key, letter.raw.value) for letter in dead_letters.letters]
 
         given.send, given.dead = send, dead
         yield given
@@ -97,7 +97,7 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Implementation]
     await broker.start()
     await group.start()
     given.journal, given.inputs = KafkaJournal(broker, known, PARTITION), KafkaInputs(broker, known, PARTITION)
-    given.letters, given.ticks = KafkaDeadLetters(broker, known, PARTITION), KafkaTicks(broker, known, PARTITION)
+    given.dead_letters, given.ticks = KafkaDeadLetters(broker, known, PARTITION), KafkaTicks(broker, known, PARTITION)
     given.compacted, given.progress = KafkaCompacted(broker, known, PARTITION), group.of(PARTITION)
 
     async def produce(topic: int, value: bytes) -> None:
@@ -127,7 +127,7 @@ async def read(journal: Journal, start: int, end: int) -> list[tuple[int, bytes]
 
 
 async def test_an_append_returns_the_offset_at_which_the_record_is_read_back(ports: Implementation) -> None:
-    """The lane compares it with the end it knows."""
+    """The worker compares it with the end that it knows."""
     journal = ports.journal
     assert await journal.bounds() == (0, 0)
     assert [await journal.append(value) for value in (b"a", b"b", b"c")] == [0, 1, 2]
@@ -166,14 +166,14 @@ async def test_the_side_reader_gives_what_exists_of_a_range(ports: Implementatio
 async def test_a_dead_letter_is_readable_as_soon_as_the_write_returns(ports: Implementation) -> None:
     """Raw key and value."""
     raw = MemoryRecord(offset=7, timestamp=START_MS, key=b"main", value=b"\x00broken")
-    await ports.letters.write([DeadLetter(0, raw, "It is broken."), DeadLetter(0, raw, "It is broken.")])
+    await ports.dead_letters.write([DeadLetter(0, raw, "It is broken."), DeadLetter(0, raw, "It is broken.")])
     assert await ports.dead() == [(b"main", b"\x00broken")] * 2
 
 
 async def test_the_strangest_record_can_be_a_dead_letter(ports: Implementation) -> None:
     """Neither key nor value, and a header whose name is no text: it must not hold up its partition."""
     raw = MemoryRecord(offset=8, timestamp=START_MS, headers=(("\udcff", b"v"),))
-    await ports.letters.write([DeadLetter(0, raw, "It is empty.")])
+    await ports.dead_letters.write([DeadLetter(0, raw, "It is empty.")])
     assert [value or None for _, value in await ports.dead()] == [None]
 
 
@@ -204,9 +204,9 @@ async def test_progress_is_nothing_at_first_and_then_the_last_saved(ports: Imple
 
 
 class TestCheckpoints:
-    """Two slots, written in turn, on any compacted topic."""
+    """Two copies, written in turn, on any compacted topic."""
 
-    async def test_the_newest_complete_picture_comes_first(self, ports: Implementation) -> None:
+    async def test_the_newest_complete_snapshot_comes_first(self, ports: Implementation) -> None:
         """And the one before it after it."""
         checkpoints = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         assert await checkpoints.load() == []
@@ -217,8 +217,8 @@ class TestCheckpoints:
         assert [one.position for one in found] == [JournalPosition(30, 30), JournalPosition(20, 20)]
         assert found[0].chunks == (b"one of 30", b"two of 30")
 
-    async def test_a_torn_picture_is_ignored(self, ports: Implementation) -> None:
-        """The worker died between two chunks: the other slot is whole."""
+    async def test_a_torn_snapshot_is_ignored(self, ports: Implementation) -> None:
+        """The worker died between two chunks: the other copy is whole."""
         checkpoints = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         await checkpoints.save(JournalPosition(10, 10), [b"a", b"b"])
         await checkpoints.save(JournalPosition(20, 20), [b"c", b"d"])
@@ -232,8 +232,8 @@ class TestCheckpoints:
         found = await AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS)).load()
         assert [one.position.seq for one in found] == [20]
 
-    async def test_a_picture_overwritten_by_a_zombie_is_ignored(self, ports: Implementation) -> None:
-        """A worker that was paused in the middle of a picture goes on with it into a newer one."""
+    async def test_a_snapshot_overwritten_by_a_zombie_is_ignored(self, ports: Implementation) -> None:
+        """A worker that was paused in the middle of a snapshot goes on with it into a newer one."""
         zombie = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
         await zombie.save(JournalPosition(10, 10), [b"a"])
         alive = AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS))
@@ -242,7 +242,7 @@ class TestCheckpoints:
         await ports.compacted.put(f"{PARTITION}/B/1", b"of the zombie")
         found = await AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS)).load()
         assert [one.position.seq for one in found] == [10]
-        # The living one notices a foreign record and leaves the whole slot alone.
+        # The living one notices a foreign record and leaves the whole copy alone.
         await alive.save(JournalPosition(30, 30), [b"d"])
         found = await AlternatingCheckpoints(PARTITION, ports.compacted, ManualClock(START_MS)).load()
         assert [one.position.seq for one in found] == [30, 10]

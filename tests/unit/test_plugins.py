@@ -309,7 +309,7 @@ async def test_an_answer_that_comes_too_late_counts_for_nothing(release: threadi
 
 
 async def test_one_slow_call_is_one_failure_however_many_wait_for_it(release: threading.Event) -> None:
-    """Lanes share a plug-in; a hiccup that all of them notice is no reason to leave it alone."""
+    """Partitions share a plug-in; a hiccup that all of them notice is no reason to leave it alone."""
     clock, began = HandClock(), threading.Event()
 
     def slow_once(one: TaskPending) -> float:
@@ -320,10 +320,10 @@ async def test_one_slow_call_is_one_failure_however_many_wait_for_it(release: th
 
     mine = adviser('scorer = "mine"\ntime_limit_s = 0.1\nbatch_limit_s = 60.0\nfailures_max = 2', clock=clock,
                    mine=slow_once)  # fmt: skip
-    lanes = asyncio.gather(*(mine.advise([task()]) for _ in range(4)))
+    partitions = asyncio.gather(*(mine.advise([task()]) for _ in range(4)))
     await until(began.is_set)
     clock.now_s += 0.15
-    assert await lanes == [[Advice(failed=("mine",))]] * 4
+    assert await partitions == [[Advice(failed=("mine",))]] * 4
     release.set()
     said: Sequence[Advice | None] = [Advice(failed=("mine",))]
     while said == [Advice(failed=("mine",))]:
@@ -468,12 +468,12 @@ async def test_callers_at_the_same_time_get_their_own_answers_in_order() -> None
     plugins = Plugins(lambda *_: lambda one: float(one.priority))
     rules = book(f'scorer = "mine"\n{PATIENT}')
 
-    async def lane(start: int) -> bool:
+    async def partition(start: int) -> bool:
         made = plugins.adviser(rules)
         assert made is not None
         said = await made.advise([task(priority=start + place) for place in range(20)])
         return said == [Advice(ev=float(start + place)) for place in range(20)]
 
-    assert await asyncio.gather(*(lane(start) for start in range(0, 80, 20))) == [True] * 4
+    assert await asyncio.gather(*(partition(start) for start in range(0, 80, 20))) == [True] * 4
     plugins.close()
     await until(lambda: not any(one.name == "scorer shared" for one in threading.enumerate()))

@@ -29,7 +29,7 @@ from streams.partition.checkpoint import AlternatingCheckpoints
 from streams.partition.ports import Limits, Ports, StateMachine
 from streams.partition.publish import Publisher
 from streams.partition.worker import PartitionWorker
-from streams.plugins.adviser import Plugins
+from streams.plugins.advisor import Plugins
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 from streams.tables import Tables
@@ -217,7 +217,7 @@ def _worker_maker(
             follower=Publisher(partition, journal, KafkaOutputs(broker, known, partition), progress.of(partition)),
             home=home,
             pressure=pressure(partition),
-            advisor=plugins.adviser,
+            advisor=plugins.advisor,
             rulebook=rulebook,
         )
         return PartitionWorker(partition, make(partition), ports, limits)

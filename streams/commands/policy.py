@@ -69,7 +69,7 @@ def check(
     A policy is checked against its catalogue, and the plug-ins that it names must be installed here.
     Exit code 1: there are mistakes.
     """
-    from streams.plugins.adviser import Plugins  # noqa: PLC0415 - needed by this command only
+    from streams.plugins.advisor import Plugins  # noqa: PLC0415 - needed by this command only
 
     texts = {str(file): file.read_text("utf-8") for file in files or ()}
     catalogs = {file: text for file, text in texts.items() if is_catalog(text)}

@@ -20,7 +20,7 @@ from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
 from streams.operate.read_partitions import file_rulebook, partitions_of, read_partitions
-from streams.plugins.adviser import Plugins
+from streams.plugins.advisor import Plugins
 from streams.settings import Settings
 from streams.topics import check_topics
 
@@ -178,8 +178,8 @@ async def recommendation(
 async def _advice(plugins: Plugins, rulebook: Rulebook, task: TaskPending) -> Advice | None:
     """Ask those that the policy names, as a worker would when the task arrives."""
     try:
-        adviser = plugins.adviser(rulebook)
-        return None if adviser is None else (await adviser.advise([task]))[0]
+        advisor = plugins.advisor(rulebook)
+        return None if advisor is None else (await advisor.advise([task]))[0]
     finally:
         plugins.close()
 

@@ -34,6 +34,6 @@ class Advising:
             advice = iter(await self._advisor.advise(tasks))
         except Exception:  # noqa: BLE001 - it promises not to raise; a bug there must not stop the stream
             _log.exception("partition %d: asking the plug-ins failed; decided without them", self._partition)
-            metrics.INVARIANT_VIOLATIONS.labels("adviser_raised").inc()
+            metrics.INVARIANT_VIOLATIONS.labels("advisor_raised").inc()
             return received
         return [one._replace(advice=next(advice)) if isinstance(one.event, TaskPending) else one for one in received]

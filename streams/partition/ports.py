@@ -210,7 +210,7 @@ class Follower(Protocol):
 
 
 class Advisor(Protocol):
-    """Asks the plug-ins of one rulebook: `streams.plugins.adviser.Adviser`."""
+    """Asks the plug-ins of one rulebook: `streams.plugins.advisor.Advisor`."""
 
     async def advise(self, tasks: Sequence[TaskPending], /) -> Sequence[Advice | None]:
         """Return their advice on each task, in order. Takes no longer than the policy allows; never blocks the loop."""

@@ -1,13 +1,13 @@
 """What an installation adds without forking: a scorer, strategies and rules, as plug-ins (docs/extending.md).
 
-A plug-in is asked once about a task, when its record is read, outside the pure router and under a time limit. What
-it says stands in the journal, so that deriving a decision again needs no plug-in, and whatever it does to us, raising
-or hanging, costs its own answer and nothing else.
+A plug-in is called once for a task, when its record is read, outside the pure router and under a time limit. Its
+answer is in the journal, so that deriving a decision again needs no plug-in. A plug-in that raises or hangs loses its
+own answer and nothing else.
 
     here         what a plug-in looks like
     installed    which there are, by entry point
-    asker        one plug-in, the one thread that calls it, and its breaker
-    adviser      what all of them say of a task, as one `Advice`
+    runner       one plug-in, the one thread that calls it, and its breaker
+    advisor      the answers of all of them about a task, as one `Advice`
 """
 
 from __future__ import annotations

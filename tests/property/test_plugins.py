@@ -13,7 +13,7 @@ from schemas.decision import Accepted, Step
 from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import Millis
 from streams.core.policy.rulebook import load_rulebook
-from streams.plugins.adviser import Plugins
+from streams.plugins.advisor import Plugins
 from streams.shipped import shipped
 from tests.support.builders import task
 
@@ -33,9 +33,9 @@ ANSWERS = st.one_of(ODD, MODELS, st.lists(st.one_of(MODELS, ODD)), st.lists(MODE
 def test_only_what_may_be_said_is_kept_and_all_of_it_can_be_journaled(score: Any, order: Any, sentence: Any) -> None:
     """A finite number, models of the catalogue, printable sentences; else the plug-in is among those that failed."""
     plugins = Plugins(lambda _, name: lambda *_: {"a": score, "b": order, "c": sentence}[name])
-    adviser = plugins.adviser(BOOK)
-    assert adviser is not None
-    (advice,) = asyncio.run(adviser.advise([task()]))
+    advisor = plugins.advisor(BOOK)
+    assert advisor is not None
+    (advice,) = asyncio.run(advisor.advise([task()]))
     plugins.close()
     assert advice is not None, "a strategy has answered or failed"
     assert advice.ev is None or math.isfinite(advice.ev)

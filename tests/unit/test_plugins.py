@@ -19,7 +19,7 @@ from streams.core.policy.plugins import PluginPolicy
 from streams.core.policy.rulebook import Rulebook, RulebookError, load_rulebook
 from streams.metrics import REGISTRY
 from streams.plugins import Model, TaskPending
-from streams.plugins.adviser import REASON_CHARS_MAX, Adviser, Plugins
+from streams.plugins.advisor import REASON_CHARS_MAX, Advisor, Plugins
 from streams.plugins.installed import GROUPS, PluginError, Role
 from streams.shipped import shipped
 from tests.support.builders import task
@@ -48,7 +48,7 @@ def book(plugins: str, rest: str = "") -> Rulebook:
     return load_rulebook(shipped("catalog.toml"), f"{rest}\n[plugins]\n{plugins}")
 
 
-def adviser(plugins: str, rest: str = "", clock: HandClock | None = None, **named: Any) -> Adviser:
+def advisor(plugins: str, rest: str = "", clock: HandClock | None = None, **named: Any) -> Advisor:
     """Give who asks these plug-ins, found by name and not by entry point."""
 
     def load(role: Role, name: str) -> Any:
@@ -57,7 +57,7 @@ def adviser(plugins: str, rest: str = "", clock: HandClock | None = None, **name
         return named[name]
 
     _made.append(Plugins(load, *([clock] if clock else [])))
-    asks = _made[-1].adviser(book(plugins, rest))
+    asks = _made[-1].advisor(book(plugins, rest))
     assert asks is not None
     return asks
 
@@ -113,12 +113,12 @@ SCORES: dict[str, tuple[Any, Advice | None]] = {
 @pytest.mark.parametrize(("answer", "want"), SCORES.values(), ids=SCORES.keys())
 async def test_a_scorer_answers_with_a_finite_number_or_none(answer: Any, want: Advice | None) -> None:
     """Anything else is as if it had not answered."""
-    assert await adviser(f'scorer = "mine"\n{PATIENT}', mine=lambda _: answer).advise([task()]) == [want]
+    assert await advisor(f'scorer = "mine"\n{PATIENT}', mine=lambda _: answer).advise([task()]) == [want]
 
 
 async def test_a_scorer_is_asked_about_tasks_that_bring_no_ev() -> None:
     """The producer's own word counts; the order of the tasks is kept."""
-    mine = adviser(f'scorer = "mine"\n{PATIENT}', mine=lambda one: float(one.priority))
+    mine = advisor(f'scorer = "mine"\n{PATIENT}', mine=lambda one: float(one.priority))
     said = await mine.advise([task(priority=1), task(ev=7.0), task(priority=3)])
     assert said == [Advice(ev=1.0), None, Advice(ev=3.0)]
 
@@ -138,7 +138,7 @@ RANKINGS: dict[str, tuple[Any, Advice]] = {
 @pytest.mark.parametrize(("answer", "want"), RANKINGS.values(), ids=RANKINGS.keys())
 async def test_a_strategy_answers_with_models_of_the_catalogue(answer: Any, want: Advice) -> None:
     """Anything else is as if it had not answered."""
-    mine = adviser(f'strategies = ["mine"]\n{PATIENT}', '[strategy]\ndefault = "mine"', mine=lambda *_: answer)
+    mine = advisor(f'strategies = ["mine"]\n{PATIENT}', '[strategy]\ndefault = "mine"', mine=lambda *_: answer)
     assert await mine.advise([task()]) == [want]
 
 
@@ -156,7 +156,7 @@ CHOSEN = {
 @pytest.mark.parametrize(("fields", "want"), CHOSEN.values(), ids=CHOSEN.keys())
 async def test_a_strategy_is_asked_where_the_policy_names_it(fields: dict[str, Any], want: str | None) -> None:
     """Task before lane before default; the default also where a list of preference ends."""
-    both = adviser(
+    both = advisor(
         f'strategies = ["mine", "yours"]\n{PATIENT}',
         f'[strategy]\ndefault = "mine"\n{LANES}',
         mine=lambda *_: ["haiku"],
@@ -179,13 +179,13 @@ SENTENCES: dict[str, tuple[Any, Advice | None]] = {
 @pytest.mark.parametrize(("answer", "want"), SENTENCES.values(), ids=SENTENCES.keys())
 async def test_a_rule_refuses_a_model_with_a_sentence(answer: Any, want: Advice | None) -> None:
     """It goes with the rule's name, in a form that every reader of the journal can take."""
-    mine = adviser(f'rules = ["mine"]\n{PATIENT}', mine=lambda _, model: answer if model.id == "opus" else None)
+    mine = advisor(f'rules = ["mine"]\n{PATIENT}', mine=lambda _, model: answer if model.id == "opus" else None)
     assert await mine.advise([task()]) == [want]
 
 
 async def test_all_rules_are_asked_and_the_first_that_refuses_is_named() -> None:
     """In the order of the policy."""
-    both = adviser(
+    both = advisor(
         f'rules = ["first", "second"]\n{PATIENT}',
         first=no_opus,
         second=lambda _, model: "Neither." if model.tier == 3 else None,
@@ -207,14 +207,14 @@ async def test_what_is_kept_does_not_depend_on_who_answers_first(release: thread
             release.set()
         return no_opus(_task, model)
 
-    both = adviser(f'rules = ["first", "second"]\n{PATIENT}', first=waits_for_the_other, second=lets_it_go)
+    both = advisor(f'rules = ["first", "second"]\n{PATIENT}', first=waits_for_the_other, second=lets_it_go)
     assert await both.advise([task()]) == [Advice(refused={"opus": "first: Not that one."})]
 
 
 @pytest.mark.rule("policy.plugins")
 def test_where_the_policy_names_none_no_plug_in_is_asked() -> None:
     """There is nothing to pay for."""
-    assert Plugins().adviser(book("")) is None
+    assert Plugins().advisor(book("")) is None
 
 
 # What does not ---------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def writes_in_the_model(_task: TaskPending, model: Model) -> str | None:
 @pytest.mark.parametrize("bad", [raising, leaves, unspeakable, writes_in_the_task, writes_in_the_model])
 async def test_one_that_raises_costs_its_own_answer(bad: Callable[..., Any]) -> None:
     """The others stand, the task is as it was, and it is counted."""
-    both = adviser(f'rules = ["bad", "mine"]\n{PATIENT}', bad=bad, mine=no_opus)
+    both = advisor(f'rules = ["bad", "mine"]\n{PATIENT}', bad=bad, mine=no_opus)
     before = failures("rule", "bad", "raised")
     one = task(requires={"coding": 9})
     assert await both.advise([one]) == [Advice(refused=REFUSED.refused, failed=("bad",))]
@@ -270,7 +270,7 @@ async def test_one_that_hangs_is_left_behind(release: threading.Event) -> None:
         release.wait()
         return None
 
-    both = adviser('rules = ["hanging", "mine"]\ntime_limit_s = 1.0\nbatch_limit_s = 60.0\nfailures_max = 1000',
+    both = advisor('rules = ["hanging", "mine"]\ntime_limit_s = 1.0\nbatch_limit_s = 60.0\nfailures_max = 1000',
                    hanging=hanging, mine=no_opus)  # fmt: skip
     slow, unasked = failures("rule", "hanging", "slow"), failures("rule", "hanging", "unasked")
     want = Advice(refused=REFUSED.refused, failed=("hanging",))
@@ -298,7 +298,7 @@ async def test_an_answer_that_comes_too_late_counts_for_nothing(release: threadi
             release.wait()
         return float(one.priority)
 
-    mine = adviser('scorer = "mine"\ntime_limit_s = 0.3\nbatch_limit_s = 60.0\nfailures_max = 1000', mine=late)
+    mine = advisor('scorer = "mine"\ntime_limit_s = 0.3\nbatch_limit_s = 60.0\nfailures_max = 1000', mine=late)
     assert await mine.advise([task(priority=1), task(priority=2)]) == [Advice(failed=("mine",))] * 2
     release.set()
     said: Sequence[Advice | None] = [Advice(failed=("mine",))]
@@ -318,7 +318,7 @@ async def test_one_slow_call_is_one_failure_however_many_wait_for_it(release: th
             release.wait()
         return float(one.priority)
 
-    mine = adviser('scorer = "mine"\ntime_limit_s = 0.1\nbatch_limit_s = 60.0\nfailures_max = 2', clock=clock,
+    mine = advisor('scorer = "mine"\ntime_limit_s = 0.1\nbatch_limit_s = 60.0\nfailures_max = 2', clock=clock,
                    mine=slow_once)  # fmt: skip
     partitions = asyncio.gather(*(mine.advise([task()]) for _ in range(4)))
     await until(began.is_set)
@@ -341,7 +341,7 @@ async def test_together_they_hold_up_a_batch_no_longer_than_they_may() -> None:
         clock.now_s += 0.04
         return float(one.priority)
 
-    mine = adviser('scorer = "mine"\ntime_limit_s = 0.05\nbatch_limit_s = 0.5', clock=clock, mine=leisurely)
+    mine = advisor('scorer = "mine"\ntime_limit_s = 0.05\nbatch_limit_s = 0.5', clock=clock, mine=leisurely)
     said = await mine.advise([task(priority=place) for place in range(20)])
     assert said == [Advice(ev=float(place)) for place in range(13)] + [Advice(failed=("mine",))] * 7
     assert await mine.advise([task(priority=1)]) == [Advice(ev=1.0)], "it was slow, and did not fail"
@@ -355,7 +355,7 @@ async def test_after_too_many_failures_in_a_row_it_is_left_alone_for_a_while(cap
         asked.append(one.task_id)
         return 1.0 if mended.is_set() else raising()
 
-    mine = adviser(f'scorer = "moody"\nfailures_max = 3\npause_s = 10.0\n{PATIENT}', clock=clock, moody=moody)
+    mine = advisor(f'scorer = "moody"\nfailures_max = 3\npause_s = 10.0\n{PATIENT}', clock=clock, moody=moody)
     failed = Advice(failed=("moody",))
     with caplog.at_level(logging.INFO, logger="streams.plugins"):
         assert await mine.advise([task(f"a-{n}") for n in range(5)]) == [failed] * 5
@@ -380,7 +380,7 @@ async def test_after_too_many_failures_in_a_row_it_is_left_alone_for_a_while(cap
 
 async def test_failures_now_and_then_are_no_reason_to_leave_it_alone() -> None:
     """Only those in a row count."""
-    mine = adviser(
+    mine = advisor(
         f'scorer = "mine"\nfailures_max = 2\n{PATIENT}', mine=lambda one: raising() if one.priority % 2 else 1.0
     )
     said = await mine.advise([task(priority=place) for place in range(50)])
@@ -402,7 +402,7 @@ async def test_the_documented_example_can_be_installed_and_asked(
         '[strategy]\ndefault = "fastest_first"',
     )
     plugins.check(rules)
-    example = plugins.adviser(rules)
+    example = plugins.advisor(rules)
     assert example is not None
     bug, legal = await example.advise([task(task_type="bug", priority=50), task(layer="legal", ev=1.0)])
     plugins.close()
@@ -440,7 +440,7 @@ def test_a_plug_in_that_cannot_be_used_stops_the_start_with_a_sentence(
 
 async def test_a_plug_in_of_an_activated_policy_that_is_not_installed_counts_as_failed() -> None:
     """The router goes on; the log and every decision say so."""
-    mine = adviser(f'rules = ["mine", "lost"]\n{PATIENT}', mine=no_opus)
+    mine = advisor(f'rules = ["mine", "lost"]\n{PATIENT}', mine=no_opus)
     assert await mine.advise([task()]) == [Advice(refused=REFUSED.refused, failed=("lost",))]
 
 
@@ -469,7 +469,7 @@ async def test_callers_at_the_same_time_get_their_own_answers_in_order() -> None
     rules = book(f'scorer = "mine"\n{PATIENT}')
 
     async def partition(start: int) -> bool:
-        made = plugins.adviser(rules)
+        made = plugins.advisor(rules)
         assert made is not None
         said = await made.advise([task(priority=start + place) for place in range(20)])
         return said == [Advice(ev=float(start + place)) for place in range(20)]

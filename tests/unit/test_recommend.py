@@ -18,7 +18,7 @@ from streams.operate.recommend import (
     others,
     recommendation,
 )
-from streams.plugins.adviser import Plugins
+from streams.plugins.advisor import Plugins
 from streams.settings import Settings
 from streams.shipped import shipped
 from tests.support.builders import task

@@ -1,4 +1,4 @@
-"""What the plug-ins of a policy say of tasks, as one `Advice` each: the answers that stand, and who did not answer."""
+"""The answers of a policy's plug-ins about tasks, as one `Advice` each: those that count, and which are missing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from schemas.events import TaskPending
 from streams.core.policy.catalog import Model
 from streams.core.policy.document import RulebookError, nearest
 from streams.core.policy.rulebook import Rulebook
-from streams.plugins.asker import Asker, Call, Failed, NonsenseError
 from streams.plugins.installed import PluginError, Role, load, named
+from streams.plugins.runner import Call, Failed, InvalidAnswer, PluginRunner
 
 #: A rule's sentence is cut here; it is read by people and stands in every decision about the task.
 REASON_CHARS_MAX: Final = 500
@@ -30,10 +30,10 @@ class Plugins:
     def __init__(self, load: Callable[[Role, str], Any] = load, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._load = load
         self._clock_s = clock_s
-        self._askers: dict[tuple[Role, str], Asker] = {}
+        self._runners: dict[tuple[Role, str], PluginRunner] = {}
 
     def check(self, rulebook: Rulebook) -> None:
-        """Load what a policy names, at the start, when somebody reads what is wrong.
+        """Load the plug-ins that a policy names: at the start, where a mistake is still read.
 
         Raises:
             RulebookError: one sentence for each plug-in that cannot be used.
@@ -41,42 +41,44 @@ class Plugins:
         problems = []
         for role, name in named(rulebook.policy.plugins):
             try:
-                self._asker(role, name).load()
+                self._runner(role, name).load()
             except PluginError as error:
                 problems.append(f"policy.toml: plugins: {error}")
         if problems:
             raise RulebookError(problems)
 
-    def adviser(self, rulebook: Rulebook) -> Adviser | None:
-        """Who asks the plug-ins of this policy; None where it names none, so that there is nothing to pay for."""
+    def advisor(self, rulebook: Rulebook) -> Advisor | None:
+        """Return the advisor of this policy; None where it names no plug-in, so that it costs nothing."""
         if not rulebook.policy.plugins.any:
             return None
-        return Adviser(rulebook, self._asker, self._clock_s)
+        return Advisor(rulebook, self._runner, self._clock_s)
 
     def close(self) -> None:
         """Let the threads end."""
-        for asker in self._askers.values():
-            asker.close()
+        for runner in self._runners.values():
+            runner.close()
 
-    def _asker(self, role: Role, name: str) -> Asker:
-        asker = self._askers.get((role, name))
-        if asker is None:
-            asker = self._askers[role, name] = Asker(role, name, self._load, self._clock_s)
-        return asker
+    def _runner(self, role: Role, name: str) -> PluginRunner:
+        runner = self._runners.get((role, name))
+        if runner is None:
+            runner = self._runners[role, name] = PluginRunner(role, name, self._load, self._clock_s)
+        return runner
 
 
-class Adviser:
+class Advisor:
     """Asks the plug-ins of one rulebook. They see copies that they cannot change."""
 
-    def __init__(self, rulebook: Rulebook, asker: Callable[[Role, str], Asker], clock_s: Callable[[], float]) -> None:
+    def __init__(
+        self, rulebook: Rulebook, runner: Callable[[Role, str], PluginRunner], clock_s: Callable[[], float]
+    ) -> None:
         self._policy = rulebook.policy
         self._clock_s = clock_s
         limits = rulebook.policy.plugins
         models = tuple(_frozen_model(model) for model in rulebook.catalog.model)
         known = MappingProxyType({model.id: model.id for model in models})
-        self._scorer = None if limits.scorer is None else asker("scorer", limits.scorer)
-        self._strategies = {name: asker("strategy", name) for name in limits.strategies}
-        self._rules = {name: asker("rule", name) for name in limits.rules}
+        self._scorer = None if limits.scorer is None else runner("scorer", limits.scorer)
+        self._strategies = {name: runner("strategy", name) for name in limits.strategies}
+        self._rules = {name: runner("rule", name) for name in limits.rules}
         self._order: Call = partial(_ask_strategy, models, known)
         self._refusals: Call = partial(_ask_rule, models)
 
@@ -88,25 +90,27 @@ class Adviser:
         said: list[dict[str, Any]] = [{} for _ in tasks]
         asking: list[Coroutine[Any, Any, list[Any]]] = []
         #: For each of them: who is asked, about which tasks, and what becomes of an answer.
-        asked: list[tuple[Asker, Sequence[int], Callable[[dict[str, Any], Any], None]]] = []
+        asked: list[tuple[PluginRunner, Sequence[int], Callable[[dict[str, Any], Any], None]]] = []
 
-        def ask(asker: Asker, places: Sequence[int], call: Call, keep: Callable[[dict[str, Any], Any], None]) -> None:
+        def ask(
+            runner: PluginRunner, places: Sequence[int], call: Call, keep: Callable[[dict[str, Any], Any], None]
+        ) -> None:
             if places:
-                asking.append(asker.ask([shown[place] for place in places], call, limits, deadline_s))
-                asked.append((asker, places, keep))
+                asking.append(runner.ask([shown[place] for place in places], call, limits, deadline_s))
+                asked.append((runner, places, keep))
 
         if self._scorer is not None:
             unvalued = [place for place, task in enumerate(tasks) if task.ev is None]
             ask(self._scorer, unvalued, _ask_scorer, _keep_ev)
         for name, chosen in self._by_strategy(tasks).items():
             ask(self._strategies[name], chosen, self._order, partial(_keep_order, name))
-        for name, asker in self._rules.items():
-            ask(asker, range(len(tasks)), self._refusals, partial(_keep_refusals, name))
-        # Kept in the order of the policy, whoever answers first.
-        for (asker, places, keep), answers in zip(asked, await asyncio.gather(*asking), strict=True):
+        for name, runner in self._rules.items():
+            ask(runner, range(len(tasks)), self._refusals, partial(_keep_refusals, name))
+        # Kept in the order of the policy, not in that of the answers.
+        for (runner, places, keep), answers in zip(asked, await asyncio.gather(*asking), strict=True):
             for place, answer in zip(places, answers, strict=True):
                 if type(answer) is Failed:
-                    said[place]["failed"] = (*said[place].get("failed", ()), asker.name)
+                    said[place]["failed"] = (*said[place].get("failed", ()), runner.name)
                 else:
                     keep(said[place], answer)
         return [Advice(**one) if one else None for one in said]
@@ -131,10 +135,10 @@ def _ask_scorer(scorer: Any, task: TaskPending) -> float | None:
     if answer is None:
         return None
     if isinstance(answer, bool) or not isinstance(answer, int | float):
-        raise NonsenseError(f"a number or None is expected, and it answered {answer!r}")
+        raise InvalidAnswer(f"a number or None is expected, and it answered {answer!r}")
     ev = float(answer)
     if not math.isfinite(ev):
-        raise NonsenseError(f"an expected value is finite, and it answered {ev}")
+        raise InvalidAnswer(f"an expected value is finite, and it answered {ev}")
     return ev
 
 
@@ -143,11 +147,11 @@ def _ask_strategy(
 ) -> tuple[str, ...]:
     answer = strategy(task, models)
     if isinstance(answer, str | bytes) or not isinstance(answer, Sequence):
-        raise NonsenseError(f"a list of model ids is expected, and it answered {answer!r}")
+        raise InvalidAnswer(f"a list of model ids is expected, and it answered {answer!r}")
     ranking: dict[str, None] = {}
     for model in answer:
         if not isinstance(model, str) or model not in known:
-            raise NonsenseError(f"{model!r} is no model of the catalogue.{nearest(str(model), known)}")
+            raise InvalidAnswer(f"{model!r} is no model of the catalogue.{nearest(str(model), known)}")
         ranking[known[model]] = None
     return tuple(ranking)
 
@@ -159,7 +163,7 @@ def _ask_rule(models: Sequence[Model], rule: Any, task: TaskPending) -> dict[str
         if answer is None:
             continue
         if not isinstance(answer, str) or not answer:
-            raise NonsenseError(f"a sentence or None is expected, and it answered {answer!r} about {model.id}")
+            raise InvalidAnswer(f"a sentence or None is expected, and it answered {answer!r} about {model.id}")
         # It goes through JSON, Postgres and terminals, of which each has letters that it cannot take.
         words = str.__str__(answer)[:REASON_CHARS_MAX]
         refused[model.id] = "".join(letter if letter.isprintable() else " " for letter in words)

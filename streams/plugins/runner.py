@@ -1,7 +1,7 @@
 r"""One plug-in and the one thread that calls it, one call at a time: it may raise, answer nonsense or never come back.
 
     batch of tasks -> thread: call, call, call ... -> answers
-                         \-> over the time limit: whoever waits goes on; a late answer counts for nothing
+                         \-> over the time limit: the caller goes on; a late answer is dropped
 
 A call cannot be ended from outside. So there is never a second thread: while a call does not come back, nothing more
 is asked, and the daemon thread holds up neither the event loop nor the end of the process. A plug-in in C that keeps
@@ -29,18 +29,18 @@ _log = logging.getLogger(__name__)
 
 #: Raised, answered what it may not, took too long, or was not asked (paused, stuck, or the batch's time was used up).
 Kind: TypeAlias = Literal["raised", "answer", "slow", "unasked"]
-#: Calls the plug-in with a task and brings its answer into form; raises `NonsenseError` where it has none.
+#: Calls the plug-in with a task and brings its answer into form; raises `InvalidAnswer` where it has none.
 Call: TypeAlias = Callable[[Any, TaskPending], Any]
 _DETAIL_CHARS_MAX: Final = 500
 _TRACE_CHARS_MAX: Final = 4_000
 
 
-class NonsenseError(Exception):
+class InvalidAnswer(Exception):
     """A plug-in answered what it may not; the message says what."""
 
 
 class Failed(NamedTuple):
-    """In place of an answer. Words only: an exception's own methods are a stranger's code, and run in the thread."""
+    """In place of an answer. Text only: an exception's own methods are foreign code, and run in the thread."""
 
     kind: Kind
     detail: str
@@ -63,15 +63,15 @@ class _Batch:
         self.tasks = tasks
         self.call = call
         self.limits = limits
-        #: When nobody waits any longer.
+        #: When the caller stops waiting.
         self.deadline_s = deadline_s
         self.finish = finish
         self.answers: list[Any] = []
-        #: Nobody waits for it any more.
+        #: The caller has stopped waiting.
         self.closed = threading.Event()
 
 
-class Asker:
+class PluginRunner:
     """See the module: `ask` from the event loop; the rest happens in the thread."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Asker:
         self._counted_s = 0.0
         self._failures = 0
         self._paused_until_s = float("-inf")
-        self._told = False
+        self._reported = False
 
     def load(self) -> None:
         """Load it now and not at its first task.
@@ -125,7 +125,7 @@ class Asker:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(finished.wait(), wait_s)
             except asyncio.CancelledError:
-                # Nothing is to be asked for nobody.
+                # The caller is gone: its tasks need no answer.
                 batch.closed.set()
                 raise
         answers = self._close(batch)
@@ -139,7 +139,7 @@ class Asker:
         if self._thread is not None:
             self._batches.put(None)
 
-    # On the side of who waits ---------------------------------------------------------------------------------
+    # On the side of the caller ---------------------------------------------------------------------------------
 
     def _patience_s(self, batch: _Batch) -> float:
         """How long to wait before looking again: the call in hand may be over its limit, or the batch over its own."""
@@ -187,7 +187,7 @@ class Asker:
                     took_s = self._clock_s() - self._since_s
                     self._current = self._since_s = None
                     if batch.closed.is_set():
-                        # Whoever waited has gone on without it.
+                        # The caller has gone on without it.
                         break
                     if took_s > batch.limits.time_limit_s:
                         answer = Failed(
@@ -203,7 +203,7 @@ class Asker:
             if self._plugin is None:
                 self._plugin = self._load(self.role, self.name)
             return batch.call(self._plugin, task)
-        except NonsenseError as error:
+        except InvalidAnswer as error:
             return Failed("answer", str(error)[:_DETAIL_CHARS_MAX])
         except PluginError as error:
             return Failed("raised", str(error))
@@ -221,17 +221,17 @@ class Asker:
     def _note(self, answer: Any, limits: PluginPolicy) -> None:
         """Count failures in a row; at the limit it is left alone, and after that each failure begins a new pause."""
         if type(answer) is not Failed:
-            if self._told:
+            if self._reported:
                 _log.info("the %s %s answers again", self.role, self.name)
-            self._failures, self._told = 0, False
+            self._failures, self._reported = 0, False
             return
         _log.debug("the %s %s failed (%s): %s", self.role, self.name, answer.kind, answer.detail)
         self._failures += 1
         if self._failures < limits.failures_max:
             return
         self._paused_until_s = self._clock_s() + limits.pause_s
-        if not self._told:
-            self._told = True
+        if not self._reported:
+            self._reported = True
             _log.warning(
                 "the %s %s failed %d times in a row, the last time because %s: tasks are decided without it, and it is "
                 "asked again every %g s. Mend it (a call that never comes back needs a new start of the worker), allow "
@@ -244,6 +244,6 @@ class Asker:
 def _raised(error: BaseException) -> Failed:
     try:
         detail, trace = f"it raised {error!r}", "".join(format_exception(error))
-    except BaseException:  # noqa: BLE001 - an exception that cannot even be told
+    except BaseException:  # noqa: BLE001 - an exception that cannot be formatted
         detail, trace = f"it raised {type(error).__name__}", ""
     return Failed("raised", detail[:_DETAIL_CHARS_MAX], trace[-_TRACE_CHARS_MAX:])

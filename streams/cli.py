@@ -11,11 +11,10 @@ import sys
 
 import msgspec
 import typer
-from rich.text import Text
 
 from streams.commands import audit, catalog, control, fleet, policy, run, send, settings, tables, topics
 from streams.commands.codes import code_of, sentence_of
-from streams.commands.console import err
+from streams.commands.console import err, line
 
 app = typer.Typer(name="slotwise", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 for group in (run, send, fleet, control, audit, settings):
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "--json" in words:
             typer.echo(msgspec.json.encode({"error": sentence_of(error), "exit_code": code}).decode(), err=True)
         else:
-            err.print(Text(sentence_of(error)))
+            err.print(line(sentence_of(error)))
     sys.exit(code or 0)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: Controls, line ends, and marks that turn the reading direction.
-_ACTING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+#: Controls, line ends, marks that turn the reading direction, and halves of a UTF-16 pair, which no encoding takes.
+_ACTING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: object) -> str:

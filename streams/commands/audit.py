@@ -7,10 +7,9 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import RenderableType
-from rich.text import Text
 
 from streams.commands import explain_text
-from streams.commands.console import busy, err, out, print_json
+from streams.commands.console import busy, err, line, out, print_json
 from streams.commands.options import Json, takes
 from streams.core.policy.rulebook import load_rulebook
 from streams.errors import FAILED
@@ -103,6 +102,6 @@ def explain(
     elif result:
         out.print(shown)
     else:
-        err.print(Text(f"The audit has no decision about {task_id}: it was never sent, or is not decided yet."))
+        err.print(line(f"The audit has no decision about {task_id}: it was never sent, or is not decided yet."))
     if not result:
         raise typer.Exit(FAILED)

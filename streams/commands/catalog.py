@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import Struct
 from rich.table import Table
-from rich.text import Text
 
-from streams.commands.console import err, out, print_json
+from streams.commands.console import err, line, out, print_json
 from streams.commands.options import Json, takes
 from streams.core.policy.catalog import Catalog, Model
 from streams.core.policy.document import read
@@ -127,10 +126,10 @@ def _report(models: tuple[Refreshed, ...], where: str, priced_at: dt.date, *, wr
         out.print(grid)
     for one in models:
         if one.note is not None:
-            err.print(Text(f"{one.model}: {one.note}"))
+            err.print(line(f"{one.model}: {one.note}"))
     priced = sum(one.found for one in models)
     done = f"written to {where}, priced at {priced_at}" if written else "nothing written; --write does"
-    out.print(f"{changes} values differ in {priced} priced models; {done}.", markup=False)
+    out.print(line(f"{changes} values differ in {priced} priced models; {done}."))
 
 
 def _replace(path: Path, text: str) -> None:

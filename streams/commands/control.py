@@ -27,13 +27,13 @@ from schemas.events import (
 )
 from schemas.vocabulary import from_millis
 from streams.clock import SystemClock
-from streams.commands.console import busy, err, out, print_json
+from streams.commands.console import busy, err, line, out, print_json
 from streams.commands.options import Json, takes
 from streams.errors import FAILED
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from streams.operate.orders import Given
+    from streams.operate.orders import Submitted
 
 app = typer.Typer()
 quota_app = typer.Typer(help="Report how much of a product's quota is used.")
@@ -58,15 +58,15 @@ ControlId = Annotated[
 ]
 
 
-class Order(Struct, frozen=True):
-    """Fields of every order, and the look-ups that it may use."""
+class ControlFields(Struct, frozen=True):
+    """The fields that every order has, and the settings for its look-ups."""
 
     settings: Settings
     control_id: str
     at: str
     by: str
 
-    def fields(self) -> dict[str, Any]:
+    def common(self) -> dict[str, Any]:
         """Return the fields that every operator event has."""
         return {"control_id": self.control_id, "at": self.at, "by": self.by}
 
@@ -88,16 +88,18 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         as_json: Json = False,
         **own: Any,
     ) -> None:
-        from streams.operate.orders import check, give  # noqa: PLC0415 - brings the Kafka client along
+        from streams.operate.orders import check, submit  # noqa: PLC0415 - brings the Kafka client along
         from streams.topics import check_topics  # noqa: PLC0415
 
-        order = Order(settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or _login())
+        fields = ControlFields(
+            settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or _login()
+        )
         check_topics(settings)
-        event = function(order, **own)
+        event = function(fields, **own)
         asyncio.run(check(settings, event))
         with busy("Waiting for the router", quiet=as_json or not wait):
-            given = give(settings, event, wait_s=wait_s if wait else None)
-        tell(given, waited=wait, as_json=as_json)
+            submitted = submit(settings, event, wait_s=wait_s if wait else None)
+        print_submitted(submitted, waited=wait, as_json=as_json)
 
     own = list(inspect.signature(function).parameters.values())[1:]
     settings_, *common, _ = inspect.signature(command, follow_wrapped=False).parameters.values()
@@ -107,36 +109,36 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
     return takes(*SETTINGS, join=True)(command)
 
 
-def tell(given: Given, *, waited: bool, as_json: bool) -> None:
+def print_submitted(submitted: Submitted, *, waited: bool, as_json: bool) -> None:
     """Print the result of an order; exit code 1 where it was refused or not handled in time."""
     if as_json:
-        print_json(given)
+        print_json(submitted)
     else:
-        where = " ".join(f"{one.partition}@{one.offset}" for one in given.positions)
-        out.print(f"{given.kind} {given.control_id}: {_outcome(given, waited=waited)}.")
-        out.print(f"{given.topic}, partition@offset: {where}")
-        for one in given.positions:
+        where = " ".join(f"{one.partition}@{one.offset}" for one in submitted.positions)
+        out.print(f"{submitted.kind} {submitted.control_id}: {_outcome(submitted, waited=waited)}.")
+        out.print(f"{submitted.topic}, partition@offset: {where}")
+        for one in submitted.positions:
             if one.reason is not None:
-                err.print(f"Partition {one.partition} refused it: {one.reason}", markup=False)
+                err.print(line(f"Partition {one.partition} refused it: {one.reason}"))
             if one.note is not None:
-                err.print(f"Partition {one.partition}: {one.note}", markup=False)
-    if given.refused or (waited and given.open):
+                err.print(line(f"Partition {one.partition}: {one.note}"))
+    if submitted.refused or (waited and submitted.open):
         raise typer.Exit(FAILED)
 
 
-def _outcome(given: Given, *, waited: bool) -> str:
-    count = len(given.positions)
-    which = "the partition of its pool" if given.pool is not None else f"{count} of {count} partitions"
+def _outcome(submitted: Submitted, *, waited: bool) -> str:
+    count = len(submitted.positions)
+    which = "the partition of its pool" if submitted.pool is not None else f"{count} of {count} partitions"
     if not waited:
         return f"sent to {which}; not waited for the router"
-    if not given.refused and not given.open:
+    if not submitted.refused and not submitted.open:
         return f"in force in {which}"
-    told = f"in force in {count - len(given.refused) - len(given.open)} of {count} partitions"
-    if given.refused:
-        told += f", refused in {len(given.refused)}"
-    if given.open:
-        told += f", not yet taken in {len(given.open)} (it will be as soon as a worker has them)"
-    return told
+    text = f"in force in {count - len(submitted.refused) - len(submitted.open)} of {count} partitions"
+    if submitted.refused:
+        text += f", refused in {len(submitted.refused)}"
+    if submitted.open:
+        text += f", not yet taken in {len(submitted.open)} (it will be as soon as a worker has them)"
+    return text
 
 
 def _login() -> str:
@@ -155,7 +157,7 @@ def _login() -> str:
 )
 @gives
 def exhausted(
-    order: Order,
+    fields: ControlFields,
     *,
     name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What is exhausted.", show_default=False)],
     until: Annotated[str, typer.Option(metavar="ISO", help="When it resets, as 2026-11-21T15:00:00Z.")],
@@ -168,14 +170,14 @@ def exhausted(
     """
     from streams.operate.orders import moment_ahead, named  # noqa: PLC0415 - brings the Kafka client along
 
-    found = asyncio.run(named(order.settings, name))
-    return ModelExhausted(**order.fields(), **found, until=moment_ahead(until), account=account, pool=pool)
+    found = asyncio.run(named(fields.settings, name))
+    return ModelExhausted(**fields.common(), **found, until=moment_ahead(until), account=account, pool=pool)
 
 
 @app.command(epilog="Example: slotwise restore codex", rich_help_panel=PANEL)
 @gives
 def restore(
-    order: Order,
+    fields: ControlFields,
     *,
     name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What serves again.", show_default=False)],
     account: Annotated[str | None, typer.Option(help="End the mark of this account only, and no drain.")] = None,
@@ -184,13 +186,13 @@ def restore(
     """End exhausted marks and drains now, before their time."""
     from streams.operate.orders import named  # noqa: PLC0415 - brings the Kafka client along
 
-    return ModelRestored(**order.fields(), **asyncio.run(named(order.settings, name)), account=account, pool=pool)
+    return ModelRestored(**fields.common(), **asyncio.run(named(fields.settings, name)), account=account, pool=pool)
 
 
 @app.command(epilog="Example: slotwise drain opus --until 2026-11-21T18:00:00Z", rich_help_panel=PANEL)
 @gives
 def drain(
-    order: Order,
+    fields: ControlFields,
     *,
     model: Annotated[str, typer.Argument(help="The model.", show_default=False)],
     until: Until = None,
@@ -200,13 +202,13 @@ def drain(
     from streams.operate.orders import moment_ahead  # noqa: PLC0415 - brings the Kafka client along
 
     ends = moment_ahead(until) if until is not None else None
-    return ModelDrained(**order.fields(), model=model, until=ends, pool=pool)
+    return ModelDrained(**fields.common(), model=model, until=ends, pool=pool)
 
 
 @quota_app.command("set", epilog="Example: slotwise quota set --product claude --window 5h --utilisation 0.83")
 @gives
 def quota_set(
-    order: Order,
+    fields: ControlFields,
     *,
     product: Annotated[str, typer.Option(help="The product.", show_default=False)],
     window: Annotated[str, typer.Option(help="The provider's window, by any name: 5h, week.", show_default=False)],
@@ -221,8 +223,8 @@ def quota_set(
     from streams.operate.orders import moment_ahead, provider_of  # noqa: PLC0415 - brings the Kafka client along
 
     return QuotaUpdated(
-        **order.fields(),
-        provider=provider or asyncio.run(provider_of(order.settings, product)),
+        **fields.common(),
+        provider=provider or asyncio.run(provider_of(fields.settings, product)),
         product=product,
         window=window,
         utilisation=utilisation,
@@ -240,46 +242,46 @@ def quota_set(
 )
 @gives
 def credit(
-    order: Order,
+    fields: ControlFields,
     *,
     tenant: Annotated[str, typer.Argument(help="The tenant.", show_default=False)],
     amount_usd: Annotated[float, typer.Argument(help="US dollars; negative takes back.", show_default=False)],
     pool: OnePool,
 ) -> FleetControl:
     """Add to a tenant's budget in a pool. Without any credit a tenant is not limited; from the first one on it is."""
-    return BudgetCredited(**order.fields(), tenant_id=tenant, pool=pool, amount_usd=amount_usd)
+    return BudgetCredited(**fields.common(), tenant_id=tenant, pool=pool, amount_usd=amount_usd)
 
 
 @app.command(epilog="Example: slotwise retire opus-2 --pool main", rich_help_panel=PANEL)
 @gives
 def retire(
-    order: Order,
+    fields: ControlFields,
     *,
     slot: Annotated[str, typer.Argument(help="The slot's id.", show_default=False)],
     pool: OnePool,
 ) -> FleetControl:
     """Take one slot out of its pool: it finishes its task and gets no other."""
-    return SlotRetired(**order.fields(), slot_id=slot, pool=pool)
+    return SlotRetired(**fields.common(), slot_id=slot, pool=pool)
 
 
 @app.command(epilog="Example: slotwise cancel t-17 --pool main", rich_help_panel=PANEL)
 @gives
 def cancel(
-    order: Order,
+    fields: ControlFields,
     *,
     task: Annotated[str, typer.Argument(help="The task's id.", show_default=False)],
     pool: OnePool,
 ) -> FleetControl:
     """End a task's wait. A running task keeps its slot until it is freed, and is not tried again."""
-    return TaskCancelled(**order.fields(), task_id=task, pool=pool)
+    return TaskCancelled(**fields.common(), task_id=task, pool=pool)
 
 
 @app.command("restart-lane", epilog="Example: slotwise restart-lane maintenance", rich_help_panel=PANEL)
 @gives
 def restart_lane(
-    order: Order,
+    fields: ControlFields,
     *,
     lane: Annotated[str, typer.Argument(help="The lane: the stream of work that tasks name.", show_default=False)],
 ) -> FleetControl:
     """Mark the restart of a lane: its health is judged from here on. Tasks in flight are not touched."""
-    return LaneRestarted(**order.fields(), lane=lane)
+    return LaneRestarted(**fields.common(), lane=lane)

@@ -48,7 +48,7 @@ def check(
     if as_json:
         print_json(found)
     else:
-        _tell(found)
+        _print_overview(found)
     if not found.well:
         raise typer.Exit(FAILED)
 
@@ -116,27 +116,27 @@ def recommend(
     if as_json:
         print_json(found)
     else:
-        _tell_recommendation(found)
+        _print_recommendation(found)
     if found.outcome != "routed":
         raise typer.Exit(FAILED)
 
 
-def _tell(found: Overview) -> None:
+def _print_overview(found: Overview) -> None:
     for pool in found.pools:
-        _tell_pool(pool)
+        _print_pool(pool)
     if not found.pools and found.partitions:
         out.print("No pool has slots, tasks or budgets yet. Those to come begin with these marks, if any:")
-        _tell_marks(found.partitions[0], "  ")
+        _print_marks(found.partitions[0], "  ")
     rules = {(one.policy, one.catalog) for one in found.partitions}
-    told = ", ".join(f"policy {policy}, catalogue {catalog}" for policy, catalog in sorted(rules))
-    out.print(f"{len(found.pools)} pools on {len(found.partitions)} partitions; {told}.")
+    used = ", ".join(f"policy {policy}, catalogue {catalog}" for policy, catalog in sorted(rules))
+    out.print(f"{len(found.pools)} pools on {len(found.partitions)} partitions; {used}.")
     for problem in found.problems:
         err.print(line(problem))
     if found.well:
         out.print("All well.")
 
 
-def _tell_pool(pool: PoolView) -> None:
+def _print_pool(pool: PoolView) -> None:
     tasks = pool.tasks
     reasons = ", ".join(f"{count} {reason}" for reason, count in tasks.waiting_by_reason.items())
     out.print(
@@ -150,7 +150,7 @@ def _tell_pool(pool: PoolView) -> None:
         for model in pool.models:
             grid.add_row(*map(line, _row(model)))
         out.print(grid)
-    _tell_marks(pool, "  ")
+    _print_marks(pool, "  ")
     for budget in pool.budgets:
         spent = (
             f"${budget.reserved_usd:.2f} reserved, ${budget.consumed_usd:.2f} consumed of ${budget.credited_usd:.2f}"
@@ -159,12 +159,12 @@ def _tell_pool(pool: PoolView) -> None:
     out.print()
 
 
-def _tell_marks(told: PoolView | PartitionView, indent: str) -> None:
-    for mark in told.exhausted:
+def _print_marks(of: PoolView | PartitionView, indent: str) -> None:
+    for mark in of.exhausted:
         out.print(line(f"{indent}exhausted {_whose(mark.product, mark.account)} until {mark.until}"))
-    for drain in told.drained:
+    for drain in of.drained:
         out.print(line(f"{indent}drained {drain.model}{f' until {drain.until}' if drain.until is not None else ''}"))
-    for window in told.quotas:
+    for window in of.quotas:
         resets = f", resets at {window.resets_at}" if window.resets_at is not None else ""
         whose = _whose(window.product, window.account)
         out.print(line(f"{indent}quota {whose}, {window.window}: {window.utilisation:.0%}{resets}"))
@@ -195,7 +195,7 @@ def _row(model: ModelView) -> tuple[str, ...]:
     )
 
 
-def _tell_recommendation(found: Recommendation) -> None:
+def _print_recommendation(found: Recommendation) -> None:
     if found.outcome == "routed":
         out.print(line(f"{found.model} ({found.slot_id}): {found.reason}"))
     else:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 from msgspec import Struct
-from rich.text import Text
 
 from schemas.events import FleetControl, PolicyActivated
-from streams.commands.console import err, out, print_json
-from streams.commands.control import SETTINGS, Order, gives
+from streams.commands.console import err, line, out, print_json
+from streams.commands.control import SETTINGS, ControlFields, gives
 from streams.commands.options import Json, takes
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.difference import Difference, differences, values
@@ -88,9 +87,9 @@ def check(
         print_json(checked)
     else:
         for mistake in checked.mistakes:
-            err.print(Text(mistake))
+            err.print(line(mistake))
         count = f"{len(checked.mistakes)} mistakes" if checked.mistakes else "no mistakes"
-        out.print(f"{', '.join(checked.files)}: {count}.", markup=False)
+        out.print(line(f"{', '.join(checked.files)}: {count}."))
     if checked.mistakes:
         raise typer.Exit(FAILED)
 
@@ -115,7 +114,7 @@ def show(settings: Settings, *, offline: Offline = False, as_json: Json = False)
             if head != section:
                 section = head
                 out.print()
-            out.print(f"{key} = {_plain(value)}", markup=False)
+            out.print(line(f"{key} = {_plain(value)}"))
         for number, (policy, catalog) in found.others.items():
             err.print(f"Partition {number} decides by policy {policy} and catalogue {catalog}.")
     if found.others:
@@ -146,7 +145,7 @@ def diff(
         print_json(found)
     elif found:
         for one in found:
-            out.print(f"{one.key} {_plain(one.old)} -> {_plain(one.new)}", markup=False)
+            out.print(line(f"{one.key} {_plain(one.old)} -> {_plain(one.new)}"))
     else:
         out.print("No value differs.")
     if found:
@@ -155,21 +154,21 @@ def diff(
 
 @app.command("activate", epilog="Example: slotwise policy activate --policy my-policy.toml")
 @gives
-def activate(order: Order) -> FleetControl:
+def activate(fields: ControlFields) -> FleetControl:
     """Put policy and catalogue in force on every partition, each at one position of its log; no restart is needed.
 
     --policy and --catalog name the files, else the configured ones are used. They are checked first, with the slots
     and tasks of every partition. They stay in force over restarts, instead of the workers' files.
     """
-    catalog, policy = catalog_text(order.settings), policy_text(order.settings)
+    catalog, policy = catalog_text(fields.settings), policy_text(fields.settings)
     rulebook = load_rulebook(
         catalog,
         policy,
-        catalog_file=order.settings.catalog or "catalog.toml",
-        policy_file=order.settings.policy or "policy.toml",
+        catalog_file=fields.settings.catalog or "catalog.toml",
+        policy_file=fields.settings.policy or "policy.toml",
     )
     return PolicyActivated(
-        **order.fields(),
+        **fields.common(),
         policy=rulebook.policy_hash,
         catalog=rulebook.catalog_hash,
         policy_text=policy,

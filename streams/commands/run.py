@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
-import socket
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
@@ -15,9 +14,10 @@ import msgspec
 import typer
 from rich.console import Console
 
-from streams.commands.console import err, out, print_json
+from streams.commands.console import err, line, out, print_json
 from streams.commands.options import EVERYTHING, Json, takes
 from streams.errors import FAILED, UNREACHABLE, SlotwiseError
+from streams.host import is_free
 from streams.settings import Settings
 
 app = typer.Typer()
@@ -158,7 +158,7 @@ def _print_result(result: Any) -> None:
         f"${result.money.saved_vs_premium_usd:.2f} saved against always-premium."
     )
     for disagreement in result.disagreements:
-        out.print(disagreement, markup=False)
+        out.print(line(disagreement))
 
 
 async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]]) -> Any:
@@ -170,13 +170,13 @@ async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]]
 
 
 def _require_port(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.web_host, settings.web_port))
-        except OSError as error:
-            where = f"{settings.web_host}:{settings.web_port}"
-            raise PortError(
-                f"The worker's pages cannot listen on {where} ({error.strerror}): end what listens there, or choose "
-                "another port with SLOTWISE_WEB_PORT (0: any free one)."
-            ) from error
+    try:
+        if is_free(settings.web_port, settings.web_host):
+            return
+        why = "another program does"
+    except OSError as error:
+        why = str(error.strerror)
+    raise PortError(
+        f"The worker's pages cannot listen on {settings.web_host}:{settings.web_port} ({why}): end what listens there, "
+        "or choose another port with SLOTWISE_WEB_PORT (0: any free one)."
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.commands.console import busy, err, out, print_json
+from streams.commands.console import busy, err, line, out, print_json
 from streams.commands.options import Json, takes
 from streams.errors import FAILED
 from streams.settings import Settings
@@ -61,7 +61,7 @@ def send(
     else:
         out.print(f"{sent.sent} of {sent.lines} lines sent to {sent.topic} ({sent.records} records).")
         for refusal in sent.refusals:
-            err.print(f"line {refusal.line}: {refusal.reason}", markup=False)
+            err.print(line(f"line {refusal.line}: {refusal.reason}"))
         if sent.refused > len(sent.refusals):
             err.print(f"... and {sent.refused - len(sent.refusals)} more lines.")
     if sent.refused:

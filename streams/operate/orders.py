@@ -1,8 +1,9 @@
-"""Gives an operator's order: checks it as the router will, sends it wherever it concerns, sees it through.
+"""Submits an operator's order: checks it as the router will, sends it to its partitions, follows it in the journal.
 
-An order is one event of `fleet.control`. With a pool it is keyed by it and has one position in that pool's partition;
-without, the same record goes to every partition. The broker's word says where it stands; the journal's, whether the
-router took it, or refused it and why. The same `control_id` twice is one order, so that giving it again is safe.
+An order is one event of `fleet.control`. With a pool it is keyed by the pool and has one position, in that pool's
+partition; without, the same record goes to every partition. The broker's answer gives its positions; the journal says
+whether the router took it, or refused it and why. The same `control_id` twice is one order, so that giving it again is
+safe.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final, Literal, Self
 
 from kafka import TopicPartition
 from kafka.errors import KafkaError
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from schemas.codec import read_event, write_event
@@ -38,12 +39,12 @@ from streams.settings import Settings
 SOURCE: Final = "/slotwise/operator"
 CONTROL: Final = INPUT_TOPICS.index(FLEET_CONTROL)
 POLL_MS: Final = 100
-#: How refusals call it: a name that only the workers know is no mistake of whoever gives the order.
+#: How refusals name it: a name that only the workers know is no mistake of the operator.
 CATALOG: Final = "the catalogue (if the workers have another, name it with --catalog)"
 
 #: `taken`: it is in force. `known`: this partition had taken an order of that id before. `refused`: a dead letter.
-#: `sent`: it stands in the log, and no step of the journal has come to it yet.
-Fate = Literal["sent", "taken", "known", "refused"]
+#: `sent`: it stands in the log, and no step of the journal has handled it yet.
+Status = Literal["sent", "taken", "known", "refused"]
 
 
 class ControlError(SlotwiseError):
@@ -53,12 +54,12 @@ class ControlError(SlotwiseError):
 
 
 class Position(Struct, frozen=True, kw_only=True):
-    """Where an order stands in one partition, and what became of it there."""
+    """The position of an order in one partition, and its status there."""
 
     partition: int
     offset: int
-    fate: Fate = "sent"
-    #: The step of the journal that came to it.
+    status: Status = field(default="sent", name="fate")
+    #: The step of the journal that handled it.
     seq: int | None = None
     #: Why it was refused.
     reason: str | None = None
@@ -66,8 +67,8 @@ class Position(Struct, frozen=True, kw_only=True):
     note: str | None = None
 
 
-class Given(Struct, frozen=True, kw_only=True):
-    """An order that was given."""
+class Submitted(Struct, frozen=True, kw_only=True):
+    """An order that was sent, with its status in each partition."""
 
     control_id: str
     kind: str
@@ -80,12 +81,12 @@ class Given(Struct, frozen=True, kw_only=True):
     @property
     def refused(self) -> tuple[Position, ...]:
         """Where the router refused it."""
-        return tuple(one for one in self.positions if one.fate == "refused")
+        return tuple(one for one in self.positions if one.status == "refused")
 
     @property
     def open(self) -> tuple[Position, ...]:
         """Where the router has not come to it yet."""
-        return tuple(one for one in self.positions if one.fate == "sent")
+        return tuple(one for one in self.positions if one.status == "sent")
 
 
 def moment(text: str, what: str = "until") -> str:
@@ -110,10 +111,10 @@ def moment_ahead(text: str, what: str = "until") -> str:
     Raises:
         ControlError: it is no time, or it is past, where an order would end what it is to begin.
     """
-    told = moment(text, what)
-    if to_millis(told) <= SystemClock().now_ms():
-        raise ControlError(f"{what} {told} is past: name a moment to come (`slotwise restore` ends marks and drains).")
-    return told
+    read = moment(text, what)
+    if to_millis(read) <= SystemClock().now_ms():
+        raise ControlError(f"{what} {read} is past: name a moment to come (`slotwise restore` ends marks and drains).")
+    return read
 
 
 async def named(settings: Settings, name: str) -> dict[str, str]:
@@ -187,7 +188,7 @@ async def check(settings: Settings, event: FleetControl) -> None:
             raise ControlError(reason)
 
 
-def give(settings: Settings, event: FleetControl, *, wait_s: float | None) -> Given:
+def submit(settings: Settings, event: FleetControl, *, wait_s: float | None) -> Submitted:
     """Send a checked order and, unless `wait_s` is None, see what becomes of it for so long.
 
     Raises:
@@ -198,7 +199,7 @@ def give(settings: Settings, event: FleetControl, *, wait_s: float | None) -> Gi
         positions = _send(settings, event)
         if wait_s is not None:
             positions = journal.follow(event, positions, wait_s)
-    return Given(
+    return Submitted(
         control_id=event.control_id,
         kind=str(type(event).__struct_config__.tag),
         topic=settings.topic_prefix + FLEET_CONTROL,
@@ -261,7 +262,7 @@ class _Journal:
         for where in watched:
             self._consumer.seek(where, max(self._first[where], self._ends[where] - LOOKBACK_RECORDS))
         deadline_s = time.monotonic() + wait_s
-        while any(one.position.fate == "sent" for one in traces.values()) and time.monotonic() < deadline_s:
+        while any(one.position.status == "sent" for one in traces.values()) and time.monotonic() < deadline_s:
             for where, records in self._consumer.poll(timeout_ms=POLL_MS).items():
                 for record in records:
                     try:
@@ -289,18 +290,18 @@ class Trace:
         Raises:
             JournalError: a step is missing or damaged, which may be the one that came to the order.
         """
-        if self.position.fate != "sent":
+        if self.position.status != "sent":
             return
         step = self._reader.take(offset, value)
         if step is None or self._where not in ((one.topic, one.offset) for one in step.inputs):
             return
         reason = next((one.reason for one in step.rejected if (one.topic, one.offset) == self._where), None)
-        fate: Fate = "refused"
+        status: Status = "refused"
         if reason is None:
             ours = any(one.control_id == self._event.control_id for one in step.controls)
-            fate = "taken" if ours else "known"
-        note = _note(self._event, step) if fate == "taken" else None
-        self.position = replace(self.position, fate=fate, seq=step.seq, reason=reason, note=note)
+            status = "taken" if ours else "known"
+        note = _note(self._event, step) if status == "taken" else None
+        self.position = replace(self.position, status=status, seq=step.seq, reason=reason, note=note)
 
 
 def _note(event: FleetControl, step: Step) -> str | None:

@@ -13,7 +13,7 @@ from schemas.steps import decode_step
 from schemas.vocabulary import DECISION_AUDIT, from_millis
 from streams.clock import SystemClock
 from streams.core.router import Router
-from streams.operate.orders import check, give
+from streams.operate.orders import check, submit
 from streams.operate.read_partitions import LookError, file_rulebook, read_partitions
 from streams.partition.ports import JournalError
 from streams.shipped import shipped
@@ -66,12 +66,12 @@ async def test_an_order_is_in_force_when_it_is_said_to_be(installation: Installa
     settings = installation.settings
     event = ModelDrained(control_id="c-1", at=from_millis(SystemClock().now_ms()), by="ops", model="haiku")
     await check(settings, event)
-    early = await asyncio.to_thread(give, settings, event, wait_s=0.2)
-    assert [one.fate for one in early.positions] == ["sent", "sent"]
+    early = await asyncio.to_thread(submit, settings, event, wait_s=0.2)
+    assert [one.status for one in early.positions] == ["sent", "sent"]
     worker = installation.worker()
     await worker.ready(2)
-    again = await asyncio.to_thread(give, settings, event, wait_s=30.0)
-    assert [(one.fate, one.offset) for one in again.positions] == [("known", 1), ("known", 1)]
+    again = await asyncio.to_thread(submit, settings, event, wait_s=30.0)
+    assert [(one.status, one.offset) for one in again.positions] == [("known", 1), ("known", 1)]
     found = await read_partitions(settings, range(2))
     assert all("haiku" in look.router.state.marks.drained for look in found.values())
 

@@ -285,7 +285,7 @@ async def by_orders(log: Log) -> Outcome:
                 trace.read(record.offset, record.value or b"")
         except JournalError as error:
             stopped = kind_of(error)
-        if trace.position.fate == "taken":
+        if trace.position.status == "taken":
             found.append(wanted)
     return Outcome(tuple(found), stopped)
 

@@ -41,28 +41,28 @@ def trace(*steps: Step, event: FleetControl = ORDER) -> Position:
 def test_an_order_is_taken_by_the_step_that_comes_to_its_position() -> None:
     """Not by one that came to another position or another topic."""
     other_topic = Accepted(INPUT_TOPICS.index("task.pending"), 7, Millis(START_MS))
-    assert trace(step(0), step(1), taking(2, offset=6), step(3, inputs=(other_topic,))).fate == "sent"
+    assert trace(step(0), step(1), taking(2, offset=6), step(3, inputs=(other_topic,))).status == "sent"
     found = trace(step(1), taking(2))
-    assert (found.fate, found.seq) == ("taken", 2)
+    assert (found.status, found.seq) == ("taken", 2)
 
 
 def test_an_order_whose_id_was_seen_before_is_known() -> None:
     """The step came to it and took nothing."""
-    assert trace(step(0), taking(1, controls=())).fate == "known"
+    assert trace(step(0), taking(1, controls=())).status == "known"
 
 
 def test_a_refusal_has_its_reason() -> None:
     """It is that of this position, and no other's."""
     rejected = (Rejected(topic=CONTROL, offset=6, reason="theirs"), Rejected(topic=CONTROL, offset=7, reason="ours"))
     found = trace(step(0), taking(1, controls=(), rejected=rejected))
-    assert (found.fate, found.reason) == ("refused", "ours")
+    assert (found.status, found.reason) == ("refused", "ours")
 
 
 def test_a_step_of_a_writer_who_came_too_late_says_nothing() -> None:
     """Its number was taken already; what counts is the step that follows."""
     late = taking(4, controls=(), rejected=(Rejected(topic=CONTROL, offset=7, reason="never was"),))
-    assert trace(step(4), late).fate == "sent"
-    assert trace(step(4), late, taking(5)).fate == "taken"
+    assert trace(step(4), late).status == "sent"
+    assert trace(step(4), late, taking(5)).status == "taken"
 
 
 def test_what_became_of_an_order_is_not_guessed_behind_a_gap() -> None:

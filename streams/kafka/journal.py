@@ -76,23 +76,25 @@ class KafkaDeadLetters:
         self._names = names
         self._partition = partition
 
-    async def write(self, letters: Sequence[DeadLetter]) -> None:
+    async def write(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Send all records, then wait for all of them."""
         sent = []
-        for letter in letters:
-            topic = INPUT_TOPICS[letter.topic]
+        for dead in dead_letters:
+            topic = INPUT_TOPICS[dead.topic]
             # A header's name may not be UTF-8; see `lenient_headers.py`.
-            own = [(name.encode(errors="backslashreplace").decode(), told) for name, told in letter.raw.headers or ()]
-            headers = dead_letter_headers(topic, self._partition, letter.raw.offset, letter.reason, own)
-            value, more = dead_letter_value(letter.raw.value, DEAD_LETTER_BYTES_MAX)
-            if value is None and letter.raw.key is None:
+            own = [
+                (name.encode(errors="backslashreplace").decode(), content) for name, content in dead.raw.headers or ()
+            ]
+            headers = dead_letter_headers(topic, self._partition, dead.raw.offset, dead.reason, own)
+            value, more = dead_letter_value(dead.raw.value, DEAD_LETTER_BYTES_MAX)
+            if value is None and dead.raw.key is None:
                 value = b""  # the client requires both
             sent.append(
                 await self._broker.send(
                     self._names.dead(topic),
                     self._partition,
                     value,
-                    key=letter.raw.key,
+                    key=dead.raw.key,
                     headers=(*headers, *more),
                 )
             )

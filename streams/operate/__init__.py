@@ -1,1 +1,1 @@
-"""What operators and producers do from outside: send events, give orders, ask for a recommendation, refresh prices."""
+"""Actions of operators and producers: send events, submit orders, get a recommendation, refresh prices."""

@@ -48,7 +48,7 @@ Status = Literal["sent", "taken", "known", "refused"]
 
 
 class ControlError(SlotwiseError):
-    """An order cannot be given as it is; nothing was sent. The message says why, and what would do."""
+    """An order is not valid; nothing was sent. The message says why, and what is allowed."""
 
     exit_code = MISTAKE
 
@@ -63,7 +63,7 @@ class Position(Struct, frozen=True, kw_only=True):
     seq: int | None = None
     #: Why it was refused.
     reason: str | None = None
-    #: What the order did not do, although it was taken.
+    #: Why an order that was taken had no effect.
     note: str | None = None
 
 
@@ -80,20 +80,20 @@ class Submitted(Struct, frozen=True, kw_only=True):
 
     @property
     def refused(self) -> tuple[Position, ...]:
-        """Where the router refused it."""
+        """Positions at which the router refused it."""
         return tuple(one for one in self.positions if one.status == "refused")
 
     @property
     def open(self) -> tuple[Position, ...]:
-        """Where the router has not come to it yet."""
+        """Positions that the router has not reached yet."""
         return tuple(one for one in self.positions if one.status == "sent")
 
 
 def moment(text: str, what: str = "until") -> str:
-    """Read a time as people write it and give it as events spell it: UTC, with `Z`.
+    """Return a time of any zone as events have it: UTC, with `Z`.
 
     Raises:
-        ControlError: it is no time, or does not say in which zone.
+        ControlError: it is no time, or has no zone.
     """
     try:
         read = datetime.fromisoformat(text)
@@ -106,10 +106,10 @@ def moment(text: str, what: str = "until") -> str:
 
 
 def moment_ahead(text: str, what: str = "until") -> str:
-    """Read a time that must not be over.
+    """Read a time that must be in the future.
 
     Raises:
-        ControlError: it is no time, or it is past, where an order would end what it is to begin.
+        ControlError: it is no time, or it is past.
     """
     read = moment(text, what)
     if to_millis(read) <= SystemClock().now_ms():
@@ -118,7 +118,7 @@ def moment_ahead(text: str, what: str = "until") -> str:
 
 
 async def named(settings: Settings, name: str) -> dict[str, str]:
-    """Say whether a name is a model's or a product's, as fields of an order; what is both is the model.
+    """Return the fields of an order for a name of a model or a product; a name of both is the model's.
 
     Raises:
         ControlError: it is neither; with the nearest name.
@@ -134,7 +134,7 @@ async def named(settings: Settings, name: str) -> dict[str, str]:
 
 
 async def provider_of(settings: Settings, product: str) -> str:
-    """Look up whose product it is.
+    """Return the provider of a product.
 
     Raises:
         ControlError: the catalogue has no such product; with the nearest one.
@@ -148,20 +148,20 @@ async def provider_of(settings: Settings, product: str) -> str:
 
 
 async def _rulebooks(settings: Settings) -> AsyncIterator[Rulebook]:
-    """Give the files' rules, which know nearly every name, and only for one that they do not the rules in force."""
+    """Yield the rulebook of the files, and then, if it lacks a name, the rulebooks in force."""
     yield file_rulebook(settings)
     yield (await read_partitions(settings, [0]))[0].router.rulebook
 
 
 def refusal(router: Router, event: FleetControl) -> str | None:
-    """Ask a router whether it would refuse the order now; its state stays as it is."""
+    """Return the router's reason to refuse the order now; its state does not change."""
     now_ms = Millis(max(router.now_ms, SystemClock().now_ms()))
     step = router.handle([Input(CONTROL, router.position(CONTROL) + 1, now_ms, event)])
     return step.rejected[0].reason if step.rejected else None
 
 
 async def check(settings: Settings, event: FleetControl) -> None:
-    """Refuse what the router would refuse, in its words, before anything is sent.
+    """Refuse an order that the router would refuse, with the router's reason, before anything is sent.
 
     Raises:
         ControlError: with the reason.
@@ -171,29 +171,29 @@ async def check(settings: Settings, event: FleetControl) -> None:
     if isinstance(read, Unreadable):
         raise ControlError(read.reason)
     if isinstance(event, PolicyActivated):
-        # Whether it can be activated depends on the slots and tasks of each partition.
+        # An activation depends on the slots and tasks of each partition.
         found = await read_partitions(settings, range(settings.partitions))
         reasons = {number: refusal(look.router, event) for number, look in found.items()}
         refusals = [f"Partition {number}: {reason}" for number, reason in reasons.items() if reason is not None]
         if refusals:
             raise ControlError(" ".join(refusals))
         return
-    # The files' rules know nearly every name; only where they do not, the rules in force are looked up.
+    # The files have nearly every name; the rules in force are read only where they do not.
     reason = refusal(Router(0, file_rulebook(settings)), event)
     if reason is not None:
         (look,) = (await read_partitions(settings, partitions_of(settings, event.pool)[:1])).values()
         reason = refusal(look.router, event)
-        # Where workers decide by files that are not here, only they can tell.
+        # Where workers decide by other files, only they can check it.
         if reason is not None and look.known:
             raise ControlError(reason)
 
 
 def submit(settings: Settings, event: FleetControl, *, wait_s: float | None) -> Submitted:
-    """Send a checked order and, unless `wait_s` is None, see what becomes of it for so long.
+    """Send a checked order and, unless `wait_s` is None, wait so long for its status.
 
     Raises:
-        SendError: the broker did not take it everywhere; the message says how to give it again.
-        JournalError: the order was sent, and the journal does not say what became of it; the message says why.
+        SendError: the broker did not take it everywhere; the message says how to submit it again.
+        JournalError: the order was sent, and its status cannot be read from the journal; the message says why.
     """
     with _Journal(settings, watched=wait_s is not None) as journal:
         positions = _send(settings, event)
@@ -235,7 +235,7 @@ class _Journal:
     def __init__(self, settings: Settings, *, watched: bool) -> None:
         self._settings = settings
         self._consumer: Any = open_consumer(settings) if watched else None
-        #: Where the journal began and ended before the order was sent.
+        #: First offset and end of the journal before the order was sent.
         self._first: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
 
@@ -252,7 +252,7 @@ class _Journal:
             self._consumer.close()
 
     def follow(self, event: FleetControl, positions: Mapping[int, Position], wait_s: float) -> dict[int, Position]:
-        """Read until every partition has come to the order, or until the time is up."""
+        """Read until every partition has handled the order, or until the time is up."""
         watched = [where for where in self._ends if where.partition in positions]
         traces = {
             where.partition: Trace(event, positions[where.partition], journal_end=self._ends[where])
@@ -278,17 +278,17 @@ class Trace:
     """Looks for an order in the journal of one partition, read from `LOOKBACK_RECORDS` before `journal_end` on."""
 
     def __init__(self, event: FleetControl, position: Position, *, journal_end: int) -> None:
-        """`journal_end` is where the journal ended before the order was sent: no step before it came to the order."""
+        """`journal_end` is the journal's end before the order was sent: no step before it handled the order."""
         self.position = position
         self._event = event
         self._where = (CONTROL, position.offset)
         self._reader = JournalReader.joining(position.partition, decode_step, offset=journal_end)
 
     def read(self, offset: int, value: bytes) -> None:
-        """Look at the next record of the journal, until the order is found.
+        """Read the next record of the journal, until the order is found.
 
         Raises:
-            JournalError: a step is missing or damaged, which may be the one that came to the order.
+            JournalError: a step is missing or damaged, which may be the one that handled the order.
         """
         if self.position.status != "sent":
             return
@@ -305,7 +305,7 @@ class Trace:
 
 
 def _note(event: FleetControl, step: Step) -> str | None:
-    """Say where a taken order had nothing to act on: more often than not, a name is spelled wrong."""
+    """Return why a taken order had no effect; mostly a name is misspelled."""
     if isinstance(event, SlotRetired):
         touched = {(one.pool, one.slot_id) for one in step.slots}.union(
             (one.pool, one.slot_id) for one in step.slots_gone

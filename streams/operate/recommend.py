@@ -1,4 +1,4 @@
-"""Where a task would go now: the very router is asked, on a state that was read, and what it says is not kept."""
+"""Where a task would go now: the router itself decides on the present state, and the step is discarded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streams.settings import Settings
 from streams.topics import check_topics
 
 TASKS: Final = INPUT_TOPICS.index(TASK_PENDING)
-#: The pool that is meant where nobody says so.
+#: The default pool.
 MAIN: Final = "main"
 SLOTS: Final = INPUT_TOPICS.index(SLOT_FREED)
 #: Fields of a task that have no option of their own.
@@ -37,23 +37,23 @@ OTHERS: Final = frozenset(TaskPending.__struct_fields__) - {
 
 
 class RecommendError(SlotwiseError):
-    """The question cannot be answered as it is put; the message says what would do."""
+    """The question is not valid; the message says what is allowed."""
 
     exit_code = MISTAKE
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
-    """What was said of one model."""
+    """The verdict on one model."""
 
     gate: str
     score: float | None = None
 
 
 class Recommendation(Struct, frozen=True, kw_only=True):
-    """What the router would decide."""
+    """The decision that the router would make."""
 
     pool: str
-    #: `routed`, `waiting`, or how it would end at once.
+    #: `routed`, `waiting`, or the end that it would have at once.
     outcome: str
     reason_code: str
     reason: str
@@ -67,7 +67,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     estimated_cost_usd: float | None
     saved_vs_premium_usd: float | None
-    #: Place in service order, of one that would wait.
+    #: Position in service order of a task that would wait.
     position: int | None
     flags: tuple[str, ...]
     alternatives: dict[str, Verdict]
@@ -75,14 +75,14 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     catalog: str
 
 
-def bars(told: Iterable[str]) -> dict[str, int]:
+def bars(options: Iterable[str]) -> dict[str, int]:
     """Read `coding=8,safety=9`.
 
     Raises:
-        RecommendError: a part of it says something else.
+        RecommendError: a part of it has another form.
     """
     found: dict[str, int] = {}
-    for part in (part.strip() for text in told for part in text.split(",")):
+    for part in (part.strip() for text in options for part in text.split(",")):
         name, _, bar = part.partition("=")
         if not bar.isdecimal():
             raise RecommendError(f"--requires {part!r} says no bar: write it as coding=8.")
@@ -92,14 +92,14 @@ def bars(told: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def others(told: Iterable[str]) -> dict[str, Any]:
+def others(options: Iterable[str]) -> dict[str, Any]:
     """Read `has_revision_history=true`: a value is JSON where it can be, else text.
 
     Raises:
         RecommendError: a task has no such field, or there is an option of its own for it.
     """
     found: dict[str, Any] = {}
-    for part in told:
+    for part in options:
         name, _, text = part.partition("=")
         if name not in OTHERS:
             raise RecommendError(f"--field: {name!r} is none that could be said this way.{nearest(name, OTHERS)}")
@@ -111,12 +111,12 @@ def others(told: Iterable[str]) -> dict[str, Any]:
 
 
 def fields_of(**fields: Any) -> dict[str, Any]:
-    """Give the fields of a task that were said."""
+    """Return the fields of a task that are given."""
     return {name: value for name, value in fields.items() if value is not None and value is not False and value != {}}
 
 
 async def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
-    """Read the partition of a pool, or find the only pool there is.
+    """Read the partition of a pool, or of the only pool.
 
     Raises:
         RecommendError: there is none, or there are several.
@@ -137,13 +137,13 @@ async def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
 
 
 async def _with_slots(settings: Settings, partitions: Iterable[int]) -> dict[str, Router]:
-    """Find the pools of these partitions that have slots, each with the router of its partition."""
+    """Return the pools of these partitions that have slots, each with the router of its partition."""
     routers = [look.router for look in (await read_partitions(settings, partitions)).values()]
     return {name: router for router in routers for name, pool in router.state.pools.items() if pool.slots}
 
 
 def offline_router(settings: Settings) -> tuple[Router, str]:
-    """Give a router in whose one pool every model of the configured catalogue has a free slot."""
+    """Return a router with one pool in which every model of the configured catalogue has a free slot."""
     router, pool, now_ms = Router(0, file_rulebook(settings)), "offline", SystemClock().now_ms()
     announced = [
         SlotFreed(slot_id=f"{model}-1", pool=pool, at=from_millis(now_ms), model=model)
@@ -156,7 +156,7 @@ def offline_router(settings: Settings) -> tuple[Router, str]:
 async def recommendation(
     router: Router, pool: str, fields: dict[str, Any], clock_ms: Millis, plugins: Plugins | None = None
 ) -> Recommendation:
-    """Ask the router, and the policy's plug-ins, about a task with these fields, as if it arrived at that moment.
+    """Return the router's decision about a task with these fields, as if it arrived at that time; plug-ins are called.
 
     Raises:
         RecommendError: the router would refuse such a task.
@@ -172,11 +172,11 @@ async def recommendation(
     if step.rejected:
         raise RecommendError(step.rejected[0].reason)
     (decision,) = (one for one in step.decisions if one.task_id == value["task_id"])
-    return _told(router, decision)
+    return _recommendation(router, decision)
 
 
 async def _advice(plugins: Plugins, rulebook: Rulebook, task: TaskPending) -> Advice | None:
-    """Ask those that the policy names, as a worker would when the task arrives."""
+    """Call the policy's plug-ins, as a worker would when the task arrives."""
     try:
         advisor = plugins.advisor(rulebook)
         return None if advisor is None else (await advisor.advise([task]))[0]
@@ -184,7 +184,7 @@ async def _advice(plugins: Plugins, rulebook: Rulebook, task: TaskPending) -> Ad
         plugins.close()
 
 
-def _told(router: Router, decision: Decision) -> Recommendation:
+def _recommendation(router: Router, decision: Decision) -> Recommendation:
     return Recommendation(
         pool=decision.pool,
         outcome=decision.outcome,

@@ -1,7 +1,7 @@
 """Sends events from JSON lines: each is read as the router will read it, keyed by its pool, and confirmed.
 
-A line that the router would refuse is not sent but told, with its number and the reason. What is sent is the line
-itself, unknown fields included. An operator's event without a pool goes, without a key, to every partition.
+A line that the router would refuse is not sent but reported, with its number and the reason. The value of a record is
+the line itself, unknown fields included. An operator's event without a pool goes, without a key, to every partition.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from streams.settings import Settings
 Kind = Literal["task", "slot", "control"]
 TOPICS: Final[dict[Kind, str]] = {"task": TASK_PENDING, "slot": SLOT_FREED, "control": FLEET_CONTROL}
 SOURCE: Final = "/slotwise/send"
-#: A broker that does not confirm a record in this time has not taken it.
+#: A record that the broker does not confirm in this time counts as not sent.
 CONFIRM_S_MAX: Final = 30.0
-REFUSALS_TOLD_MAX: Final = 20
+REFUSALS_SHOWN_MAX: Final = 20
 
 
 class SendError(SlotwiseError):
@@ -44,7 +44,7 @@ class Refusal(Struct, frozen=True):
 
 
 class Sent(Struct, kw_only=True):
-    """What became of the lines."""
+    """The result of sending."""
 
     topic: str
     lines: int = 0
@@ -53,7 +53,7 @@ class Sent(Struct, kw_only=True):
     #: Records: more than lines where a line goes to every partition.
     records: int = 0
     refused: int = 0
-    #: The first of the refused ones.
+    #: The first refused lines.
     refusals: list[Refusal] = []
 
 
@@ -65,7 +65,7 @@ def send(
     stamp: bool = False,
     progress: Callable[[int], None] = lambda _lines: None,
 ) -> Sent:
-    """Send every line that is an event of that kind; `stamp` fills in a missing `at` with the present.
+    """Send every line that is an event of that kind; `stamp` fills in a missing `at` with now.
 
     Raises:
         SendError: the broker did not confirm a record.
@@ -83,7 +83,7 @@ def send(
             records = records_of(settings, topic, value)
             if isinstance(records, Unreadable):
                 sent.refused += 1
-                if len(sent.refusals) < REFUSALS_TOLD_MAX:
+                if len(sent.refusals) < REFUSALS_SHOWN_MAX:
                     sent.refusals.append(Refusal(number, records.reason))
             else:
                 confirmations.append((number, [producer.send(**record) for record in records]))
@@ -101,7 +101,7 @@ def send(
 def records_of(
     settings: Settings, topic: str, value: bytes, *, ce_id: str | None = None, source: str = SOURCE
 ) -> list[Any] | Unreadable:
-    """Make the records of one value, as arguments of the producer; or why the router would not read it."""
+    """Return the records of one value, as arguments of the producer; or the reason why the router would refuse it."""
     pool = _pool(value)
     event = read_event(topic, None if pool is None else pool.encode(), value, ())
     if isinstance(event, Unreadable):
@@ -116,7 +116,7 @@ def records_of(
 
 
 def _pool(value: bytes) -> str | None:
-    """Find the pool, so that the record can be read under its key; whoever sees no object sees no pool."""
+    """Return the pool, which is the record's key; None where the value is no object."""
     try:
         fields = msgspec.json.decode(value)
     except msgspec.DecodeError:

@@ -114,11 +114,11 @@ class MemoryDeadLetters:
     """Keeps the dead letters."""
 
     def __init__(self) -> None:
-        self.letters: list[DeadLetter] = []
+        self.records: list[DeadLetter] = []
 
-    async def write(self, letters: Sequence[DeadLetter]) -> None:
+    async def write(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep them."""
-        self.letters.extend(letters)
+        self.records.extend(dead_letters)
 
 
 class MemoryTicks:

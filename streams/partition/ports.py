@@ -169,7 +169,7 @@ class Inputs(Protocol):
 class DeadLetters(Protocol):
     """Where refused inputs go."""
 
-    async def write(self, letters: Sequence[DeadLetter]) -> None:
+    async def write(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Return when all of them are durable."""
 
 

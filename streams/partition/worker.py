@@ -282,15 +282,15 @@ class PartitionWorker:
     async def _write_dead_letters(self, step: Step, received: list[Received], written: set[tuple[int, int]]) -> None:
         """Write the refused records before the step that says so: a step never names a dead letter that is missing."""
         raws = {one.position: one.raw for one in received if one.position not in written}
-        letters = [
+        dead_letters = [
             DeadLetter(one.topic, raws[one.topic, one.offset], one.reason)
             for one in step.rejected
             if (one.topic, one.offset) in raws
         ]
-        if letters:
+        if dead_letters:
             # May be repeated: dead letters carry their position, by which readers tell duplicates.
-            await self._halt.retry("writing dead letters", lambda: self._ports.dead_letters.write(letters))
-            written.update((letter.topic, letter.raw.offset) for letter in letters)
+            await self._halt.retry("writing dead letters", lambda: self._ports.dead_letters.write(dead_letters))
+            written.update((dead.topic, dead.raw.offset) for dead in dead_letters)
 
     # The journal ----------------------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class PostgresStore:
             for at_ms in (
                 *(decision.decided_at_ms for decision in step.decisions),
                 *(control.at_ms for control in step.controls),
-                *(moved.at_ms for moved in step.money),
+                *(movement.at_ms for movement in step.money),
                 *((step.now_ms,) if step.work else ()),
             )
         }

@@ -81,7 +81,7 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Implementation]
             inputs.logs[topic].append(value, key=b"main", timestamp_ms=START_MS)
 
         async def dead() -> list[tuple[bytes | None, bytes | None]]:
-            return [(letter.raw.key, letter.raw.value) for letter in dead_letters.letters]
+            return [(dead.raw.key, dead.raw.value) for dead in dead_letters.records]
 
         given.send, given.dead = send, dead
         yield given

@@ -1,6 +1,6 @@
 """An auditor that reads the journal as another language would: JSON only, not a line shared with the router.
 
-It folds the records of one partition by the rule "the first record with the next number wins" and says what is wrong
+It reads the records of one partition by the rule "the first record with the next number wins" and says what is wrong
 in sentences: a number left out, an input handled twice or never, a slot leased twice, a task in two places.
 """
 
@@ -56,7 +56,7 @@ def audit(records: Iterable[bytes], expected: Mapping[str, Iterable[int]] | None
             found.problems.append(f"step {step['seq']} follows step {found.steps - 1}")
             return found
         else:
-            _fold(found, step)
+            _apply(found, step)
             found.steps += 1
     for topic, offsets in found.handled.items():
         for offset, times in Counter(offsets).items():
@@ -72,7 +72,7 @@ def audit(records: Iterable[bytes], expected: Mapping[str, Iterable[int]] | None
     return found
 
 
-def _fold(found: Audit, step: dict[str, Any]) -> None:
+def _apply(found: Audit, step: dict[str, Any]) -> None:
     for topic, offset, _ in step.get("inputs", ()):
         found.handled[TOPICS[topic]].append(offset)
     for place, _ in step.get("advice", ()):

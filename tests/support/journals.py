@@ -104,7 +104,7 @@ class MemoryStore:
     remedy = "Use another store."
 
     def __init__(self) -> None:
-        self.kept: defaultdict[int, list[JournaledStep]] = defaultdict(list)
+        self.stored: defaultdict[int, list[JournaledStep]] = defaultdict(list)
         self.batches: list[int] = []
         self.fail_before: int = 0
         self.fail_after: int = 0
@@ -115,7 +115,7 @@ class MemoryStore:
         if self.fail_before:
             self.fail_before -= 1
             raise RetryableError("the database at test:1 failed (gone)")
-        return {partition: kept[-1].position for partition, kept in self.kept.items() if kept}
+        return {partition: steps[-1].position for partition, steps in self.stored.items() if steps}
 
     async def write(self, steps: Sequence[JournaledStep]) -> None:
         """Keep all or none, and only numbers that nobody has written."""
@@ -123,11 +123,11 @@ class MemoryStore:
         if self.fail_before:
             self.fail_before -= 1
             raise RetryableError("the database at test:1 failed (gone)")
-        numbers = {(p, one.step.seq) for p, kept in self.kept.items() for one in kept}
+        numbers = {(p, one.step.seq) for p, steps in self.stored.items() for one in steps}
         if any((one.step.partition, one.step.seq) in numbers for one in steps):
             raise ConflictError("another sink has written these steps")
         for one in steps:
-            self.kept[one.step.partition].append(one)
+            self.stored[one.step.partition].append(one)
         self.batches.append(len(steps))
         if self.fail_after:
             self.fail_after -= 1
@@ -139,7 +139,7 @@ class MemoryStore:
 
     def seqs(self, partition: int = 0) -> list[int]:
         """Give the numbers kept, in the order in which they were written."""
-        return [one.step.seq for one in self.kept[partition]]
+        return [one.step.seq for one in self.stored[partition]]
 
 
 async def until(happened: Callable[[], bool], follower: Follower, deadline_s: float = 20.0) -> None:

@@ -60,7 +60,7 @@ async def test_a_number_that_is_taken_is_ignored() -> None:
     bench.records.append(*steps(0, 1), *late, *steps(2), *late)
     await until(lambda: bench.follower.status().steps == 3, bench.follower)
     assert bench.store.seqs() == [0, 1, 2]
-    assert {one.step.decisions[0].task_id for one in bench.store.kept[0]} == {"t-1"}
+    assert {one.step.decisions[0].task_id for one in bench.store.stored[0]} == {"t-1"}
     assert bench.follower.status().duplicates == 2
     assert bench.follower.status().lag_records == 0
 

@@ -277,9 +277,9 @@ async def test_a_refused_record_is_in_the_dead_letters_before_the_step_says_so()
     async with world.worker() as worker:
         world.journal.faults.append(lost)
         await world.pass_through(worker, "task.pending")
-    (letter,) = world.dead_letters.letters
-    assert (letter.topic, letter.raw.offset, letter.raw.value) == (0, 0, b'{"task_id":')
-    assert world.audit().rejected == {("task.pending", 0): letter.reason}
+    (dead,) = world.dead_letters.records
+    assert (dead.topic, dead.raw.offset, dead.raw.value) == (0, 0, b'{"task_id":')
+    assert world.audit().rejected == {("task.pending", 0): dead.reason}
 
 
 @pytest.mark.rule("wire.key")
@@ -334,7 +334,7 @@ async def test_an_input_on_which_the_router_fails_is_refused_alone() -> None:
     assert list(found.rejected) == [("task.pending", 17)]
     assert "ZeroDivisionError" in found.rejected["task.pending", 17]
     assert len(found.tasks) == 49
-    assert [letter.raw.offset for letter in world.dead_letters.letters] == [17]
+    assert [dead.raw.offset for dead in world.dead_letters.records] == [17]
 
 
 # Plug-ins and policies -----------------------------------------------------------------------------------------

@@ -68,32 +68,27 @@ class Router:
         self.changes = 0
         self._scorer = CachedScorer(scorer, round(policy.ev.score_cache_s * 1000))
         self._indexes: dict[str, PoolIndex] = {}
-        #: The step computed last; a step of another worker may have announced other headlines.
-        self._latest: Step | None = None
-        #: The `now` of the last use of the indexes.
-        self._looked_ms = Millis(0)
 
     # Only these two change anything.
 
     def handle(self, inputs: Sequence[Input]) -> Step:
         """Return the step for these inputs. The state stays as it is until `apply`.
 
-        An activated policy decides about all inputs of its step, so the activation is the first of them.
+        So do the indexes, but for what they keep of work done (groups of the fleet last seen, scores, shapes): a step
+        does not depend on steps that were computed and discarded before. An activated policy decides about all inputs
+        of its step, so the activation is the first of them.
         """
-        before = self.rulebook
+        rulebook, indexes = self.rulebook, self._indexes
         try:
-            refusal = self._prepare_activation(inputs)
-            self._latest = self._decide(inputs, refusal)
+            activated = self._prepare_activation(inputs)
+            return self._decide(inputs, activated)
         except Exception:
-            self._indexes.clear()
+            # Half a decision may be left in the indexes: they are made again from the rows.
+            indexes = {}
             raise
         finally:
-            if self.rulebook is not before:
-                self._use(before)
-            if not self._indexes:
-                # The indexes may be inconsistent after an error; they are made again from the rows.
-                self._index()
-        return self._latest
+            if self._indexes is not indexes:
+                self._use(rulebook, indexes)
 
     def apply(self, step: Step) -> None:
         """Make a step part of the state.
@@ -104,8 +99,7 @@ class Router:
         state = self.state
         state.apply(step)
         if step.activated is not None:
-            self._use(activation.rulebook_of(step.activated))
-            self._index()
+            self._use(activation.rulebook_of(step.activated), {})
         tasks: dict[tuple[str, str], None] = {}
         for row in step.tasks:
             tasks[row.task.pool, row.task.task_id] = None
@@ -120,11 +114,9 @@ class Router:
         for pool, task_id in tasks:
             self._index_of(pool).sync_task(task_id)
         for pool, slot_id in slots:
-            self._index_of(pool).sync_slot(slot_id)
+            self._index_of(pool).slots.sync(slot_id)
         for index in self._indexes.values():
             index.applied(state.now_ms)
-            if step is not self._latest:
-                index.announced_mask = None
         self.changes += len(tasks) + len(slots)
 
     # Reads, for the partition's worker and for operators.
@@ -155,7 +147,7 @@ class Router:
 
     def due_ms(self) -> Millis | None:
         """When the next thing falls due without any input."""
-        due = [due_ms for index in self._indexes.values() if (due_ms := index.next_due_ms()) is not None]
+        due = [due_ms for index in self._indexes.values() if (due_ms := index.wakeups.next_ms()) is not None]
         if self.state.unannounced:
             due.append(Millis(self.state.now_ms + _ANNOUNCE_AGAIN_MS))
         return min(due, default=None)
@@ -185,22 +177,15 @@ class Router:
         """Return a router with the state of a snapshot."""
         router = cls(partition, rulebook, mode=mode)
         router.state.load(chunks)
-        if router.state.activated is not None:
-            router._use(activation.rulebook_of(router.state.activated))
-        for name in router.state.pools:
-            router._index_of(name)
+        activated = router.state.activated
+        router._use(activation.rulebook_of(activated) if activated is not None else rulebook, {})
         return router
 
     # The steps of `handle`.
 
     def _decide(self, inputs: Sequence[Input], activated: Activated | str | None) -> Step:
         now_ms = inputs[-1].now_ms if inputs else self.state.now_ms
-        if now_ms < self._looked_ms:
-            # A step computed for a later time was discarded; the indexes may be ahead of the state.
-            self._indexes.clear()
-            self._index()
-        self._looked_ms = now_ms
-        draft = StepDraft(self.state.seq, min((index.due_from_ms() for index in self._indexes.values()), default=inf))
+        draft = StepDraft(self.state.seq, self._due_from_ms())
         if isinstance(activated, Activated):
             draft.activated = activated
             for name in self._inhabited():
@@ -234,9 +219,9 @@ class Router:
         """Return pools with rows; routers may differ in empty pools that were only named."""
         return sorted(name for name, pool in self.state.pools.items() if not pool.is_empty())
 
-    def _index(self) -> None:
-        for name in self.state.pools:
-            self._index_of(name)
+    def _due_from_ms(self) -> float:
+        """Nothing of the state falls due before this."""
+        return min((index.wakeups.from_ms() for index in self._indexes.values()), default=inf)
 
     def _index_of(self, pool: str) -> PoolIndex:
         index = self._indexes.get(pool)
@@ -247,18 +232,20 @@ class Router:
     def _pool(self, draft: StepDraft, name: str) -> PoolDraft:
         pool = draft.pools.get(name)
         if pool is None:
-            pool = draft.pools[name] = PoolDraft(self.state.pool(name), self._index_of(name), draft)
+            index = self._index_of(name)
+            index.begin()
+            pool = draft.pools[name] = PoolDraft(self.state.pool(name), index, draft)
         return pool
 
     def _fall_due(self, draft: StepDraft, now_ms: Millis) -> None:
         # The order and the condition must not depend on how the indexes were made.
-        for name in sorted(name for name, index in self._indexes.items() if index.is_due(now_ms)):
+        for name in sorted(name for name, index in self._indexes.items() if index.wakeups.is_due(now_ms)):
             self._pool(draft, name)
         for pool in draft.pools.values():
             while (due := pool.pop_due(now_ms)) is not None:
                 lifecycle.fall_due(pool, due, self.rulebook)
         pending = (pool.next_due_ms() for pool in draft.pools.values())
-        draft.due_ms = min(chain(pending, (index.due_from_ms() for index in self._indexes.values())), default=inf)
+        draft.due_ms = min([*pending, self._due_from_ms()])
 
     def _remember(self, draft: StepDraft, item: Input) -> str | None:
         """Write the event to the draft; return the reason of a refusal."""
@@ -315,12 +302,12 @@ class Router:
         if isinstance(found, str):
             return found
         activated, rulebook = found
-        self._use(rulebook)
-        self._index()
+        self._use(rulebook, {})
         return activated
 
-    def _use(self, rulebook: Rulebook) -> None:
-        """Decide by this rulebook from here on; the indexes are made again."""
-        self.rulebook = rulebook
+    def _use(self, rulebook: Rulebook, indexes: dict[str, PoolIndex]) -> None:
+        """Decide by this rulebook and these indexes of it; those of other pools are made from the rows."""
+        self.rulebook, self._indexes = rulebook, indexes
         self._scorer.keep_ms = round(rulebook.policy.ev.score_cache_s * 1000)
-        self._indexes.clear()
+        for name in self.state.pools:
+            self._index_of(name)

@@ -79,14 +79,23 @@ class Routing(RuleBasedStateMachine):
         told_max=st.sampled_from([1_000, 2]),
         back_off_s=st.sampled_from([0.0, 0.0, 30.0]),
         thrown_away_ms=st.sampled_from([0, 0, 3_000, 70_000]),
+        discarded=st.lists(MAKINGS, max_size=4) | st.lists(ACTIVATIONS, max_size=1),
         variant=st.sampled_from(["shipped", "shipped", "odd", "strict", "preference", "plugged"]),
         off=OFF,
         fleet=FLEETS,
     )
     def begin(
-        self, told_max: int, back_off_s: float, thrown_away_ms: int, variant: str, off: frozenset[str], fleet: list[str]
+        self,
+        told_max: int,
+        back_off_s: float,
+        thrown_away_ms: int,
+        discarded: list[Making],
+        variant: str,
+        off: frozenset[str],
+        fleet: list[str],
     ) -> None:
         """A pool with some slots, or none yet."""
+        self.discarded = discarded
         self._set_up(told_max, back_off_s, thrown_away_ms, variant, off)
         if fleet:
             self._step([(0, slot(name)) for name in fleet])
@@ -257,7 +266,9 @@ class Routing(RuleBasedStateMachine):
         }
         if self.thrown_away_ms:
             # The journal took another's step: what was computed for it never was.
-            rig.router.handle(inputs(tick(), now_ms=now_ms + self.thrown_away_ms))
+            others = [making(self.stage) for making in self.discarded]
+            rig.discarded = inputs(*others, tick(), now_ms=now_ms + self.thrown_away_ms)
+            rig.router.handle(rig.discarded)
             self.seen["thrown away"] += 1
         rules = self.reference.rules
         step = rig.hand_in_timed(batch)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.vocabulary import Millis
 from streams.core.index.free_slots import FreeSlots
+from streams.core.index.undo import Undo
 from streams.core.state.utilisation import SHORT_MS, BusyCurve
 from tests.support.builders import START_MS
 
@@ -53,7 +54,8 @@ class Fleet:
         self.leased: dict[str, int] = {}
         self.free: set[str] = set()
         self.curves: dict[str, BusyCurve] = {}
-        self.index = FreeSlots(self.curves)
+        self.undo = Undo()
+        self.index = FreeSlots(self.curves, self.undo)
 
     def come(self, slot_id: str) -> None:
         """The slot is there and free, unless it was there before."""
@@ -118,7 +120,7 @@ def test_the_least_used_free_slot_is_found_without_a_comparison_of_all(moments: 
             assert found == min((fleet.busy_ms(slot_id), slot_id) for slot_id in left)
             hidden.append(found[1])
             fleet.index.take(found[1])
-        fleet.index.release()
+        fleet.undo.run()
         for slot_id, given_work in zip(hidden, moment.given_work, strict=False):
             if given_work:
                 fleet.hold(slot_id)

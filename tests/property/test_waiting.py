@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from schemas.decision import TaskRow, TaskStatus
 from schemas.vocabulary import Millis
+from streams.core.index.undo import Undo
 from streams.core.index.waiting import AgeingQueue, Entry
-from tests.support.builders import task
+from tests.support.builders import entry_of, task
 
 AGEINGS_MS = st.sampled_from([1, 7, 60, 1_000, 1_000])
 PASSED_MS = st.one_of(st.sampled_from([0, 0, 1, 5, 60, 3_000]), st.integers(0, 300))
@@ -59,7 +60,7 @@ def entry(number: int, since_ms: int, coming: Coming, ageing_ms: int) -> Entry:
         ev=coming.ev,
         status=TaskStatus(state="waiting", attempt=1, since_ms=Millis(since_ms), accepted_ms=Millis(since_ms)),
     )
-    return Entry(row, ageing_ms, None)
+    return entry_of(row, ageing_ms)
 
 
 def points(of: Entry, now_ms: int, ageing_ms: int) -> int:
@@ -78,7 +79,8 @@ def service_key(of: Entry, now_ms: int, ageing_ms: int) -> tuple[int, bool, floa
 @given(AGEINGS_MS, st.integers(0, 5_000), MOMENTS)
 def test_the_head_of_a_queue_is_the_first_of_all_who_wait(ageing_ms: int, start_ms: int, moments: list[Moment]) -> None:
     """Whatever came, left, was hidden or served before: head, its points, and a bound that is none too low."""
-    queue, waiting, now_ms, number = AgeingQueue(ageing_ms), list[Entry](), start_ms, 0
+    undo = Undo()
+    queue, waiting, now_ms, number = AgeingQueue(ageing_ms, undo), list[Entry](), start_ms, 0
     for moment in moments:
         now_ms += moment.passed_ms
         for coming in moment.coming:
@@ -101,19 +103,20 @@ def test_the_head_of_a_queue_is_the_first_of_all_who_wait(ageing_ms: int, start_
                 break
             first = min(left, key=lambda one: service_key(one, now_ms, ageing_ms))
             assert found == (first, points(first, now_ms, ageing_ms))
-            queue.take(first)
+            first.take(undo)
             hidden.append(first)
         if moment.served:
             for one in hidden:
                 queue.remove(one)
                 waiting.remove(one)
-        queue.release()
+        undo.run()
 
 
 def test_a_task_hidden_while_the_ripe_ones_are_sorted_out_is_among_them_afterwards() -> None:
     """After a decision that served no task, the first stays first beside a task of higher EV and one point less."""
     now_ms, ageing_ms = 10_100, 1_000
-    queue = AgeingQueue(ageing_ms)
+    undo = Undo()
+    queue = AgeingQueue(ageing_ms, undo)
     ripe, unripe, best = (
         entry(number, since_ms, Coming(0, 0, ev), ageing_ms)
         for number, (since_ms, ev) in enumerate([(8_050, 5.0), (8_500, 4.0), (8_600, 9.0)])
@@ -121,9 +124,9 @@ def test_a_task_hidden_while_the_ripe_ones_are_sorted_out_is_among_them_afterwar
     queue.push(ripe)
     queue.push(unripe)
     assert queue.head(Millis(now_ms)) == (ripe, 2)
-    queue.take(ripe)
+    ripe.take(undo)
     assert queue.head(Millis(now_ms)) == (unripe, 1)
-    queue.release()
+    undo.run()
     queue.push(best)
     assert queue.head(Millis(now_ms)) == (ripe, 2)
 
@@ -139,7 +142,7 @@ def test_who_came_later_overtakes_with_more_points_or_a_higher_ev_and_never_afte
     a task that waits cannot be overtaken by tasks that begin to wait (their priority - its priority + 1) * ageing
     after it, or later still, whatever their EV.
     """
-    queue, waiting, now_ms = AgeingQueue(ageing_ms), list[Entry](), 1_000
+    queue, waiting, now_ms = AgeingQueue(ageing_ms, Undo()), list[Entry](), 1_000
     for number, (after_ms, coming) in enumerate(arrivals):
         now_ms += after_ms
         waiting.append(entry(number, now_ms, coming, ageing_ms))
@@ -170,7 +173,7 @@ def test_one_who_comes_a_millisecond_before_the_bound_can_still_overtake(
     early = entry(1, since_ms, Coming(0, priority, 1.0), ageing_ms)
     late_ms = since_ms + (more + 1) * ageing_ms - 1
     late = entry(2, late_ms, Coming(0, priority + more, 2.0), ageing_ms)
-    queue = AgeingQueue(ageing_ms)
+    queue = AgeingQueue(ageing_ms, Undo())
     queue.push(early)
     queue.push(late)
     # The two have as many points in one millisecond of each ageing period.

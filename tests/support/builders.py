@@ -12,17 +12,23 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from schemas.decision import Accepted, Decision, Step, WorkDone
+from schemas.decision import Accepted, Decision, Step, TaskRow, WorkDone
 from schemas.events import Event, Outcome, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
 from schemas.input import Input, Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
+from streams.core.index.fleet import Fleet
+from streams.core.index.groups import Group, GroupKey
+from streams.core.index.shape import Shape
+from streams.core.index.undo import Undo
+from streams.core.index.waiting import Entry
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.rulebook import Policy, Rulebook
 from streams.shipped import shipped
 
 #: 2026-11-21T10:00:00.000Z, when every story begins.
 START_MS = 1_795_255_200_000
+NO_FLEET = Fleet((), {}, frozenset())
 _control_numbers = itertools.count(1)
 
 
@@ -158,3 +164,13 @@ def inputs(*events: Event | Unreadable, now_ms: int = START_MS, offset: int = 0)
         Input(topic=topic_of(event), offset=offset + place, now_ms=Millis(now_ms), event=event)
         for place, event in enumerate(events)
     ]
+
+
+def entry_of(row: TaskRow, ageing_ms: int = 60_000) -> Entry:
+    """Give a waiting task's place in an index without models."""
+    undo = Undo()
+    group = Group(
+        GroupKey((), lifted=False, emergency_mask=0, failed=False, bill=None), NO_FLEET, ageing_ms, None, undo
+    )
+    shape = Shape(bars="", complexity=None, strategy="cheapest_capable", verdicts=(), verdicts_low=())
+    return Entry(row, ageing_ms, shape, group)

@@ -7,15 +7,18 @@ one. Only where the end of a budget may come in a round are its tasks told apart
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from schemas.decision import LedgerRow
 from schemas.vocabulary import MicroUsd
+from streams.core.index.undo import Undo
 
 
 class Balances:
     """The tenants' credit at this point of a decision."""
 
-    def __init__(self, ledgers: Mapping[str, LedgerRow], costs_of: Callable[[str], Iterable[int]]) -> None:
+    def __init__(self, ledgers: Mapping[str, LedgerRow], costs_of: Callable[[str], Iterable[int]], undo: Undo) -> None:
+        self._undo = undo
         self.left: dict[str, MicroUsd] = {tenant: row.available_uusd for tenant, row in ledgers.items()}
         #: Tenants whose credit has changed since it was looked at.
         self.changed: set[str] = set(self.left)
@@ -23,8 +26,6 @@ class Balances:
         self.watched: set[str] = set()
         #: Every model of the fleet has a price; one without is refused to whoever has a budget.
         self.priced = True
-        #: The same as the state has it, for those whom the decision concerns; None: they have no budget.
-        self._before: dict[str, MicroUsd | None] = {}
         #: Bounds of what a tenant's waiting tasks cost.
         self._costs_of = costs_of
         self._dearest: dict[str, int] = {}
@@ -34,19 +35,15 @@ class Balances:
         """So much is left to the tenant, for the rest of this decision."""
         before = self.left.get(tenant)
         if before != uusd:
-            self._before.setdefault(tenant, before)
+            self._undo.add(partial(self._put_back, tenant, before))
             self.left[tenant] = uusd
             self.changed.add(tenant)
 
-    def release(self) -> None:
-        """End of a decision: what was spent is there again."""
-        for tenant, before in self._before.items():
-            self.changed.add(tenant)
-            if before is None:
-                del self.left[tenant]
-            else:
-                self.left[tenant] = before
-        self._before.clear()
+    def take_changed(self) -> list[str]:
+        """Tenants whose credit has changed since the last call, in order; looking at them may change others."""
+        changed = sorted(self.changed)
+        self.changed.clear()
+        return changed
 
     def sync(self, tenant: str, uusd: MicroUsd) -> None:
         """The tenant's money changed in the state."""
@@ -85,6 +82,13 @@ class Balances:
             return False
         self.watched ^= {tenant}
         return True
+
+    def _put_back(self, tenant: str, before: MicroUsd | None) -> None:
+        self.changed.add(tenant)
+        if before is None:
+            del self.left[tenant]
+        else:
+            self.left[tenant] = before
 
     def _is_rich(self, tenant: str, left: MicroUsd) -> bool:
         """Whether the credit is enough for whatever a round may route, and then for one more.

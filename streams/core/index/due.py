@@ -6,10 +6,12 @@ An index, not the truth: what is no longer so goes when it surfaces, or when it 
 from __future__ import annotations
 
 import math
+from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Final
 
 from schemas.vocabulary import Millis
+from streams.core.index.undo import Undo
 from streams.core.state.pool import Pool
 
 _DUE_MIN: Final = 4_096
@@ -20,12 +22,12 @@ Due = tuple[Millis, str, str, int]
 class DueList:
     """What falls due for the rows of one pool, earliest first."""
 
-    __slots__ = ("_heap", "_max", "_parked", "_pool")
+    __slots__ = ("_heap", "_max", "_pool", "_undo")
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, undo: Undo) -> None:
         self._pool = pool
+        self._undo = undo
         self._heap: list[Due] = []
-        self._parked: list[Due] = []
         self._max = _DUE_MIN
 
     def push(self, item: Due) -> None:
@@ -54,14 +56,11 @@ class DueList:
         if self.first_ms() > now_ms:
             return None
         item = heappop(self._heap)
-        self._parked.append(item)
+        self._undo.add(partial(self._put_back, item))
         return item
 
-    def release(self) -> None:
-        """End of a decision: what `pop` hid is there again."""
-        for item in self._parked:
-            heappush(self._heap, item)
-        self._parked.clear()
+    def _put_back(self, item: Due) -> None:
+        heappush(self._heap, item)
 
     def _is_current(self, item: Due) -> bool:
         _, kind, id_, which = item

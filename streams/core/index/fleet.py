@@ -6,6 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from schemas.decision import SlotRow
+from schemas.vocabulary import Gate
+from streams.core.policy.rulebook import Rulebook
+from streams.core.policy.rules import emergency
+
+#: Of each model, or of each cell, of a fleet: the gate that refuses it, or None.
+Verdicts = tuple[Gate | None, ...]
+#: Score of each model of a fleet; None where it was not compared.
+Scores = tuple[float | None, ...]
 
 
 class Cell(NamedTuple):
@@ -52,6 +60,14 @@ class Fleet:
                 self.emergency_mask |= 1 << i
         #: The masks of the tiers, lowest first.
         self.tiers_up = tuple(self.tier_masks[tier] for tier in sorted(self.tier_masks))
+
+    @classmethod
+    def of(cls, cells: Collection[Cell], rulebook: Rulebook) -> Fleet:
+        """The fleet of these cells, in the order of the catalogue."""
+        models, rank = rulebook.models, rulebook.rank
+        ordered = sorted(cells, key=lambda cell: (rank[cell.model], cell.account or ""))
+        emergencies = frozenset(cell.model for cell in ordered if emergency.is_emergency(models[cell.model]))
+        return cls(ordered, {cell.model: models[cell.model].tier for cell in ordered}, emergencies)
 
     def masks_of(self, models: Collection[str]) -> int:
         """The cells of these models; who has no slot here has none."""

@@ -5,26 +5,33 @@ that sum, taken when the slot was last looked at, is therefore a heap of lower b
 again until it is up to date, and then it is the least used. Slots free for longer than the window have no
 busy time at all and stand apart, by id.
 
-An index, not the truth: what is no longer free is dropped when it surfaces. `take` and `release` as in
-`waiting.py`.
+An index, not the truth: what is no longer free is dropped when it surfaces. `take` hides a slot until the
+decision's changes are undone (`undo.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from heapq import heappop, heappush, heapreplace
+from functools import partial
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Final
 
 from schemas.vocabulary import Millis
+from streams.core.index.undo import Undo
 from streams.core.state.utilisation import SHORT_MS, BusyCurve
+
+#: Stale entries kept before the line of free slots is compacted.
+_STALE_MAX: Final = 64
 
 
 class FreeSlots:
     """The free slots of one model in one pool."""
 
-    __slots__ = ("_cold", "_curves", "_parked_cold", "_parked_warm", "_taken", "_warm", "since_ms")
+    __slots__ = ("_cold", "_curves", "_line", "_looked_ms", "_taken", "_undo", "_warm", "since_ms")
 
-    def __init__(self, curves: Mapping[str, BusyCurve]) -> None:
+    def __init__(self, curves: Mapping[str, BusyCurve], undo: Undo) -> None:
         self._curves = curves
+        self._undo = undo
         #: slot id -> free since; the truth of this index.
         self.since_ms: dict[str, Millis] = {}
         #: Without any busy time in the window, by id.
@@ -32,8 +39,10 @@ class FreeSlots:
         #: Lower bound of `busy + now`, id, free since.
         self._warm: list[tuple[int, str, Millis]] = []
         self._taken: set[str] = set()
-        self._parked_cold: list[tuple[str, Millis]] = []
-        self._parked_warm: list[tuple[int, str, Millis]] = []
+        #: Free longest first.
+        self._line: list[tuple[Millis, str]] = []
+        #: Latest moment of a look-up: what it found to be cold may be warm at an earlier one.
+        self._looked_ms = Millis(0)
 
     def __len__(self) -> int:
         return len(self.since_ms)
@@ -42,6 +51,10 @@ class FreeSlots:
         """The slot is free from `since_ms` on."""
         self.since_ms[slot_id] = since_ms
         heappush(self._warm, (0, slot_id, since_ms))
+        heappush(self._line, (since_ms, slot_id))
+        if len(self._line) > 2 * len(self.since_ms) + _STALE_MAX:
+            self._line[:] = [(since, id_) for id_, since in self.since_ms.items()]
+            heapify(self._line)
 
     def remove(self, slot_id: str) -> None:
         """The slot is not free any more."""
@@ -56,7 +69,7 @@ class FreeSlots:
             if self.since_ms.get(slot_id) != since_ms:
                 heappop(cold)
             elif slot_id in self._taken:
-                self._parked_cold.append(heappop(cold))
+                self._undo.add(partial(heappush, cold, heappop(cold)))
             else:
                 return 0, slot_id
         warm = self._warm
@@ -65,7 +78,7 @@ class FreeSlots:
             if self.since_ms.get(slot_id) != since_ms:
                 heappop(warm)
             elif slot_id in self._taken:
-                self._parked_warm.append(heappop(warm))
+                self._undo.add(partial(heappush, warm, heappop(warm)))
             else:
                 busy_ms = self._busy_ms(slot_id, now_ms)
                 if busy_ms + now_ms == bound_ms:
@@ -73,19 +86,27 @@ class FreeSlots:
                 heapreplace(warm, (busy_ms + now_ms, slot_id, since_ms))
         return None
 
-    def take(self, slot_id: str) -> None:
-        """Hide the slot from this decision's further look-ups."""
-        self._taken.add(slot_id)
+    def longest_free(self) -> tuple[Millis, str] | None:
+        """(since, slot id) of the slot that has been free longest and is not taken."""
+        line = self._line
+        while line:
+            since_ms, slot_id = line[0]
+            if self.since_ms.get(slot_id) != since_ms:
+                heappop(line)
+            elif slot_id in self._taken:
+                self._undo.add(partial(heappush, line, heappop(line)))
+            else:
+                return since_ms, slot_id
+        return None
 
-    def release(self) -> None:
-        """End of a decision: what `take` hid can be seen again."""
-        self._taken.clear()
-        for cold in self._parked_cold:
-            heappush(self._cold, cold)
-        self._parked_cold.clear()
-        for warm in self._parked_warm:
-            heappush(self._warm, warm)
-        self._parked_warm.clear()
+    def is_free(self, slot_id: str) -> bool:
+        """Whether the slot is free and not taken."""
+        return slot_id in self.since_ms and slot_id not in self._taken
+
+    def take(self, slot_id: str) -> None:
+        """Hide the slot for the rest of the decision."""
+        self._taken.add(slot_id)
+        self._undo.add(partial(self._taken.discard, slot_id))
 
     def _busy_ms(self, slot_id: str, now_ms: Millis) -> int:
         curve = self._curves.get(slot_id)
@@ -94,6 +115,12 @@ class FreeSlots:
     def _look_again(self, now_ms: Millis) -> None:
         """Move what may have no busy time left out of the heap that needs repair."""
         warm = self._warm
+        if now_ms < self._looked_ms:
+            # A decision for a later moment was discarded.
+            self._cold.clear()
+            warm[:] = [(0, slot_id, since_ms) for slot_id, since_ms in self.since_ms.items()]
+            heapify(warm)
+        self._looked_ms = now_ms
         while warm and warm[0][0] <= now_ms:
             _, slot_id, since_ms = warm[0]
             if self.since_ms.get(slot_id) != since_ms:

@@ -13,7 +13,6 @@ that is so: see `Family`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Final, NamedTuple
@@ -21,8 +20,10 @@ from typing import Final, NamedTuple
 from msgspec import Raw
 from msgspec.json import encode
 
-from schemas.vocabulary import Complexity, Gate, MicroUsd, Millis, ReasonCode
-from streams.core.index.fleet import Fleet
+from schemas.vocabulary import MicroUsd, Millis, ReasonCode
+from streams.core.index.family import Bill, Family
+from streams.core.index.fleet import Fleet, Scores, Verdicts
+from streams.core.index.undo import Undo
 from streams.core.index.waiting import AgeingQueue, Entry
 from streams.core.policy.rules import BY_GATE, UNABLE, credit, emergency, first, furthest
 
@@ -30,82 +31,6 @@ from streams.core.policy.rules import BY_GATE, UNABLE, credit, emergency, first,
 _ANNOUNCED_SPARE: Final = 64
 #: Pictures of one group's verdicts kept as JSON.
 _PICTURES_MAX: Final = 256
-Verdicts = tuple[Gate | None, ...]
-Scores = tuple[float | None, ...]
-
-
-#: What a task would cost its tenant on each model of the fleet; None where the price is unknown.
-Costs = tuple[MicroUsd | None, ...]
-
-
-class Bill(NamedTuple):
-    """Who pays for the tasks of a group, and how much: nearly (the power of four of the dearest model), or exactly."""
-
-    tenant: str
-    size: int
-    exact: Costs | None
-
-
-class Family:
-    """The tasks of one tenant that differ by what they cost only, and not by much."""
-
-    __slots__ = ("cheap", "dear", "groups", "split")
-
-    def __init__(self, costs: Costs) -> None:
-        #: Bounds of the costs by model; they only grow apart, for as long as somebody waits.
-        self.cheap: list[MicroUsd | None] = list(costs)
-        self.dear: list[MicroUsd | None] = list(costs)
-        #: The credit covers some of them and not others: each stands with those of its exact costs.
-        self.split = False
-        #: How many groups there are of it.
-        self.groups = 0
-
-    def widen(self, costs: Costs) -> bool:
-        """One more; whether the bounds have changed."""
-        changed = False
-        for i, cost in enumerate(costs):
-            low, high = self.cheap[i], self.dear[i]
-            if cost is None or low is None or high is None:
-                continue
-            if cost < low:
-                self.cheap[i], changed = cost, True
-            elif cost > high:
-                self.dear[i], changed = cost, True
-        return changed
-
-    def is_mixed(self, left: MicroUsd) -> bool:
-        """Whether this much credit covers some of them and not others."""
-        return any(
-            low is not None and high is not None and low <= left < high
-            for low, high in zip(self.cheap, self.dear, strict=True)
-        )
-
-
-def size_of(costs: Costs) -> int:
-    """The power of four of what the dearest model would cost."""
-    return max((cost.bit_length() for cost in costs if cost is not None), default=0) // 2
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Shape:
-    """Everything about a task that its verdicts depend on, apart from its EV and priority."""
-
-    #: What it requires, in words.
-    bars: str
-    complexity: Complexity | None
-    strategy: str
-    #: Models to try first, by id; so many of them are of the policy's list, the others of a plug-in's.
-    ranking: tuple[str, ...] = ()
-    listed: int = 0
-    #: Cells of emergency models that the task does not ask for: closed in ordinary times.
-    emergency_mask: int = 0
-    #: Verdicts of each model of the fleet where the task is above the premium floor, and where it is below.
-    verdicts: Verdicts
-    verdicts_low: Verdicts
-    #: Looking at it raised: the static fallback decides.
-    failed: bool = False
-    #: (below the premium floor, lifted) -> group
-    groups: dict[tuple[bool, bool], Group] = field(default_factory=dict)
 
 
 class Announced:
@@ -175,7 +100,7 @@ class Group:
         "valid_to_uusd",
     )
 
-    def __init__(self, key: GroupKey, fleet: Fleet, ageing_ms: int, family: Family | None) -> None:
+    def __init__(self, key: GroupKey, fleet: Fleet, ageing_ms: int, family: Family | None, undo: Undo) -> None:
         self.key = key
         self.lifted = key.lifted
         self.bill = key.bill
@@ -192,7 +117,7 @@ class Group:
         #: What was seen of the credit holds from this amount left on, and below that one.
         self.valid_from_uusd: float = 0.0
         self.valid_to_uusd: float = 0.0
-        self.queue = AgeingQueue(ageing_ms)
+        self.queue = AgeingQueue(ageing_ms, undo)
         #: Reason last announced -> those to whom it was announced.
         self.announced: dict[ReasonCode | None, Announced] = {}
         self._pictures: dict[tuple[int, int, Scores | None], Raw] = {}

@@ -6,8 +6,7 @@ from typing import Final
 
 from schemas.events import TaskPending
 from schemas.vocabulary import Complexity
-from streams.core.index.fleet import Fleet
-from streams.core.index.groups import Scores
+from streams.core.index.fleet import Fleet, Scores
 from streams.core.policy.rulebook import Rulebook, expected_output
 from streams.core.policy.score import context_penalty, mix, scores
 

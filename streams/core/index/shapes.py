@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import Complexity
-from streams.core.index.fleet import Fleet
-from streams.core.index.groups import Costs, Shape, Verdicts
+from streams.core.index.family import Costs
+from streams.core.index.fleet import Fleet, Verdicts
+from streams.core.index.shape import Shape
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.rulebook import Rulebook
 from streams.core.policy.rules import TASK_RULES, UNABLE, capability, context, emergency, refusing_task

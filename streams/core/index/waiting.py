@@ -13,18 +13,24 @@ ripe part of the next. A band keeps all its tasks on a heap by EV, and while it 
 another, which grows as the phase moves on and starts afresh with each cycle. Nearly always the best of all is
 ripe too, and then nothing else is looked at. The cost of a look-up does not depend on how many wait.
 
-The queue is an index, not the truth: entries of removed tasks stay until they surface. `take` hides an entry
-for the decision being computed, `release` shows all of those again; nothing else that a decision does is seen.
+The queue is an index, not the truth: entries of removed tasks stay until they surface. `Entry.take` hides an entry
+for the decision being computed, until the decision's changes are undone (`undo.py`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from heapq import heapify, heappop, heappush
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.decision import TaskRow
-from schemas.vocabulary import MicroUsd, Millis
+from schemas.vocabulary import Millis
+from streams.core.index.family import Costs
+from streams.core.index.undo import Undo
+
+if TYPE_CHECKING:
+    from streams.core.index.groups import Group
+    from streams.core.index.shape import Shape
 
 NO_EV: Final = float("inf")
 
@@ -48,7 +54,7 @@ class Entry:
         "tenant",
     )
 
-    def __init__(self, row: TaskRow, ageing_ms: int, shape: Any) -> None:
+    def __init__(self, row: TaskRow, ageing_ms: int, shape: Shape, group: Group) -> None:
         self.row = row
         self.task_id = row.task.task_id
         self.since_ms = row.status.since_ms
@@ -58,11 +64,20 @@ class Entry:
         #: Negated EV, so that the smallest key is served first; unknown EV is last.
         self.ev_key = NO_EV if row.ev is None else -row.ev
         self.shape = shape
-        self.group: Any = None
+        self.group = group
         self.tenant = row.task.tenant_id or ""
         #: What it would cost its tenant by model, where that one may come to the end of its budget.
-        self.costs: tuple[MicroUsd | None, ...] | None = None
+        self.costs: Costs | None = None
         self.alive = True
+        self.taken = False
+
+    def take(self, undo: Undo) -> None:
+        """Hide it for the rest of the decision."""
+        self.taken = True
+        undo.add(self.show)
+
+    def show(self) -> None:
+        """It is not hidden any more."""
         self.taken = False
 
     def __lt__(self, other: Entry) -> bool:
@@ -76,14 +91,15 @@ _Item = tuple[float, int, str, Entry]
 class _Band:
     """The tasks of one band, best EV on top; and of those of the cycle last asked for, the ripe ones."""
 
-    __slots__ = ("cycle", "heap", "live", "phase_max_ms", "ripe", "unripe")
+    __slots__ = ("cycle", "heap", "live", "phase_max_ms", "phase_ms", "ripe", "unripe")
 
     def __init__(self) -> None:
         self.live = 0
         self.heap: list[_Item] = []
         self.phase_max_ms = 0
-        #: The cycle that `ripe` and `unripe` are of; unripe ones by phase.
+        #: The cycle that `ripe` and `unripe` are of, and the latest phase asked for; unripe ones by phase.
         self.cycle: int | None = None
+        self.phase_ms = 0
         self.ripe: list[_Item] = []
         self.unripe: list[tuple[int, _Item]] = []
 
@@ -99,13 +115,14 @@ class _Band:
 
     def ripen(self, cycle: int, phase_ms: int, hidden: list[_Item]) -> list[_Item]:
         """The heap of those ripe at this phase of this cycle; `hidden` ones of the band are not on its own heap."""
-        if self.cycle != cycle:
+        if self.cycle != cycle or phase_ms < self.phase_ms:
             self.cycle = cycle
             items = [item for item in (*self.heap, *hidden) if item[3].alive]
             self.ripe = [item for item in items if item[3].phase_ms <= phase_ms]
             self.unripe = [(item[3].phase_ms, item) for item in items if item[3].phase_ms > phase_ms]
             heapify(self.ripe)
             heapify(self.unripe)
+        self.phase_ms = phase_ms
         while self.unripe and self.unripe[0][0] <= phase_ms:
             heappush(self.ripe, heappop(self.unripe)[1])
         return self.ripe
@@ -114,14 +131,14 @@ class _Band:
 class AgeingQueue:
     """Waiting tasks that may use the same models, in service order."""
 
-    __slots__ = ("_bands", "_keys", "_parked", "_taken", "ageing_ms", "live")
+    __slots__ = ("_bands", "_keys", "_parked", "_undo", "ageing_ms", "live")
 
-    def __init__(self, ageing_ms: int) -> None:
+    def __init__(self, ageing_ms: int, undo: Undo) -> None:
         self.ageing_ms = ageing_ms
+        self._undo = undo
         self.live = 0
         self._bands: dict[int, _Band] = {}
         self._keys: list[int] = []
-        self._taken: list[Entry] = []
         #: Hidden entries that surfaced, with the heap they were lifted off.
         self._parked: list[tuple[list[_Item], _Item]] = []
 
@@ -178,11 +195,6 @@ class AgeingQueue:
         heap = self._bands[key].heap
         return key - cycle, heap[0][0] if heap else -NO_EV
 
-    def take(self, entry: Entry) -> None:
-        """Hide the entry from this decision's further look-ups."""
-        entry.taken = True
-        self._taken.append(entry)
-
     def show(self) -> None:
         """Entries that are not taken any more are in the queue again, before the decision ends."""
         hidden = []
@@ -193,11 +205,7 @@ class AgeingQueue:
                 heappush(heap, item)
         self._parked = hidden
 
-    def release(self) -> None:
-        """End of a decision: what `take` hid is in the queue again, unless it was removed."""
-        for entry in self._taken:
-            entry.taken = False
-        self._taken.clear()
+    def _put_back(self) -> None:
         for heap, item in self._parked:
             if item[3].alive:
                 heappush(heap, item)
@@ -209,6 +217,8 @@ class AgeingQueue:
             if not entry.alive:
                 heappop(heap)
             elif entry.taken:
+                if not self._parked:
+                    self._undo.add(self._put_back)
                 self._parked.append((heap, heappop(heap)))
             else:
                 return heap[0]

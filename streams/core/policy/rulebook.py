@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from schemas.decision import Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import DIMENSIONS, Complexity, MicroUsd, Millis, Objective, Strategy, Word
 from streams.core.policy.catalog import PREMIUM_TIER, Catalog, Model
@@ -24,7 +25,7 @@ from streams.core.policy.plugins import PluginPolicy
 from streams.core.policy.preference import StrategyPolicy
 from streams.core.policy.rules.boundary import BoundaryPolicy
 from streams.core.policy.rules.floor import FloorPolicy
-from streams.core.policy.rules.premium import PremiumFloor
+from streams.core.policy.rules.premium import PERCENTILE_ERROR, PremiumFloor
 from streams.core.policy.rules.quota import QuotaPolicy
 from streams.core.policy.score import ScorePolicy
 
@@ -58,6 +59,14 @@ class Lift(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ev_percentile: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.90
     quest_priority_min: Annotated[int, Meta(ge=0, le=101)] = 95
+
+    def lifts(self, ev: float | None, quest_priority: int, percentiles: Percentiles | None) -> bool:
+        """Whether the task may claim a higher tier than it needs."""
+        if quest_priority >= self.quest_priority_min:
+            return True
+        if ev is None or percentiles is None or percentiles.p90 is None:
+            return False
+        return ev > percentiles.p90 + abs(percentiles.p90) * PERCENTILE_ERROR
 
 
 class Leases(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

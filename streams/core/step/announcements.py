@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from schemas.decision import HistoryEntry, TaskRow
+from schemas.decision import HistoryEntry
 from schemas.vocabulary import Millis, ReasonCode
 from streams.core.index.waiting import Entry
 from streams.core.policy.catalog import PREMIUM_TIER
@@ -51,7 +51,7 @@ def changed_waits(draft: PoolDraft, rulebook: Rulebook, free_mask: int, now_ms: 
 
 def announce(draft: PoolDraft, entry: Entry, headline: ReasonCode, now_ms: Millis) -> None:
     """Write the announced headline to the task's row."""
-    row: TaskRow = entry.row
+    row = entry.row
     status = row.status
     history = status.history
     if status.headline is None:

@@ -32,7 +32,7 @@ class Assignment(NamedTuple):
 def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> Assignment:
     """Lease the pair's slot to its task."""
     index, entry = draft.index, pair.entry
-    row: TaskRow = entry.row
+    row = entry.row
     task, status = row.task, row.status
     complexity = entry.shape.complexity
     model = rulebook.models[index.fleet.cells[pair.bit].model]

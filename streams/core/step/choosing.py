@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from schemas.decision import TaskRow
-from schemas.events import TaskPending
 from schemas.vocabulary import ReasonCode
-from streams.core.index.groups import Group, Shape
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
-from streams.core.step.free_view import Offer
+from streams.core.step.free_view import FreeView
 
 #: What decided between the slots that the strategy left; `catalogue`: the static fallback chose.
 Because = Literal[
@@ -33,39 +30,39 @@ class Choice(NamedTuple):
     because: Because
 
 
-def choose(entry: Entry, mask: int, offer: Offer, index: PoolIndex) -> tuple[Choice, bool]:
+def choose(entry: Entry, mask: int, free: FreeView, index: PoolIndex) -> tuple[Choice, bool]:
     """Return the task's slot in the cells of `mask`, which all have a free one, and whether it is a second choice.
 
     A second choice: the strategy's first model could do the work, but is refused or busy.
     """
     if entry.shape.failed:
-        return _first(mask, offer), True
+        return _first(mask, free), True
     try:
-        choice = _by_strategy(entry, mask, offer, index)
+        choice = _by_strategy(entry, mask, free, index)
         return choice, _is_second_best(entry, choice, index)
     except Exception:  # noqa: BLE001 -- an error in a strategy must not stop the round: the static fallback decides
-        return _first(mask, offer), True
+        return _first(mask, free), True
 
 
-def _by_strategy(entry: Entry, mask: int, offer: Offer, index: PoolIndex) -> Choice:
-    shape: Shape = entry.shape
+def _by_strategy(entry: Entry, mask: int, free: FreeView, index: PoolIndex) -> Choice:
+    shape = entry.shape
     fleet = index.fleet
     for model in shape.ranking:
         if part := mask & fleet.masks_of((model,)):
-            return _within(part, entry, offer, index, "preference")
+            return _within(part, entry, free, index, "preference")
     strategy = shape.strategy
     if strategy not in ("objective", "cheapest_capable"):
         strategy = index.rulebook.policy.strategy.fallback
     if strategy == "objective":
-        return _within(_best_scored(mask, entry, index), entry, offer, index, "objective")
+        return _within(_best_scored(mask, entry, index), entry, free, index, "objective")
     lifted = entry.group.lifted
     part = tier_mask(index, mask, lifted=lifted)
-    return _within(part, entry, offer, index, "lifted" if lifted else "cheapest_capable")
+    return _within(part, entry, free, index, "lifted" if lifted else "cheapest_capable")
 
 
 def _is_second_best(entry: Entry, choice: Choice, index: PoolIndex) -> bool:
-    group: Group = entry.group
-    shape: Shape = entry.shape
+    group = entry.group
+    shape = entry.shape
     fleet = index.fleet
     able = group.able_mask & ~shape.emergency_mask
     match choice.code:
@@ -101,14 +98,13 @@ def _best_scored(mask: int, entry: Entry, index: PoolIndex) -> int:
     return tier_mask(index, alike & mask, lifted=False)
 
 
-def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: ReasonCode) -> Choice:
+def _within(part: int, entry: Entry, free: FreeView, index: PoolIndex, code: ReasonCode) -> Choice:
     """Choose by affinity, else by lowest busy share over 5 min of slot, then model; then by score, then by slot id."""
-    row: TaskRow = entry.row
-    task: TaskPending = row.task
+    task = entry.row.task
     context: Because | None = None
     if task.affinity is not None:
         if task.affinity.slot_id is not None:
-            place = offer.place_of(task.affinity.slot_id)
+            place = free.place_of(task.affinity.slot_id)
             if place is not None and part >> place[0] & 1:
                 return Choice(place[0], task.affinity.slot_id, place[1], code, "affinity_slot")
         if task.affinity.account is not None:
@@ -116,16 +112,16 @@ def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: Reaso
             if own and own != part:
                 part, context = own, "affinity_account"
     bit = part.bit_length() - 1
-    busy_ms, slot_id = offer.least_used(bit)
+    busy_ms, slot_id = free.least_used(bit)
     if not part & (part - 1):
-        return Choice(bit, slot_id, busy_ms, code, context or ("only_free" if offer.counts[bit] == 1 else "least_used"))
+        return Choice(bit, slot_id, busy_ms, code, context or ("only_free" if free.counts[bit] == 1 else "least_used"))
     # Several cells have a free slot: of the least used ones, and only of those, more is asked. The last question that
     # leaves some out is what decided.
     because: Because = "id"
     alike = [(slot_id, bit)]
     while part := part & ~(1 << bit):
         bit = part.bit_length() - 1
-        other_ms, slot_id = offer.least_used(bit)
+        other_ms, slot_id = free.least_used(bit)
         if other_ms != busy_ms:
             because = "least_used"
         if other_ms < busy_ms:
@@ -133,8 +129,8 @@ def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: Reaso
         if other_ms == busy_ms:
             alike.append((slot_id, bit))
     if len(alike) > 1:
-        least = min(offer.share(bit) for _, bit in alike)
-        left = [place for place in alike if offer.share(place[1]) == least]
+        least = min(free.share(bit) for _, bit in alike)
+        left = [place for place in alike if free.share(place[1]) == least]
         because, alike = "model_share" if len(left) < len(alike) else because, left
     if len({index.fleet.cells[bit].model for _, bit in alike}) > 1:
         scores = index.scores(entry, entry.group.mask) or ()
@@ -146,8 +142,8 @@ def _within(part: int, entry: Entry, offer: Offer, index: PoolIndex, code: Reaso
     return Choice(bit, slot_id, busy_ms, code, context or because)
 
 
-def _first(mask: int, offer: Offer) -> Choice:
+def _first(mask: int, free: FreeView) -> Choice:
     """Choose by the static fallback: the first capable model in catalogue order."""
     bit = (mask & -mask).bit_length() - 1
-    busy_ms, slot_id = offer.least_used(bit)
+    busy_ms, slot_id = free.least_used(bit)
     return Choice(bit, slot_id, busy_ms, "router_error", "catalogue")

@@ -27,7 +27,7 @@ def decide(draft: PoolDraft, rulebook: Rulebook, now_ms: Millis, last: tuple[int
     for task_id in draft.left:
         index.hide(index.entries[task_id])
     unindexed = _classified(draft, draft.unindexed)
-    free_mask = index.free_mask()
+    free_mask = index.slots.free_mask()
     if draft.slots or draft.slots_gone or (free_mask and index.may_serve(free_mask)):
         turn = Round(draft, unindexed.values(), now_ms)
         for pair in turn.pairs():

@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from schemas.decision import Decision, TaskRow
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, MicroUsd, Millis, ReasonCode
-from streams.core.index.groups import Scores
+from streams.core.index.fleet import Scores
 from streams.core.index.waiting import Entry
 from streams.core.policy.catalog import Model
 from streams.core.policy.ev import percentile_of
@@ -35,7 +35,7 @@ class Describer:
     def routed(self, pair: Pair, given: Assignment, free_mask: int) -> Decision:
         """The task got a slot; `free_mask` are the cells with a free slot when the round began."""
         index, rulebook, entry, model = self._index, self._rulebook, pair.entry, given.model
-        row: TaskRow = entry.row
+        row = entry.row
         task, status, complexity, cost_uusd = row.task, row.status, entry.shape.complexity, given.cost_uusd
         percentiles, flags = index.percentiles, self._flags(row)
         topic, offset = self._draft.origins.get(task.task_id, self._last)
@@ -113,7 +113,7 @@ class Describer:
         alternatives: Raw,
         position: int | None = None,
     ) -> Decision:
-        row: TaskRow = entry.row
+        row = entry.row
         task, status, complexity = row.task, row.status, entry.shape.complexity
         percentiles = self._index.percentiles
         topic, offset = self._draft.origins.get(task.task_id, self._last)
@@ -158,8 +158,8 @@ class Describer:
             return None
 
     def _flags(self, row: TaskRow) -> tuple[str, ...]:
-        advice = row.advice
-        return (*self._index.flags, "plugin_failed") if advice is not None and advice.failed else self._index.flags
+        flags = self._index.conditions.flags
+        return (*flags, "plugin_failed") if row.advice is not None and row.advice.failed else flags
 
 
 def _saved(cost: MicroUsd | None, other: Model | None, input_tokens: int, output_tokens: int) -> MicroUsd | None:

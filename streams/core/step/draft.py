@@ -214,7 +214,7 @@ class PoolDraft:
 
     def next_due_ms(self) -> float:
         """Return a lower bound of the pool's next due time."""
-        return min(self._due[0][0] if self._due else inf, self.index.due_from_ms())
+        return min(self._due[0][0] if self._due else inf, self.index.wakeups.from_ms())
 
     def pop_due(self, now_ms: Millis) -> Due | None:
         """Return the next item due by `now_ms`, of this step or of the index."""
@@ -225,8 +225,8 @@ class PoolDraft:
     def fleet(self) -> AbstractSet[Cell]:
         """Return models and accounts with a slot in service, with the changes of the draft."""
         if not self._fleet_changes:
-            return self.index.in_service.keys()
-        counts = dict(self.index.in_service)
+            return self.index.slots.in_service.keys()
+        counts = dict(self.index.slots.in_service)
         for slot_id in (*self.slots, *self.slots_gone):
             old, new = self.pool.slots.get(slot_id), self.slot(slot_id)
             if old is not None and not old.retired:

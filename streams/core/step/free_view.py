@@ -12,18 +12,18 @@ from streams.core.state.utilisation import SHORT_MS
 from streams.core.step.draft import PoolDraft
 
 
-class Offer:
+class FreeView:
     """The free slots of one pool within a step."""
 
     def __init__(self, draft: PoolDraft, now_ms: Millis) -> None:
-        self._index_of: PoolIndex = draft.index
+        self._index: PoolIndex = draft.index
         self._draft = draft
         self._now_ms = now_ms
         #: Slots that this step freed, by bit: (busy ms, slot id, free since).
         self._fresh: dict[int, list[tuple[int, str, Millis]]] = {}
         self._fresh_ids: dict[str, int] = {}
         #: Free slots by bit.
-        self.counts: list[int] = self._index_of.free_counts.copy()
+        self.counts: list[int] = self._index.slots.free_counts.copy()
         # Cached for the round, until a slot of the cell is taken.
         self._least: dict[int, tuple[int, str]] = {}
         self._longest: dict[int, tuple[Millis, str, int]] = {}
@@ -51,7 +51,7 @@ class Offer:
             fresh = self._fresh.get(bit)
             while fresh and fresh[0][1] in self._taken:
                 heappop(fresh)
-            free = self._index_of.free_slots(self._index_of.fleet.cells[bit])
+            free = self._index.slots.free(self._index.fleet.cells[bit])
             # The count says that there is one, in the index or in this step.
             found = [slot for slot in (free.least_used(self._now_ms), fresh[0][:2] if fresh else None) if slot]
             known = self._least[bit] = min(found)
@@ -62,16 +62,16 @@ class Offer:
         slot = self._draft.slot(slot_id)
         if slot is None or not _is_free(slot) or slot_id in self._taken:
             return None
-        if slot_id not in self._fresh_ids and not self._index_of.is_free(slot_id):
+        if slot_id not in self._fresh_ids and not self._index.slots.is_free(slot_id):
             return None
-        return self._index_of.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
+        return self._index.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
 
     def share(self, bit: int) -> float:
         """Return the busy share of all slots of the cell's model over 5 min, 0..1."""
-        model = self._index_of.fleet.cells[bit].model
+        model = self._index.fleet.cells[bit].model
         share = self._shares.get(model)
         if share is None:
-            pool = self._index_of.pool
+            pool = self._index.pool
             curve, slots = pool.model_busy.get(model), pool.model_slots.get(model, 0)
             share = curve.busy_ms(self._now_ms, SHORT_MS) / (SHORT_MS * slots) if curve is not None and slots else 0.0
             self._shares[model] = share
@@ -82,7 +82,7 @@ class Offer:
         if slot_id in self._fresh_ids:
             self._taken.add(slot_id)
         else:
-            self._index_of.hide_slot(self._index_of.fleet.cells[bit], slot_id)
+            self._index.slots.free(self._index.fleet.cells[bit]).take(slot_id)
         self._least.pop(bit, None)
         self._longest.pop(bit, None)
         self.counts[bit] -= 1
@@ -91,7 +91,7 @@ class Offer:
 
     def next_free_model(self, able_mask: int) -> str | None:
         """Return the model of the slot that has been free longest among those that can do the work."""
-        index = self._index_of
+        index = self._index
         mask = self.mask & able_mask
         if not mask:
             return None
@@ -104,21 +104,21 @@ class Offer:
             known = self._longest.get(bit)
             if known is None:
                 # Slots that this step freed have been free for a shorter time than all others.
-                found = index.longest_free(index.fleet.cells[bit]) or self._fresh_line(bit)[0]
+                found = index.slots.longest_free(index.fleet.cells[bit]) or self._fresh_line(bit)[0]
                 known = self._longest[bit] = (*found, bit)
             if best is None or known < best:
                 best = known
         return index.fleet.cells[best[2]].model if best is not None else None
 
     def _count_changes(self, draft: PoolDraft) -> None:
-        index = self._index_of
+        index = self._index
         bits = index.fleet.bit
         for slot_id in (*draft.slots, *draft.slots_gone):
             old, new = index.pool.slots.get(slot_id), draft.slot(slot_id)
             if old is not None and _is_free(old) and (old_bit := bits.get(cell_of(old))) is not None:
                 if new is not None and _is_free(new) and cell_of(new) == cell_of(old):
                     continue
-                index.hide_slot(cell_of(old), slot_id)
+                index.slots.free(cell_of(old)).take(slot_id)
                 self.counts[old_bit] -= 1
             if new is not None and _is_free(new):
                 bit = bits[cell_of(new)]
@@ -127,7 +127,7 @@ class Offer:
                 self.counts[bit] += 1
 
     def _busy_ms(self, slot_id: str) -> int:
-        curve = self._index_of.pool.busy.get(slot_id)
+        curve = self._index.pool.busy.get(slot_id)
         return curve.busy_ms(self._now_ms, SHORT_MS) if curve is not None else 0
 
     def _fresh_line(self, bit: int) -> list[tuple[Millis, str]]:

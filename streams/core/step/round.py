@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heapreplace
 
 from schemas.vocabulary import MicroUsd, Millis
-from streams.core.index.groups import Group, Verdicts
+from streams.core.index.fleet import Verdicts
+from streams.core.index.groups import Group
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import NO_EV, Entry
 from streams.core.policy.rules import credit
 from streams.core.step.choosing import choose
 from streams.core.step.draft import PoolDraft
-from streams.core.step.free_view import Offer
+from streams.core.step.free_view import FreeView
 from streams.core.step.swaps import Pair, swap
 
 _Key = tuple[int, int, int, float, int, str]
@@ -30,12 +31,12 @@ class Round:
     """One pool's round within a step."""
 
     def __init__(self, draft: PoolDraft, unindexed: Iterable[Entry], now_ms: Millis) -> None:
-        self._index_of: PoolIndex = draft.index
+        self._index: PoolIndex = draft.index
         self._now_ms = now_ms
         self._patience_points = draft.index.rulebook.patience_points
-        self._offer = Offer(draft, now_ms)
+        self._free = FreeView(draft, now_ms)
         #: Cells with a free slot when the round began.
-        self.free_before = self._offer.mask
+        self.free_before = self._free.mask
         #: Tasks that are not in the index, and the same as heaps in service order.
         self._waiting = {entry.task_id: entry for entry in unindexed}
         #: Reservations have moved tasks to other groups: entries from before are invalid.
@@ -47,20 +48,20 @@ class Round:
     @property
     def free_mask(self) -> int:
         """Cells with a free slot now."""
-        return self._offer.mask
+        return self._free.mask
 
     def pairs(self) -> list[Pair]:
         """Serve until nobody who waits may use what is free."""
         pairs: list[Pair] = []
-        index = self._index_of
-        while self._offer.mask:
+        index = self._index
+        while self._free.mask:
             served = self._turn()
             pairs += served
             # A reservation may have opened an emergency model, and money from a swap may pay for a task: one more turn.
             again = bool(served) and any(pair.entry.costs is not None for pair in served)
-            again = again and self._offer.mask & index.fleet.emergency_mask != 0
+            again = again and self._free.mask & index.fleet.emergency_mask != 0
             if not again and len(pairs) > 1:
-                again = swap(pairs, index) and self._offer.mask != 0
+                again = swap(pairs, index) and self._free.mask != 0
             if not again:
                 break
             while index.look_at_credit():
@@ -79,15 +80,15 @@ class Round:
         return served
 
     def _serve(self) -> list[Pair]:
-        offer, index = self._offer, self._index_of
+        view, index = self._free, self._index
         # (key, group, entry); without an entry the key is only a bound that no head of the group is better than.
         heads: list[tuple[_Key, int, Entry | None]] = []
         groups: list[Group] = []
         ranks: list[tuple[int, int]] = []
         # A task with exactly one admissible free slot ranks before others.
-        single = offer.single()
+        single = view.single()
         cycle = self._now_ms // index.rulebook.ageing_ms
-        free, unindexed = offer.mask, self._unindexed
+        free, unindexed = view.mask, self._unindexed
         # Cells that any of them may use; they only become fewer during a turn.
         wanted = 0
         for group in index.groups.values():
@@ -101,12 +102,12 @@ class Round:
                 wanted |= group.mask
         heapify(heads)
         pairs: list[Pair] = []
-        while heads and offer.mask & wanted:
+        while heads and view.mask & wanted:
             _, i, entry = heads[0]
             group = groups[i]
             if group.bill is not None and not group.is_valid(index.balances.left[group.bill.tenant]):
-                group.look(index.fleet, index.conditions, index.balances.left, keep_shut=True)
-            admissible = group.mask & offer.mask
+                group.look(index.fleet, index.conditions.by_cell, index.balances.left, keep_shut=True)
+            admissible = group.mask & view.mask
             if not admissible:
                 heappop(heads)
                 continue
@@ -117,7 +118,7 @@ class Round:
                 self._take_task(entry, served=admissible != 0)
                 if admissible:
                     pairs.append(self._take_slot(entry, admissible, gates))
-                if not offer.mask & wanted:
+                if not view.mask & wanted:
                     break
             head = self._head(group)
             if head is None:
@@ -131,7 +132,7 @@ class Round:
         return (0, 0, *place) if -place[0] >= self._patience_points else (*rank, *place)
 
     def _sort(self) -> None:
-        ageing_ms = self._index_of.rulebook.ageing_ms
+        ageing_ms = self._index.rulebook.ageing_ms
         self._unindexed.clear()
         for entry in self._waiting.values():
             points = (self._now_ms - entry.birth_ms) // ageing_ms
@@ -168,17 +169,17 @@ class Round:
             if served:
                 del self._waiting[entry.task_id]
         else:
-            self._index_of.hide(entry)
+            self._index.hide(entry)
             if not served:
                 self._passed_over.append(entry)
 
     def _gates(self, entry: Entry) -> Verdicts:
         """Return the gate of each cell now: the group's verdicts, and `credit` where the tenant cannot pay."""
-        group: Group = entry.group
+        group = entry.group
         costs = entry.costs
         if costs is None:
             return group.gates
-        left, model_of = self._index_of.balances.left[entry.tenant], self._index_of.fleet.model_of
+        left, model_of = self._index.balances.left[entry.tenant], self._index.fleet.model_of
         own = tuple(
             "credit" if gate is None and credit.exceeds(costs[of], left) else gate
             for gate, of in zip(group.gates, model_of, strict=True)
@@ -186,12 +187,12 @@ class Round:
         return group.gates if own == group.gates else own
 
     def _take_slot(self, entry: Entry, mask: int, gates: Verdicts) -> Pair:
-        offer, index = self._offer, self._index_of
-        group: Group = entry.group
-        next_free_model = offer.next_free_model(group.able_mask)
-        choice, second_best = choose(entry, mask, offer, index)
+        free, index = self._free, self._index
+        group = entry.group
+        next_free_model = free.next_free_model(group.able_mask)
+        choice, second_best = choose(entry, mask, free, index)
         pair = Pair(entry, choice, gates, next_free_model, fallback=second_best)
-        offer.take(pair.bit, pair.slot_id)
+        free.take(pair.bit, pair.slot_id)
         if entry.costs is not None:
             tenant = entry.tenant
             cost = entry.costs[index.fleet.model_of[pair.bit]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from schemas.decision import TaskRow
 from schemas.vocabulary import ReasonCode
-from streams.core.index.groups import Group, Shape
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.policy.case import Candidate, Case, each_once
@@ -21,8 +20,8 @@ def routed(pair: Pair, index: PoolIndex) -> str:
             "Swapped within the round, where the better tier goes to the higher EV: "
             f"{pair.slot_id} instead of {pair.chosen_id}."
         )
-    row: TaskRow = pair.entry.row
-    shape: Shape = pair.entry.shape
+    row = pair.entry.row
+    shape = pair.entry.shape
     model = index.rulebook.models[index.fleet.cells[pair.bit].model]
     wanted = f" for {shape.bars}" if shape.bars else ""
     match pair.code:
@@ -76,7 +75,7 @@ def _slot(pair: Pair, index: PoolIndex, among: str = "") -> str:
 
 def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) -> str:
     """Return why this task waits."""
-    group: Group = entry.group
+    group = entry.group
     fleet = index.fleet
     if headline == "capable_busy":
         return f"Every slot that may do it is busy: {group.able(fleet)}."
@@ -95,12 +94,12 @@ def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) 
 
 
 def _case(entry: Entry, index: PoolIndex) -> Case:
-    row: TaskRow = entry.row
-    shape: Shape = entry.shape
+    row = entry.row
+    shape = entry.shape
     return Case(
         rulebook=index.rulebook,
-        marks=index.marks,
-        now_ms=index.marks_ms,
+        marks=index.conditions.marks,
+        now_ms=index.conditions.now_ms,
         task=row.task,
         complexity=shape.complexity,
         escalated_tier=row.status.tier_min,

@@ -13,7 +13,7 @@ from functools import reduce
 from operator import or_
 
 from schemas.vocabulary import MicroUsd
-from streams.core.index.groups import Verdicts
+from streams.core.index.fleet import Verdicts
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import NO_EV, Entry
 from streams.core.step.choosing import Choice
@@ -49,7 +49,7 @@ class Pair:
         self.next_free_model = next_free_model
         #: Verdicts of the gates at the time of choice, and the admitted cells.
         self.gates = gates
-        self.mask: int = entry.group.mask
+        self.mask = entry.group.mask
         if gates is not entry.group.gates:
             self.mask = sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
 

@@ -1,0 +1,89 @@
+"""The slots of one pool by cell: in service, free, and least used or longest free among those."""
+
+from __future__ import annotations
+
+from schemas.decision import SlotRow
+from schemas.vocabulary import Millis
+from streams.core.index.due import DueList
+from streams.core.index.fleet import Cell, Fleet, cell_of
+from streams.core.index.free_slots import FreeSlots
+from streams.core.index.undo import Undo
+from streams.core.state.pool import Pool
+
+
+class SlotIndex:
+    """The slots of one pool as the state has them, less those that the decision in progress has taken."""
+
+    def __init__(self, pool: Pool, due: DueList, undo: Undo) -> None:
+        self._pool = pool
+        self._due = due
+        self._undo = undo
+        self._rows: dict[str, SlotRow] = {}
+        self._free: dict[Cell, FreeSlots] = {}
+        self._bit: dict[Cell, int] = {}
+        #: Slots in service by cell; cells without any are absent. The decision in progress does not change it.
+        self.in_service: dict[Cell, int] = {}
+        #: Free slots by bit of the fleet. The decision in progress does not change it.
+        self.free_counts: list[int] = []
+
+    def align(self, fleet: Fleet) -> None:
+        """Count by the bits of this fleet from here on."""
+        self._bit = fleet.bit
+        self.free_counts = [len(self.free(cell)) for cell in fleet.cells]
+
+    def sync(self, slot_id: str) -> None:
+        """Follow the slot's row in the state."""
+        row, old = self._pool.slots.get(slot_id), self._rows.get(slot_id)
+        if old is row:
+            return
+        if old is not None and not old.retired:
+            self._leave(old)
+        if row is None:
+            del self._rows[slot_id]
+            return
+        self._rows[slot_id] = row
+        if not row.retired:
+            self._join(row)
+        if row.state == "leased" and row.lease_expires_at_ms is not None:
+            self._due.push((row.lease_expires_at_ms, "lease", slot_id, row.lease))
+
+    def free(self, cell: Cell) -> FreeSlots:
+        """The free slots of a cell."""
+        free = self._free.get(cell)
+        if free is None:
+            free = self._free[cell] = FreeSlots(self._pool.busy, self._undo)
+        return free
+
+    def free_mask(self) -> int:
+        """Cells with a free slot, as the state has it."""
+        return sum([1 << bit for bit, count in enumerate(self.free_counts) if count])
+
+    def is_free(self, slot_id: str) -> bool:
+        """Whether the slot is free in the state and not taken."""
+        row = self._rows.get(slot_id)
+        return row is not None and self.free(cell_of(row)).is_free(slot_id)
+
+    def longest_free(self, cell: Cell) -> tuple[Millis, str] | None:
+        """(since, slot id) of the cell's slot that has been free longest and is not taken."""
+        return self.free(cell).longest_free()
+
+    def _join(self, row: SlotRow) -> None:
+        cell = cell_of(row)
+        self.in_service[cell] = self.in_service.get(cell, 0) + 1
+        if row.state == "free":
+            self.free(cell).add(row.slot_id, row.since_ms)
+            self._count(cell, 1)
+
+    def _leave(self, row: SlotRow) -> None:
+        cell = cell_of(row)
+        self.in_service[cell] -= 1
+        if not self.in_service[cell]:
+            del self.in_service[cell]
+        if row.state == "free":
+            self.free(cell).remove(row.slot_id)
+            self._count(cell, -1)
+
+    def _count(self, cell: Cell, by: int) -> None:
+        bit = self._bit.get(cell)
+        if bit is not None:
+            self.free_counts[bit] += by

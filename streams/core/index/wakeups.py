@@ -1,0 +1,52 @@
+"""When a pool is to be woken without an input: a row falls due, a mark ends, or percentiles may be recomputed."""
+
+from __future__ import annotations
+
+from math import inf
+
+from schemas.vocabulary import Millis
+from streams.core.index.due import DueList
+from streams.core.index.waiting_index import WaitingIndex
+from streams.core.policy.rulebook import Rulebook
+from streams.core.state.pool import Pool
+
+
+class Wakeups:
+    """Wake-up times of one pool, as the state has it."""
+
+    def __init__(self, pool: Pool, due: DueList, waiting: WaitingIndex, rulebook: Rulebook, now_ms: Millis) -> None:
+        self._pool = pool
+        self._due = due
+        self._waiting = waiting
+        self._recompute_ms = rulebook.recompute_ms
+        #: The state's `now`.
+        self.now_ms = now_ms
+        #: How many tasks wait because of the percentiles, as announced.
+        self.reserved_for_ev = 0
+
+    def from_ms(self) -> float:
+        """Nothing falls due before this; whether something does then, `is_due` says."""
+        return min(self._due.from_ms(), self._conditions_ms())
+
+    def is_due(self, now_ms: Millis) -> bool:
+        """Whether something fell due by `now_ms`."""
+        return self.from_ms() <= now_ms and min(self._due.first_ms(), self._conditions_ms()) <= now_ms
+
+    def next_ms(self) -> Millis | None:
+        """When the next thing falls due; None: nothing does."""
+        due_ms = min(self._due.first_ms(), self._conditions_ms())
+        return None if due_ms == inf else Millis(int(due_ms))
+
+    def _conditions_ms(self) -> float:
+        """When a condition of waiting tasks changes by itself."""
+        percentiles_ms = self._percentiles_ms()
+        if self._pool.marks and self._waiting.entries:
+            return min(percentiles_ms, self._pool.marks.next_change_ms(self.now_ms))
+        return percentiles_ms
+
+    def _percentiles_ms(self) -> float:
+        """When percentiles may be recomputed, where tasks wait because of them."""
+        percentiles = self._pool.percentiles
+        if not self.reserved_for_ev or percentiles is None or percentiles.p50 is None:
+            return inf
+        return percentiles.at_ms + self._recompute_ms

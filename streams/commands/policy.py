@@ -24,7 +24,7 @@ from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 
 if TYPE_CHECKING:
-    from streams.views.overview import Look
+    from streams.views.overview import RecoveredPartition
 
 app = typer.Typer(help="Check, show, compare and activate policy and catalogue.")
 
@@ -184,7 +184,7 @@ def is_catalog(text: str) -> bool:
         return "[[model]]" in text
 
 
-def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, Look]]:
+def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, RecoveredPartition]]:
     from streams.operate.read_partitions import file_rulebook, read_partitions  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
@@ -200,8 +200,8 @@ def _in_force(settings: Settings, *, offline: bool) -> InForce:
 
     rulebook, found = _active(settings, offline=offline)
     hashes = _hashes(rulebook)
-    decided = {number: look.decided_by or _hashes(look.router.rulebook) for number, look in found.items()}
-    activated = any(look.router.state.activated is not None for look in found.values())
+    decided = {number: one.decided_by or _hashes(one.router.rulebook) for number, one in found.items()}
+    activated = any(one.router.state.activated is not None for one in found.values())
     return InForce(
         policy=rulebook.policy_hash,
         catalog=rulebook.catalog_hash,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.local.watch import Counts
-from streams.sample.play import Progress
+from streams.sample.play import SampleProgress
 from streams.text import printable
 from streams.views.journal_stats import JournalStats
 
@@ -20,7 +20,7 @@ TIER_NAME = {1: "cheap", 2: "middle", 3: "premium"}
 BAR_WIDTH = 30
 
 
-def line(stats: JournalStats, counts: Counts | None, progress: Progress | None, rate_per_s: float) -> str:
+def line(stats: JournalStats, counts: Counts | None, progress: SampleProgress | None, rate_per_s: float) -> str:
     """Return the present state in one line, for logs and pipes."""
     status = stats.status
     sent = f"{progress.sent}/{progress.tasks} sent, " if progress else ""
@@ -37,7 +37,7 @@ def line(stats: JournalStats, counts: Counts | None, progress: Progress | None, 
 def board(
     stats: JournalStats,
     counts: Counts | None,
-    progress: Progress | None,
+    progress: SampleProgress | None,
     *,
     rate_per_s: float,
     title: str,
@@ -52,7 +52,7 @@ def board(
     return Panel(Group(top, Text(), _tiers(stats), Text(), _latest(stats), *map(_note, stopped + notes)), title=title)
 
 
-def _numbers(stats: JournalStats, counts: Counts | None, progress: Progress | None, rate_per_s: float) -> Table:
+def _numbers(stats: JournalStats, counts: Counts | None, progress: SampleProgress | None, rate_per_s: float) -> Table:
     grid = Table.grid(padding=(0, 2))
     status = stats.status
     if progress is not None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import msgspec
 
 from streams.local.process import Part, plain_environment
-from streams.sample.play import Progress
+from streams.sample.play import SampleProgress
 from streams.settings import ENV_PREFIX, Settings, table
 
 
@@ -96,12 +96,12 @@ class SamplePart(_Command):
         ]
 
     @property
-    def progress(self) -> Progress:
-        """Progress, as the sample reports it."""
+    def progress(self) -> SampleProgress:
+        """SampleProgress, as the sample reports it."""
         try:
-            return msgspec.json.decode(self._status.read_bytes(), type=Progress)
+            return msgspec.json.decode(self._status.read_bytes(), type=SampleProgress)
         except FileNotFoundError:
-            return Progress(tasks=self._tasks)
+            return SampleProgress(tasks=self._tasks)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -11,11 +11,11 @@ from msgspec import Struct
 
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.local.watch import DEAD_LETTER_SUFFIX, Counts
-from streams.sample.play import Progress
+from streams.sample.play import SampleProgress
 from streams.views.journal_stats import JournalStats
 
 
-class Waits(Struct, frozen=True, kw_only=True):
+class WaitTimes(Struct, frozen=True, kw_only=True):
     """How long routed tasks had waited, in seconds."""
 
     p50_s: float
@@ -41,7 +41,7 @@ class Money(Struct, frozen=True, kw_only=True):
     saved_vs_next_free_usd: float
 
 
-class Tasks(Struct, frozen=True, kw_only=True):
+class TaskTotals(Struct, frozen=True, kw_only=True):
     """Tasks of the sample (none: nothing was fed) and those of the journal that are not finished."""
 
     sample: int
@@ -74,7 +74,7 @@ class Result(Struct, frozen=True, kw_only=True):
     #: What was ignored on purpose: duplicates, stale frees.
     counts: dict[str, int]
     work: dict[str, int]
-    waits: Waits | None
+    waits: WaitTimes | None
     rates: Rates
     tiers: dict[str, int]
     models: dict[str, int]
@@ -82,13 +82,13 @@ class Result(Struct, frozen=True, kw_only=True):
     money: Money
     ev_p50: float | None
     ev_p90: float | None
-    tasks: Tasks
+    tasks: TaskTotals
     #: Parts that died and were started again.
     restarts: dict[str, int]
 
 
 def summarise(
-    stats: JournalStats, counts: Counts, *, progress: Progress | None, seconds: float, restarts: dict[str, int]
+    stats: JournalStats, counts: Counts, *, progress: SampleProgress | None, seconds: float, restarts: dict[str, int]
 ) -> Result:
     """Put the numbers together and compare them."""
     disagreements = tuple(compare(stats, counts, progress))
@@ -126,7 +126,7 @@ def summarise(
         ),
         ev_p50=stats.p50,
         ev_p90=stats.p90,
-        tasks=Tasks(
+        tasks=TaskTotals(
             sample=progress.tasks if progress else 0,
             sent=progress.sent if progress else 0,
             waiting=status["waiting"],
@@ -138,7 +138,7 @@ def summarise(
     )
 
 
-def compare(stats: JournalStats, counts: Counts, progress: Progress | None) -> Iterator[str]:
+def compare(stats: JournalStats, counts: Counts, progress: SampleProgress | None) -> Iterator[str]:
     """Name each promise that the numbers break at this moment; while work is going on, some always are."""
     yield from map(str, stats.stopped.values())
     if counts.inputs_unhandled:
@@ -169,8 +169,8 @@ def _dead_letters(counts: Counts) -> int:
     return sum(count for topic, count in counts.records.items() if topic.endswith(DEAD_LETTER_SUFFIX))
 
 
-def _waits(stats: JournalStats) -> Waits | None:
+def _waits(stats: JournalStats) -> WaitTimes | None:
     p50, p95, longest = (stats.wait_ms(share) for share in (0.50, 0.95, 1.0))
     if p50 is None or p95 is None or longest is None:
         return None
-    return Waits(p50_s=p50 / 1000, p95_s=p95 / 1000, max_s=longest / 1000)
+    return WaitTimes(p50_s=p50 / 1000, p95_s=p95 / 1000, max_s=longest / 1000)

@@ -39,7 +39,7 @@ from streams.local.supervisor import Supervisor
 from streams.local.tansu import EmbeddedBroker
 from streams.local.up_file import UpFile
 from streams.local.watch import Watch
-from streams.sample.play import Progress
+from streams.sample.play import SampleProgress
 from streams.settings import Settings, table
 from streams.shipped import shipped
 from streams.topics import create_topics
@@ -116,8 +116,8 @@ class Up:
             self._claim = None
 
     @property
-    def progress(self) -> Progress | None:
-        """Progress of the sample; None without one."""
+    def progress(self) -> SampleProgress | None:
+        """SampleProgress of the sample; None without one."""
         part = self._parts.get("sample")
         return part.progress if isinstance(part, SamplePart) else None
 

@@ -173,7 +173,7 @@ async def check(settings: Settings, event: FleetControl) -> None:
     if isinstance(event, PolicyActivated):
         # An activation depends on the slots and tasks of each partition.
         found = await read_partitions(settings, range(settings.partitions))
-        reasons = {number: refusal(look.router, event) for number, look in found.items()}
+        reasons = {number: refusal(one.router, event) for number, one in found.items()}
         refusals = [f"Partition {number}: {reason}" for number, reason in reasons.items() if reason is not None]
         if refusals:
             raise ControlError(" ".join(refusals))
@@ -181,10 +181,10 @@ async def check(settings: Settings, event: FleetControl) -> None:
     # The files have nearly every name; the rules in force are read only where they do not.
     reason = refusal(Router(0, file_rulebook(settings)), event)
     if reason is not None:
-        (look,) = (await read_partitions(settings, partitions_of(settings, event.pool)[:1])).values()
-        reason = refusal(look.router, event)
+        (one,) = (await read_partitions(settings, partitions_of(settings, event.pool)[:1])).values()
+        reason = refusal(one.router, event)
         # Where workers decide by other files, only they can check it.
-        if reason is not None and look.known:
+        if reason is not None and one.known:
             raise ControlError(reason)
 
 

@@ -1,4 +1,4 @@
-"""The present state of an installation, read from its checkpoints and journals; nothing is written, nobody is asked.
+"""The present state of an installation, read from its checkpoints and journals; nothing is written, no worker is asked.
 
 A partition is recovered as its worker would recover it, by the same code, and then left alone: what comes of it is a
 router that may be asked anything, and whose answers change nothing.
@@ -23,13 +23,13 @@ from streams.partition.recovery import recover
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
 from streams.topics import home_of, names
-from streams.views.overview import Look
+from streams.views.overview import RecoveredPartition
 
 #: Partitions that are read at the same time.
 AT_ONCE: Final = 8
 
 
-class LookError(SlotwiseError):
+class PartitionReadError(SlotwiseError):
     """A partition cannot be read by the rules here; the message says which rules are needed."""
 
     exit_code = MISTAKE
@@ -55,19 +55,19 @@ def partitions_of(settings: Settings, pool: str | None) -> Sequence[int]:
     return range(settings.partitions) if pool is None else [home_of(settings.partitions)(pool.encode())]
 
 
-async def read_partitions(settings: Settings, partitions: Iterable[int]) -> dict[int, Look]:
+async def read_partitions(settings: Settings, partitions: Iterable[int]) -> dict[int, RecoveredPartition]:
     """Read these partitions up to where their journals end now.
 
     Raises:
         JournalError: a journal cannot be trusted; the message says what to look at.
-        LookError: the workers decide by rules that are not those here.
+        PartitionReadError: the workers decide by rules that are not those here.
         SettingsError, RulebookError: the rules cannot be read.
     """
     rulebook = file_rulebook(settings)
     broker = Broker(settings)
     turn = asyncio.Semaphore(AT_ONCE)
 
-    async def read(partition: int) -> tuple[int, Look]:
+    async def read(partition: int) -> tuple[int, RecoveredPartition]:
         async with turn:
             return partition, await _read(settings, rulebook, broker, partition)
 
@@ -78,7 +78,7 @@ async def read_partitions(settings: Settings, partitions: Iterable[int]) -> dict
         await broker.stop()
 
 
-async def _read(settings: Settings, rulebook: Rulebook, broker: Broker, partition: int) -> Look:
+async def _read(settings: Settings, rulebook: Rulebook, broker: Broker, partition: int) -> RecoveredPartition:
     unusable: list[Exception] = []
 
     def make(chunks: Iterable[bytes] | None) -> Router:
@@ -96,8 +96,8 @@ async def _read(settings: Settings, rulebook: Rulebook, broker: Broker, partitio
     except (JournalError, PartitionError) as error:
         if isinstance(error, JournalError) and not unusable:
             raise
-        raise LookError(
+        raise PartitionReadError(
             f"Partition {partition} cannot be read by the rules here: name those of its workers with --policy and "
             f"--catalog, or read it with the slotwise that wrote it ({(unusable or [error])[0]!r})."
         ) from error
-    return Look(router=found.machine, decided_by=found.decided_by)
+    return RecoveredPartition(router=found.machine, decided_by=found.decided_by)

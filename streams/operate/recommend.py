@@ -138,7 +138,7 @@ async def router_of(settings: Settings, pool: str | None) -> tuple[Router, str]:
 
 async def _with_slots(settings: Settings, partitions: Iterable[int]) -> dict[str, Router]:
     """Return the pools of these partitions that have slots, each with the router of its partition."""
-    routers = [look.router for look in (await read_partitions(settings, partitions)).values()]
+    routers = [one.router for one in (await read_partitions(settings, partitions)).values()]
     return {name: router for router in routers for name, pool in router.state.pools.items() if pool.slots}
 
 

@@ -32,7 +32,7 @@ SOURCE: Final = "/slotwise/sample"
 STATUS_EVERY_S: Final = 0.2
 
 
-class Progress(Struct, kw_only=True):
+class SampleProgress(Struct, kw_only=True):
     """Progress of the sample, written to a file for the board."""
 
     #: Tasks of the sample.
@@ -50,7 +50,7 @@ class Progress(Struct, kw_only=True):
 
 async def play(
     settings: Settings, *, run: str, count: int, speed: float, stop: asyncio.Event, status: Path | None = None
-) -> Progress:
+) -> SampleProgress:
     """Play `count` tasks at `speed` simulated seconds a second, until `stop` is set."""
     sample = tasks(run, count)
     player = _Player(settings, Fleet(engines(settings), sample), sample, speed)
@@ -92,7 +92,7 @@ def engines(settings: Settings) -> Iterator[Engine]:
 
 class _Player:
     def __init__(self, settings: Settings, fleet: Fleet, sample: list[SampleTask], speed: float) -> None:
-        self.progress = Progress(tasks=len(sample), slots=len(fleet.slots))
+        self.progress = SampleProgress(tasks=len(sample), slots=len(fleet.slots))
         self._fleet = fleet
         self._sample = sample
         self._speed = speed
@@ -166,13 +166,13 @@ async def _clients(settings: Settings) -> AsyncIterator[tuple[AIOKafkaProducer, 
         yield producer, consumer
 
 
-async def _write_status(progress: Progress, path: Path | None) -> None:
+async def _write_status(progress: SampleProgress, path: Path | None) -> None:
     while True:
         _write(progress, path)
         await asyncio.sleep(STATUS_EVERY_S)
 
 
-def _write(progress: Progress, path: Path | None) -> None:
+def _write(progress: SampleProgress, path: Path | None) -> None:
     if path is None:
         return
     scratch = path.with_suffix(".new")

@@ -50,7 +50,7 @@ LAG_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Follower:
+class JournalFollower:
     """The loop: ask for the position, read on from there, write, and begin again when anything fails."""
 
     def __init__(

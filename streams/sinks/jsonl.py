@@ -23,7 +23,7 @@ from schemas.vocabulary import DECISION_AUDIT
 from streams.clock import SystemClock
 from streams.errors import MISTAKE, SlotwiseError
 from streams.host import try_lock
-from streams.sinks.follow import Follower
+from streams.sinks.follow import JournalFollower
 from streams.sinks.lag import SinkStatus
 from streams.sinks.ports import RetryableError, SinkPosition
 from streams.sinks.records import KafkaRecords
@@ -141,7 +141,7 @@ class JsonLinesSink:
     def __init__(self, settings: Settings, out: BinaryIO, *, name: str, resumes: bool, accept_loss: bool) -> None:
         # Two sinks of one group would share the partitions, and each file would hold a part: so each has its own group.
         group = hashlib.sha256(f"{name} {'' if resumes else os.getpid()}".encode()).hexdigest()[:12]
-        self._follower = Follower(
+        self._follower = JournalFollower(
             KafkaRecords(
                 settings, topic=settings.topic_prefix + DECISION_AUDIT, group=f"{settings.group}-sink-lines-{group}"
             ),

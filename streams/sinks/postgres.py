@@ -26,7 +26,7 @@ from streams.clock import SystemClock
 from streams.database.connection import Timeouts, connect_async, parameters, sentence, where
 from streams.database.sql import QUERIES
 from streams.sinks import rows
-from streams.sinks.follow import YIELD_ROWS, Follower
+from streams.sinks.follow import YIELD_ROWS, JournalFollower
 from streams.sinks.lag import SinkStatus
 from streams.sinks.ports import ConflictError, RetryableError, SinkPosition
 from streams.sinks.records import KafkaRecords
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from streams.sinks.ports import JournaledStep
 
 DAY_MS: Final = 86_400_000
-#: When a day's partition could not be made, its rows go to DEFAULT, and this long nobody is made to wait for it again.
+#: When a day's partition could not be made, its rows go to DEFAULT; it is tried again after so long.
 DAY_RETRY_S: Final = 60.0
 
 #: The tables behind the fence: which rows of a step go there, and how they are written.
@@ -59,7 +59,7 @@ Answer = TypeVar("Answer")
 
 
 class PostgresStore:
-    """The audit tables, written by one connection that is made anew after every failure."""
+    """The audit tables, written by one connection, which is replaced after every failure."""
 
     remedy = "Give this journal a name of its own (SLOTWISE_JOURNAL), or an empty database."
 
@@ -160,7 +160,7 @@ class PostgresStore:
                 yield query, chain.from_iterable(lines_of(self._journal, one) for one in steps)
 
     async def _make_days(self, connection: AsyncConnection[TupleRow], steps: Iterable[JournaledStep]) -> None:
-        """Have partitions made for days that nobody prepared; without one the rows go to DEFAULT, which is no loss."""
+        """Have partitions made for days that have none; without one the rows go to DEFAULT, which is no loss."""
         days = {
             at_ms // DAY_MS
             for step in (one.step for one in steps)
@@ -205,7 +205,7 @@ class PostgresSink:
         topic = settings.topic_prefix + topic
         timeouts = Timeouts.of(settings)
         name = where(parameters(settings.database, timeouts, "slotwise sink"))
-        self._follower = Follower(
+        self._follower = JournalFollower(
             KafkaRecords(settings, topic=topic, group=f"{settings.group}-sink-postgres"),
             PostgresStore(
                 lambda: connect_async(settings.database, timeouts, application="slotwise sink"),

@@ -23,7 +23,7 @@ from streams.core.state.marks import Account, Marks
 from streams.core.state.pool import Pool
 
 
-class Look(Struct, frozen=True, kw_only=True):
+class RecoveredPartition(Struct, frozen=True, kw_only=True):
     """A partition as it was read: its state, and the policy and catalogue of the latest step that was read."""
 
     router: Router
@@ -176,12 +176,12 @@ class Overview(Struct, frozen=True, kw_only=True):
     pools: tuple[PoolView, ...]
 
 
-def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None) -> Overview:
+def overview(recovered: Mapping[int, RecoveredPartition], now_ms: Millis, pool: str | None = None) -> Overview:
     """Return the overview of all pools of these partitions, or of one."""
-    partitions = tuple(_partition(number, look, now_ms) for number, look in sorted(looks.items()))
+    partitions = tuple(_partition(number, one, now_ms) for number, one in sorted(recovered.items()))
     pools = tuple(
         _pool(router, found, Millis(max(now_ms, router.now_ms)))
-        for router in (look.router for _, look in sorted(looks.items()))
+        for router in (one.router for _, one in sorted(recovered.items()))
         for name, found in sorted(router.state.pools.items())
         if pool in (None, name) and (found.slots or found.tasks or found.ledgers)
     )
@@ -191,9 +191,9 @@ def overview(looks: Mapping[int, Look], now_ms: Millis, pool: str | None = None)
     return Overview(at=from_millis(now_ms), well=not problems, problems=problems, partitions=partitions, pools=pools)
 
 
-def _partition(number: int, look: Look, now_ms: Millis) -> PartitionView:
-    router = look.router
-    policy, catalog = look.decided_by or (router.rulebook.policy_hash, router.rulebook.catalog_hash)
+def _partition(number: int, one: RecoveredPartition, now_ms: Millis) -> PartitionView:
+    router = one.router
+    policy, catalog = one.decided_by or (router.rulebook.policy_hash, router.rulebook.catalog_hash)
     return PartitionView(
         partition=number,
         seq=router.seq,
@@ -201,7 +201,7 @@ def _partition(number: int, look: Look, now_ms: Millis) -> PartitionView:
         policy=policy,
         catalog=catalog,
         activated=router.state.activated is not None,
-        known=look.known,
+        known=one.known,
         **_marks(router.state.marks, now_ms),
     )
 

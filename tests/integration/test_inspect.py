@@ -14,7 +14,7 @@ from schemas.vocabulary import DECISION_AUDIT, from_millis
 from streams.clock import SystemClock
 from streams.core.router import Router
 from streams.operate.orders import check, submit
-from streams.operate.read_partitions import LookError, file_rulebook, read_partitions
+from streams.operate.read_partitions import PartitionReadError, file_rulebook, read_partitions
 from streams.partition.ports import JournalError
 from streams.shipped import shipped
 from tests.support.installation import Installation
@@ -93,7 +93,7 @@ async def test_rules_that_are_not_the_workers_are_reported(installation: Install
     await installation.slot("next-1", "pool-0", model="haiku-next")
     await worker.ready(2)
     await installation.sound()
-    with pytest.raises(LookError, match="name those of its workers with --policy and --catalog"):
+    with pytest.raises(PartitionReadError, match="name those of its workers with --policy and --catalog"):
         await read_partitions(installation.settings, range(2))
     found = await read_partitions(replace(installation.settings, **named), range(2))
     assert {slot for look in found.values() for pool in look.router.state.pools.values() for slot in pool.slots} == {

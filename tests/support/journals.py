@@ -12,7 +12,7 @@ from streams.sinks.ports import ConflictError, JournalRecord, RetryableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from streams.sinks.follow import Follower
+    from streams.sinks.follow import JournalFollower
     from streams.sinks.ports import JournaledStep, SinkPosition
 
 
@@ -142,7 +142,7 @@ class MemoryStore:
         return [one.step.seq for one in self.stored[partition]]
 
 
-async def until(happened: Callable[[], bool], follower: Follower, deadline_s: float = 20.0) -> None:
+async def until(happened: Callable[[], bool], follower: JournalFollower, deadline_s: float = 20.0) -> None:
     """Run a follower until something has happened; an error of the follower is ours."""
     stop = asyncio.Event()
     running = asyncio.create_task(follower.run(stop))

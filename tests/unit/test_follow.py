@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streams.sinks.cursor import Cursor
-from streams.sinks.follow import BACKOFF, Follower
+from streams.sinks.follow import BACKOFF, JournalFollower
 from streams.sinks.ports import BEFORE_FIRST, JournalMismatch, JournalRecord, RetryableError
 from tests.support.builders import decision, journal, step
 from tests.support.journals import HandClock, MemoryRecords, MemoryStore, until
@@ -30,9 +30,11 @@ class Bench:
         self.store = MemoryStore()
         self.follower = self.another(rows_max=rows_max, accept_loss=accept_loss)
 
-    def another(self, *, rows_max: int = 1000, accept_loss: bool = False) -> Follower:
+    def another(self, *, rows_max: int = 1000, accept_loss: bool = False) -> JournalFollower:
         """Give a follower as after a restart."""
-        return Follower(self.records, self.store, self.clock, lambda: 1.0, rows_max=rows_max, accept_loss=accept_loss)
+        return JournalFollower(
+            self.records, self.store, self.clock, lambda: 1.0, rows_max=rows_max, accept_loss=accept_loss
+        )
 
 
 def steps(*seqs: int, partition: int = 0) -> list[bytes]:

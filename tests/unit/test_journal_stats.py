@@ -14,7 +14,7 @@ from schemas.vocabulary import Millis
 from streams.local.board import board, line
 from streams.local.result import compare, summarise
 from streams.local.watch import Counts
-from streams.sample.play import Progress
+from streams.sample.play import SampleProgress
 from streams.views.journal_stats import JournalStats, quantile
 from tests.support.builders import START_MS, decision, step
 
@@ -100,10 +100,10 @@ def test_numbers_that_agree_have_nothing_to_say() -> None:
         pytest.param({"journal_unread": 2}, None, "2 journal records", id="a journal that was not read to its end"),
         pytest.param({"audit_steps": 7}, None, "0 steps and the audit 7", id="more steps in the audit than happened"),
         pytest.param({"audit_decisions": 1}, None, "0 decisions and the audit 1", id="a row that nobody decided"),
-        pytest.param({}, Progress(tasks=5, sent=4), "1 tasks of the sample", id="a sample that is not sent yet"),
+        pytest.param({}, SampleProgress(tasks=5, sent=4), "1 tasks of the sample", id="a sample that is not sent yet"),
     ],
 )
-def test_a_number_that_disagrees_is_named(seen: dict[str, int], progress: Progress | None, want: str) -> None:
+def test_a_number_that_disagrees_is_named(seen: dict[str, int], progress: SampleProgress | None, want: str) -> None:
     """Each broken promise is one sentence with both numbers, and the result does not agree."""
     (told,) = compare(JournalStats(), counts(**seen), progress)
     assert want in told
@@ -116,7 +116,7 @@ def test_a_task_left_over_is_a_disagreement_of_a_sample_only() -> None:
     stats.add(step(0, tasks=(pending("t-1"),)))
     seen = counts(audit_steps=1)
     assert list(compare(stats, seen, None)) == []
-    assert list(compare(stats, seen, Progress(tasks=1, sent=1, all_sent=True))) == ["1 tasks are not finished."]
+    assert list(compare(stats, seen, SampleProgress(tasks=1, sent=1, all_sent=True))) == ["1 tasks are not finished."]
 
 
 def test_the_board_shows_titles_of_strangers_as_text() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from streams.sinks.cursor import Cursor
-from streams.sinks.follow import Follower
+from streams.sinks.follow import JournalFollower
 from streams.sinks.jsonl import JsonLinesStore, LinesFileError
 from streams.sinks.ports import BEFORE_FIRST, JournaledStep, JournalMismatch, JournalRecord
 from tests.support.builders import decision, journal, step
@@ -42,7 +42,7 @@ async def test_a_file_is_gone_on_with_after_a_restart(tmp_path: Path) -> None:
             values = journal(step(seq, decision(of=seq), partition=partition) for seq in seqs)
             records.append(*values, partition=partition)
         with opened(path) as out:
-            follower = Follower(
+            follower = JournalFollower(
                 records, JsonLinesStore(out, name=str(path), resumes=True), records.clock, lambda: 1.0, rows_max=100
             )
             await until(lambda: follower.status().steps == 4, follower)  # noqa: B023 - awaited before the next one
@@ -101,7 +101,7 @@ async def test_a_file_of_another_journal_is_refused(tmp_path: Path) -> None:
     records.append(*journal(step(seq, decision(of=seq + 7)) for seq in range(3)))
     with opened(path) as out:
         store = JsonLinesStore(out, name=str(path), resumes=True)
-        follower = Follower(records, store, records.clock, lambda: 1.0, rows_max=100)
+        follower = JournalFollower(records, store, records.clock, lambda: 1.0, rows_max=100)
         with pytest.raises(
             JournalMismatch, match=r"another journal .* Nothing was written\. Name another file with --to"
         ):

@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.events import BudgetCredited, FleetControl, ModelDrained, ModelExhausted, QuotaUpdated
 from schemas.vocabulary import Millis, from_millis
-from streams.views.overview import Look, ModelView, Overview, PoolView, overview
+from streams.views.overview import ModelView, Overview, PoolView, RecoveredPartition, overview
 from tests.support.builders import START_MS, rulebook, slot, task
 from tests.support.rig import RouterRig
 
@@ -23,7 +23,7 @@ def order(kind: type, **fields: Any) -> FleetControl:
 
 def look(rig: RouterRig, now_ms: int | None = None, pool: str | None = None) -> Overview:
     """Look at the one partition of a desk."""
-    return overview({0: Look(router=rig.router)}, Millis(now_ms or rig.now_ms), pool)
+    return overview({0: RecoveredPartition(router=rig.router)}, Millis(now_ms or rig.now_ms), pool)
 
 
 def pool_of(found: Overview, name: str = "main") -> PoolView:
@@ -132,9 +132,11 @@ def test_one_pool_can_be_looked_at_alone() -> None:
 def test_partitions_that_decide_by_different_rules_need_a_look() -> None:
     """So do workers whose files are not those here."""
     ours, theirs = RouterRig("haiku-1"), RouterRig("haiku-1", book=rulebook(premium={"ev_percentile": 0.6}))
-    mixed = overview({0: Look(router=ours.router), 1: Look(router=theirs.router)}, Millis(START_MS))
+    mixed = overview(
+        {0: RecoveredPartition(router=ours.router), 1: RecoveredPartition(router=theirs.router)}, Millis(START_MS)
+    )
     assert any("decide by different rules" in problem for problem in mixed.problems)
-    foreign = overview({0: Look(router=ours.router, decided_by=("other", "files"))}, Millis(START_MS))
+    foreign = overview({0: RecoveredPartition(router=ours.router, decided_by=("other", "files"))}, Millis(START_MS))
     assert any("decide by other files" in problem for problem in foreign.problems)
     assert not foreign.partitions[0].known
 

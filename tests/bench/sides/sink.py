@@ -22,7 +22,7 @@ from msgspec import Struct
 from streams.clock import SystemClock
 from streams.database.connection import connect_async
 from streams.settings import Settings, load
-from streams.sinks.follow import Follower
+from streams.sinks.follow import JournalFollower
 from streams.sinks.lag import SinkStatus
 from streams.sinks.postgres import PostgresSink, PostgresStore
 from tests.bench.profile import write_profile
@@ -67,7 +67,7 @@ def _in_memory(settings: Settings, journal: Path) -> Sink:
         name="the database",
         transaction_s_max=settings.database_statement_timeout_s,
     )
-    return Follower(records, store, SystemClock(), lambda: 1.0, rows_max=settings.sink_rows_max)
+    return JournalFollower(records, store, SystemClock(), lambda: 1.0, rows_max=settings.sink_rows_max)
 
 
 async def _main(settings: Settings, steps: int, rows: int, journal: str) -> Sunk:

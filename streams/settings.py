@@ -140,10 +140,8 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
         if not variable.startswith(ENV_PREFIX):
             continue
         if variable in renamed:
-            name = renamed[variable]
-            _log.warning("%s is now called %s%s; the old name will go.", variable, ENV_PREFIX, name.upper())
             # Where both are given, the new one counts.
-            values.setdefault(name, text)
+            values.setdefault(renamed[variable], text)
         elif variable in known:
             values[known[variable]] = text
         else:
@@ -160,6 +158,9 @@ def load(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None)
         SettingsError: an unknown `SLOTWISE_` variable (with the nearest known one) or a value out of range.
     """
     values: dict[str, Any] = dict(from_environment(environ))
+    for old, new in RENAMED.items():
+        if ENV_PREFIX + old.upper() in environ:
+            _log.warning("%s%s is now %s%s; the old name will go.", ENV_PREFIX, old.upper(), ENV_PREFIX, new.upper())
     values.update({name: value for name, value in (overrides or {}).items() if value is not None})
     by_name = {row.name: row for row in table()}
     for name, value in values.items():

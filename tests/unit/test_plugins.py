@@ -464,7 +464,7 @@ def test_the_page_about_plug_ins_is_correct() -> None:
 
 
 async def test_callers_at_the_same_time_get_their_own_answers_in_order() -> None:
-    """Lanes share the plug-ins; each gets its own answers."""
+    """Partitions share the plug-ins; each gets its own answers."""
     plugins = Plugins(lambda *_: lambda one: float(one.priority))
     rules = book(f'scorer = "mine"\n{PATIENT}')
 

@@ -1,4 +1,4 @@
-"""The composition root: everything a worker is made of meets here, and nowhere else."""
+"""The composition root: the parts of a worker are connected here and nowhere else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from streams.topics import TABLES, Names, home_of, names
 
 _log = logging.getLogger(__name__)
 
-#: Offsets are committed for dashboards only, so there is no hurry.
+#: Offsets are committed for dashboards only, so seldom is enough.
 COMMIT_INTERVAL_S: Final = 1.0
 #: Faust's own time-out of a request to the broker, which also ends its patience with a recovery that goes on.
 REQUEST_TIMEOUT_S_MIN: Final = 40.0
@@ -57,7 +57,7 @@ class App(faust.App):
     assignment: Assignment
     projections: Tables
     connections: tuple[Broker, ProgressGroup]
-    #: What ended the worker, when it was not a signal.
+    #: The error that ended the worker; None: none did.
     failure: BaseException | None = None
 
     async def on_start(self) -> None:
@@ -67,7 +67,7 @@ class App(faust.App):
             await connection.start()
         # One row a slot and minute: far more than Faust expects to be on its way at once.
         self.producer.buffer.max_messages = CHANGELOG_RECORDS_MAX
-        # From the very beginning: a worker that is never given a partition must not wait for ever.
+        # Running from the start: a worker that gets no partition must be able to end.
         self.add_future(check_delivery(self, self.settings.delivery_check_s, self.settings.recovery_timeout_s))
 
     def _create_directories(self) -> None:
@@ -78,13 +78,13 @@ class App(faust.App):
         if self.failure is None:
             self.failure = error
             _log.critical("%s", error)
-            # What falls over from here on is a consequence, and would bury the sentence.
+            # Later errors are consequences and would hide the sentence.
             logging.disable(logging.ERROR)
             self.loop.create_task(self.crash(error))
 
 
 class _Projection(faust.Table[Any, Any]):
-    """A table whose keys say their partition, so that it can be written between two events."""
+    """A table with the partition in its keys, so that it can be written between two events."""
 
     def partition_for_key(self, key: Any) -> int:
         """The partition whose journal the row is made of."""
@@ -93,7 +93,7 @@ class _Projection(faust.Table[Any, Any]):
 
 
 def build_app(settings: Settings) -> App:
-    """Put a worker together. Nothing connects before it starts.
+    """Build the app of a worker. No connection is opened before it starts.
 
     Raises:
         SettingsError: catalogue or policy cannot be read.
@@ -146,10 +146,10 @@ def _faust_app(settings: Settings) -> App:
         consumer_max_fetch_size=FETCH_BYTES_MAX,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.instance_id or None,
-        # Faust compares it with what the group remembers of a static member; nobody is ever sent there.
+        # Faust compares it with the group's record of a static member; no client connects to it.
         canonical_url=f"http://slotwise/{quote(settings.instance_id or uuid.uuid4().hex, safe='')}",
         producer_acks=-1,
-        # Faust's producer carries the tables' changelogs, which nobody waits for; journal and outputs have their own.
+        # Faust's producer carries only the tables' changelogs; journal and outputs have producers of their own.
         producer_linger=CHANGELOG_LINGER_S,
         producer_max_batch_size=CHANGELOG_BATCH_BYTES,
         stream_recovery_delay=0.0,
@@ -226,11 +226,11 @@ def _worker_maker(
 
 
 def _add_life(app: App, broker: Broker, progress: ProgressGroup, plugins: Plugins) -> None:
-    """What happens when: connections first, quiet around a rebalance, everything finished before the end."""
+    """Connect the parts to Faust's life cycle: start, rebalance and end."""
     app.connections = (broker, progress)
 
     async def revoked(_app: Any, *_: Any, **__: Any) -> None:
-        # The workers have finished what they had, since Faust waits for the acks; now they rest.
+        # The workers have finished their inputs, because Faust waits for the acks; now they halt.
         metrics.REBALANCES.inc()
         await app.assignment.halt()
 

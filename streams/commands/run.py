@@ -1,4 +1,4 @@
-"""What runs until it is told to stop: everything on one machine, a worker, the sink, the sample."""
+"""Commands that run until a signal stops them: everything on one machine, a worker, the sink, the sample."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ app = typer.Typer()
 
 
 class PortError(SlotwiseError):
-    """Another program listens where we would; the message says where."""
+    """Another program listens on a port that is needed; the message names it."""
 
     exit_code = UNREACHABLE
 

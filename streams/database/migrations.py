@@ -117,7 +117,7 @@ def maintain(
             raise MigrationError("This database has no audit schema yet: run `slotwise db migrate` first.") from None
         except errors.LockNotAvailable:
             raise DatabaseError(
-                "Somebody has been reading or writing the audit for seconds on end, and its partitions could not be "
+                "A long query has been reading or writing the audit, and its partitions could not be "
                 "changed meanwhile. Nothing is lost; run it again when the long query is over."
             ) from None
         except psycopg.Error as error:
@@ -188,7 +188,7 @@ def _apply(connection: psycopg.Connection[TupleRow], migration: Migration) -> No
             )
     except errors.LockNotAvailable:
         raise MigrationError(
-            f"Migration {migration.name} waited for a table that somebody keeps busy, gave up, and left nothing "
+            f"Migration {migration.name} waited for a table that is in use, gave up, and left nothing "
             "behind. Try again when the long query is over."
         ) from None
     except psycopg.Error as error:

@@ -154,7 +154,7 @@ class MemoryCompacted:
 
 
 class ManualClock:
-    """A clock that moves when told."""
+    """A clock that tests set."""
 
     def __init__(self, now_ms: int) -> None:
         self._now_ms = now_ms

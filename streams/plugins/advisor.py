@@ -1,4 +1,4 @@
-"""The answers of a policy's plug-ins about tasks, as one `Advice` each: those that count, and which are missing."""
+"""The answers of a policy's plug-ins about tasks, as one `Advice` each, with the plug-ins that failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streams.core.policy.rulebook import Rulebook
 from streams.plugins.installed import PluginError, Role, load, named
 from streams.plugins.runner import Call, Failed, InvalidAnswer, PluginRunner
 
-#: A rule's sentence is cut here; it is read by people and stands in every decision about the task.
+#: A rule's sentence is cut here; it is in every decision about the task.
 REASON_CHARS_MAX: Final = 500
 
 
@@ -54,7 +54,7 @@ class Plugins:
         return Advisor(rulebook, self._runner, self._clock_s)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads."""
         for runner in self._runners.values():
             runner.close()
 
@@ -83,13 +83,13 @@ class Advisor:
         self._refusals: Call = partial(_ask_rule, models)
 
     async def advise(self, tasks: Sequence[TaskPending]) -> list[Advice | None]:
-        """What they say of each task, in order; None: nothing."""
+        """Return the advice about each task, in order; None: no answer."""
         limits = self._policy.plugins
         deadline_s = self._clock_s() + limits.batch_limit_s
         shown = [_frozen_task(task) for task in tasks]
         said: list[dict[str, Any]] = [{} for _ in tasks]
         asking: list[Coroutine[Any, Any, list[Any]]] = []
-        #: For each of them: who is asked, about which tasks, and what becomes of an answer.
+        #: The runner, the tasks, and what is done with an answer.
         asked: list[tuple[PluginRunner, Sequence[int], Callable[[dict[str, Any], Any], None]]] = []
 
         def ask(
@@ -116,7 +116,7 @@ class Advisor:
         return [Advice(**one) if one else None for one in said]
 
     def _by_strategy(self, tasks: Sequence[TaskPending]) -> dict[str, list[int]]:
-        """Places of the tasks that a plugged-in strategy is to choose for, or to fall back on, by its name."""
+        """Return places of the tasks whose strategy, or whose default after a list, is a plug-in's, by its name."""
         found: dict[str, list[int]] = {}
         for place, task in enumerate(tasks):
             name = self._policy.strategy_of(task)
@@ -127,7 +127,7 @@ class Advisor:
         return found
 
 
-# In the plug-in's thread: ask, and bring the answer into form -------------------------------------------------------
+# In the plug-in's thread: call, and check the answer -------------------------------------------------------
 
 
 def _ask_scorer(scorer: Any, task: TaskPending) -> float | None:
@@ -164,13 +164,13 @@ def _ask_rule(models: Sequence[Model], rule: Any, task: TaskPending) -> dict[str
             continue
         if not isinstance(answer, str) or not answer:
             raise InvalidAnswer(f"a sentence or None is expected, and it answered {answer!r} about {model.id}")
-        # It goes through JSON, Postgres and terminals, of which each has letters that it cannot take.
+        # It goes through JSON, Postgres and terminals; each of them refuses some characters.
         words = str.__str__(answer)[:REASON_CHARS_MAX]
-        refused[model.id] = "".join(letter if letter.isprintable() else " " for letter in words)
+        refused[model.id] = "".join(one if one.isprintable() else " " for one in words)
     return refused
 
 
-# On the loop: what becomes of an answer ------------------------------------------------------------------------------
+# On the event loop: store an answer ------------------------------------------------------------------------------
 
 
 def _keep_ev(said: dict[str, Any], ev: float | None) -> None:
@@ -183,7 +183,7 @@ def _keep_order(name: str, said: dict[str, Any], ranking: tuple[str, ...]) -> No
 
 
 def _keep_refusals(name: str, said: dict[str, Any], refused: Mapping[str, str]) -> None:
-    """The first rule that refuses a model is the one that is named."""
+    """Add refusals; of several rules that refuse a model the first is named."""
     for model, reason in refused.items():
         said.setdefault("refused", {}).setdefault(model, f"{name}: {reason}")
 

@@ -1,4 +1,4 @@
-"""Which plug-ins are installed, by entry point, and how one is loaded; whatever is wrong with it is one sentence."""
+"""The installed plug-ins, by entry point, and how one is loaded; every error is one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PluginError(SlotwiseError):
 
 
 def named(policy: PluginPolicy) -> list[tuple[Role, str]]:
-    """The plug-ins that a policy names."""
+    """Return the plug-ins that a policy names."""
     found: list[tuple[Role, str]] = [] if policy.scorer is None else [("scorer", policy.scorer)]
     found += [("strategy", name) for name in policy.strategies]
     found += [("rule", name) for name in policy.rules]
@@ -33,10 +33,10 @@ def named(policy: PluginPolicy) -> list[tuple[Role, str]]:
 
 
 def load(role: Role, name: str) -> Any:
-    """The callable behind an entry point; a class is made, once and without arguments.
+    """Return the callable of an entry point; a class is instantiated once, without arguments.
 
     Raises:
-        PluginError: it is not installed, or there twice, or importing it raises, or it cannot be called.
+        PluginError: it is not installed, or twice, or importing it raises, or it cannot be called.
     """
     known = entry_points(group=GROUPS[role])
     found: list[EntryPoint] = [point for point in known if point.name == name]

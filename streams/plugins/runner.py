@@ -1,11 +1,11 @@
-r"""One plug-in and the one thread that calls it, one call at a time: it may raise, answer nonsense or never come back.
+r"""One plug-in and the one thread that calls it, one call at a time; it may raise or never return.
 
     batch of tasks -> thread: call, call, call ... -> answers
                          \-> over the time limit: the caller goes on; a late answer is dropped
 
-A call cannot be ended from outside. So there is never a second thread: while a call does not come back, nothing more
-is asked, and the daemon thread holds up neither the event loop nor the end of the process. A plug-in in C that keeps
-the interpreter's lock stops the process like any other code in it; nothing here helps against that.
+A call cannot be ended from another thread. So there is never a second one: while a call does not return, the plug-in is
+not called again, and the daemon thread blocks neither the event loop nor the end of the process. A plug-in in C that
+keeps the interpreter's lock stops the process like any other code in it; this module cannot prevent that.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from streams.plugins.installed import PluginError, Role
 
 _log = logging.getLogger(__name__)
 
-#: Raised, answered what it may not, took too long, or was not asked (paused, stuck, or the batch's time was used up).
+#: Raised, gave an invalid answer, took too long, or was not called (paused, stuck, or the batch's time was used up).
 Kind: TypeAlias = Literal["raised", "answer", "slow", "unasked"]
-#: Calls the plug-in with a task and brings its answer into form; raises `InvalidAnswer` where it has none.
+#: Calls the plug-in with a task and returns its checked answer; raises `InvalidAnswer`.
 Call: TypeAlias = Callable[[Any, TaskPending], Any]
 _DETAIL_CHARS_MAX: Final = 500
 _TRACE_CHARS_MAX: Final = 4_000
 
 
 class InvalidAnswer(Exception):
-    """A plug-in answered what it may not; the message says what."""
+    """A plug-in gave an invalid answer; the message says which."""
 
 
 class Failed(NamedTuple):
-    """In place of an answer. Text only: an exception's own methods are foreign code, and run in the thread."""
+    """Reason of a missing answer. Text only: an exception's own methods are foreign code, and run in the thread."""
 
     kind: Kind
     detail: str
@@ -48,7 +48,7 @@ class Failed(NamedTuple):
 
 
 class _Batch:
-    """What one caller wants to know, and the answers so far, in order."""
+    """The tasks of one caller, and the answers so far, in order."""
 
     __slots__ = ("answers", "call", "closed", "deadline_s", "finish", "limits", "tasks")
 
@@ -84,10 +84,10 @@ class PluginRunner:
         self._plugin: Any = None
         self._batches: SimpleQueue[_Batch | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        #: Guards everything below, which both sides change.
+        #: Guards all fields below, which both sides change.
         self._lock = threading.Lock()
         self._current: _Batch | None = None
-        #: When the call began that is not back yet,
+        #: Start of the call that has not returned yet,
         self._since_s: float | None = None
         #: and when it was last counted as a failure: many may wait for one call.
         self._counted_s = 0.0
@@ -96,19 +96,19 @@ class PluginRunner:
         self._reported = False
 
     def load(self) -> None:
-        """Load it now and not at its first task.
+        """Load the plug-in now instead of at its first task.
 
         Raises:
-            PluginError: why it cannot be.
+            PluginError: it cannot be loaded.
         """
         self._plugin = self._load(self.role, self.name)
 
     async def ask(self, tasks: Sequence[TaskPending], call: Call, limits: PluginPolicy, deadline_s: float) -> list[Any]:
-        """Its answer for each task, in order, or a `Failed`; not later than `deadline_s` by the clock."""
+        """Return its answer for each task, in order, or a `Failed`; not later than `deadline_s` by the clock."""
         loop, finished = asyncio.get_running_loop(), asyncio.Event()
 
         def finish() -> None:
-            # The loop may be gone when a late call comes back.
+            # The loop may be closed when a late call returns.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(finished.set)
 
@@ -135,21 +135,21 @@ class PluginRunner:
         return answers
 
     def close(self) -> None:
-        """Let the thread end, when it is back."""
+        """End the thread, when its call has returned."""
         if self._thread is not None:
             self._batches.put(None)
 
     # On the side of the caller ---------------------------------------------------------------------------------
 
     def _patience_s(self, batch: _Batch) -> float:
-        """How long to wait before looking again: the call in hand may be over its limit, or the batch over its own."""
+        """Return how long to wait before the next check: until the call's limit or the batch's."""
         now_s = self._clock_s()
         since_s = self._since_s
         over_s = (now_s if since_s is None else since_s) + batch.limits.time_limit_s
         return min(batch.deadline_s, over_s) - now_s
 
     def _close(self, batch: _Batch) -> list[Any]:
-        """Take what was answered, and say of the rest why it was not."""
+        """Return the answers, and a `Failed` for each missing one."""
         with self._lock:
             batch.closed.set()
             answers = list(batch.answers)
@@ -187,7 +187,7 @@ class PluginRunner:
                     took_s = self._clock_s() - self._since_s
                     self._current = self._since_s = None
                     if batch.closed.is_set():
-                        # The caller has gone on without it.
+                        # The caller has continued without it.
                         break
                     if took_s > batch.limits.time_limit_s:
                         answer = Failed(
@@ -219,7 +219,7 @@ class PluginRunner:
         return self._since_s is not None and self._clock_s() - self._since_s >= limits.time_limit_s
 
     def _note(self, answer: Any, limits: PluginPolicy) -> None:
-        """Count failures in a row; at the limit it is left alone, and after that each failure begins a new pause."""
+        """Count failures in a row; from the limit on each failure begins a pause without calls."""
         if type(answer) is not Failed:
             if self._reported:
                 _log.info("the %s %s answers again", self.role, self.name)

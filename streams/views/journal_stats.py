@@ -1,8 +1,7 @@
-"""Counts what the journal says: one fold of its steps into the numbers that people look at.
+"""Counts over the journal's steps: the numbers of the board and of the result.
 
-Knows no broker, no database and no clock: whoever follows the journal feeds it the records. What counts is what
-`JournalReader` accepts; after a gap or a damaged record nothing more of that partition is counted, and `stopped` says
-why.
+Pure: the caller feeds it the records. Only steps that `JournalReader` accepts count; after a gap or a damaged record no
+more of that partition is counted, and `stopped` has the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from schemas.steps import decode_step
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, ReasonCode
 from streams.partition.reader import JournalReader, ReadingError
 
-#: Waits are told of so many tasks routed last.
+#: Waits are kept of so many routed tasks.
 WAITS_MAX: Final = 20_000
 #: Decisions kept for showing.
 LATEST_MAX: Final = 8

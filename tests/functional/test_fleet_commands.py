@@ -93,7 +93,7 @@ def test_without_a_broker_the_catalogue_s_models_are_asked() -> None:
 
 
 def test_a_pool_without_slots_is_reported(operated: Up) -> None:
-    """There is nobody to recommend."""
-    result = operated.command("recommend", "--pool", "nobody-here")
+    """There is no slot to recommend."""
+    result = operated.command("recommend", "--pool", "unknown")
     assert result.returncode == 2
-    assert "Pool nobody-here has no slots." in result.stderr
+    assert "Pool unknown has no slots." in result.stderr

@@ -1,4 +1,4 @@
-"""The parts for one machine start, answer, survive what they should survive, and end when told to."""
+"""The parts for one machine start, answer, survive what they should survive, and stop."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_missing_java_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_port_is_given_twice() -> None:
-    """Ports that nobody listens on yet are remembered; all are below the range from which clients are served."""
+    """Ports without a listener are remembered; all are below the range of client ports."""
     ports = [free_port() for _ in range(50)]
     assert len(set(ports)) == len(ports)
     assert all(PORT_MIN <= port <= PORT_MAX for port in ports)

@@ -107,14 +107,14 @@ def test_a_login_without_rights_gets_the_statements_for_an_administrator(
     """The sentence holds the statements."""
     migrate(database)
     with psycopg.connect(database, autocommit=True) as admin:
-        admin.execute("DROP ROLE IF EXISTS somebody")
-        admin.execute("CREATE ROLE somebody LOGIN PASSWORD 'somebody'")
+        admin.execute("DROP ROLE IF EXISTS reader_login")
+        admin.execute("CREATE ROLE reader_login LOGIN PASSWORD 'reader_login'")
     try:
-        with pytest.raises(MigrationError, match="GRANT slotwise_migrate TO somebody"):
-            migrate(psycopg.conninfo.make_conninfo(database, user="somebody", password="somebody"))
+        with pytest.raises(MigrationError, match="GRANT slotwise_migrate TO reader_login"):
+            migrate(psycopg.conninfo.make_conninfo(database, user="reader_login", password="reader_login"))
     finally:
         with psycopg.connect(postgres_server.dsn, autocommit=True) as admin:
-            admin.execute("DROP ROLE somebody")
+            admin.execute("DROP ROLE reader_login")
 
 
 def test_a_login_that_may_make_roles_needs_no_superuser(database: str, postgres_server: EmbeddedPostgres) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HandClock:
-    """A clock that moves when told, and a little whenever somebody idles."""
+    """A clock that tests move, and that moves a little while a follower idles."""
 
     def __init__(self, now_ms: int = 0) -> None:
         self.ms = now_ms
@@ -118,7 +118,7 @@ class MemoryStore:
         return {partition: steps[-1].position for partition, steps in self.stored.items() if steps}
 
     async def write(self, steps: Sequence[JournaledStep]) -> None:
-        """Keep all or none, and only numbers that nobody has written."""
+        """Store all or none, and only numbers that are not written."""
         await asyncio.sleep(0)
         if self.fail_before:
             self.fail_before -= 1

@@ -71,7 +71,7 @@ def written_twice(journal: FaultyJournal, value: bytes) -> int:
 
 
 def taken_by(step: Step | Callable[[], bytes]) -> Fault:
-    """Somebody else wrote the same number first."""
+    """Another worker wrote the same number first."""
 
     def fault(journal: FaultyJournal, _value: bytes) -> None:
         assert not isinstance(step, Step)
@@ -81,7 +81,7 @@ def taken_by(step: Step | Callable[[], bytes]) -> Fault:
 
 
 class Follower(NoFollower):
-    """Keeps confirmed steps, and fails when told."""
+    """Stores confirmed steps, and fails on demand."""
 
     def __init__(self, took: Callable[[int, Step], None]) -> None:
         super().__init__(took)

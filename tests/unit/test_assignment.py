@@ -103,7 +103,7 @@ async def test_a_partition_that_cannot_be_recovered_ends_the_worker(house: House
 
 
 async def test_a_worker_that_fails_at_work_ends_the_worker(house: House) -> None:
-    """Nobody else watches it."""
+    """The assignment is the only one that watches it."""
     await house.assignment.assign(1, {0})
     house.worlds[0].journal.log.append(b'{"v":99}')
     house.give(1, 0, "t-0")

@@ -142,7 +142,7 @@ async def test_the_next_batch_is_read_while_one_is_written() -> None:
 
     def both_are_written() -> bool:
         if bench.follower.status().unreadable:
-            # Read on, past the first batch, which nobody has let go yet.
+            # Read on, past the first batch, which is still being written.
             assert go_on.is_set() or bench.store.seqs() == []
             go_on.set()
         return bench.store.seqs() == [0, 1] and bench.follower.status().lag_records == 0

@@ -51,7 +51,7 @@ def test_records_come_in_the_order_of_delivery_up_to_the_limit() -> None:
 
 
 def test_what_was_taken_or_journaled_is_a_duplicate() -> None:
-    """Whoever journaled it."""
+    """It does not matter which worker journaled it."""
     given = inbox(4, -1, -1)
     put(given, 3, 4, 5)
     put(given, 4, 5, 6, 7)

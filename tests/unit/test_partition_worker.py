@@ -245,7 +245,7 @@ async def test_two_workers_at_once_still_write_one_history() -> None:
 
 
 async def test_a_journal_that_was_cut_while_we_ran_ends_the_worker() -> None:
-    """Going on would decide from a state that nobody else can know."""
+    """Continuing would decide from a state that is not in the journal."""
     world = World()
     async with world.worker() as worker:
         world.task("t-0")
@@ -461,7 +461,7 @@ def activation(world: World, policy_text: str) -> None:
 
 
 async def test_an_activated_policy_says_which_plug_ins_are_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """About what came after it, and nothing before; a worker that starts later is told whose policy decides."""
+    """They are called for tasks after it, not before; a worker that starts later logs which policy decides."""
     world, advisor = World(), Advisor()
     world.advisor = lambda rulebook: advisor if rulebook.policy.plugins.any else None
     async with world.worker() as worker:

@@ -29,7 +29,7 @@ class Item(Struct, frozen=True):
     sort: str
     kind: Kind
     prompt_chars: int
-    #: 0..1; looked at by nobody but the oracle and the one who counts.
+    #: 0..1; only the oracle and the measurement read it.
     weak: float
     strong: float
     weak_usd: float

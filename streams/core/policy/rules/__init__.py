@@ -43,7 +43,7 @@ class Rule(Protocol):
 
     @property
     def task_fields(self) -> tuple[str, ...]:
-        """Fields of `TaskPending` that its answer depends on, beside those that every shape is told apart by.
+        """Fields of `TaskPending` that its answer depends on, beside those by which all shapes differ.
 
         Those are the requirements, the class, the tokens where they may not fit, EV and priority.
         """

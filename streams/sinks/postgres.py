@@ -1,10 +1,9 @@
 """Keep every decision in Postgres exactly once: the audit sink.
 
 One transaction holds a batch of whole steps: their numbers in `journal_steps` first, which is the fence, then their
-decisions, outcomes, operators' events and movements of money. So a number stands there with all its rows or not at all,
-a second sink that still believes it owns a partition fails on the first number that is taken, and COPY needs no way to
-deal with duplicates: there are none. The role needs INSERT on five tables and nothing else; where the audit stands, a
-function tells it.
+decisions, outcomes, operators' events and movements of money. So a number is there with all its rows or not at all, a
+second sink that still believes it owns a partition fails on the first number that is taken, and COPY meets no
+duplicates. The role needs only INSERT on five tables; a function returns the position of the audit.
 """
 
 from __future__ import annotations
@@ -77,12 +76,12 @@ class PostgresStore:
         self.name = name
         self._transaction_s_max = transaction_s_max
         self._connection: AsyncConnection[TupleRow] | None = None
-        #: Days (since 1970) whose partitions are there, or are not to be asked for before that moment.
+        #: Days (since 1970) whose partitions exist, or are not to be tried again before that time.
         self._days: set[int] = set()
         self._days_asked_s: dict[int, float] = {}
 
     async def positions(self) -> Mapping[int, SinkPosition]:
-        """Give the last step of each partition that stands in the audit."""
+        """Return the last step of each partition in the audit."""
 
         async def ask(connection: AsyncConnection[TupleRow]) -> dict[int, SinkPosition]:
             found: dict[int, SinkPosition] = {}
@@ -110,9 +109,9 @@ class PostgresStore:
             await connection.close()
 
     async def _guarded(self, work: Callable[[AsyncConnection[TupleRow]], Awaitable[Answer]]) -> Answer:
-        """Do something on the connection; whatever fails, the connection goes, and the failure is a sentence."""
+        """Run an operation on the connection; after a failure the connection is closed, and the error is a sentence."""
         try:
-            # Postgres watches its statements, TCP its silence; a frozen server keeps both quiet.
+            # Postgres bounds its statements, TCP its silence; a frozen server triggers neither.
             async with asyncio.timeout(self._transaction_s_max):
                 if self._connection is None:
                     self._connection = await self._connect()
@@ -144,7 +143,7 @@ class PostgresStore:
                 await _copy(cursor, query, lines)
 
     async def _copy_singly(self, connection: AsyncConnection[TupleRow], steps: Sequence[JournaledStep]) -> None:
-        """Row by row, leaving out those that are there: slow, for a batch in which something is double."""
+        """Write row by row, without those that exist: slow, for a batch with a duplicate."""
         async with connection.transaction(), connection.cursor() as cursor:
             await _copy(cursor, "copy_steps", (rows.step_line(self._journal, one) for one in steps))
             for query, lines in self._tables(steps):
@@ -154,7 +153,7 @@ class PostgresStore:
                             await _copy(cursor, query, [line])
 
     def _tables(self, steps: Sequence[JournaledStep]) -> Iterator[tuple[str, Iterable[str]]]:
-        """What goes where, behind the steps' own rows; tables that get nothing are left out."""
+        """Return the rows by table, behind the steps' own rows; tables without rows are left out."""
         for query, has_rows, lines_of in _TABLES:
             if any(has_rows(one.step) for one in steps):
                 yield query, chain.from_iterable(lines_of(self._journal, one) for one in steps)
@@ -221,7 +220,7 @@ class PostgresSink:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow until told to stop; outages of broker and database are waited out.
+        """Follow until `stop` is set; outages of broker and database are waited out.
 
         Raises:
             JournalMismatch: the audit and the journal contradict each other; the message says how, and what to do.
@@ -229,12 +228,12 @@ class PostgresSink:
         await self._follower.run(stop)
 
     def status(self) -> SinkStatus:
-        """Say how far it is and what troubles it."""
+        """Return the progress and the present outage."""
         return self._follower.status()
 
 
 class _DoubledError(Exception):
-    """One id stands twice in a batch."""
+    """One id is twice in a batch."""
 
 
 async def _copy(cursor: AsyncCursor[TupleRow], query: str, lines: Iterable[str]) -> None:

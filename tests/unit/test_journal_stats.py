@@ -99,7 +99,7 @@ def test_numbers_that_agree_have_nothing_to_say() -> None:
         ),
         pytest.param({"journal_unread": 2}, None, "2 journal records", id="a journal that was not read to its end"),
         pytest.param({"audit_steps": 7}, None, "0 steps and the audit 7", id="more steps in the audit than happened"),
-        pytest.param({"audit_decisions": 1}, None, "0 decisions and the audit 1", id="a row that nobody decided"),
+        pytest.param({"audit_decisions": 1}, None, "0 decisions and the audit 1", id="a row without a decision"),
         pytest.param({}, SampleProgress(tasks=5, sent=4), "1 tasks of the sample", id="a sample that is not sent yet"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_number_that_disagrees_is_named(seen: dict[str, int], progress: Sample
 
 
 def test_a_task_left_over_is_a_disagreement_of_a_sample_only() -> None:
-    """Without a sample tasks may wait for slots that nobody brought; the sample promises that all of them end."""
+    """Without a sample tasks may wait for missing slots; all tasks of the sample must end."""
     stats = JournalStats()
     stats.add(step(0, tasks=(pending("t-1"),)))
     seen = counts(audit_steps=1)

@@ -1,1 +1,1 @@
-"""Look-up, never truth: indexes over the rows of `state/`, so that deciding never scans. They can be rebuilt."""
+"""Indexes over the rows of `state/`, so that a decision never scans. They can be rebuilt."""

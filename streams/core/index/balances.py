@@ -1,7 +1,7 @@
-"""What the tenants of a pool may still spend, and whose credit is worth watching.
+"""Available credit of a pool's tenants, and the tenants whose credit must be watched.
 
-Nearly all tenants with a budget have far more than a round could spend: their tasks are like those of tenants without
-one. Only where the end of a budget may come in a round are its tasks told apart by what they cost.
+Most tenants with a budget have far more than one round could reserve: their tasks are treated like those of tenants
+without one. Only where a budget may be used up within a round are its tasks distinguished by their costs.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from streams.core.index.undo import Undo
 
 
 class Balances:
-    """The tenants' credit at this point of a decision."""
+    """Credit of the tenants at this point of a decision."""
 
     def __init__(self, ledgers: Mapping[str, LedgerRow], costs_of: Callable[[str], Iterable[int]], undo: Undo) -> None:
         self._undo = undo
         self.left: dict[str, MicroUsd] = {tenant: row.available_uusd for tenant, row in ledgers.items()}
-        #: Tenants whose credit has changed since it was looked at.
+        #: Tenants whose credit has changed since the last `look`.
         self.changed: set[str] = set(self.left)
-        #: Tenants whose tasks are told apart by cost; others pay by no budget, or have more than enough.
+        #: Tenants whose tasks are distinguished by cost; the others have no budget or more than enough.
         self.watched: set[str] = set()
-        #: Every model of the fleet has a price; one without is refused to whoever has a budget.
+        #: Whether every model of the fleet has a price; a model without one is refused to tenants with a budget.
         self.priced = True
-        #: Bounds of what a tenant's waiting tasks cost.
+        #: Upper bounds of the cost of a tenant's waiting tasks.
         self._costs_of = costs_of
         self._dearest: dict[str, int] = {}
         self._slots_max = 0
 
     def leave(self, tenant: str, uusd: MicroUsd) -> None:
-        """So much is left to the tenant, for the rest of this decision."""
+        """Set the tenant's credit for the rest of this decision."""
         before = self.left.get(tenant)
         if before != uusd:
             self._undo.add(partial(self._put_back, tenant, before))
@@ -40,31 +40,31 @@ class Balances:
             self.changed.add(tenant)
 
     def take_changed(self) -> list[str]:
-        """Tenants whose credit has changed since the last call, in order; looking at them may change others."""
+        """Return tenants whose credit has changed since the last call, in order; a look at them may change others."""
         changed = sorted(self.changed)
         self.changed.clear()
         return changed
 
     def sync(self, tenant: str, uusd: MicroUsd) -> None:
-        """The tenant's money changed in the state."""
+        """Follow a change of the tenant's ledger in the state."""
         self.left[tenant] = uusd
         self.changed.add(tenant)
 
     def has_slots(self, count: int) -> None:
-        """A round may use so many slots."""
+        """Set how many slots a round may use."""
         if count > self._slots_max:
             self._slots_max = count
             self.changed.update(self.left)
 
     def begin_again(self, *, priced: bool) -> None:
-        """Another fleet: nothing is known of what tasks cost."""
+        """Forget all costs: the fleet is another one."""
         self.priced = priced
         self._dearest.clear()
         self.watched = set(self.left)
         self.changed.update(self.left)
 
     def is_watched(self, tenant: str, cost_max_uusd: int) -> bool:
-        """Whether a task of this tenant, who has a budget, is to be told apart; it costs no more than so much."""
+        """Whether a task of this tenant with a budget must be distinguished by cost, given a bound of its cost."""
         if cost_max_uusd > self._dearest_of(tenant):
             self._dearest[tenant] = cost_max_uusd
             if tenant not in self.watched and not self._is_rich(tenant, self.left[tenant]):
@@ -72,11 +72,11 @@ class Balances:
         return tenant in self.watched
 
     def look(self, tenant: str) -> bool:
-        """Look at a tenant whose credit has changed: whether it begins to be watched, or ceases to."""
+        """Update whether a tenant is watched after its credit changed; return whether that changed."""
         left = self.left.get(tenant)
         watch = left is not None and not self._is_rich(tenant, left)
         if left is None:
-            # From here on nobody looks at what its tasks cost.
+            # From here on the costs of its tasks are not evaluated.
             self._dearest.pop(tenant, None)
         if watch == (tenant in self.watched):
             return False
@@ -91,9 +91,9 @@ class Balances:
             self.left[tenant] = before
 
     def _is_rich(self, tenant: str, left: MicroUsd) -> bool:
-        """Whether the credit is enough for whatever a round may route, and then for one more.
+        """Whether the credit is enough for all that a round may route, and for one task more.
 
-        Who was found to have less must have twice as much, so that nobody goes back and forth.
+        A watched tenant must have twice as much, so that it does not alternate.
         """
         enough = (self._slots_max + 1) * self._dearest_of(tenant)
         return self.priced and left >= (2 * enough if tenant in self.watched else enough)

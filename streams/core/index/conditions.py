@@ -1,4 +1,4 @@
-"""What marks say of the cells of a fleet at one moment: the gate that refuses each, and what is to be pointed out."""
+"""Answers of the rules that look at marks, for the cells of a fleet at one time: the refusing gate, and flags."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from streams.core.state.marks import Marks
 
 
 class Conditions:
-    """The marks as last looked at. They are looked at again only where the answer may be another."""
+    """The last evaluation of the marks. It is repeated only when its result may have changed."""
 
     def __init__(self, rulebook: Rulebook, marks: Marks, now_ms: Millis) -> None:
         self._rulebook = rulebook
         self.marks = marks
         self.now_ms = now_ms
-        #: Of each cell: the gate that refuses every task.
+        #: Of each cell: the gate that refuses every task, or None.
         self.by_cell: Verdicts = ()
         self.flags: tuple[str, ...] = ()
-        #: Fleet, marks and their version, and from when until when what was seen holds.
+        #: Fleet, marks and their version, and the times between which the evaluation holds.
         self._seen: tuple[Fleet, Marks, int, Millis, float] | None = None
 
     def look(self, fleet: Fleet, marks: Marks, now_ms: Millis) -> bool:
-        """Look at the marks; whether they refuse other cells than before."""
+        """Evaluate the marks; return whether other cells are refused than before."""
         seen = self._seen
         same = seen is not None and seen[0] is fleet and seen[1] is marks and seen[2] == marks.version
         if same and seen is not None and seen[3] <= now_ms < seen[4]:

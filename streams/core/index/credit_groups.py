@@ -1,7 +1,7 @@
-"""The groups of tenants whose credit may end within a round: told apart by tenant and, where it matters, by cost.
+"""Groups of watched tenants, whose credit may be used up within a round: by tenant and, where needed, by cost.
 
-Tasks of much the same cost are a family and stand in one group. Where the credit covers some of them and not others,
-the family is split: each task stands in the group of its exact costs (`family.py`).
+Tasks of similar cost are a family and have one group. Where the credit covers only some of them, the family is split:
+each task is in the group of its exact costs (`family.py`).
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ class CreditGroups:
         make: Callable[[GroupKey, Family], Group],
         look: Callable[[Group], None],
     ) -> None:
-        """`groups` are all groups of the pool; `make` makes a new one, `look` looks at what holds for one now."""
+        """`groups` are all groups of the pool; `make` makes one, `look` evaluates the present conditions of one."""
         self._groups = groups
         self._balances = balances
         self._make = make
         self._look = look
         self._families: dict[GroupKey, Family] = {}
         self._by_tenant: dict[str, dict[GroupKey, Group]] = {}
-        #: Families that are to be split, or to be brought together.
+        #: Families that must be split or joined.
         self._to_split: dict[GroupKey, None] = {}
-        #: Made since the last `tidy`; those without tasks go then.
+        #: Made since the last `tidy`, which removes those without tasks.
         self._new: list[Group] = []
 
     def clear(self) -> None:
-        """Forget all groups: they were of another fleet."""
+        """Remove all groups: the fleet is another one."""
         self._families.clear()
         self._by_tenant.clear()
         self._to_split.clear()
         self._new.clear()
 
     def of(self, unbilled: Group, tenant: str, costs: Costs) -> Group:
-        """The group of tasks like those of `unbilled` that would cost this tenant so much."""
+        """Return the group of tasks like those of `unbilled` with these costs for this tenant."""
         bill = Bill(tenant, size_of(costs), None)
         key = unbilled.key._replace(bill=bill)
         family = self._families.get(key)
@@ -64,7 +64,7 @@ class CreditGroups:
         return group
 
     def drop(self, group: Group) -> None:
-        """Forget the group if it has no tasks; its family goes with the last of its groups."""
+        """Remove the group if it has no tasks; its family is removed with its last group."""
         bill, family = group.bill, group.family
         if bill is None or family is None or group.queue.live or self._groups.get(group.key) is not group:
             return
@@ -77,13 +77,13 @@ class CreditGroups:
             self._to_split.pop(whole, None)
 
     def tidy(self) -> None:
-        """Forget the new groups that no task has joined."""
+        """Remove new groups without tasks."""
         for group in self._new:
             self.drop(group)
         self._new.clear()
 
     def look(self, tenant: str) -> None:
-        """The tenant's credit has changed: look again at its groups that this concerns."""
+        """Evaluate the tenant's groups again whose verdicts its changed credit concerns."""
         left = self._balances.left[tenant]
         for group in list(self._by_tenant.get(tenant, {}).values()):
             if group.is_valid(left):
@@ -94,9 +94,9 @@ class CreditGroups:
                 self._to_split[_whole(group.key)] = None
 
     def split(self) -> list[tuple[GroupKey, str]]:
-        """Split families whose costs the credit divides, join those that it does not; their keys and tenants.
+        """Split families that the credit covers in part, join the others; return their keys and tenants.
 
-        Their tasks are to be classified again.
+        Their tasks must be classified again.
         """
         changed = []
         for key in self._to_split:
@@ -109,10 +109,10 @@ class CreditGroups:
 
 
 def is_of(group: Group, family: GroupKey) -> bool:
-    """Whether the group is of the family with this key."""
+    """Whether the group belongs to the family with this key."""
     return group.bill is not None and _whole(group.key) == family
 
 
 def _whole(key: GroupKey) -> GroupKey:
-    """The key of the family that a billed group belongs to."""
+    """Return the key of the family that a group belongs to."""
     return key if key.bill is None or key.bill.exact is None else key._replace(bill=key.bill._replace(exact=None))

@@ -1,6 +1,6 @@
 """What falls due in a pool: leases, deadlines, and delayed tasks.
 
-An index, not the truth: what is no longer so goes when it surfaces, or when it has doubled the heap.
+An index: stale items are dropped when they reach the top, or when they are half of the heap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Due = tuple[Millis, str, str, int]
 
 
 class DueList:
-    """What falls due for the rows of one pool, earliest first."""
+    """Due items of one pool's rows, earliest first."""
 
     __slots__ = ("_heap", "_max", "_pool", "_undo")
 
@@ -31,7 +31,7 @@ class DueList:
         self._max = _DUE_MIN
 
     def push(self, item: Due) -> None:
-        """One more."""
+        """Add an item."""
         heappush(self._heap, item)
         if len(self._heap) > self._max:
             # Most leases end before their limit.
@@ -40,11 +40,11 @@ class DueList:
             self._max = max(_DUE_MIN, 2 * len(self._heap))
 
     def from_ms(self) -> float:
-        """Nothing falls due before this; something may then."""
+        """Return a lower bound of the next due time."""
         return self._heap[0][0] if self._heap else math.inf
 
     def first_ms(self) -> float:
-        """When the next one falls due."""
+        """Return the time of the next due item."""
         while self._heap:
             if self._is_current(self._heap[0]):
                 return self._heap[0][0]
@@ -52,7 +52,7 @@ class DueList:
         return math.inf
 
     def pop(self, now_ms: Millis) -> Due | None:
-        """The next one that fell due by `now_ms`, hidden until `release`."""
+        """Return the next item due by `now_ms`, and hide it until `release`."""
         if self.first_ms() > now_ms:
             return None
         item = heappop(self._heap)

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from schemas.vocabulary import MicroUsd
 
-#: What a task would cost its tenant on each model of the fleet; None where the price is unknown.
+#: Estimated cost of a task on each model of the fleet; None where the price is unknown.
 Costs = tuple[MicroUsd | None, ...]
 
 
 class Bill(NamedTuple):
-    """Who pays for the tasks of a group, and how much: nearly (the power of four of the dearest model), or exactly."""
+    """Tenant and costs of a group's tasks: approximate (the power of four of the highest cost), or exact."""
 
     tenant: str
     size: int
@@ -23,21 +23,21 @@ class Bill(NamedTuple):
 
 
 class Family:
-    """The tasks of one tenant that differ by what they cost only, and not by much."""
+    """Tasks of one tenant that differ only, and not much, in cost."""
 
     __slots__ = ("cheap", "dear", "groups", "split")
 
     def __init__(self, costs: Costs) -> None:
-        #: Bounds of the costs by model; they only grow apart, for as long as somebody waits.
+        #: Bounds of the costs by model; they only become wider while tasks wait.
         self.cheap: list[MicroUsd | None] = list(costs)
         self.dear: list[MicroUsd | None] = list(costs)
-        #: The credit covers some of them and not others: each stands with those of its exact costs.
+        #: The credit covers only some of them: each is in the group of its exact costs.
         self.split = False
-        #: How many groups there are of it.
+        #: Number of its groups.
         self.groups = 0
 
     def widen(self, costs: Costs) -> bool:
-        """One more; whether the bounds have changed."""
+        """Add a task's costs; return whether the bounds have changed."""
         changed = False
         for i, cost in enumerate(costs):
             low, high = self.cheap[i], self.dear[i]
@@ -50,7 +50,7 @@ class Family:
         return changed
 
     def is_mixed(self, left: MicroUsd) -> bool:
-        """Whether this much credit covers some of them and not others."""
+        """Whether this credit covers only some of the tasks."""
         return any(
             low is not None and high is not None and low <= left < high
             for low, high in zip(self.cheap, self.dear, strict=True)
@@ -58,5 +58,5 @@ class Family:
 
 
 def size_of(costs: Costs) -> int:
-    """The power of four of what the dearest model would cost."""
+    """Return the exponent of the power of four of the highest cost."""
     return max((cost.bit_length() for cost in costs if cost is not None), default=0) // 2

@@ -1,4 +1,4 @@
-"""Whose slots are in service in a pool, as bits."""
+"""The models and accounts of a pool's slots in service, as bits."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Scores = tuple[float | None, ...]
 
 
 class Cell(NamedTuple):
-    """Slots that are alike to every rule: those of one model under one account."""
+    """Slots that no rule distinguishes: those of one model under one account."""
 
     model: str
     account: str | None
 
 
 class Fleet:
-    """Whose slots are in service, as bits: bit i of every mask is the i-th cell, in the order of the catalogue."""
+    """The cells of a pool, as bits: bit i of every mask is the i-th cell, in the order of the catalogue."""
 
     __slots__ = (
         "account_masks",
@@ -63,17 +63,17 @@ class Fleet:
 
     @classmethod
     def of(cls, cells: Collection[Cell], rulebook: Rulebook) -> Fleet:
-        """The fleet of these cells, in the order of the catalogue."""
+        """Return the fleet of these cells, in the order of the catalogue."""
         models, rank = rulebook.models, rulebook.rank
         ordered = sorted(cells, key=lambda cell: (rank[cell.model], cell.account or ""))
         emergencies = frozenset(cell.model for cell in ordered if emergency.is_emergency(models[cell.model]))
         return cls(ordered, {cell.model: models[cell.model].tier for cell in ordered}, emergencies)
 
     def masks_of(self, models: Collection[str]) -> int:
-        """The cells of these models; who has no slot here has none."""
+        """Return the cells of these models; a model without a slot has none."""
         return sum(mask for model, mask in zip(self.models, self.model_masks, strict=True) if model in models)
 
 
 def cell_of(slot: SlotRow) -> Cell:
-    """Where the slot stands in the fleet."""
+    """Return the cell of the slot."""
     return Cell(slot.model, slot.account)

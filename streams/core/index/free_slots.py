@@ -1,12 +1,12 @@
-"""Which slots of a model are free, least used first, without comparing them all.
+"""The free slots of a model, least used first, without a comparison of all.
 
-While a slot is free its busy share falls, at most as fast as time passes: `busy + now` never falls. A heap on
-that sum, taken when the slot was last looked at, is therefore a heap of lower bounds; the top is looked at
-again until it is up to date, and then it is the least used. Slots free for longer than the window have no
-busy time at all and stand apart, by id.
+While a slot is free its busy time falls, at most as fast as time passes: `busy + now` never falls. A heap on that sum,
+computed when the slot was last looked up, is therefore a heap of lower bounds: the top is computed again until it is
+up to date, and then it is the least used. Slots that were free for longer than the window have no busy time and are
+kept apart, by id.
 
-An index, not the truth: what is no longer free is dropped when it surfaces. `take` hides a slot until the
-decision's changes are undone (`undo.py`).
+An index: slots that are no longer free are dropped when they reach the top. `take` hides a slot until the decision's
+changes are undone (`undo.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from schemas.vocabulary import Millis
 from streams.core.index.undo import Undo
 from streams.core.state.utilisation import SHORT_MS, BusyCurve
 
-#: Stale entries kept before the line of free slots is compacted.
+#: Stale entries before the list of free slots is compacted.
 _STALE_MAX: Final = 64
 
 
@@ -32,7 +32,7 @@ class FreeSlots:
     def __init__(self, curves: Mapping[str, BusyCurve], undo: Undo) -> None:
         self._curves = curves
         self._undo = undo
-        #: slot id -> free since; the truth of this index.
+        #: slot id -> free since; the other fields are derived from it.
         self.since_ms: dict[str, Millis] = {}
         #: Without any busy time in the window, by id.
         self._cold: list[tuple[str, Millis]] = []
@@ -41,14 +41,14 @@ class FreeSlots:
         self._taken: set[str] = set()
         #: Free longest first.
         self._line: list[tuple[Millis, str]] = []
-        #: Latest moment of a look-up: what it found to be cold may be warm at an earlier one.
+        #: Latest time of a look-up: a slot without busy time then may have some at an earlier time.
         self._looked_ms = Millis(0)
 
     def __len__(self) -> int:
         return len(self.since_ms)
 
     def add(self, slot_id: str, since_ms: Millis) -> None:
-        """The slot is free from `since_ms` on."""
+        """Add a slot that is free from `since_ms` on."""
         self.since_ms[slot_id] = since_ms
         heappush(self._warm, (0, slot_id, since_ms))
         heappush(self._line, (since_ms, slot_id))
@@ -57,11 +57,11 @@ class FreeSlots:
             heapify(self._line)
 
     def remove(self, slot_id: str) -> None:
-        """The slot is not free any more."""
+        """Remove a slot."""
         self.since_ms.pop(slot_id, None)
 
     def least_used(self, now_ms: Millis) -> tuple[int, str] | None:
-        """(busy ms of the last 5 min, slot id) of the least used free slot that is not taken."""
+        """Return (busy ms of the last 5 min, slot id) of the least used free slot that is not taken."""
         self._look_again(now_ms)
         cold = self._cold
         while cold:
@@ -87,7 +87,7 @@ class FreeSlots:
         return None
 
     def longest_free(self) -> tuple[Millis, str] | None:
-        """(since, slot id) of the slot that has been free longest and is not taken."""
+        """Return (since, slot id) of the slot that has been free longest and is not taken."""
         line = self._line
         while line:
             since_ms, slot_id = line[0]
@@ -116,7 +116,7 @@ class FreeSlots:
         """Move what may have no busy time left out of the heap that needs repair."""
         warm = self._warm
         if now_ms < self._looked_ms:
-            # A decision for a later moment was discarded.
+            # A decision for a later time was discarded.
             self._cold.clear()
             warm[:] = [(0, slot_id, since_ms) for slot_id, since_ms in self.since_ms.items()]
             heapify(warm)

@@ -1,13 +1,12 @@
-"""Waiting tasks that may use the same models: what is alike about them is looked at once.
+"""Groups of waiting tasks that may use the same models, so that their common properties are evaluated once.
 
-A *shape* is everything about a task that its verdicts depend on, apart from its EV and priority: what it requires,
-its floor, its boundaries, whether it fits. A *group* are the tasks with the same verdicts of the gates that stand for
-good (1 to 4, and premium), the same lift and, where their tenant has a budget, the same tenant and much the same cost.
-What changes with time (exhausted, drained, quota, credit, whether the local emergency model is open) is laid over a
-whole group by `look`.
+A *shape* is everything about a task that its verdicts depend on, apart from EV and priority: requirements, floor,
+boundaries, length. A *group* is the tasks with the same verdicts of the gates that do not depend on time (1 to 4, and
+premium), the same lift and, where their tenant is watched, the same tenant and similar costs. The gates that depend on
+time (exhausted, drained, quota, credit, and whether the emergency model is open) are applied to a whole group by
+`look`.
 
-Where a tenant's credit covers some tasks of a group and not others, the group is split by exact costs for as long as
-that is so: see `Family`.
+While a tenant's credit covers only some tasks of a group, the group is split by exact costs: see `Family`.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from streams.core.index.undo import Undo
 from streams.core.index.waiting import AgeingQueue, Entry
 from streams.core.policy.rules import BY_GATE, UNABLE, credit, emergency, first, furthest
 
-#: So many more entries than tasks are borne before a list is looked through.
+#: Stale entries before a list is compacted.
 _ANNOUNCED_SPARE: Final = 64
-#: Pictures of one group's verdicts kept as JSON.
+#: Most encoded verdicts that a group caches.
 _PICTURES_MAX: Final = 256
 
 
 class Announced:
-    """Those who were told one headline, longest waiting first; entries of others surface and go."""
+    """Tasks with one announced headline, longest waiting first; stale entries are dropped when they reach the top."""
 
     __slots__ = ("line", "live")
 
@@ -43,7 +42,7 @@ class Announced:
         self.line: list[tuple[Millis, str, Entry]] = []
 
     def compact(self, group: Group, headline: ReasonCode | None) -> None:
-        """Drop the entries of those who left; a headline that is told all the time is never asked for its first."""
+        """Drop stale entries: the top of a headline that stays is never read."""
         kept = {
             item[1]: item
             for item in self.line
@@ -53,14 +52,14 @@ class Announced:
         heapify(self.line)
 
     def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:
-        """The first `count` that still wait and are not hidden."""
+        """Return the first `count` that still wait and are not hidden."""
         found: list[tuple[Millis, str, Entry]] = []
         hidden: list[tuple[Millis, str, Entry]] = []
         while self.line and len(found) < count:
             item = heappop(self.line)
             entry = item[2]
             if found and found[-1][2] is entry:
-                # Told this, then something else, then this again.
+                # Announced with this, then with another headline, then with this again.
                 continue
             if entry.alive and entry.group is group and entry.row.status.headline == headline:
                 (hidden if entry.taken else found).append(item)
@@ -70,7 +69,7 @@ class Announced:
 
 
 class GroupKey(NamedTuple):
-    """What the tasks of one group have in common."""
+    """The common properties of a group's tasks."""
 
     verdicts: Verdicts
     lifted: bool
@@ -105,20 +104,20 @@ class Group:
         self.lifted = key.lifted
         self.bill = key.bill
         self.family = family
-        #: The model could do the work, whether or not policy lets it.
+        #: Models that can do the work, also where other gates refuse them.
         self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in UNABLE)
-        #: Of each cell: the gate that refuses, or None.
+        #: Of each cell: the refusing gate, or None.
         self.gates: Verdicts = ()
-        #: Bit i: the i-th cell is admissible; or refused by `premium` alone, and by credit neither.
+        #: Bit i: the i-th cell is admissible; in the second mask it is refused by `premium` only, not by `credit`.
         self.mask = 0
         self.premium_mask = 0
-        #: The emergency models that are kept back are closed to them.
+        #: Emergency models are closed to these tasks.
         self.shut = False
-        #: What was seen of the credit holds from this amount left on, and below that one.
+        #: The verdicts hold for credit from this amount on, and below that one.
         self.valid_from_uusd: float = 0.0
         self.valid_to_uusd: float = 0.0
         self.queue = AgeingQueue(ageing_ms, undo)
-        #: Reason last announced -> those to whom it was announced.
+        #: Announced headline -> its tasks.
         self.announced: dict[ReasonCode | None, Announced] = {}
         self._pictures: dict[tuple[int, int, Scores | None], Raw] = {}
         self._able: str | None = None
@@ -126,7 +125,7 @@ class Group:
     def look(
         self, fleet: Fleet, conditions: Verdicts, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
     ) -> None:
-        """Lay over them what holds now; `keep_shut`: an emergency does not begin in the middle of a round."""
+        """Apply the present conditions; `keep_shut`: an emergency model does not open in the middle of a round."""
         verdicts, emergency_mask = self.key.verdicts, self.key.emergency_mask
         gates = [first(verdicts[of], condition) for of, condition in zip(fleet.model_of, conditions, strict=True)]
         unpaid = 0
@@ -139,7 +138,7 @@ class Group:
                     gates[i] = gates[i] or "credit"
             limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
-            # What is seen in the middle of a round is looked at again after it.
+            # An evaluation in the middle of a round is repeated after it.
             self.valid_to_uusd = -inf if keep_shut else min((cost for cost in limits if cost > left), default=inf)
         if emergency_mask:
             self.shut = emergency.closes(gates, emergency_mask) or (keep_shut and self.shut)
@@ -152,11 +151,11 @@ class Group:
         self._able = None
 
     def is_valid(self, left: MicroUsd) -> bool:
-        """Whether what was last seen holds with this much credit left."""
+        """Whether the verdicts hold for this credit."""
         return self.valid_from_uusd <= left < self.valid_to_uusd
 
     def announce(self, entry: Entry) -> None:
-        """The task was told the headline that its row has."""
+        """Add a task under the headline of its row."""
         headline = entry.row.status.headline
         announced = self.announced.get(headline)
         if announced is None:
@@ -167,14 +166,14 @@ class Group:
             announced.compact(self, headline)
 
     def withdraw(self, headline: ReasonCode | None) -> None:
-        """One of those told this headline left, or was told another."""
+        """Remove a task from a headline: it left, or another one was announced."""
         announced = self.announced[headline]
         announced.live -= 1
         if not announced.live:
             del self.announced[headline]
 
     def stale(self, headline: ReasonCode, count: int) -> list[tuple[Millis, str, Entry]]:
-        """Up to `count` of those who were told something else than this, longest waiting first."""
+        """Return up to `count` tasks whose announced headline is another one, longest waiting first."""
         found: list[tuple[Millis, str, Entry]] = []
         for other, announced in self.announced.items():
             if other != headline:
@@ -182,14 +181,14 @@ class Group:
         return sorted(found)[:count]
 
     def able(self, fleet: Fleet) -> str:
-        """Admissible models by name."""
+        """Names of admissible models."""
         if self._able is None:
             models = {fleet.cells[i].model: None for i, gate in enumerate(self.gates) if gate is None}
             self._able = ", ".join(models)
         return self._able
 
     def headline(self, free_mask: int) -> ReasonCode:
-        """Why these tasks wait, when the cells in `free_mask` have a free slot."""
+        """Return the headline of these tasks, when the cells in `free_mask` have a free slot."""
         if self.premium_mask & free_mask:
             return "reserved_for_ev"
         if self.mask:
@@ -198,9 +197,9 @@ class Group:
         return BY_GATE[gate].headline if gate is not None else "no_capable_model"
 
     def alternatives(self, fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
-        """Every model's verdict and score as JSON, encoded once for each picture that occurs; `chosen` -1: none.
+        """Return every model's verdict and score as JSON, cached by its input; `chosen` -1: none.
 
-        `gates` are those of the moment of choice: those of now, unless the round has spent money since.
+        `gates` are the verdicts at the time of choice; they differ from the present ones after a reservation.
         """
         now = gates is self.gates
         key = (free_mask & self.mask, chosen, scores)

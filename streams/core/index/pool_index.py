@@ -1,11 +1,11 @@
-"""The index of a pool: what waits for which models and what is free, so that deciding never scans.
+"""The index of a pool: waiting tasks by the models that they may use, and free slots, so that a decision never scans.
 
-Waiting tasks stand in groups (`groups.py`); a group's tasks compete for the same slots and, while they wait, have the
-same headline. Shapes are looked up, not computed, for the second task of a kind.
+Waiting tasks are in groups (`groups.py`): a group's tasks compete for the same slots and have the same headline. A
+shape is computed once for all tasks of a kind.
 
-An index, not the truth: it is built from the rows of `state.pool` and can be thrown away. `align` brings it in
-line with a fleet, percentiles, marks and budgets that the step in progress would bring about: a cache, of which the
-next decision asks its own. `release` undoes what a decision hid and spent.
+The index is built from the rows of `state.pool` and can be rebuilt at any time. `align` evaluates it for the fleet,
+percentiles, marks and budgets of the step in progress; the next decision aligns it again. `release` undoes what a
+decision hid and reserved.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PoolIndex:
         self.waiting = WaitingIndex()
         self.entries = self.waiting.entries
         self.wakeups = Wakeups(pool, self.due, self.waiting, rulebook, now_ms)
-        #: The fleet that the groups are made for, and the percentiles.
+        #: The fleet and percentiles of the groups.
         self.fleet = Fleet((), {}, frozenset())
         self.percentiles: Percentiles | None = None
         self.conditions = Conditions(rulebook, pool.marks, now_ms)
@@ -56,9 +56,9 @@ class PoolIndex:
         self._credit = CreditGroups(self.groups, self.balances, self._new_group, self._look)
         self._shapes = Shapes(rulebook, self.fleet)
         self._score_cache = ScoreCache(rulebook, self.fleet)
-        #: Free premium cells under which the last announced headline of every task is its present one; None: unknown.
+        #: Free premium cells for which every task's announced headline is its present one; None: unknown.
         self.announced_mask: int | None = None
-        #: Classified by the decision in progress; used again when the decision becomes part of the state.
+        #: Entries made by the decision in progress; used again when its step is applied.
         self.prepared: dict[str, Entry] = {}
         for slot in pool.slots.values():
             self.slots.sync(slot.slot_id)
@@ -66,7 +66,7 @@ class PoolIndex:
         for row in pool.tasks.values():
             self.sync_task(row.task.task_id)
 
-    # Classes of tasks.
+    # Classifying tasks.
 
     def classify(self, row: TaskRow) -> Entry:
         """Return an entry of the task: its shape and its group."""
@@ -87,11 +87,11 @@ class PoolIndex:
         return entry
 
     def scores(self, entry: Entry, cells: int) -> Scores | None:
-        """Score of each model with a cell in the mask, compared with each other; None for the others."""
+        """Return the score of each model with a cell in the mask; None for the others."""
         return self._score_cache.among(cells, entry.row.task, entry.shape.complexity)
 
     def _costs_max(self, tenant: str) -> Iterator[int]:
-        """Bounds of what the tenant's waiting tasks cost."""
+        """Return upper bounds of the cost of the tenant's waiting tasks."""
         for entry in self.waiting.of_tenant(tenant):
             yield self.rulebook.cost_max_uusd(entry.row.task, entry.shape.complexity)
 
@@ -114,7 +114,7 @@ class PoolIndex:
     # Following the rows of the state.
 
     def sync_task(self, task_id: str) -> None:
-        """The task's row changed: it waits here, waits differently, or waits no longer."""
+        """Follow a change of the task's row: it waits, waits with another status, or no longer waits."""
         row = self.pool.tasks.get(task_id)
         old = self.entries.get(task_id)
         waiting = row is not None and row.status.state == "waiting"
@@ -128,24 +128,24 @@ class PoolIndex:
         if row is None:
             return
         if waiting:
-            # The row of a decoded step is equal to the prepared one, that of the own step is the same object.
+            # The row of a decoded step is equal to the prepared one; that of this worker's step is the same object.
             entry = prepared if prepared is not None and prepared.row is row else self.classify(row)
             self.waiting.add(entry)
             self._join(entry)
         self._expect(row)
 
     def sync_ledger(self, tenant: str) -> None:
-        """The tenant's money changed."""
+        """Follow a change of the tenant's ledger."""
         self.balances.sync(tenant, self.pool.ledgers[tenant].available_uusd)
 
     def applied(self, now_ms: Millis) -> None:
-        """A step became part of the state."""
+        """Finish after a step was applied."""
         self.wakeups.now_ms = now_ms
         self.prepared.clear()
         self._credit.tidy()
 
     def _expect(self, row: TaskRow) -> None:
-        """What will fall due for this task."""
+        """Add the due items of this task."""
         task, status = row.task, row.status
         if status.state == "delayed" and status.due_ms is not None:
             self.due.push((status.due_ms, "due", task.task_id, status.attempt))
@@ -154,7 +154,7 @@ class PoolIndex:
 
     def _join(self, entry: Entry) -> None:
         if entry.costs is not None and self.groups.get(entry.group.key) is not entry.group:
-            # It went with the decision that it came up in.
+            # It was removed with the decision that made it.
             entry.group = self.classify(entry.row).group
         entry.group.queue.push(entry)
         self._announce(entry)
@@ -193,9 +193,9 @@ class PoolIndex:
         slots_max: int,
         now_ms: Millis,
     ) -> None:
-        """From here on the fleet, the percentiles, the marks and the credit of these tenants are these.
+        """Set the fleet, the percentiles, the marks and the credit of these tenants.
 
-        `slots_max` is how many slots the pool may have.
+        `slots_max` is an upper bound of the pool's slots.
         """
         for tenant, row in ledgers.items():
             self.balances.leave(tenant, row.available_uusd)
@@ -209,7 +209,7 @@ class PoolIndex:
             self.prepared.clear()
             self._move(self.waiting.between(before, percentiles))
         changed = self.conditions.look(self.fleet, marks, now_ms)
-        # Credit first: a group that has just been looked at does not show any more that its family is to be split.
+        # Credit first: a group that has just been evaluated no longer shows that its family must be split.
         self.look_at_credit()
         if changed:
             self.announced_mask = None
@@ -217,9 +217,9 @@ class PoolIndex:
                 self._look(group)
 
     def look_at_credit(self) -> bool:
-        """Look again at the groups of tenants whose credit has changed; whether tasks had to change groups.
+        """Evaluate groups of tenants whose credit has changed; return whether tasks changed their groups.
 
-        If so, entries that are not in the index yet are to be classified again.
+        If so, entries that are not in the index yet must be classified again.
         """
         balances, waiting, moved = self.balances, self.waiting, False
         for tenant in balances.take_changed():
@@ -235,12 +235,12 @@ class PoolIndex:
         return moved
 
     def _move(self, entries: Iterable[Entry]) -> None:
-        """Their cost, or the percentiles, may put them into other groups."""
+        """Move entries whose group changed with their cost or the percentiles."""
         self.announced_mask = None
         for entry in entries:
             fresh = self.classify(entry.row)
             if fresh.group is not entry.group:
-                # A queue's entries are its own: leave with the old one, join with a new one.
+                # An entry belongs to one queue: remove the old one, add a new one.
                 self._leave(entry)
                 self.waiting.replace(fresh)
                 self._join(fresh)
@@ -268,24 +268,24 @@ class PoolIndex:
     # For the decision in progress.
 
     def begin(self) -> None:
-        """A decision begins; what another one has prepared is not used."""
+        """Begin a decision; entries of another one are not used."""
         self.prepared.clear()
 
     def hide(self, entry: Entry) -> None:
-        """The task is not waiting any more, for the rest of this decision."""
+        """Hide the task for the rest of this decision."""
         entry.take(self._undo)
 
     def release(self) -> None:
-        """End of a decision: what it hid and spent is there again."""
+        """End a decision: undo what it hid and reserved."""
         self._undo.run()
         self._credit.tidy()
 
     def ahead(self, entry: Entry) -> int:
-        """An upper bound of the tasks served up to it: lifted ones, and the bands that may have as many points."""
+        """Return an upper bound of the tasks served up to it: lifted ones, and bands that may have as many points."""
         lifted = sum(group.queue.live for group in self.groups.values() if group.lifted)
         as_old = self.waiting.as_old_as(entry)
         return min(lifted, as_old) if entry.group.lifted else min(len(self.entries), lifted + as_old)
 
     def may_serve(self, free_mask: int) -> bool:
-        """Whether some task may use what is free; an emergency model is free most of the time."""
+        """Whether a task may use a free slot. The slots of an emergency model are free most of the time."""
         return any(group.mask & free_mask for group in self.groups.values())

@@ -1,4 +1,4 @@
-"""Scores by kind of task: computed once for each picture of candidates, objective, profile and mix of tokens."""
+"""Scores, computed once for each combination of candidates, objective, profile and mix of tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ScoreCache:
         self._known: dict[tuple[object, ...], Scores] = {}
 
     def among(self, cells: int, task: TaskPending, complexity: Complexity | None) -> Scores | None:
-        """Score of each model of the fleet with a cell in the mask, compared with each other; None for the others."""
+        """Return the score of each model with a cell in the mask; None for the others."""
         if not cells:
             return None
         rulebook = self._rulebook

@@ -1,4 +1,4 @@
-"""What is alike about tasks of one kind."""
+"""The shape of tasks: everything that their verdicts depend on, apart from EV and priority."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Shape:
-    """Everything about a task that its verdicts depend on, apart from its EV and priority."""
+    """The common properties of tasks that the gates do not distinguish."""
 
-    #: What it requires, in words.
+    #: The requirement as text.
     bars: str
     complexity: Complexity | None
     strategy: str
-    #: Models to try first, by id; so many of them are of the policy's list, the others of a plug-in's.
+    #: Models to try first, by id: first `listed` models of the policy's list, then those of a plug-in.
     ranking: tuple[str, ...] = ()
     listed: int = 0
-    #: Cells of emergency models that the task does not ask for: closed in ordinary times.
+    #: Cells of emergency models that the task does not ask for.
     emergency_mask: int = 0
     #: Verdicts of each model of the fleet where the task is above the premium floor, and where it is below.
     verdicts: Verdicts
     verdicts_low: Verdicts
-    #: Looking at it raised: the static fallback decides.
+    #: A rule raised: the static fallback decides.
     failed: bool = False
     #: (below the premium floor, lifted) -> group
     groups: dict[tuple[bool, bool], Group] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is alike about tasks: their shapes, made once for each kind of task and fleet."""
+"""Makes the shapes of tasks, once for each kind of task and fleet."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from streams.core.policy.case import Candidate, Case
 from streams.core.policy.rulebook import Rulebook
 from streams.core.policy.rules import TASK_RULES, UNABLE, capability, context, emergency, refusing_task
 
-#: Shapes remembered; more different ones than this come from nobody but a fuzzer.
+#: Cached shapes; no real producer sends more different ones.
 _SHAPES_MAX: Final = 4_096
 ShapeKey = tuple[object, ...]
-#: What the rules look at of a task, as it stands in its event.
+#: Fields of a task's event that the rules read.
 _FIELDS_OF: Final = attrgetter(*dict.fromkeys(chain.from_iterable(rule.task_fields for rule in TASK_RULES)))
 
 
@@ -36,10 +36,10 @@ class Shapes:
         self._known: dict[ShapeKey, Shape] = {}
 
     def of(self, row: TaskRow) -> Shape:
-        """The task's shape; one that no rule can look at without a mistake is left to the static fallback."""
+        """Return the task's shape; where a rule raises, the shape is for the static fallback."""
         try:
             return self._of(row)
-        except Exception:  # noqa: BLE001 -- a mistake in a rule must not stop the others: the static fallback decides
+        except Exception:  # noqa: BLE001 -- an error in a rule must not stop other tasks: the static fallback decides
             return self._failed(row.task)
 
     def _of(self, row: TaskRow) -> Shape:
@@ -52,7 +52,7 @@ class Shapes:
             row.status.tier_min,
             complexity,
             _FIELDS_OF(task),
-            # Whether it fits is part of its shape only where there is a model that it may not fit.
+            # The length is part of the shape only where it may exceed a model's window.
             self._fits(task, complexity) if task.input_tokens > rulebook.input_tokens_safe else None,
             self._own_ways(row),
         )
@@ -64,7 +64,7 @@ class Shapes:
         return shape
 
     def _own_ways(self, row: TaskRow) -> tuple[object, ...] | None:
-        """What few tasks have: a strategy, a lane or a role with rules of its own, a plug-in's word."""
+        """Return properties that few tasks have: a strategy, a lane or role with rules of its own, advice."""
         task, policy, advice = row.task, self._rulebook.policy, row.advice
         lane = task.lane if task.lane in policy.lane else None
         role = task.agent_role if task.agent_role in policy.floor.by_role else None
@@ -86,7 +86,7 @@ class Shapes:
         if advice is not None and advice.strategy == (
             policy.strategy.fallback if strategy == "preference" else strategy
         ):
-            # At the end of a list the policy's default goes on, which may be a plug-in's.
+            # After a list the policy's default follows, which may be a plug-in's strategy.
             ranking += tuple(model for model in advice.ranking if model not in listed)
         # A shape does not depend on time: only rules that look at the task are asked, first as if it were not low.
         case = Case(
@@ -95,7 +95,7 @@ class Shapes:
             complexity=complexity,
             escalated_tier=row.status.tier_min,
             ruled_out=advice.refused if advice is not None else {},
-            # A plug-in that sorts all models does not mean to ask for the emergency model.
+            # A plug-in that ranks all models does not ask for the emergency model by that.
             listed=listed,
         )
         verdicts = self._verdicts(case)
@@ -116,7 +116,7 @@ class Shapes:
         return tuple(refusing_task(case, Candidate(model)) for model in self.models)
 
     def _failed(self, task: TaskPending) -> Shape:
-        """What the static fallback goes by: whoever is capable, and whoever there is where that cannot be told."""
+        """Return the shape for the static fallback: capable models, or all where capability cannot be evaluated."""
         rule, case = capability.Capability(), Case(rulebook=self._rulebook, task=task, complexity=None)
         try:
             verdicts: Verdicts = tuple(
@@ -134,6 +134,6 @@ class Shapes:
         )
 
     def costs(self, task: TaskPending, shape: Shape) -> Costs:
-        """What the task would cost on each model of the fleet."""
+        """Return the estimated cost of the task on each model of the fleet."""
         cost_uusd, complexity = self._rulebook.cost_uusd, shape.complexity
         return tuple([cost_uusd(task, complexity, model) for model in self.models])

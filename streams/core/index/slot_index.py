@@ -1,4 +1,4 @@
-"""The slots of one pool by cell: in service, free, and least used or longest free among those."""
+"""The slots of one pool by cell: in service, free, least used and longest free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.core.state.pool import Pool
 
 
 class SlotIndex:
-    """The slots of one pool as the state has them, less those that the decision in progress has taken."""
+    """The slots of one pool, without those that the decision in progress has taken."""
 
     def __init__(self, pool: Pool, due: DueList, undo: Undo) -> None:
         self._pool = pool
@@ -27,12 +27,12 @@ class SlotIndex:
         self.free_counts: list[int] = []
 
     def align(self, fleet: Fleet) -> None:
-        """Count by the bits of this fleet from here on."""
+        """Use the bits of this fleet from here on."""
         self._bit = fleet.bit
         self.free_counts = [len(self.free(cell)) for cell in fleet.cells]
 
     def sync(self, slot_id: str) -> None:
-        """Follow the slot's row in the state."""
+        """Follow a change of the slot's row."""
         row, old = self._pool.slots.get(slot_id), self._rows.get(slot_id)
         if old is row:
             return
@@ -48,14 +48,14 @@ class SlotIndex:
             self._due.push((row.lease_expires_at_ms, "lease", slot_id, row.lease))
 
     def free(self, cell: Cell) -> FreeSlots:
-        """The free slots of a cell."""
+        """Return the free slots of a cell."""
         free = self._free.get(cell)
         if free is None:
             free = self._free[cell] = FreeSlots(self._pool.busy, self._undo)
         return free
 
     def free_mask(self) -> int:
-        """Cells with a free slot, as the state has it."""
+        """Cells with a free slot in the state."""
         return sum([1 << bit for bit, count in enumerate(self.free_counts) if count])
 
     def is_free(self, slot_id: str) -> bool:
@@ -64,7 +64,7 @@ class SlotIndex:
         return row is not None and self.free(cell_of(row)).is_free(slot_id)
 
     def longest_free(self, cell: Cell) -> tuple[Millis, str] | None:
-        """(since, slot id) of the cell's slot that has been free longest and is not taken."""
+        """Return (since, slot id) of the cell's slot that has been free longest and is not taken."""
         return self.free(cell).longest_free()
 
     def _join(self, row: SlotRow) -> None:

@@ -1,4 +1,4 @@
-"""The one way back: what a decision hides or spends in the indexes is undone by inverse calls, the latest first."""
+"""Undoes the changes of a decision in the indexes, by inverse calls, the latest first."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Undo:
         self._inverses: list[Callable[[], object]] = []
 
     def add(self, inverse: Callable[[], object]) -> None:
-        """Note how to undo what was just changed."""
+        """Add the inverse of a change."""
         self._inverses.append(inverse)
 
     def run(self) -> None:
-        """Undo everything."""
+        """Undo all changes."""
         inverses = self._inverses
         while inverses:
             inverses.pop()()

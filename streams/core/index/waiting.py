@@ -1,4 +1,4 @@
-"""Who waits, in service order, without ever looking at all who wait.
+"""Waiting tasks in service order, without a scan of all of them.
 
 Service order within a queue is: whole points of aged priority, then EV, then time of arrival, then id. A
 task's points at `now` are `floor((now - birth) / ageing)`, where `birth = since - priority * ageing`; so
@@ -9,12 +9,12 @@ points depend on one number, and two tasks with births in one ageing-wide *band*
     points = K - B - 1   otherwise
 
 The head of a queue is therefore in its oldest band's ripe part; or, if that is empty, in that band or the
-ripe part of the next. A band keeps all its tasks on a heap by EV, and while it is asked for, its ripe ones on
-another, which grows as the phase moves on and starts afresh with each cycle. Nearly always the best of all is
-ripe too, and then nothing else is looked at. The cost of a look-up does not depend on how many wait.
+ripe part of the next. A band has all its tasks on a heap by EV and, once it was looked up, its ripe ones on another
+heap, which grows with the phase and starts again with each cycle. Nearly always the best task of all is ripe, and then
+nothing else is read. The cost of a look-up does not depend on the number of tasks.
 
-The queue is an index, not the truth: entries of removed tasks stay until they surface. `Entry.take` hides an entry
-for the decision being computed, until the decision's changes are undone (`undo.py`).
+The queue is an index: entries of removed tasks stay until they reach the top. `Entry.take` hides an entry until the
+decision's changes are undone (`undo.py`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Entry:
         self.row = row
         self.task_id = row.task.task_id
         self.since_ms = row.status.since_ms
-        #: When a task of priority 0 with as many points would have begun to wait.
+        #: Time at which a task of priority 0 with the same points began to wait.
         self.birth_ms = self.since_ms - row.task.priority * ageing_ms
         self.band, self.phase_ms = divmod(self.birth_ms, ageing_ms)
         #: Negated EV, so that the smallest key is served first; unknown EV is last.
@@ -66,22 +66,22 @@ class Entry:
         self.shape = shape
         self.group = group
         self.tenant = row.task.tenant_id or ""
-        #: What it would cost its tenant by model, where that one may come to the end of its budget.
+        #: Estimated cost by model, for tasks of watched tenants.
         self.costs: Costs | None = None
         self.alive = True
         self.taken = False
 
     def take(self, undo: Undo) -> None:
-        """Hide it for the rest of the decision."""
+        """Hide the entry for the rest of the decision."""
         self.taken = True
         undo.add(self.show)
 
     def show(self) -> None:
-        """It is not hidden any more."""
+        """Show the entry again."""
         self.taken = False
 
     def __lt__(self, other: Entry) -> bool:
-        # A removed entry may still be on a heap beside a new one of the same task, with the same key.
+        # A removed entry may be on a heap beside a new one of the same task, with the same key.
         return self.alive < other.alive
 
 
@@ -89,7 +89,7 @@ _Item = tuple[float, int, str, Entry]
 
 
 class _Band:
-    """The tasks of one band, best EV on top; and of those of the cycle last asked for, the ripe ones."""
+    """The tasks of one band, best EV on top; and the ripe ones of the cycle of the last look-up."""
 
     __slots__ = ("cycle", "heap", "live", "phase_max_ms", "phase_ms", "ripe", "unripe")
 
@@ -97,24 +97,24 @@ class _Band:
         self.live = 0
         self.heap: list[_Item] = []
         self.phase_max_ms = 0
-        #: The cycle that `ripe` and `unripe` are of, and the latest phase asked for; unripe ones by phase.
+        #: The cycle of `ripe` and `unripe`, and the phase of the last look-up; unripe ones by phase.
         self.cycle: int | None = None
         self.phase_ms = 0
         self.ripe: list[_Item] = []
         self.unripe: list[tuple[int, _Item]] = []
 
     def push(self, item: _Item) -> None:
-        """One more task."""
+        """Add a task."""
         phase_ms = item[3].phase_ms
         self.live += 1
         self.phase_max_ms = max(self.phase_max_ms, phase_ms)
         heappush(self.heap, item)
         if self.cycle is not None:
-            # Not ripe yet, or found so by the next look.
+            # Not ripe yet, or found to be ripe by the next look-up.
             heappush(self.unripe, (phase_ms, item))
 
     def ripen(self, cycle: int, phase_ms: int, hidden: list[_Item]) -> list[_Item]:
-        """The heap of those ripe at this phase of this cycle; `hidden` ones of the band are not on its own heap."""
+        """Return the heap of tasks that are ripe at this phase of this cycle; `hidden` ones are not on its own heap."""
         if self.cycle != cycle or phase_ms < self.phase_ms:
             self.cycle = cycle
             items = [item for item in (*self.heap, *hidden) if item[3].alive]
@@ -139,11 +139,11 @@ class AgeingQueue:
         self.live = 0
         self._bands: dict[int, _Band] = {}
         self._keys: list[int] = []
-        #: Hidden entries that surfaced, with the heap they were lifted off.
+        #: Hidden entries that reached the top, with the heap that they were on.
         self._parked: list[tuple[list[_Item], _Item]] = []
 
     def push(self, entry: Entry) -> None:
-        """The task waits here from now on."""
+        """Add a task."""
         key = entry.band
         band = self._bands.get(key)
         if band is None:
@@ -153,7 +153,7 @@ class AgeingQueue:
         self.live += 1
 
     def remove(self, entry: Entry) -> None:
-        """The task waits here no longer."""
+        """Remove a task."""
         entry.alive = False
         self.live -= 1
         key = entry.band
@@ -164,7 +164,7 @@ class AgeingQueue:
             del self._keys[bisect_left(self._keys, key)]
 
     def head(self, now_ms: Millis) -> tuple[Entry, int] | None:
-        """The task to serve next and its points, or None."""
+        """Return the task to serve next and its points, or None."""
         cycle, phase_ms = divmod(now_ms, self.ageing_ms)
         carried: _Item | None = None
         carried_key = 0
@@ -189,14 +189,14 @@ class AgeingQueue:
         return carried[3], cycle - carried_key - 1
 
     def bound(self, cycle: int) -> tuple[int, float]:
-        """(negated points, EV key) that no head can be better than in that cycle; the queue must not be empty."""
+        """Return (negated points, EV key), a bound for the head in that cycle; the queue must not be empty."""
         key = self._keys[0]
-        # Where all of the band are hidden its heap may be empty.
+        # The heap of a band whose tasks are all hidden may be empty.
         heap = self._bands[key].heap
         return key - cycle, heap[0][0] if heap else -NO_EV
 
     def show(self) -> None:
-        """Entries that are not taken any more are in the queue again, before the decision ends."""
+        """Put entries that are no longer hidden back into the queue, before the decision ends."""
         hidden = []
         for heap, item in self._parked:
             if item[3].taken:

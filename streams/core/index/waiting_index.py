@@ -1,4 +1,4 @@
-"""The waiting tasks of one pool, by id, tenant, EV and age. Who is served next is for the queues of their groups."""
+"""The waiting tasks of one pool, by id, tenant, EV and age. The queues of their groups decide which is served next."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from streams.core.policy.rules.premium import PERCENTILE_ERROR
 
 
 class WaitingIndex:
-    """The entries of all tasks that wait in one pool, as the state has them."""
+    """The entries of all waiting tasks of one pool."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._by_tenant: dict[str, dict[str, Entry]] = {}
-        #: By EV in buckets of some three percent, whose keys are sorted; unknown ones apart.
+        #: By EV in buckets of some three per cent with sorted keys; unknown EVs apart.
         self._by_ev: dict[int, dict[str, Entry]] = {}
         self._ev_keys: list[int] = []
         self._unknown_ev: dict[str, Entry] = {}
@@ -27,7 +27,7 @@ class WaitingIndex:
         self._band_counts: list[int] = []
 
     def add(self, entry: Entry) -> None:
-        """The task waits from now on."""
+        """Add a waiting task."""
         self._put(entry)
         i = bisect_left(self._bands, entry.band)
         if i == len(self._bands) or self._bands[i] != entry.band:
@@ -36,11 +36,11 @@ class WaitingIndex:
         self._band_counts[i] += 1
 
     def replace(self, fresh: Entry) -> None:
-        """Another entry stands for the same task."""
+        """Replace the entry of a task."""
         self._put(fresh)
 
     def remove(self, entry: Entry) -> None:
-        """The task waits no longer."""
+        """Remove a task."""
         del self.entries[entry.task_id]
         i = bisect_left(self._bands, entry.band)
         self._band_counts[i] -= 1
@@ -55,17 +55,17 @@ class WaitingIndex:
                 del self._by_tenant[tenant]
 
     def of_tenant(self, tenant: str) -> list[Entry]:
-        """Entries of the tenant's tasks."""
+        """Return the entries of the tenant's tasks."""
         return list(self._by_tenant.get(tenant, {}).values())
 
     def between(self, before: Percentiles | None, after: Percentiles | None) -> list[Entry]:
-        """Entries with an EV between an old and a new percentile, and some next to them."""
+        """Return entries with an EV between an old and a new percentile, and some next to them."""
         found: dict[str, Entry] = {}
         for old, new in zip(_p50_p90(before), _p50_p90(after), strict=True):
             if (old is None) != (new is None):
                 return list(self.entries.values())
             if old is not None and new is not None and old != new:
-                # An EV that equals a percentile up to its last digits may stand in the bucket beside it.
+                # An EV that equals a percentile up to its last digits may be in the bucket beside it.
                 low, high = min(old, new), max(old, new)
                 margin = 2 * PERCENTILE_ERROR
                 for bucket in self._ev_buckets(low - abs(low) * margin, high + abs(high) * margin):
@@ -73,7 +73,7 @@ class WaitingIndex:
         return list(found.values())
 
     def as_old_as(self, entry: Entry) -> int:
-        """How many may have as many points as this one: those of its band, of older ones and of the next."""
+        """Return how many tasks may have as many points: those of its band, of older ones and of the next."""
         return sum(self._band_counts[: bisect_left(self._bands, entry.band + 2)])
 
     def _put(self, entry: Entry) -> None:
@@ -107,7 +107,7 @@ def _p50_p90(percentiles: Percentiles | None) -> tuple[float | None, float | Non
 
 
 def _bucket_key(ev: float) -> int:
-    """Monotone in `ev`; neighbours differ by some three percent."""
+    """Return the bucket of an EV: monotone, neighbours differ by some three per cent."""
     mantissa, exponent = math.frexp(abs(ev))
     key = 0 if ev == 0 else (exponent + 1100) * 32 + int(mantissa * 32)
     return key if ev >= 0 else -key

@@ -1,4 +1,4 @@
-"""How many tasks of a pool wait, for what, and since when: told from the line-up without looking at each of them."""
+"""Waiting tasks of a pool: how many, why and since when, from the index and without a scan."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from streams.core.index.pool_index import PoolIndex
 
 
 class Waits(NamedTuple):
-    """The waiting tasks of one pool at one moment."""
+    """The waiting tasks of one pool at one time."""
 
-    #: By the reason they were told.
+    #: By announced headline.
     by_headline: dict[str, int]
-    #: When the one that waits longest began to.
+    #: Start of the longest wait.
     oldest_ms: Millis
     #: The greatest aged points among them: exact, or one more.
     points_max: int
 
 
 def waits(index: PoolIndex, now_ms: Millis) -> Waits | None:
-    """Look at the groups of a line-up; None: nobody waits. Between two steps only, when nothing is hidden."""
+    """Return the counts from the groups of an index; None: no task waits. Call it between two steps only."""
     by_headline: dict[str, int] = {}
     oldest: list[Millis] = []
     points: list[int] = []

@@ -1,4 +1,4 @@
-"""When a pool is to be woken without an input: a row falls due, a mark ends, or percentiles may be recomputed."""
+"""Wake-up times of a pool without an input: a row falls due, a mark ends, or percentiles may be recomputed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.core.state.pool import Pool
 
 
 class Wakeups:
-    """Wake-up times of one pool, as the state has it."""
+    """Wake-up times of one pool."""
 
     def __init__(self, pool: Pool, due: DueList, waiting: WaitingIndex, rulebook: Rulebook, now_ms: Millis) -> None:
         self._pool = pool
@@ -25,27 +25,27 @@ class Wakeups:
         self.reserved_for_ev = 0
 
     def from_ms(self) -> float:
-        """Nothing falls due before this; whether something does then, `is_due` says."""
+        """Return a lower bound of the next wake-up time; `is_due` is exact."""
         return min(self._due.from_ms(), self._conditions_ms())
 
     def is_due(self, now_ms: Millis) -> bool:
-        """Whether something fell due by `now_ms`."""
+        """Whether something is due by `now_ms`."""
         return self.from_ms() <= now_ms and min(self._due.first_ms(), self._conditions_ms()) <= now_ms
 
     def next_ms(self) -> Millis | None:
-        """When the next thing falls due; None: nothing does."""
+        """Return the next wake-up time; None: there is none."""
         due_ms = min(self._due.first_ms(), self._conditions_ms())
         return None if due_ms == inf else Millis(int(due_ms))
 
     def _conditions_ms(self) -> float:
-        """When a condition of waiting tasks changes by itself."""
+        """Return when a condition of waiting tasks changes by itself."""
         percentiles_ms = self._percentiles_ms()
         if self._pool.marks and self._waiting.entries:
             return min(percentiles_ms, self._pool.marks.next_change_ms(self.now_ms))
         return percentiles_ms
 
     def _percentiles_ms(self) -> float:
-        """When percentiles may be recomputed, where tasks wait because of them."""
+        """Return when percentiles may be recomputed, where tasks wait because of them."""
         percentiles = self._pool.percentiles
         if not self.reserved_for_ev or percentiles is None or percentiles.p50 is None:
             return inf

@@ -35,7 +35,7 @@ def decide(draft: PoolDraft, rulebook: Rulebook, now_ms: Millis, last: tuple[int
             given = assign(draft, pair, now_ms, rulebook)
             decisions.append(describe.routed(pair, given, turn.free_before))
         free_mask = turn.free_mask
-        if index.look_at_credit() or turn.moved:
+        if index.look_at_credit() or turn.regrouped:
             unindexed = _classified(draft, {task_id: entry.row for task_id, entry in unindexed.items()})
     decisions += [describe.ended(ending) for ending in draft.endings]
     positions = Positions(draft, len(unindexed), rulebook, now_ms)

@@ -40,7 +40,7 @@ class Round:
         #: Tasks that are not in the index, and the same as heaps in service order.
         self._waiting = {entry.task_id: entry for entry in unindexed}
         #: Reservations have moved tasks to other groups: entries from before are invalid.
-        self.moved = False
+        self.regrouped = False
         self._unindexed: dict[Group, list[_Waiting]] = {}
         #: Entries of the index whose tenant could not pay in this turn, though others of their group could.
         self._passed_over: list[Entry] = []
@@ -51,7 +51,7 @@ class Round:
         return self._free.mask
 
     def pairs(self) -> list[Pair]:
-        """Serve until nobody who waits may use what is free."""
+        """Serve until no waiting task may use a free slot."""
         pairs: list[Pair] = []
         index = self._index
         while self._free.mask:
@@ -65,12 +65,12 @@ class Round:
             if not again:
                 break
             while index.look_at_credit():
-                self.moved = True
+                self.regrouped = True
                 self._waiting = {task_id: index.classify(entry.row) for task_id, entry in self._waiting.items()}
         return pairs
 
     def _turn(self) -> list[Pair]:
-        """Serve until nobody who waits may use what is free."""
+        """Serve one turn: each task once, in service order."""
         self._sort()
         served = self._serve()
         for entry in self._passed_over:

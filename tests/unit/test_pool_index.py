@@ -1,4 +1,4 @@
-"""The line-up of a pool keeps no more than who waits, and nobody on the wrong side of a percentile."""
+"""The index of a pool has only tasks that wait, each on its side of the percentiles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_those_who_left_do_not_stay_on_the_lists() -> None:
 
 
 def test_lists_that_were_looked_through_still_have_everybody_who_waits() -> None:
-    """Three wait while two hundred pass; then the reason changes, and the three are told, each once."""
+    """Three wait while two hundred pass; then the reason changes, and the three are announced, each once."""
     rig = RouterRig("haiku-1")
     rig.hand_in(*(task(f"waits-{n}") for n in range(3)), task("passes", priority=99))
     for n in range(200):

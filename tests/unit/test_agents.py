@@ -55,7 +55,7 @@ class Stream:
         self.acks_by_itself = True
 
     def noack(self) -> Stream:
-        """Leave the acks to whoever has the event."""
+        """Leave the acks to the holder of the event."""
         self.acks_by_itself = False
         return self
 

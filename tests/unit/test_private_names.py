@@ -1,6 +1,6 @@
 """Every private name of Faust and aiokafka that is overridden or used exists, with the signature that is expected.
 
-The versions are pinned. Whoever raises a pin learns here, and not from a worker that loses records, what has moved.
+The versions are pinned. A raised pin fails here, and not in a worker that loses records.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ async def test_a_header_name_that_is_no_text_reaches_the_worker() -> None:
 
 
 async def test_a_generation_that_changes_during_a_delivery_ends_it() -> None:
-    """What was not delivered yet is fetched again by whoever has the partition now."""
+    """What was not delivered yet is fetched again by the worker that has the partition now."""
     async with faust_rig() as rig:
         rig.assign(0, 1)
         one, other = rig.tp(0, 0), rig.tp(0, 1)

@@ -35,7 +35,7 @@ class DueList:
         heappush(self._heap, item)
         if len(self._heap) > self._max:
             # Most leases end before their limit.
-            self._heap = [kept for kept in self._heap if self._is_current(kept)]
+            self._heap = [item for item in self._heap if self._is_current(item)]
             heapify(self._heap)
             self._max = max(_DUE_MIN, 2 * len(self._heap))
 

@@ -43,12 +43,12 @@ class Announced:
 
     def compact(self, group: Group, headline: ReasonCode | None) -> None:
         """Drop stale entries: the top of a headline that stays is never read."""
-        kept = {
+        current = {
             item[1]: item
             for item in self.line
             if item[2].alive and item[2].group is group and item[2].row.status.headline == headline
         }
-        self.line = list(kept.values())
+        self.line = list(current.values())
         heapify(self.line)
 
     def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:

@@ -221,18 +221,18 @@ class PoolIndex:
 
         If so, entries that are not in the index yet must be classified again.
         """
-        balances, waiting, moved = self.balances, self.waiting, False
+        balances, waiting, regrouped = self.balances, self.waiting, False
         for tenant in balances.take_changed():
             if balances.look(tenant):
-                moved = True
+                regrouped = True
                 self._move(waiting.of_tenant(tenant))
             if tenant in balances.watched:
                 self.announced_mask = None
                 self._credit.look(tenant)
         for key, tenant in self._credit.split():
-            moved = True
+            regrouped = True
             self._move([entry for entry in waiting.of_tenant(tenant) if is_of(entry.group, key)])
-        return moved
+        return regrouped
 
     def _move(self, entries: Iterable[Entry]) -> None:
         """Move entries whose group changed with their cost or the percentiles."""

@@ -276,7 +276,7 @@ async def check_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
                     if worker is not None and worker.working:
                         # What came with a fetch is right on Tansu too, where asking gives the last batch's beginning.
                         worker.check_delivery(names.inputs.index(tp.topic), max(end, app.consumer.highwater(tp) or 0))
-        except Exception as error:  # noqa: BLE001 - the broker is away; the journal's age tells that too
+        except Exception as error:  # noqa: BLE001 - the broker is away; readiness reports that
             _log.debug("the check of delivery got no answer: %r", error)
             await app.sleep(CHECK_ERROR_PAUSE_S)
 

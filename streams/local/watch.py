@@ -46,7 +46,7 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """Follows the journal of one broker's life. `tally` may be read while holding `lock`."""
+    """Follows the journal of one broker's life. `stats` may be read while holding `lock`."""
 
     def __init__(self, settings: Settings, *, from_start: bool) -> None:
         self.stats = JournalStats()

@@ -215,7 +215,7 @@ class Publisher:
         offset, seq = saved
         if first <= offset <= end:
             if seq is None:
-                # The broker keeps no metadata: the steps before tell which one is next.
+                # The broker keeps no metadata: the next step follows from those before.
                 seq = await self._seq_at(offset, first)
             if seq is not None:
                 return JournalPosition(offset, seq)

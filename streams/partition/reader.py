@@ -84,7 +84,7 @@ class JournalReader(Generic[_Part]):
         self.offset = start.offset
         #: The step that is next; None while a joining reader has seen no record.
         self.seq: int | None = start.seq
-        #: Records before this offset only tell which step is next.
+        #: Records before this offset only show which step is next.
         self._joins_at = 0
         #: Records ignored because their number was taken.
         self.fenced = 0

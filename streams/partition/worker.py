@@ -288,7 +288,7 @@ class PartitionWorker:
             if (one.topic, one.offset) in raws
         ]
         if dead_letters:
-            # May be repeated: dead letters carry their position, by which readers tell duplicates.
+            # May be repeated: a dead letter has its position, by which readers recognise duplicates.
             await self._halt.retry("writing dead letters", lambda: self._ports.dead_letters.write(dead_letters))
             written.update((dead.topic, dead.raw.offset) for dead in dead_letters)
 

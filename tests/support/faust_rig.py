@@ -72,7 +72,7 @@ class FaustRig:
         self.worlds = {0: World(), 1: World()}
         self.failures: list[BaseException] = []
         self.thread = StubThread()
-        #: Ends that the broker itself tells.
+        #: First and next offset, as the broker itself reports them.
         self.bounds: dict[TP, tuple[int, int]] = {}
         vars(self.app)["failed"] = self.failures.append
         self.app.assignment = Assignment(self._open, self.failures.append, 10.0)

@@ -105,8 +105,8 @@ def test_numbers_that_agree_have_nothing_to_say() -> None:
 )
 def test_a_number_that_disagrees_is_named(seen: dict[str, int], progress: SampleProgress | None, want: str) -> None:
     """Each broken promise is one sentence with both numbers, and the result does not agree."""
-    (told,) = compare(JournalStats(), counts(**seen), progress)
-    assert want in told
+    (found,) = compare(JournalStats(), counts(**seen), progress)
+    assert want in found
     assert not summarise(JournalStats(), counts(**seen), progress=progress, seconds=1.0, restarts={}).agree
 
 

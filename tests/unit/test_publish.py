@@ -191,8 +191,8 @@ def test_a_routed_task_and_a_waiting_one_have_topics_of_their_own() -> None:
     assert one.record.key == b"main"
     headers = dict(one.record.headers)
     assert (headers["ce_id"].decode(), headers["traceparent"].decode()) == (routed.decision_id, trace)
-    told = json.loads(other.record.value)
-    assert (told["verdicts"], told["position"], told["reason_code"]) == ({"opus": "premium"}, 3, "capable_busy")
+    body = json.loads(other.record.value)
+    assert (body["verdicts"], body["position"], body["reason_code"]) == ({"opus": "premium"}, 3, "capable_busy")
 
 
 @pytest.mark.rule("end.dead_lettered")
@@ -210,8 +210,8 @@ def test_a_task_given_up_is_a_dead_letter_with_its_history() -> None:
         ),
     )
     end = decision(task_id="t-1", outcome="dead_lettered", reason_code="dead_lettered", reason="Failed 3 times.")
-    told, letter = output_records(step(0, end, dead=(row,)))
-    assert (told.topic, letter.topic) == ("task.await_slot", "task.pending.dlq")
+    announced, letter = output_records(step(0, end, dead=(row,)))
+    assert (announced.topic, letter.topic) == ("task.await_slot", "task.pending.dlq")
     value = json.loads(letter.record.value)
     assert (value["task"]["task_id"], len(value["story"])) == ("t-1", 1)
     headers = dict(letter.record.headers)

@@ -71,7 +71,7 @@ def test_who_joins_in_the_middle_learns_the_number_from_the_records_before() -> 
 
 
 def test_who_joins_where_the_journal_begins_takes_its_first_record() -> None:
-    """Retention removed what would tell; at offset 0 the number is known."""
+    """Retention removed the records before it; at offset 0 the number is known."""
     assert accepted(JournalReader.joining(0, decode_step, offset=3), 9, 10, first=3) == [3, 4]
     with pytest.raises(StepsMissing):
         accepted(JournalReader.joining(0, decode_step, offset=0), 9)

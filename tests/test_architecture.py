@@ -80,6 +80,13 @@ def test_the_core_knows_no_clock_no_chance_and_no_network(path: Path) -> None:
     assert FORBIDDEN_CALLS.intersection(called(tree)) == set()
 
 
+def test_only_commands_start_an_event_loop() -> None:
+    """Everything else can be awaited, also by a web page under a loop of its own; the worker has Faust's."""
+    starting = {"asyncio.run", "asyncio.new_event_loop", "loop.run_until_complete"}
+    found = {name_of(path) for path in python_files("streams") if starting & {*called(ast.parse(path.read_text()))}}
+    assert {name for name in found if not name.startswith("streams/commands/")} == {"streams/worker.py"}
+
+
 @pytest.mark.parametrize("path", python_files("schemas", "streams", "tests", "deploy"), ids=name_of)
 def test_every_file_opens_by_saying_what_it_is_for(path: Path) -> None:
     """A newcomer learns from a file's first line whether to read on."""

@@ -111,7 +111,7 @@ def sink(
     ] = None,
     accept_loss: Annotated[
         bool,
-        typer.Option("--accept-loss", help="Go on behind steps that the topic no longer has; the gap stays visible."),
+        typer.Option("--accept-loss", help="Go on behind missing or damaged steps; the gap stays visible."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -124,7 +124,8 @@ def sink(
     if to is None:
         connect(settings.database, Timeouts.of(settings)).close()
     check_topics(settings)
-    run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json), to=to, accept_loss=accept_loss)
+    settings = msgspec.structs.replace(settings, log_json=settings.log_json or as_json)
+    asyncio.run(_until_signal(lambda stop: run(settings, stop, to=to, accept_loss=accept_loss)))
 
 
 @app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")

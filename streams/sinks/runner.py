@@ -1,9 +1,7 @@
-"""Run a sink as a process: signals in, sentences out."""
+"""Chooses the sink that a command asks for, and runs it until it is to stop."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from typing import TYPE_CHECKING
 
 from streams.logs import configure
@@ -11,13 +9,13 @@ from streams.sinks.jsonl import sink_into
 from streams.sinks.postgres import PostgresSink
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    import asyncio
 
     from streams.settings import Settings
 
 
-def run(settings: Settings, *, to: str | None = None, accept_loss: bool = False) -> None:
-    """Write the journal to Postgres, or as JSON lines to the file `to`, until SIGTERM or Ctrl-C.
+async def run(settings: Settings, stop: asyncio.Event, *, to: str | None = None, accept_loss: bool = False) -> None:
+    """Write the journal to Postgres, or as JSON lines to the file `to`, until `stop` is set.
 
     Raises:
         JournalMismatch: the store and the journal contradict each other.
@@ -27,14 +25,7 @@ def run(settings: Settings, *, to: str | None = None, accept_loss: bool = False)
     # An outage of the broker is logged once, in the sink's own sentence.
     configure(settings, silent=("aiokafka", "kafka"))
     if to is None:
-        asyncio.run(_until_signal(PostgresSink(settings, accept_loss=accept_loss).run))
-    else:
-        with sink_into(settings, to, accept_loss=accept_loss) as sink:
-            asyncio.run(_until_signal(sink.run))
-
-
-async def _until_signal(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run(stop)
+        await PostgresSink(settings, accept_loss=accept_loss).run(stop)
+        return
+    with sink_into(settings, to, accept_loss=accept_loss) as sink:
+        await sink.run(stop)

@@ -128,8 +128,8 @@ def _dead_letter() -> dict[str, Any]:
     return {
         "name": "dead letter",
         "title": "DeadLetter",
-        "summary": "A record that was refused, byte for byte; its own headers stand before the ones named here. "
-        "A task given up after its last attempt stands in `task.pending.dlq` too, as JSON with `task` and `story`.",
+        "summary": "A record that was refused, byte for byte; its own headers come before the ones named here. "
+        "A task given up after its last attempt is in `task.pending.dlq` too, as JSON with `task` and `story`.",
         "contentType": "application/octet-stream",
         "headers": {"$ref": "#/components/schemas/HeadersOfDeadLetter"},
         "bindings": {"kafka": {"bindingVersion": _BINDING}},

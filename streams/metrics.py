@@ -153,12 +153,12 @@ _tenants: set[str] = set()
 
 
 def pool_label(pool: str) -> str:
-    """Return the pool as a label value, or `other` when there are too many to tell apart."""
+    """Return the pool as a label value, or `other` when there are too many."""
     return _bounded(pool, _pools, POOLS_MAX)
 
 
 def tenant_label(tenant: str) -> str:
-    """Return the tenant as a label value, or `other` when there are too many to tell apart."""
+    """Return the tenant as a label value, or `other` when there are too many."""
     return _bounded(tenant, _tenants, TENANTS_MAX)
 
 

@@ -73,7 +73,7 @@ def up(
         idle_s_max=timeout_s,
         web_port=settings.web_port if settings.web_port != Settings().web_port else None,
     )
-    # Not our usual consoles, which never break a line: a board has to fit.
+    # A console of its own: the board breaks lines, the others do not.
     screen = Console(stderr=as_json, highlight=False)
     result = run(settings, options, screen=screen, errors=err)
     if as_json:

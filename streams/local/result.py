@@ -1,6 +1,6 @@
 """The result of a run as one value: what came in, what was decided, what stands where, and whether it all agrees.
 
-Pure: made from the journal's tally and one look at topics and audit. `slotwise up --until-idle --json` prints it.
+Pure: made from the journal's stats and one count of topics and audit. `slotwise up --until-idle --json` prints it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`slotwise check` and `recommend` tell how things are and where a task would go, with or without a worker."""
+"""`slotwise check` and `recommend` show the state and where a task would go, with or without a worker."""
 
 from __future__ import annotations
 

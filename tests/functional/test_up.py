@@ -32,7 +32,7 @@ def send(up: Up, task_id: str) -> None:
 
 
 def test_a_bounded_run_of_the_sample_ends_with_numbers_that_agree(data_dir: Path) -> None:
-    """Inputs, steps, decisions, audit rows, published records and dead letters tell the same story."""
+    """Inputs, steps, decisions, audit rows, published records and dead letters agree."""
     ran = slotwise(
         "up", "--sample", "--tasks", "200", "--until-idle", "--json", "--data-dir", str(data_dir), "--timeout-s", "80"
     )

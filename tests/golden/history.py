@@ -1,4 +1,4 @@
-"""The form of a golden history: one YAML file tells what happens in a pool and what the rules make of it.
+"""The form of a golden history: one YAML file has what happens in a pool and what the rules decide.
 
 Nothing here decides. A file becomes a `History`: rules to decide by, records as they stand on the wire, and after
 each step what is expected, as lines of text, so that what differs can be shown as a diff. README.md beside this
@@ -105,23 +105,23 @@ def files() -> list[Path]:
 @cache
 def read(path: Path) -> History:
     """Read one file; a mistake in it names the file and the step."""
-    told = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text())
     name = str(path.relative_to(HERE).with_suffix(""))
-    unknown = set(told) - {"title", "why", "rules", "rulebook", "rulebooks", "fleet", "usual", "steps"}
+    unknown = set(content) - {"title", "why", "rules", "rulebook", "rulebooks", "fleet", "evs_before", "steps"}
     if unknown:
         raise ValueError(f"{name}: unknown key {', '.join(sorted(unknown))}")
-    texts = {"": _texts({})} | {book: _texts(change) for book, change in told.get("rulebooks", {}).items()}
+    texts = {"": _texts({})} | {book: _texts(change) for book, change in content.get("rulebooks", {}).items()}
     numbers = iter(range(1, 1_000_000))
-    steps = [*_fleet(told.get("fleet", ())), *_evs_before(told.get("usual", {}))]
+    steps = [*_fleet(content.get("fleet", ())), *_evs_before(content.get("evs_before", {}))]
     return History(
         name=name,
-        title=told["title"],
-        why=" ".join(told["why"].split()),
-        rules=tuple(told["rules"]),
-        book=load_rulebook(*_texts(told.get("rulebook", {}))),
+        title=content["title"],
+        why=" ".join(content["why"].split()),
+        rules=tuple(content["rules"]),
+        book=load_rulebook(*_texts(content.get("rulebook", {}))),
         steps=tuple(
             _step(name, number, step, texts, numbers)
-            for number, step in enumerate([*steps, *told["steps"]], 1 - len(steps))
+            for number, step in enumerate([*steps, *content["steps"]], 1 - len(steps))
         ),
     )
 
@@ -176,9 +176,9 @@ def _fleet(slots: Iterable[str | dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _evs_before(evs: dict[float, int]) -> Iterator[dict[str, Any]]:
-    """EVs that became pending before the story begins; their tasks expired at once."""
+    """EVs that became pending before the first step; their tasks expired at once."""
     every = [ev for ev, times in evs.items() for _ in range(times)]
-    rows = [{"task_id": f"usual-{number}", "ev": ev, "deadline": "+0s"} for number, ev in enumerate(every)]
+    rows = [{"task_id": f"before-{number}", "ev": ev, "deadline": "+0s"} for number, ev in enumerate(every)]
     if rows:
         yield {"at": "+0s", "events": [{TASK_PENDING: row} for row in rows], "expect": "anything"}
 
@@ -200,23 +200,25 @@ def _step(
     return HistoryStep(number=number, after_ms=after_ms, at=at, records=records, want=step)
 
 
-def _many(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _many(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One record, or with `times: 3` as many tasks, whose ids end in -1, -2, -3."""
-    told = dict(told)
-    times = told.pop("times", None)
+    content = dict(content)
+    times = content.pop("times", None)
     if times is None:
-        yield told
+        yield content
         return
-    ((word, fields),) = told.items()
+    ((word, fields),) = content.items()
     for number in range(1, times + 1):
         yield {word: fields | {"task_id": f"{fields['task_id']}-{number}"}}
 
 
-def _record(told: dict[str, Any], after_ms: int, texts: dict[str, tuple[str, str]], numbers: Iterator[int]) -> Record:
-    told = dict(told)
-    advice = msgspec.convert(told.pop("advice"), Advice) if "advice" in told else None
-    keyed = told.pop("key", "by pool")
-    ((word, fields),) = told.items()
+def _record(
+    content: dict[str, Any], after_ms: int, texts: dict[str, tuple[str, str]], numbers: Iterator[int]
+) -> Record:
+    content = dict(content)
+    advice = msgspec.convert(content.pop("advice"), Advice) if "advice" in content else None
+    keyed = content.pop("key", "by pool")
+    ((word, fields),) = content.items()
     topic = word if word in INPUT_TOPICS else FLEET_CONTROL
     if isinstance(fields, str):
         value = fields.encode()
@@ -258,11 +260,11 @@ def compare(step: HistoryStep, came: Step, picture: Picture) -> tuple[list[str],
     expect = step.want.get("expect", {})
     if expect != "anything":
         decided = {(one.pool, one.task_id): one for one in came.decisions}
-        told = {_whom(name): _told(spec) for name, spec in expect.items()}
-        for whom in sorted(decided.keys() | told.keys()):
+        content = {_whom(name): _told(spec) for name, spec in expect.items()}
+        for whom in sorted(decided.keys() | content.keys()):
             name = _name(*whom)
-            want += _wanted(name, told[whom]) if whom in told else []
-            got += _given(name, decided[whom], told.get(whom, {})) if whom in decided else []
+            want += _wanted(name, content[whom]) if whom in content else []
+            got += _given(name, decided[whom], content.get(whom, {})) if whom in decided else []
         rejected = [one.reason for one in came.rejected]
         sentences = step.want.get("dead_letters", [])
         for place in range(max(len(rejected), len(sentences))):
@@ -404,7 +406,7 @@ _LINES: dict[str, Any] = {
     "ends": lambda came, _: {_name(row.pool, row.task_id): row.what for row in came.finished},
     "percentiles": _percentiles,
     "due": lambda _, picture: "never" if picture.due_ms is None else said_ms(picture.due_ms - START_MS),
-    "story": lambda came, _: {row.task.task_id: [moment.what for moment in row.status.history] for row in came.dead},
+    "history": lambda came, _: {row.task.task_id: [entry.what for entry in row.status.history] for row in came.dead},
     "work": lambda came, _: {
         row.outcome.task_id: None if row.cost_uusd is None else row.cost_uusd / 1_000_000 for row in came.work
     },

@@ -25,7 +25,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_what_happens_is_what_the_rules_say(path: Path) -> None:
-    """Each step is also computed twice, folded from its journal record, and computed after a restart."""
+    """Each step is also computed twice, applied from its journal record, and computed after a restart."""
     history = read(path)
     rig = RouterRig(book=history.book)
     seen = Picture()

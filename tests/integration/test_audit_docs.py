@@ -1,4 +1,4 @@
-"""What docs/audit.md tells people to ask can be asked, with the rights it says."""
+"""The queries of docs/audit.md run, with the rights that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the audit tells of a history is what the router did: balances, and why a model did not get a task."""
+"""The audit of a history agrees with the router: balances, and why a model did not get a task."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(database: str) -> None:
 
 
 def test_partitions_are_made_ahead(database: str) -> None:
-    """Today and at least seven more days, without anybody asking."""
+    """Today and at least seven more days have a partition without a request."""
     migrate(database)
     with psycopg.connect(database) as connection:
         row = connection.execute(

@@ -166,7 +166,7 @@ def test_an_unknown_field_changes_nothing(event: Any, name: str, value: Any) -> 
 
 @given(values_of(inspect.type_info(Step)).map(lambda step: msgspec.structs.replace(step, v=STEP_VERSION)))
 def test_a_written_step_is_read_the_same(step: Step) -> None:
-    """The journal gives back what was put into it, and its schema tells the layout."""
+    """The journal gives back what was put into it, and its schema gives the layout."""
     raw = encode_step(step)
     assert encode_step(decode_step(raw)) == raw
     STEPS.validate(json.loads(raw))

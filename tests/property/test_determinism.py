@@ -51,7 +51,7 @@ def book() -> Rulebook:
 
 
 class History:
-    """A desk, and what chance brings to it; the same seed brings the same."""
+    """A rig and random events; the same seed gives the same events."""
 
     def __init__(self, seed: int) -> None:
         self.rnd = random.Random(seed)
@@ -69,7 +69,7 @@ class History:
         ]
 
     def play(self, steps: int) -> RouterRig:
-        """So many steps of one to ten events; the desk then knows the batches and what came of them."""
+        """So many steps of one to ten events; the rig then has the batches and their steps."""
         makers, weights = zip(*self.choices, strict=True)
         for _ in range(steps):
             after_ms = self.rnd.choice([0, 5, 300, 700, 2_000, 30_000])

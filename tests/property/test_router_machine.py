@@ -70,7 +70,7 @@ MUST_BE_SEEN = (
 
 
 class Routing(RuleBasedStateMachine):
-    """A router and the naive model, given the same."""
+    """A router and the reference model, given the same events."""
 
     #: What happened in all examples so far.
     seen: ClassVar[Counter[str]] = Counter()

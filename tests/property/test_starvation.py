@@ -58,7 +58,7 @@ class Watch:
             idle = [row.slot_id for row in free if may(one, row.model)]
             assert not idle, f"{one.task.task_id} waits beside {idle}"
             if not all(may(one, str(model)) for model in models):
-                # Which slot was taken first, and which by a trade, the rows do not say.
+                # The rows do not show which slot was taken first and which by a swap.
                 continue
             for other in served:
                 self._is_just(one, other, step.now_ms, free_before)

@@ -46,7 +46,7 @@ class Audit:
 
 
 def audit(records: Iterable[bytes], expected: Mapping[str, Iterable[int]] | None = None) -> Audit:
-    """Fold the journal of a partition; `expected` are the offsets that its input topics hold."""
+    """Read the journal of a partition; `expected` are the offsets that its input topics hold."""
     found = Audit()
     for raw in records:
         step = json.loads(raw)

@@ -26,7 +26,7 @@ from streams.core.policy.catalog import Catalog
 from streams.core.policy.rulebook import Policy, Rulebook
 from streams.shipped import shipped
 
-#: 2026-11-21T10:00:00.000Z, when every story begins.
+#: 2026-11-21T10:00:00.000Z, when every history begins.
 START_MS = 1_795_255_200_000
 NO_FLEET = Fleet((), {}, frozenset())
 _control_numbers = itertools.count(1)

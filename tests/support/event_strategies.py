@@ -57,7 +57,7 @@ OFF = st.sets(st.sampled_from(FEATURES), max_size=8).map(frozenset)
 
 
 class Stage:
-    """Where it happens: a desk, the names given so far, and what is left out."""
+    """Where it happens: a rig, the names used so far, and what is left out."""
 
     def __init__(self, rig: RouterRig, off: Iterable[str] = (), texts: Iterable[tuple[str, str]] = ()) -> None:
         self.rig, self.off, self.names = rig, frozenset(off), 0

@@ -148,7 +148,7 @@ async def until(happened: Callable[[], bool], follower: JournalFollower, deadlin
     running = asyncio.create_task(follower.run(stop))
     try:
         async with asyncio.timeout(deadline_s):
-            while not happened() and not running.done():  # noqa: ASYNC110 - what happens is anybody's business
+            while not happened() and not running.done():  # noqa: ASYNC110 - any condition may be waited for
                 await asyncio.sleep(0.005)
     finally:
         stop.set()

@@ -1,4 +1,4 @@
-"""The usual EVs of a pool, set up in one line, for tests of what depends on P50 and P90."""
+"""Sets the percentiles of a pool in one line, for tests that depend on P50 and P90."""
 
 from __future__ import annotations
 

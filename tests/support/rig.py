@@ -1,7 +1,7 @@
-"""A desk at which events are handed in: it drives a router through time and holds it to what it promises at every step.
+"""A rig that hands events to a router, drives it through time and checks its promises at every step.
 
-Each step is computed twice, applied, checked, and folded from its journal record into a second router; where the
-two differ, or the state contradicts itself, the test that used the desk fails there.
+Each step is computed twice, applied, checked, and applied from its journal record to a second router; where the
+two differ, or the state contradicts itself, the test that used the rig fails there.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class RouterRig:
         self.steps.append(step)
         self.router.validate()
         if self.strict:
-            assert picture(self.router) == picture(self.follower), "the fold of the journal is another state"
-            assert self.router.due_ms() == self.follower.due_ms(), "the fold of the journal expects other things"
+            assert picture(self.router) == picture(self.follower), "applying the journal gives another state"
+            assert self.router.due_ms() == self.follower.due_ms(), "applying the journal gives other due times"
         return step
 
     def _compute_and_discard(self) -> None:

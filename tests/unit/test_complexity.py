@@ -1,4 +1,4 @@
-"""A task that tells its role gets a class by points; the table is data, and every threshold is a lower bound."""
+"""A task with a role gets a class by points; the table is data, and every threshold is a lower bound."""
 
 from __future__ import annotations
 

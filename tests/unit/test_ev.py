@@ -108,7 +108,7 @@ def test_a_tasks_own_value_wins_then_a_plug_ins_then_the_scorers(
 
 
 def percentiles(*quantiles: float) -> Percentiles:
-    """What is usual, by 101 quantiles."""
+    """Percentiles with 101 quantiles."""
     return Percentiles(pool="main", at_ms=Millis(START_MS), samples=len(quantiles), quantiles=quantiles)
 
 
@@ -128,7 +128,7 @@ PLACES: dict[str, tuple[float | None, Any, float | None]] = {
     "where many are alike": (5.0, FLAT, 0.99),
     "above those": (6.0, FLAT, 0.9925),
     "unknown": (None, EVEN, None),
-    "nothing is usual": (5.0, None, None),
+    "no percentiles": (5.0, None, None),
     "too few samples": (5.0, percentiles(), None),
 }
 

@@ -213,7 +213,7 @@ async def test_steps_that_the_topic_no_longer_has_stop_the_sink_with_a_sentence(
 
 
 async def test_a_loss_that_is_accepted_leaves_a_gap_that_can_be_seen() -> None:
-    """The numbers tell what is missing."""
+    """The numbers show what is missing."""
     bench = Bench(accept_loss=True)
     bench.records.append(*steps(0, 1, 5, 6))
     await until(lambda: bench.follower.status().steps == 4, bench.follower)
@@ -232,7 +232,7 @@ async def test_a_damaged_record_stops_the_sink_with_a_sentence() -> None:
 
 
 async def test_a_damaged_record_whose_loss_is_accepted_is_passed_over_and_counted() -> None:
-    """If it was a step, the numbers tell."""
+    """If it was a step, the numbers show it."""
     bench = Bench(accept_loss=True)
     bench.records.append(*steps(0), b"{}", *steps(2))
     await until(lambda: bench.follower.status().steps == 2, bench.follower)
@@ -283,7 +283,7 @@ async def test_a_partition_that_goes_to_another_sink_is_left_alone() -> None:
 
 
 def test_each_hash_is_linked_to_the_one_before() -> None:
-    """Anybody can recompute the chain from the records alone."""
+    """The chain can be computed from the records alone."""
     cursor = Cursor(0, BEFORE_FIRST)
     chain = bytes(32)
     for offset, value in enumerate(steps(0, 1, 2)):

@@ -98,7 +98,7 @@ def test_points_are_exact_or_one_more(waited_s: int) -> None:
 
 
 def test_slots_are_counted_by_model_and_state(history: Story) -> None:
-    """One holds a task, another comes and is of no use to anybody."""
+    """Two slots of different models, each with a task."""
     history.tell(slot("glm-1", pool=POOL), task("t-2", pool=POOL), now_ms=START_MS + 11 * MINUTE_MS)
     assert history.shown("slotwise_slots", model="haiku", state="leased") == 1
     assert history.shown("slotwise_slots", model="glm", state="leased") == 1

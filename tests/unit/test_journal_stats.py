@@ -1,4 +1,4 @@
-"""The tally counts what the journal says, each step once, and the comparison names every number that does not agree."""
+"""Each step of the journal is counted once, and the comparison names every number that does not agree."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_behind_a_gap_nothing_is_counted_and_the_board_says_so() -> None:
 
 
 def test_a_task_is_live_until_it_is_finished() -> None:
-    """Standing and headline follow the task; what is over leaves nothing behind."""
+    """Status and headline follow the task; a finished task is not counted."""
     stats = JournalStats()
     stats.add(step(0, tasks=(pending("t-1"),)))
     assert (stats.status, stats.headlines) == ({"waiting": 1}, {"capable_busy": 1})

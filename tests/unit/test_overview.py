@@ -22,7 +22,7 @@ def order(kind: type, **fields: Any) -> FleetControl:
 
 
 def look(rig: RouterRig, now_ms: int | None = None, pool: str | None = None) -> Overview:
-    """Look at the one partition of a desk."""
+    """Return the overview of a rig's partition."""
     return overview({0: RecoveredPartition(router=rig.router)}, Millis(now_ms or rig.now_ms), pool)
 
 

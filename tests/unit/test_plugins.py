@@ -172,7 +172,7 @@ SENTENCES: dict[str, tuple[Any, Advice | None]] = {
     "an empty one": ("", Advice(failed=("mine",))),
     "yes": (True, Advice(failed=("mine",))),
     "what no database takes": ("Not\x00that\ud800one.", REFUSED),
-    "more than anybody reads": ("x" * 10_000, Advice(refused={"opus": "mine: " + "x" * REASON_CHARS_MAX})),
+    "a very long sentence": ("x" * 10_000, Advice(refused={"opus": "mine: " + "x" * REASON_CHARS_MAX})),
 }
 
 
@@ -348,7 +348,7 @@ async def test_together_they_hold_up_a_batch_no_longer_than_they_may() -> None:
 
 
 async def test_after_too_many_failures_in_a_row_it_is_left_alone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once; after the pause one call tells whether it was mended."""
+    """It is logged once; after the pause one call shows whether it works again."""
     clock, asked, mended = HandClock(), [], threading.Event()
 
     def moody(one: TaskPending) -> float:

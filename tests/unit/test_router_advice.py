@@ -22,7 +22,7 @@ POLICY = '[plugins]\nstrategies = ["mine", "yours"]\n[strategy]\ndefault = "mine
 
 
 def rig(*slots: str, policy: str = POLICY) -> RouterRig:
-    """Give a desk whose tasks are plug-ins' unless they say otherwise."""
+    """Give a rig whose tasks use a plug-in's strategy by default."""
     return RouterRig(*slots, book=load_rulebook(shipped("catalog.toml"), policy))
 
 

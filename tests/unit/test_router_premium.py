@@ -205,7 +205,7 @@ def test_a_score_is_kept_for_a_minute() -> None:
 
 @pytest.mark.rule("pool")
 def test_pools_have_percentiles_of_their_own() -> None:
-    """What is usual in one pool reserves nothing in another."""
+    """The percentiles of one pool have no effect in another."""
     rig = RouterRig("opus-1", "haiku-1")
     percentiles(rig, *FIVES)
     side = [task(f"s-{i}", pool="side", ev=1.0) for i in range(2)]

@@ -118,7 +118,7 @@ ROUNDS = {
     "a slot of a dearer tier does not count as known": Case(
         [task("a", affinity=Affinity(slot_id="opus-1"))], ("opus-1", "haiku-1"), {"a": "haiku-1"}
     ),
-    "everybody has something": Case(
+    "every task has a slot": Case(
         [task(f"t-{i}") for i in range(3)],
         ("opus-1", "sonnet-1", "haiku-1"),
         {"t-0": "haiku-1", "t-1": "sonnet-1", "t-2": "opus-1"},
@@ -158,7 +158,7 @@ ROUNDS = {
         ("opus-1", "sonnet-1", "haiku-1"),
         {"low": "haiku-1", "middle": "sonnet-1", "high": "opus-1"},
     ),
-    "a chain of trades": Case(
+    "a chain of swaps": Case(
         [
             task("any", ev=1.0, quest_priority=95),
             task("up-to-2", ev=2.0, max_tier=2, priority=60),
@@ -167,7 +167,7 @@ ROUNDS = {
         ("opus-1", "codex-1", "haiku-1"),
         {"any": "haiku-1", "up-to-2": "codex-1", "from-2": "opus-1"},
     ),
-    "a trade through one that keeps its tier": Case(
+    "a swap through one that keeps its tier": Case(
         [
             task("first", ev=10.0, quest_priority=99, priority=60),
             task("quest", ev=1.0, quest_priority=99),
@@ -184,7 +184,7 @@ ROUNDS = {
 }
 
 
-@pytest.mark.rule("strategy.cheapest_capable", "round.trade")
+@pytest.mark.rule("strategy.cheapest_capable", "round.swap")
 @pytest.mark.parametrize("case", ROUNDS.values(), ids=ROUNDS.keys())
 def test_what_waits_and_what_is_free_are_decided_together(case: Case) -> None:
     """The order of events in a step does not matter."""
@@ -260,9 +260,9 @@ def test_among_idle_slots_the_model_that_was_busy_less_is_taken() -> None:
     assert rig.runs_on("b") == "minimax-1"
 
 
-@pytest.mark.rule("round.trade")
+@pytest.mark.rule("round.swap")
 def test_a_swapped_slot_has_the_swap_as_its_reason() -> None:
-    """The reason of both names the trade."""
+    """The reason of both names the swap."""
     rig = RouterRig()
     step = rig.hand_in(
         task("quest", ev=1.0, quest_priority=95), task("worthy", ev=9.0), slot("opus-1"), slot("haiku-1")

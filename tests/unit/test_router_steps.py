@@ -25,7 +25,7 @@ from tests.support.rig import RouterRig, outcomes, picture
 
 
 def busy_rig() -> RouterRig:
-    """Give a desk at which something of everything goes on."""
+    """Give a rig with something of everything."""
     rig = RouterRig("opus-1", "haiku-1", "haiku-2")
     percentiles(rig, 1.0, 2.0, 3.0, 4.0, 5.0)
     rig.hand_in(task("a"), task("b"), cancelled("unseen"))

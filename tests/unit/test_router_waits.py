@@ -252,7 +252,7 @@ def test_first_waits_need_no_allowance() -> None:
 
 
 def test_a_late_announcement_has_the_latest_headline_only() -> None:
-    """Where it is back at what was said last, there is nothing to tell."""
+    """Where it is the announced headline again, nothing is announced."""
     rig = RouterRig(book=rulebook(service={"announcements_max": 1, "announcements_per_s": 1.0}))
     rig.hand_in(*(task(f"t-{i}", requires={"coding": 8}) for i in range(3)), task("first", max_tier=1))
     rig.hand_in(slot("haiku-1"))

@@ -27,7 +27,7 @@ def routed(
 
 
 def test_the_sample_is_the_same_every_time() -> None:
-    """Two readings give the same tasks; only the run's name tells two runs apart."""
+    """Two readings give the same tasks; two runs differ only by the run's name."""
     assert tasks("run-1", 2_000) == SAMPLE
     ids = {task.event.task_id for task in (*SAMPLE, *tasks("run-2", 2_000))}
     assert len(ids) == 4_000

@@ -372,7 +372,7 @@ GIVEN_UP: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("told", "outcome", "want"), GIVEN_UP.values(), ids=GIVEN_UP.keys())
 def test_work_that_failed_for_good_says_how(told: dict[str, Any], outcome: dict[str, Any], want: str) -> None:
-    """With what the outcome and the policy tell."""
+    """With values of the outcome and the policy."""
     rig = RouterRig("opus-1", book=rulebook(attempts={"failures_max": 1}))
     rig.hand_in(task("a", **told))
     (said,) = rig.ends("a", "failure", **outcome).decisions

@@ -111,7 +111,7 @@ async def test_busy_time_is_counted_by_the_minute_and_what_is_open_until_now() -
 
 
 async def test_percentiles_are_those_of_the_hour_beside_those_in_use() -> None:
-    """The sketch, and what the router last took for usual."""
+    """The sketch, and the percentiles that the router used last."""
     world = World(STEPS)
     tables = world.tables([])
     await tables.project(0, world.log.records)

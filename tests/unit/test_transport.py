@@ -320,7 +320,7 @@ async def test_a_membership_that_ended_ends_the_worker() -> None:
 
 
 async def test_a_rebalance_without_end_ends_the_worker() -> None:
-    """It can start afresh, and another worker can have its partitions."""
+    """It can start again, and another worker can have its partitions."""
     async with faust_rig() as rig:
         with_task(rig)
         app = Checked(rig, 5)

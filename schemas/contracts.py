@@ -64,7 +64,7 @@ def _yaml(document: Mapping[str, Any]) -> str:
     import yaml  # noqa: PLC0415 - a development dependency, needed by this command only
 
     class Dumper(yaml.SafeDumper):
-        """Writes each value out where it stands, without anchors."""
+        """Writes each value in place, without anchors."""
 
         def ignore_aliases(self, _: object) -> bool:
             return True

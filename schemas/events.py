@@ -151,7 +151,7 @@ class Control(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
 
 
 class ModelExhausted(Control, frozen=True, kw_only=True, tag="model.exhausted"):
-    """A product's quota is used up until a moment."""
+    """Marks a product as exhausted until a time."""
 
     until: Time
     product: Word | None = None
@@ -168,7 +168,7 @@ class ModelRestored(Control, frozen=True, kw_only=True, tag="model.restored"):
 
 
 class ModelDrained(Control, frozen=True, kw_only=True, tag="model.drained"):
-    """An operator takes a model out of service, for good or until a moment."""
+    """Takes a model out of service, without end or until a time."""
 
     model: Word
     until: Time | None = None

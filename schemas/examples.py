@@ -1,4 +1,4 @@
-"""One record of each kind, as it stands on the wire: shown in the contract, read by its tests."""
+"""One record of each kind, as on the wire: shown in the contract, read by its tests."""
 
 from __future__ import annotations
 

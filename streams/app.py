@@ -166,7 +166,7 @@ def _faust_app(settings: Settings) -> App:
         web_host=settings.web_host,
         web_bind=settings.web_host,
         web_port=settings.web_port,
-        # Faust's own pages would show table data and the topology to anyone.
+        # Faust's own pages would show table data and the topology without a login.
         web_tables_enabled=False,
         web_router_enabled=False,
         web_stats_enabled=False,

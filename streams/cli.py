@@ -27,7 +27,7 @@ app.add_typer(tables.app, name="tables")
 
 @app.callback(invoke_without_command=True)
 def slotwise(context: typer.Context) -> None:
-    """Give each task of an LLM agent fleet to the slot where it is worth the most, and say why.
+    """Give each task of an LLM agent fleet to the slot where it is worth the most, with the reason.
 
     Start with: slotwise up --sample
     """

@@ -103,7 +103,7 @@ PUBLISH_LAG = Gauge(
 REBALANCES = Counter("router_rebalances_total", "Rebalances of the worker's group.", registry=REGISTRY)
 PARTITIONS = Gauge("router_partitions", "Partitions this worker works on.", registry=REGISTRY)
 
-# How the fleet stands in the partitions of this worker; `views/gauges.py` computes them when the metrics are read.
+# The fleet in the partitions of this worker; `views/gauges.py` computes them when the metrics are read.
 WAITING = Gauge(
     "slotwise_waiting_tasks", "Waiting tasks, by the headline last announced.", ["pool", "headline"], registry=REGISTRY
 )

@@ -50,7 +50,7 @@ def add_pages(app: Any) -> None:
 
 
 def readiness(app: Any) -> dict[str, Any]:
-    """What the readiness page says."""
+    """Return the content of the readiness page."""
     assignment = app.assignment
     unjournaled_s = assignment.unjournaled_s_max()
     current = not app.rebalancing and assignment.generation == app.consumer_generation_id

@@ -23,7 +23,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Say what an error means for the person who gave the command."""
+    """Return the sentence of an error for the person who ran the command."""
     if hasattr(error, "format_message"):
         return str(error.format_message())
     if isinstance(error, OSError) and error.filename is not None:

@@ -65,7 +65,7 @@ def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Ca
 
 
 def _flags(name: str) -> tuple[str, ...]:
-    """Give the option's name and its old ones, where it has any; else typer makes the name."""
+    """Return the option's name and its old ones, where it has any; else typer makes the name."""
     names = [name, *(old for old, new in RENAMED.items() if new == name)]
     return tuple(f"--{one.replace('_', '-')}" for one in names) if len(names) > 1 else ()
 

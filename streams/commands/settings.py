@@ -58,7 +58,7 @@ def version(*, as_json: Json = False) -> None:
 
 
 def markdown_table() -> Iterator[str]:
-    """Give the lines of the settings table as the README has it."""
+    """Return the lines of the settings table of docs/settings.md."""
     yield "| variable | default | unit | what it is for |"
     yield "|---|---|---|---|"
     for row in table():

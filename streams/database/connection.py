@@ -132,7 +132,7 @@ def where(known: Mapping[str, str]) -> str:
 
 
 def failure(what: str, error: psycopg.Error) -> DatabaseError:
-    """Make our error of what Postgres answered to a statement; `what` says what could not be done."""
+    """Return the error for a failed statement; `what` names what could not be done."""
     kind = DatabaseUnreachable if isinstance(error, psycopg.OperationalError) else DatabaseError
     return kind(f"{what}: {sentence(error)}.")
 

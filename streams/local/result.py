@@ -1,4 +1,4 @@
-"""The result of a run as one value: what came in, what was decided, what stands where, and whether it all agrees.
+"""The result of a run as one value: inputs, decisions, rows and records, and whether they agree.
 
 Pure: made from the journal's stats and one count of topics and audit. `slotwise up --until-idle --json` prints it.
 """
@@ -54,10 +54,10 @@ class TaskTotals(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """Everything a program may want to know of a run."""
+    """All numbers of a run, for programs."""
 
     agree: bool
-    #: One sentence for each pair of numbers that should be equal and is not.
+    #: One sentence for each pair of numbers that should be equal and differs.
     disagreements: tuple[str, ...]
     seconds: float
     inputs: dict[str, int]
@@ -69,9 +69,9 @@ class Result(Struct, frozen=True, kw_only=True):
     audit_rows: int
     audit_steps: int
     published: dict[str, int]
-    #: What the journal refused or gave up, and what the dead-letter topics hold.
+    #: Dead letters by the journal, and those in the dead-letter topics.
     dead_letters: dict[str, int]
-    #: What was ignored on purpose: duplicates, stale frees.
+    #: Ignored inputs: duplicates, stale frees.
     counts: dict[str, int]
     work: dict[str, int]
     waits: WaitTimes | None
@@ -139,7 +139,7 @@ def summarise(
 
 
 def compare(stats: JournalStats, counts: Counts, progress: SampleProgress | None) -> Iterator[str]:
-    """Name each promise that the numbers break at this moment; while work is going on, some always are."""
+    """Return a sentence for each pair of numbers that differs; while work goes on, some always do."""
     yield from map(str, stats.stopped.values())
     if counts.inputs_unhandled:
         yield f"{counts.inputs_unhandled} inputs stand in the topics and in no step of the journal."

@@ -43,7 +43,7 @@ POLL_MS: Final = 100
 CATALOG: Final = "the catalogue (if the workers have another, name it with --catalog)"
 
 #: `taken`: it is in force. `known`: this partition had taken an order of that id before. `refused`: a dead letter.
-#: `sent`: it stands in the log, and no step of the journal has handled it yet.
+#: `sent`: it is in the log, and no step of the journal has handled it yet.
 Status = Literal["sent", "taken", "known", "refused"]
 
 

@@ -46,7 +46,7 @@ class PriceFileError(SlotwiseError):
 
 
 class Change(Struct, frozen=True):
-    """One value of the catalogue that the file says otherwise; `old` None: the catalogue has none."""
+    """One value that differs in the file; `old` None: the catalogue has none."""
 
     key: str
     old: float | int | None
@@ -54,14 +54,14 @@ class Change(Struct, frozen=True):
 
 
 class Refreshed(Struct, frozen=True, kw_only=True):
-    """What the file says of one model of the catalogue."""
+    """The file's values for one model of the catalogue."""
 
     model: str
     priced_as: str | None
     #: Whether the file prices it; its `priced_at` is then the date of the file.
     found: bool
     changes: tuple[Change, ...] = ()
-    #: Why it was left alone, or what one price cannot say.
+    #: Why it was left unchanged, or what one price cannot express.
     note: str | None = None
 
 
@@ -150,7 +150,7 @@ def _count(value: Any) -> int | None:
 
 
 def _note(row: Mapping[str, Any]) -> str | None:
-    """Say what one price a token cannot."""
+    """Return a note of what one price a token cannot express."""
     plain = _price(row.get("input_cost_per_token"))
     for name, value in row.items():
         above = _DEARER.fullmatch(name)
@@ -161,5 +161,5 @@ def _note(row: Mapping[str, Any]) -> str | None:
 
 
 def _grouped(number: int) -> Integer:
-    """Write a count as people do: 1_000_000."""
+    """Write a count in groups: 1_000_000."""
     return Integer(number, Trivia(), f"{number:_}")

@@ -36,7 +36,7 @@ class PartitionReadError(SlotwiseError):
 
 
 def file_rulebook(settings: Settings) -> Rulebook:
-    """Give the rules of the files that the settings name, or of the shipped ones.
+    """Return the rulebook of the configured files, or of the shipped ones.
 
     Raises:
         SettingsError: a file cannot be read.

@@ -1,4 +1,4 @@
 """Steps made again from their recorded inputs, by the same `Router.handle`: `inputs` reads them, `verify` compares.
 
-Knows no broker, no clock and no plug-in: what plug-ins answered stands in the journal.
+It uses no broker, no clock and no plug-in: the answers of plug-ins are in the journal.
 """

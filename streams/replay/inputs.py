@@ -42,7 +42,7 @@ class InputMissing(Exception):
 
 
 def inputs_of(step: Step, records: InputRecords) -> list[Input]:
-    """Give the inputs of a step in the order in which it handled them: events, times, trace context and advice.
+    """Return the inputs of a step in the order in which it handled them: events, times, trace context and advice.
 
     Raises:
         InputMissing: one of them is not among the records.

@@ -15,7 +15,7 @@ from streams.replay.inputs import InputRecords, inputs_of
 
 
 class JournalIncomplete(Exception):
-    """The journal does not begin where the router stands, or steps of it are missing."""
+    """The journal does not begin at the router's position, or steps of it are missing."""
 
     def __init__(self, wanted: int, found: int) -> None:
         super().__init__(f"Step {wanted} is next, and the journal has step {found}.")
@@ -67,7 +67,7 @@ def rederive(router: Router, journal: Iterable[bytes], records: InputRecords) ->
 def verify(router: Router, journal: Iterable[bytes], records: InputRecords) -> Verification:
     """Derive the steps of a journal again and compare them, up to the first difference.
 
-    The router stands where the journal begins: new, or restored from a snapshot. Steps are compared in the present
+    The router is at the journal's begin: new, or restored from a snapshot. Steps are compared in the present
     layout, so that a journal of an earlier one can be verified too.
 
     Raises:

@@ -41,7 +41,7 @@ class MemoryRouter:
         return SlotFreed(slot_id=slot_id, pool=POOL, at=from_millis(EPOCH_MS + now_ms), lease=self._leases[slot_id])
 
     def handle(self, now_ms: int, events: Iterable[Event]) -> list[Decision]:
-        """Handle these events in one step, which becomes part of the state; give the decisions that routed a task.
+        """Handle these events in one step, which becomes part of the state; return the decisions that routed a task.
 
         Raises:
             EventRefused: one of the events is not valid.

@@ -3,7 +3,7 @@
 A task takes the lowest tier that is capable and free, or the highest where its EV is above P90 or its quest's priority
 is 95 or more. A premium slot refuses a task with EV below P50 and priority below 90, unless nothing cheaper in the
 fleet is capable. Ties go to the slot that was busy least, then to the slot's id. A slot that comes free takes the first
-waiting task that may have it, by priority and then by arrival. No rounds, no ageing, no lift among those who wait.
+waiting task that may have it, by priority and then by arrival. No rounds, no ageing, no lift among waiting tasks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Follow the journal: hand each step of it to a store once, in order, whatever is delivered and whatever fails.
+"""Follows the journal: each step goes to a store once and in order, with any deliveries and any failures.
 
 Which record counts is the rule of every reader of the journal (`partition/reader.py`). A step that is missing or
 damaged is read again once, in case a fetch left it out; if that does not help, the follower ends with a sentence,
@@ -35,10 +35,10 @@ from streams.sinks.ports import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-#: How long nothing new may keep us from looking whether to stop.
+#: Longest time between checks whether to stop.
 POLL_S: Final = 0.2
 BACKOFF: Final = Backoff(first_s=0.1, longest_s=5.0)
-#: Rows after which others on the event loop get their turn.
+#: Rows after which the event loop runs other tasks.
 YIELD_ROWS: Final = 200
 #: An outage is logged once when it begins, once when it ends, and this often in between.
 COMPLAIN_S: Final = 60.0
@@ -72,13 +72,13 @@ class JournalFollower:
         self._rows_max = rows_max
         self._accept_loss = accept_loss
         self._name = name
-        #: Partitions that are ours and placed; the others are not listened to.
+        #: Assigned partitions whose position is set; the others are ignored.
         self._cursors: dict[int, Cursor] = {}
-        #: By partition, the number that was missing when we last read again because of it.
+        #: By partition, the missing number at the last attempt to read it again.
         self._reread: dict[int, int | None] = {}
         self._short_since_ms: dict[int, int] = {}
         self._lag = Lag()
-        #: Taken and not being written yet; and the batch before it.
+        #: Steps that are not being written yet; and the batch before them.
         self._batch: list[JournaledStep] = []
         self._batch_rows = 0
         self._writing: asyncio.Task[None] | None = None
@@ -88,7 +88,7 @@ class JournalFollower:
         self._troubles = self._troubles_in_a_row = 0
 
     def status(self) -> SinkStatus:
-        """Say how things are, as of now."""
+        """Return the present progress."""
         now_ms = self._clock.now_ms()
         partitions = self._lag.partitions(now_ms)
         trouble_s = (now_ms - self._trouble_since_ms) / 1000 if self._trouble else 0.0
@@ -134,7 +134,7 @@ class JournalFollower:
                 await self._store.close()
 
     async def _round(self, stop: asyncio.Event) -> None:
-        # 1. Know which partitions are ours, and the position of each.
+        # 1. Get the assigned partitions, and the position of each.
         assigned = await self._records.assignment()
         if assigned != self._cursors.keys():
             await self._flush()
@@ -145,7 +145,7 @@ class JournalFollower:
                     await self._records.idle(POLL_S)
                     return
 
-        # 2. Take what is there, the next number of each partition only, and write in batches of bounded size; while
+        # 2. Take the next steps of each partition, and write them in batches of bounded size; while
         #    one batch is written, the next one is read. What waits for its turn to be written holds nothing up.
         records = await self._records.fetch(0.0 if self._batch else POLL_S)
         yield_at = self._batch_rows + YIELD_ROWS
@@ -169,19 +169,19 @@ class JournalFollower:
         elif not records or self._writing is None or self._writing.done():
             await self._begin()
 
-        # 3. Say how far behind that leaves us.
+        # 3. Update the lag.
         for partition, cursor in self._cursors.items():
             seen = cursor.seen if self._writing is None and not self._batch else self._lag.written[partition].offset
             self._note_lag(partition, seen, self._records.end(partition))
 
     async def _begin(self) -> None:
-        """Begin to write the batch, once the one before is written."""
+        """Start writing the batch, once the one before is written."""
         await self._settle()
         self._writing = asyncio.create_task(self._write(self._batch))
         self._batch, self._batch_rows = [], 0
 
     async def _settle(self) -> None:
-        """See the batch that is being written to its end; what it failed with is ours."""
+        """Wait for the batch that is being written, and raise its error."""
         if self._writing is not None:
             try:
                 await self._writing
@@ -189,13 +189,13 @@ class JournalFollower:
                 await self._abandon()
 
     async def _flush(self) -> None:
-        """Write all that was taken."""
+        """Write all steps that were taken."""
         if self._batch:
             await self._begin()
         await self._settle()
 
     async def _abandon(self) -> None:
-        """Let go of a batch that is being written; the store knows what became of it."""
+        """Abandon a batch that is being written; the store's position shows whether it was stored."""
         writing, self._writing = self._writing, None
         if writing is None:
             return
@@ -254,7 +254,7 @@ class JournalFollower:
         self._lag.note(partition, seen, end, self._clock.now_ms())
 
     def _read_again(self, stopped: ReadingError) -> None:
-        """Place a partition again because a step is missing or damaged; give up when that has not helped."""
+        """Read a partition again because a step is missing or damaged; raise when that has not helped."""
         if self._reread.get(stopped.partition) == stopped.wanted:
             raise JournalMismatch(
                 f"{self._records.topic}: {stopped} Nothing from there on was written. If that part of the journal is "

@@ -1,4 +1,4 @@
-"""What a follower of the journal works with: records, steps, positions, and the two ports, `Records` and `Store`.
+"""Values and ports of a follower of the journal: records, steps, positions, and the ports `Records` and `Store`.
 
 Knows nothing of Kafka, Postgres or files.
 """
@@ -51,16 +51,16 @@ class JournaledStep(Struct, frozen=True):
 
     @property
     def position(self) -> SinkPosition:
-        """Give the place of a store that holds this step last."""
+        """Return the position of a store whose last step this is."""
         return SinkPosition(seq=self.step.seq, offset=self.offset, sha256=self.sha256, chain=self.chain)
 
 
 class RetryableError(Exception):
-    """Something outside fails for now: the steps are read again when it is back. The message says what fails."""
+    """A temporary failure of broker or store: the steps are read again later. The message says what fails."""
 
 
 class ConflictError(RetryableError):
-    """Another sink has written these steps first; ours were not written."""
+    """Another sink has written these steps first; none of these were written."""
 
 
 class JournalMismatch(SlotwiseError):
@@ -74,32 +74,32 @@ class Records(Protocol):
     topic: str
 
     async def assignment(self) -> frozenset[int]:
-        """Give the partitions that are ours now; joins the group first if need be."""
+        """Return the assigned partitions; joins the group first if needed."""
 
     async def bounds(self, partition: int) -> tuple[int, int]:
-        """Give the first offset there is, and the one that the next record will have."""
+        """Return the first offset of the log, and the one that the next record will have."""
 
     def seek(self, partition: int, offset: int) -> None:
-        """Go on from this offset. Does nothing when the partition is no longer ours."""
+        """Continue from this offset. Does nothing when the partition is no longer assigned."""
 
     async def fetch(self, wait_s: float) -> Sequence[JournalRecord]:
-        """Give what is there, waiting a while for the first record; in order of offset within a partition."""
+        """Return records, after a short wait for the first one; in order of offset within a partition."""
 
     def end(self, partition: int) -> int | None:
-        """Give the end of a partition as of the last fetch, without a request."""
+        """Return the end of a partition as of the last fetch, without a request."""
 
     async def idle(self, wait_s: float) -> None:
-        """Stay in the group for a while and take nothing."""
+        """Stay in the group for a while without fetching."""
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Leave a note of how far we are, for dashboards. Never fails: nothing depends on it."""
+        """Commit offsets for dashboards. Never fails: nothing depends on them."""
 
     async def close(self) -> None:
         """Leave the group."""
 
 
 class Store(Protocol):
-    """Where steps are kept. All may raise `RetryableError`, after which nothing of the call was kept, or all of it."""
+    """The store of steps. All may raise `RetryableError`, after which nothing of the call is stored, or all of it."""
 
     #: For messages.
     name: str
@@ -107,10 +107,10 @@ class Store(Protocol):
     remedy: str
 
     async def positions(self) -> Mapping[int, SinkPosition]:
-        """Give the last step it holds, by partition."""
+        """Return the last stored step, by partition."""
 
     async def write(self, steps: Sequence[JournaledStep]) -> None:
-        """Keep these steps, all or none. Raises `ConflictError` when one of them is there already."""
+        """Store these steps, all or none. Raises `ConflictError` when one of them is there already."""
 
     async def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""

@@ -35,7 +35,7 @@ class Routed(Struct, frozen=True):
 
 
 class JournalStats:
-    """What has happened so far, and where everything stands."""
+    """Counts so far, and the present tasks and slots."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -190,7 +190,7 @@ class JournalStats:
             self.slots.pop((gone.pool, gone.slot_id), None)
 
     def _stand(self, pool: str, task_id: str, status: TaskStatus | None) -> None:
-        """Note where a task stands now; None: it is over."""
+        """Set the task's status; None: it is finished."""
         before = self._tasks.pop((pool, task_id), None)
         for known, change in ((before, -1), (status, +1)):
             if known is not None:

@@ -52,7 +52,7 @@ def _lift(row: TaskRow, index: PoolIndex) -> str:
 
 
 def _slot(pair: Pair, index: PoolIndex, among: str = "") -> str:
-    """What decided for the slot; `among`: of which slots, where the sentence has not said it."""
+    """Return what decided for the slot; `among`: of which slots, where the sentence does not have it yet."""
     slot_id, cell = pair.slot_id, index.fleet.cells[pair.bit]
     match pair.because:
         case "affinity_slot":

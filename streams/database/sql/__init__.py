@@ -18,7 +18,7 @@ def parse(text: str) -> dict[str, str]:
     """Split a file of queries at its `-- name --` lines.
 
     Raises:
-        ValueError: a name stands there twice, or something stands before the first name.
+        ValueError: a name is there twice, or there is text before the first name.
     """
     before, *rest = _NAME.split(text)
     if before.strip():
@@ -33,7 +33,7 @@ def parse(text: str) -> dict[str, str]:
 
 @cache
 def read(name: str) -> str:
-    """Give the text of a file beside this one; what ships with the code is as trusted as the code."""
+    """Return the text of a file of this folder."""
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 

@@ -101,9 +101,9 @@ def test_the_first_steps_work_as_typed(installation: Up, tmp_path: Path) -> None
 def test_the_dispatcher_prints_what_the_readme_shows(installation: Up, tmp_path: Path) -> None:
     """The example finds the broker by itself, does the task, and says why it got it."""
     terminal = Terminal(tmp_path, installation)
-    terminal.type(blocks(section("Your first task"))[0][1].splitlines()[0])
-    (_, commands_shown), (_, printed) = blocks(section("A dispatcher").partition("A program does that")[2])
-    start, send = commands_shown.splitlines()
+    (_, started), (_, sent), (_, printed) = blocks(section("A dispatcher").partition("A program does that")[2])
+    exported, start = started.splitlines()
+    terminal.type(exported)
     program = ROOT / re.match(r"python (\S+)", start)[1]  # type: ignore[index]  # else it fails
     output = tmp_path / "dispatcher.log"
     with output.open("wb") as log:
@@ -111,7 +111,7 @@ def test_the_dispatcher_prints_what_the_readme_shows(installation: Up, tmp_path:
             [sys.executable, str(program)], cwd=tmp_path, stdout=log, stderr=log, env=environment()
         )
     try:
-        terminal.type(send)
+        terminal.type(sent)
         until(lambda: dispatcher.poll() is not None or output.read_text().strip(), "the task at the dispatcher")
         assert same_for_all(output.read_text()) == same_for_all(printed)
     finally:

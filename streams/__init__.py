@@ -11,6 +11,7 @@ The flow of one task, and where each part lives:
     partition/   the publisher sends task.routed, task.await_slot and dead letters
     sinks/       follow the journal and write rows to Postgres
     views/       read: explain, check, metrics; operate/: orders and recommendations; commands/: the command line
+    audit/       checks that journal, topics and Postgres agree; replay/ makes steps again; simulate/ plays fleets
 
 Pure are `schemas` and `streams.core` (router > step > index > policy > state): no clock, no randomness, no I/O.
 The whole map, with the reasons: docs/architecture.md.

@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.console import RenderableType
 
-from streams.commands import explain_text
+from streams.commands import audit_text, explain_text
 from streams.commands.console import busy, err, line, out, print_json
 from streams.commands.options import Json, takes
 from streams.core.policy.rulebook import load_rulebook
@@ -104,4 +104,47 @@ def explain(
     else:
         err.print(line(f"The audit has no decision about {task_id}: it was never sent, or is not decided yet."))
     if not result:
+        raise typer.Exit(FAILED)
+
+
+@app.command("audit", epilog="Example: slotwise audit --rederive")
+@takes(
+    *("broker", "database", "topic_prefix", "group", "partitions", "journal", "step_bytes_max", "catalog", "policy"),
+    *("database_connect_timeout_s", "database_statement_timeout_s"),
+    join=True,
+)
+def audit(
+    settings: Settings,
+    *,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait-s", min=0.0, max=3600.0, help="Longest wait for what is on its way, in seconds."),
+    ] = 10.0,
+    rederive: Annotated[
+        bool,
+        typer.Option(
+            "--rederive", help="Also make every step again from its inputs, by the configured catalogue and policy."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that journal, topics and audit database agree, and that the journal keeps the promises of docs/audit.md.
+
+    Reads everything that the journal still holds and writes nothing. Exit code 0: nothing is wrong; 1: something is,
+    a sentence each; 3: broker or database do not answer.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from streams.audit.installation import audit_installation  # noqa: PLC0415 - brings clients of both servers along
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    check_topics(settings)
+    rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+    with busy("Auditing: journal records read", quiet=as_json) as progress:
+        report = asyncio.run(audit_installation(settings, rulebook, wait_s=wait_s, derive=rederive, progress=progress))
+    if as_json:
+        print_json(report)
+    else:
+        out.print(audit_text.render(report))
+    if not report.sound:
         raise typer.Exit(FAILED)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from streams.audit import agreement
+from streams.audit.agreement import DEAD_LETTERS, JournalCounts
 from streams.local.watch import DEAD_LETTER_SUFFIX, Counts
 from streams.sample.play import SampleProgress
 from streams.views.journal_stats import JournalStats
@@ -145,20 +147,13 @@ def compare(stats: JournalStats, counts: Counts, progress: SampleProgress | None
         yield f"{counts.inputs_unhandled} inputs stand in the topics and in no step of the journal."
     if counts.journal_unread:
         yield f"{counts.journal_unread} journal records were not read yet."
-    if counts.audit_steps != stats.steps:
-        yield f"The journal has {stats.steps} steps and the audit {counts.audit_steps}."
-    if counts.audit_decisions != stats.decisions_total:
-        yield f"The journal has {stats.decisions_total} decisions and the audit {counts.audit_decisions} rows."
-    routed = stats.decisions["routed"]
-    others = stats.decisions_total - routed - stats.decisions["dead_lettered"]
-    # Delivery is at least once: more is a repetition, less is a loss.
-    for what, wanted, found in (
-        (TASK_ROUTED, routed, counts.records[TASK_ROUTED]),
-        (TASK_AWAIT_SLOT, others, counts.records[TASK_AWAIT_SLOT]),
-        ("the dead-letter topics together", stats.dead_letters, _dead_letters(counts)),
-    ):
-        if found < wanted:
-            yield f"The journal has {wanted} records for {what}, which hold {found}."
+    journal = JournalCounts(
+        steps=stats.steps,
+        decisions={str(outcome): count for outcome, count in stats.decisions.items()},
+        dead_letters=stats.dead_letters,
+    )
+    yield from agreement.stored(journal, steps=counts.audit_steps, decisions=counts.audit_decisions)
+    yield from agreement.published(journal, {**counts.records, DEAD_LETTERS: _dead_letters(counts)})
     if progress is not None and not progress.all_sent:
         yield f"{progress.tasks - progress.sent} tasks of the sample were not sent yet."
     elif progress is not None and stats.live_tasks:

@@ -11,6 +11,7 @@ from schemas.input import Input
 from schemas.record import Headers
 from schemas.trace import trace_of
 from schemas.vocabulary import INPUT_TOPICS
+from streams.errors import SlotwiseError
 
 
 class InputRecord(Protocol):
@@ -33,7 +34,7 @@ class InputRecord(Protocol):
 InputRecords = Sequence[Mapping[int, InputRecord]]
 
 
-class InputMissing(Exception):
+class InputMissing(SlotwiseError):
     """A step handled an input that the records do not hold; retention may have taken it."""
 
     def __init__(self, seq: int, topic: str, offset: int) -> None:

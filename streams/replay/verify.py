@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from schemas.decision import Step
 from schemas.steps import decode_step, encode_step
 from streams.core.router import Router
+from streams.partition.ports import JournalPosition
+from streams.partition.reader import JournalReader
 from streams.replay.inputs import InputRecords, inputs_of
 
-
-class JournalIncomplete(Exception):
-    """The journal does not begin at the router's position, or steps of it are missing."""
-
-    def __init__(self, wanted: int, found: int) -> None:
-        super().__init__(f"Step {wanted} is next, and the journal has step {found}.")
-        self.wanted, self.found = wanted, found
+#: Records of one partition's journal, in their order: (offset, value).
+Journal: TypeAlias = Iterable[tuple[int, bytes]]
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -42,36 +39,33 @@ class Verification(Struct, frozen=True, kw_only=True):
     difference: Difference | None = None
 
 
-def rederive(router: Router, journal: Iterable[bytes], records: InputRecords) -> Iterator[tuple[Step, Step]]:
+def rederive(router: Router, journal: Journal, records: InputRecords) -> Iterator[tuple[Step, Step]]:
     """Yield each accepted step with what the router makes of its inputs: (journaled, derived).
 
-    The router takes every journaled step into its state, so that one difference does not spread. A record whose `seq`
-    is taken is ignored, as every reader of the journal does.
+    The router takes every journaled step into its state, so that one difference does not spread.
 
     Raises:
-        JournalIncomplete: a `seq` is left out.
+        ReadingError: a step is missing, or a record is no step of this partition.
         InputMissing: `records` lack an input of a step.
-        StepError: a record is no step.
     """
-    for value in journal:
-        step = decode_step(value)
-        if step.seq < router.seq:
+    reader = JournalReader(router.state.number, decode_step, start=JournalPosition(0, router.seq))
+    for offset, value in journal:
+        step = reader.take(offset, value)
+        if step is None:
             continue
-        if step.seq > router.seq:
-            raise JournalIncomplete(router.seq, step.seq)
         derived = router.handle(inputs_of(step, records))
         router.apply(step)
         yield step, derived
 
 
-def verify(router: Router, journal: Iterable[bytes], records: InputRecords) -> Verification:
+def verify(router: Router, journal: Journal, records: InputRecords) -> Verification:
     """Derive the steps of a journal again and compare them, up to the first difference.
 
     The router is at the journal's begin: new, or restored from a snapshot. Steps are compared in the present
     layout, so that a journal of an earlier one can be verified too.
 
     Raises:
-        JournalIncomplete, InputMissing, StepError: as `rederive`.
+        ReadingError, InputMissing: as `rederive`.
     """
     steps = 0
     for journaled, derived in rederive(router, journal, records):

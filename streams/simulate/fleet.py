@@ -8,10 +8,13 @@ from msgspec import Struct
 
 from schemas.vocabulary import Tier
 from streams.core.policy.catalog import PREMIUM_TIER, Model
+from streams.errors import MISTAKE, SlotwiseError
 
 
-class FleetError(ValueError):
+class FleetError(SlotwiseError):
     """A fleet names a model that cannot be simulated; the message says which, and what it lacks."""
+
+    exit_code = MISTAKE
 
 
 class Slot(Struct, frozen=True):

@@ -11,6 +11,7 @@ from schemas.input import Input
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
+from streams.errors import SlotwiseError
 from streams.simulate.job import EPOCH_MS, POOL
 
 _TOPICS: Final[dict[type, int]] = {
@@ -19,7 +20,7 @@ _TOPICS: Final[dict[type, int]] = {
 }
 
 
-class EventRefused(Exception):
+class EventRefused(SlotwiseError):
     """The router refused an event of the simulation, which would be a dead letter; the message is its reason."""
 
 

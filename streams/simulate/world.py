@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from streams.errors import SlotwiseError
 from streams.simulate.fleet import Fleet, Slot
 from streams.simulate.job import Job
 
@@ -41,7 +42,7 @@ class ServedJob(Struct, frozen=True):
         return (self.start_ms - self.job.at_ms) / 1000
 
 
-class NeverServed(Exception):
+class NeverServed(SlotwiseError):
     """A scheduler left jobs waiting although every slot was free and nothing more was to come."""
 
 

@@ -63,6 +63,9 @@ CASES: dict[str, Case] = {
         want_code=UNREACHABLE,
         want="cannot be reached",
     ),
+    "a broker that does not answer, for an audit": Case(
+        words=("audit", "--broker", NOBODY), want_code=UNREACHABLE, want=f"No broker answers at {NOBODY}"
+    ),
     "a database that does not answer, for a sink": Case(
         words=("sink", "--database", f"postgresql://{NOBODY}/x"), want_code=UNREACHABLE, want="cannot be reached"
     ),
@@ -142,7 +145,7 @@ def test_a_mistake_in_a_file_that_decides_stops_the_start(
 
 
 HELP = [
-    ("up",), ("worker",), ("sink",), ("sample",), ("send",), ("explain",), ("settings",), ("version",),
+    ("up",), ("worker",), ("sink",), ("sample",), ("send",), ("explain",), ("audit",), ("settings",), ("version",),
     ("topics", "create"), ("topics", "list"), ("topics", "check"), ("db", "migrate"), ("tables", "show"),
 ]  # fmt: skip
 

@@ -33,9 +33,10 @@ def test_every_named_query_of_a_reader_runs(database: str) -> None:
     """Those that ask, with the reader's rights only."""
     migrate(database)
     named = {"journal": None, "task_id": "t-1", "pool": None, "mode": "live", "rows_max": 10}
+    named |= {"partition": 0, "from_seq": 0, "to_seq": 9}
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("SET ROLE slotwise_read")
-        for name in ("explain", "check", "gaps", "disagreements"):
+        for name in ("explain", "check", "gaps", "disagreements", "stands", "steps_between", "decisions_between"):
             query = QUERIES[name]
             wanted = {key: value for key, value in named.items() if f"%({key})s" in query}
             connection.execute(query, wanted or None)

@@ -85,8 +85,8 @@ class House:
         assert line["steps_missing"] == line["links_broken"] == 0
         assert line["decisions_told"] == line["decisions_found"] == decisions
         assert line["work_told"] == line["work_found"]
-        assert self.ask(QUERIES["gaps"]) == []
-        assert self.ask(QUERIES["disagreements"], rows_max=10) == []
+        assert self.ask(QUERIES["gaps"], journal=None, rows_max=10) == []
+        assert self.ask(QUERIES["disagreements"], journal=None, rows_max=10) == []
         doubled = "SELECT decision_id FROM model_routing_decisions GROUP BY 1 HAVING count(*) > 1"
         assert self.ask(doubled) == []
 
@@ -350,7 +350,7 @@ async def test_an_id_that_stands_twice_in_a_step_is_kept_once(house: House) -> N
         await until(lambda: house.count() == 2)
     line = house.check()[0]
     assert (line["decisions_told"], line["decisions_found"]) == (3, 2)
-    assert [row[2] for row in house.ask(QUERIES["disagreements"], rows_max=10)] == [0]
+    assert [row[2] for row in house.ask(QUERIES["disagreements"], journal=None, rows_max=10)] == [0]
 
 
 async def test_another_journal_of_the_same_name_stops_the_sink_with_a_sentence(house: House) -> None:

@@ -121,7 +121,7 @@ async def verified(installation: Installation, router: Router) -> Verification:
         {record.offset: record for record in await installation.records(installation.names.of(topic))}
         for topic in INPUT_TOPICS
     ]
-    return verify(router, journal, inputs)
+    return verify(router, enumerate(journal), inputs)
 
 
 async def test_a_plug_in_that_is_not_installed_stops_the_start(tansu: str, tmp_path: Path) -> None:

@@ -203,7 +203,8 @@ class World:
     def verified(self) -> Verification:
         """The steps derived again, from the journal and the input topics."""
         records = [{record.offset: record for record in log.records} for log in self.inputs.logs]
-        return verify(Router(0, self.rulebook), [entry.value or b"" for entry in self.journal.log.records], records)
+        journal = [(entry.offset, entry.value or b"") for entry in self.journal.log.records]
+        return verify(Router(0, self.rulebook), journal, records)
 
     def audit(self) -> Audit:
         """What the auditor says of the journal so far, against all inputs that exist."""

@@ -16,6 +16,7 @@ from schemas.events import Event, SlotFreed
 from schemas.input import Input, Unreadable
 from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
+from streams.audit.journal import JournalAudit
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from tests.support.builders import START_MS, freed, rulebook, slot, tick, topic_of
@@ -34,6 +35,7 @@ class RouterRig:
         self.strict = strict
         #: A step of these inputs is computed around each step, and never applied: it must change nothing.
         self.discarded: list[Input] = []
+        self.audit = JournalAudit(0, memory_ms=self.book.memory_ms)
         self.now_ms = START_MS
         #: What plug-ins say of a task as it arrives.
         self.advise: Callable[[Event | Unreadable], Advice | None] = lambda _: None
@@ -72,6 +74,8 @@ class RouterRig:
             assert encode_step(self.router.handle(batch)) == raw, "handling the same twice gave two different steps"
             self._compute_and_discard()
             assert picture(self.router) == before, "computing a step changed the state"
+        assert self.audit.add(raw) is not None
+        assert self.audit.problems == [], "the auditor, who shares no code with the router, finds a broken promise"
         self.router.apply(step)
         self.follower.apply(decode_step(raw))
         self.steps.append(step)

@@ -122,9 +122,11 @@ SELECT journal, partition, seq + 1 AS from_seq, next_seq - 1 AS to_seq
 FROM (
     SELECT journal, partition, seq, lead(seq) OVER (PARTITION BY journal, partition ORDER BY seq) AS next_seq
     FROM v_journal_steps
+    WHERE %(journal)s::text IS NULL OR journal = %(journal)s
 ) AS steps
 WHERE next_seq > seq + 1
 ORDER BY journal, partition, seq
+LIMIT %(rows_max)s
 
 -- disagreements --
 -- Steps whose number of decisions differs from the rows in the audit; for a difference that `check` finds.
@@ -132,7 +134,24 @@ SELECT s.journal, s.partition, s.seq, s.journal_offset, s.decisions AS decisions
 FROM v_journal_steps AS s
 LEFT JOIN v_model_routing_decisions AS d
     ON d.journal = s.journal AND d.partition = s.partition AND d.seq = s.seq
+WHERE %(journal)s::text IS NULL OR s.journal = %(journal)s
 GROUP BY s.journal, s.partition, s.seq, s.journal_offset, s.decisions
 HAVING s.decisions <> count(d.decision_id)
 ORDER BY s.journal, s.partition, s.seq
 LIMIT %(rows_max)s
+
+-- stands --
+-- The last step of each partition that stands here, for readers of views; the sink asks `standing`.
+SELECT partition, max(seq) FROM v_journal_steps WHERE journal = %(journal)s GROUP BY partition
+
+-- steps_between --
+-- Steps of a partition with the place and the hash of their journal records, to be compared with the journal.
+SELECT seq, journal_offset, record_sha256
+FROM v_journal_steps
+WHERE journal = %(journal)s AND partition = %(partition)s AND seq BETWEEN %(from_seq)s AND %(to_seq)s
+
+-- decisions_between --
+-- Ids of the decisions of those steps.
+SELECT seq, decision_id
+FROM v_model_routing_decisions
+WHERE journal = %(journal)s AND partition = %(partition)s AND seq BETWEEN %(from_seq)s AND %(to_seq)s

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.support.missing import go_without
+from tests.support.optional_parts import skip_without
 
 pytest_plugins = ["tests.support.fix_brokers", "tests.support.fix_postgres"]
 
@@ -23,4 +23,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Go without the browser tests where there is no Chromium."""
     if item.get_closest_marker("browser") and not any(map(shutil.which, CHROMIUM_NAMES)):
-        go_without("browser", "Chromium is missing: install the package chromium.")
+        skip_without("browser", "Chromium is missing: install the package chromium.")

@@ -14,7 +14,7 @@ import pytest
 from streams.local.kafka import fetch_kafka_jars, find_java
 from streams.local.process import MissingPart
 from tests.functional.commands import Up, runs, slotwise, until
-from tests.support.missing import go_without
+from tests.support.optional_parts import skip_without
 
 TASK = '{"task_id":"%s","pool":"main","title":"Fix typo in README","requires":{"coding":4}}'
 
@@ -119,7 +119,7 @@ def test_a_durable_broker_remembers_what_waits(data_dir: Path) -> None:
         find_java()
         fetch_kafka_jars()
     except MissingPart as missing:
-        go_without("kafka", str(missing))
+        skip_without("kafka", str(missing))
     with Up(data_dir, "--broker", "kafka") as up:
         send(up, "patient")
         until(lambda: decided(up, "patient"), "the wait")

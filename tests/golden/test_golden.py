@@ -13,7 +13,7 @@ from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.router import Router
 from tests.golden.history import HERE, History, HistoryStep, Picture, compare, files, read, said_ms, span_ms
 from tests.support.builders import START_MS
-from tests.support.rig import RouterRig, picture
+from tests.support.router_rig import RouterRig, picture
 
 FILES = files()
 

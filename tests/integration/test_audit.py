@@ -23,7 +23,7 @@ from streams.sinks.postgres import PostgresSink
 from streams.topics import create_topics, names
 from tests.functional.commands import slotwise
 from tests.support.builders import task
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

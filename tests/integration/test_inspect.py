@@ -18,7 +18,7 @@ from streams.operate.read_partitions import PartitionReadError, file_rulebook, r
 from streams.partition.ports import JournalError
 from streams.shipped import shipped
 from tests.support.installation import Installation
-from tests.support.rig import picture
+from tests.support.router_rig import picture
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

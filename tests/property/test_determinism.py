@@ -22,7 +22,7 @@ from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from tests.support.builders import START_MS, cancelled, freed, retired, rulebook, slot, task, tick
-from tests.support.rig import RouterRig, picture
+from tests.support.router_rig import RouterRig, picture
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("opus", "gpt-5", "sonnet", "codex", "haiku", "glm", "gemini-flash")

@@ -31,7 +31,7 @@ from tests.support.event_strategies import (
     pending,
     texts,
 )
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 PAID = st.builds(
     lambda tenant, ev, more: pending(0, [("money", "tenant_id", tenant), ("", "ev", ev), *more], "main"),

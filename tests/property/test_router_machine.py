@@ -43,7 +43,7 @@ from tests.support.event_strategies import (
     pending,
     texts,
 )
-from tests.support.rig import RouterRig, picture
+from tests.support.router_rig import RouterRig, picture
 
 DAY_MS = 24 * 3_600_000
 #: Histories in CI, where they are always the same ones, and elsewhere.

@@ -13,7 +13,7 @@ from schemas.decision import Step, TaskRow
 from schemas.events import BudgetCredited
 from tests.support.builders import rulebook, slot, task
 from tests.support.event_strategies import Stage, control
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 AGEING_MS = 60_000
 PATIENCE = 101

@@ -48,7 +48,7 @@ from tests.support.event_strategies import (
     pending,
 )
 from tests.support.event_strategies import texts as texts_of
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 ACCOUNTS = (None, None, "a1", "a2")
 FLEETS = st.lists(st.tuples(st.sampled_from(FLEET), st.sampled_from(ACCOUNTS)), min_size=1, max_size=9)

@@ -35,7 +35,7 @@ from schemas.vocabulary import from_millis
 from streams.core.policy.rulebook import RulebookError, load_rulebook
 from streams.shipped import shipped
 from tests.support.builders import cancelled, freed, retired, slot, task, tick
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 FLEET = (
     *("opus-1", "opus-2", "gpt-5-1", "sonnet-1", "sonnet-2", "codex-1"),

@@ -9,7 +9,7 @@ import pytest
 from streams.local.kafka import ApacheKafka
 from streams.local.process import MissingPart
 from streams.local.tansu import EmbeddedBroker
-from tests.support.missing import go_without
+from tests.support.optional_parts import skip_without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def apache_kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ap
     try:
         kafka.start()
     except MissingPart as missing:
-        go_without("kafka", str(missing))
+        skip_without("kafka", str(missing))
     with kafka:
         yield kafka
 

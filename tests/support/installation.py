@@ -26,7 +26,7 @@ from streams.host import free_port
 from streams.kafka.client import Broker
 from streams.settings import ENV_PREFIX, Settings
 from streams.topics import create_topics, home_of, names
-from tests.support.auditor import Audit, audit
+from tests.support.audit import Audit, audit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -28,7 +28,7 @@ from streams.partition.ports import Advisor, JournalError, Limits, PartitionErro
 from streams.partition.worker import PartitionWorker
 from streams.replay.verify import Verification, verify
 from streams.shipped import shipped
-from tests.support.auditor import Audit, audit
+from tests.support.audit import Audit, audit
 from tests.support.builders import START_MS
 
 RULEBOOK = load_rulebook(shipped("catalog.toml"), shipped("policy.toml"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.decision import Percentiles
 from tests.support.builders import START_MS, task
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 
 def percentiles(rig: RouterRig, *evs: float) -> Percentiles | None:

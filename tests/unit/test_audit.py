@@ -18,7 +18,7 @@ from streams.audit.handled import Handled
 from streams.audit.journal import PROBLEMS_MAX, JournalAudit
 from streams.audit.problem import PROMISES, Problem
 from tests.support.builders import task
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 DAY_MS = 24 * 3_600_000
 RECORDED = Path(__file__).parents[1] / "data" / "journals_v1.jsonl.gz"

@@ -13,7 +13,7 @@ from streams.sinks.cursor import Cursor
 from streams.sinks.follow import BACKOFF, JournalFollower
 from streams.sinks.ports import BEFORE_FIRST, JournalMismatch, JournalRecord, RetryableError
 from tests.support.builders import decision, journal, step
-from tests.support.journals import HandClock, MemoryRecords, MemoryStore, until
+from tests.support.memory_sink import HandClock, MemoryRecords, MemoryStore, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

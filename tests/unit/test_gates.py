@@ -17,7 +17,7 @@ from streams.core.policy.rules.floor import Floor
 from streams.shipped import shipped
 from tests.support.builders import START_MS, rulebook, slot, task
 from tests.support.percentiles import percentiles
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 #: P50 is 10 and P90 is 50, whatever way a percentile is read.
 WINDOW = (*(10.0,) * 14, *(50.0,) * 6)

@@ -13,7 +13,7 @@ from streams.sinks.follow import JournalFollower
 from streams.sinks.jsonl import JsonLinesStore, LinesFileError
 from streams.sinks.ports import BEFORE_FIRST, JournaledStep, JournalMismatch, JournalRecord
 from tests.support.builders import decision, journal, step
-from tests.support.journals import HandClock, MemoryRecords, until
+from tests.support.memory_sink import HandClock, MemoryRecords, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import pytest
 from schemas.steps import decode_step
 from streams.core.router import Router
 from tests.golden.history import HERE, read
-from tests.support.rig import picture
+from tests.support.router_rig import picture
 
 RECORDED = Path(__file__).parents[1] / "data" / "journals_v1.jsonl.gz"
 

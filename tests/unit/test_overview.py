@@ -8,7 +8,7 @@ from schemas.events import BudgetCredited, FleetControl, ModelDrained, ModelExha
 from schemas.vocabulary import Millis, from_millis
 from streams.views.overview import ModelView, Overview, PoolView, RecoveredPartition, overview
 from tests.support.builders import START_MS, rulebook, slot, task
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 HOUR_MS = 3_600_000
 

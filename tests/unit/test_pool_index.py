@@ -8,7 +8,7 @@ from schemas.decision import Percentiles
 from schemas.events import ModelDrained
 from schemas.vocabulary import Millis, from_millis
 from tests.support.builders import START_MS, task
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 
 def test_those_who_left_do_not_stay_on_the_lists() -> None:

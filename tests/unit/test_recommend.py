@@ -22,7 +22,7 @@ from streams.plugins.advisor import Plugins
 from streams.settings import Settings
 from streams.shipped import shipped
 from tests.support.builders import task
-from tests.support.rig import RouterRig, picture
+from tests.support.router_rig import RouterRig, picture
 
 
 def ask(rig: RouterRig, **fields: Any) -> Recommendation:

@@ -15,7 +15,7 @@ from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.shipped import shipped
 from tests.support.builders import START_MS, inputs, slot, task
-from tests.support.rig import RouterRig, outcomes, picture
+from tests.support.router_rig import RouterRig, outcomes, picture
 
 #: Two plug-ins that may be strategies; which are installed is of no interest to a router.
 POLICY = '[plugins]\nstrategies = ["mine", "yours"]\n[strategy]\ndefault = "mine"\n[lane.docs]\nstrategy = "yours"\n'

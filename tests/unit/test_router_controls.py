@@ -21,7 +21,7 @@ from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.shipped import shipped
 from tests.support.builders import START_MS, rulebook, slot, task
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START_MS)}
 UNTIL_MS = Millis(START_MS + 60_000)

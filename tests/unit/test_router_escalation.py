@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.builders import slot, task
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 
 @pytest.mark.parametrize("how", ["restarted", "lost"])

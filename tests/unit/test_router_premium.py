@@ -10,7 +10,7 @@ from schemas.events import TaskPending
 from streams.core.router import Router
 from tests.support.builders import START_MS, inputs, retired, rulebook, task
 from tests.support.percentiles import percentiles
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 FIVES = (5.0,) * 5
 

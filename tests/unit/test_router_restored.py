@@ -8,7 +8,7 @@ from schemas.events import BudgetCredited, Event, ModelDrained, ModelExhausted
 from schemas.steps import encode_step
 from streams.core.router import Router
 from tests.support.builders import inputs, task
-from tests.support.rig import RouterRig, picture
+from tests.support.router_rig import RouterRig, picture
 
 AT = "2026-11-21T10:00:00.000Z"
 LATER = "2026-11-21T11:00:00.000Z"

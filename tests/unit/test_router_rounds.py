@@ -9,7 +9,7 @@ import pytest
 from schemas.events import Affinity, SlotFreed, TaskPending
 from tests.support.builders import START_MS, slot, task
 from tests.support.percentiles import percentiles
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 MINUTE_MS = 60_000
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from schemas.decision import HistoryEntry, SlotRow, TaskStatus
 from schemas.vocabulary import Millis
 from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 NOW = Millis(START_MS)
 DUE = Millis(START_MS + 1_000)

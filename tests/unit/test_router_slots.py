@@ -9,7 +9,7 @@ import pytest
 from schemas.events import SlotFreed, SlotRetired
 from schemas.vocabulary import from_millis
 from tests.support.builders import START_MS, freed, retired, slot, task
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 
 def bare(lease: int | None = None, at_ms: int = START_MS) -> SlotFreed:

@@ -21,7 +21,7 @@ from streams.core.step import lifecycle
 from streams.core.step.decision_ids import decision_id
 from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task, tick
 from tests.support.percentiles import percentiles
-from tests.support.rig import RouterRig, outcomes, picture
+from tests.support.router_rig import RouterRig, outcomes, picture
 
 
 def busy_rig() -> RouterRig:

@@ -13,7 +13,7 @@ from streams.core.policy.catalog import Catalog
 from streams.core.policy.rulebook import Rulebook
 from tests.support.builders import START_MS, cancelled, freed, retired, rulebook, slot, task
 from tests.support.percentiles import percentiles
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 DAY_S = 86_400
 

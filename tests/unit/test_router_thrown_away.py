@@ -7,7 +7,7 @@ from typing import Any
 from schemas.events import Event, ModelDrained, ModelRestored
 from schemas.vocabulary import from_millis
 from tests.support.builders import START_MS, inputs, slot, task
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 
 def test_a_look_ahead_does_not_make_a_busy_slot_fresh() -> None:

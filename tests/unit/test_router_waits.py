@@ -11,7 +11,7 @@ from schemas.decision import Decision
 from schemas.events import TaskPending
 from tests.support.builders import START_MS, retired, rulebook, slot, task
 from tests.support.percentiles import percentiles
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 FIVES = (5.0,) * 5
 

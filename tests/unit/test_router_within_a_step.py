@@ -10,7 +10,7 @@ from schemas.decision import SlotGone
 from schemas.events import ModelDrained, TaskCancelled
 from schemas.vocabulary import Millis, from_millis
 from tests.support.builders import START_MS, retired, slot, task, tick
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START_MS)}
 

@@ -15,7 +15,7 @@ from streams.core.policy.rulebook import Rulebook
 from streams.core.step import choosing
 from tests.support.builders import START_MS, inputs, rulebook, slot, task
 from tests.support.percentiles import percentiles
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 WHOSE: dict[str, Any] = {"by": "ops", "at": from_millis(START_MS)}
 SOON = from_millis(START_MS + 60_000)

@@ -13,7 +13,7 @@ from streams.core.policy.rules.capability import Capability
 from streams.core.policy.rules.context import Context
 from streams.core.step import choosing
 from tests.support.builders import START_MS, slot, task
-from tests.support.rig import RouterRig, outcomes
+from tests.support.router_rig import RouterRig, outcomes
 
 
 @pytest.fixture

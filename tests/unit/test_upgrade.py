@@ -13,7 +13,7 @@ from streams.core.router import Router
 from streams.core.state.partition import SnapshotVersionError
 from streams.sinks.audit_step import read_audit_step
 from tests.support.builders import START_MS, step, task
-from tests.support.rig import RouterRig, picture
+from tests.support.router_rig import RouterRig, picture
 
 #: Text that looks like a state, or is the word, wherever a producer may write it.
 TEXT = '"state":"held"'

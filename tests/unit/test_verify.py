@@ -17,7 +17,7 @@ from streams.partition.reader import StepsMissing
 from streams.replay.inputs import InputMissing, InputRecords
 from streams.replay.verify import Difference, Verification, verify
 from tests.support.builders import rulebook, task
-from tests.support.rig import RouterRig
+from tests.support.router_rig import RouterRig
 
 
 def history() -> RouterRig:

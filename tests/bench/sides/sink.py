@@ -26,7 +26,7 @@ from streams.sinks.follow import JournalFollower
 from streams.sinks.lag import SinkStatus
 from streams.sinks.postgres import PostgresSink, PostgresStore
 from tests.bench.profile import write_profile
-from tests.support.journals import HandClock, MemoryRecords
+from tests.support.memory_sink import HandClock, MemoryRecords
 
 POLL_S: Final = 0.005
 SECONDS_MAX: Final = 300.0

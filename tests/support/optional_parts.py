@@ -11,7 +11,7 @@ import pytest
 REQUIRED = frozenset(filter(None, os.environ.get("SLOTWISE_REQUIRE", "").split(",")))
 
 
-def go_without(part: str, reason: str) -> NoReturn:
+def skip_without(part: str, reason: str) -> NoReturn:
     """Skip the test for want of a part; fail it where the part is required."""
     if part in REQUIRED:
         pytest.fail(f"SLOTWISE_REQUIRE names {part}, but: {reason}", pytrace=False)

@@ -83,7 +83,7 @@ class _Partition:
         #: Read, and not compared with the database yet.
         self.latest: list[Journaled] = []
         #: Not in the database when they were compared.
-        self.steps: list[Journaled] = []
+        self.absent: list[Journaled] = []
         self.derived: int | None = None
 
 
@@ -216,7 +216,7 @@ class _Auditor:
         async with self._asking:
             found, absent = await asyncio.to_thread(self._stored.compare, partition.number, latest)
         self._problems += found
-        partition.steps += absent
+        partition.absent += absent
 
     async def _compare_stored(self) -> None:
         wanted = {one.number: one.audit.next_seq - 1 for one in self._partitions if one.audit.steps}
@@ -231,7 +231,7 @@ class _Auditor:
             says = f"the last {lag} steps are not in the audit after {self._wait_s:g} s: is a sink running?"
             self._problems.append(Problem(promise="stored", says=says, partition=number))
         for partition in self._partitions:
-            steps, partition.steps = partition.steps, []
+            steps, partition.absent = partition.absent, []
             for start in range(0, len(steps), COMPARED):
                 found, _ = await asyncio.to_thread(
                     self._stored.compare, partition.number, steps[start : start + COMPARED]

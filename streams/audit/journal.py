@@ -46,7 +46,7 @@ class JournalAudit:
         self.fenced = 0
         self.problems: list[Problem] = []
         self.problems_total = 0
-        #: A number was left out: nothing after it counts.
+        #: A number was left out, or a step is damaged: nothing after it counts.
         self.stopped = False
         self.handled = {topic: Handled() for topic in TOPICS}
         #: By outcome.
@@ -76,7 +76,7 @@ class JournalAudit:
             return None
         try:
             step = json.loads(value)
-            seq, partition = step["seq"], step["partition"]
+            seq, partition = int(step["seq"]), step["partition"]
         except (ValueError, TypeError, KeyError):
             self.report("journal", f"a record behind step {self.next_seq - 1} is no step")
             return None
@@ -93,7 +93,12 @@ class JournalAudit:
             self.stopped = True
             self.report("journal", f"step {seq} follows step {self.next_seq - 1}; nothing after that was checked", seq)
             return None
-        self._apply(step)
+        try:
+            self._apply(step)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            self.stopped = True
+            self.report("journal", f"the step cannot be read ({error!r}); nothing after it was checked", seq)
+            return None
         self.steps += 1
         self.next_seq = seq + 1
         return step  # type: ignore[no-any-return]

@@ -91,6 +91,7 @@ def accept_again(steps: Steps) -> None:
 DAMAGES: dict[str, Damage] = {
     "a step is left out": Damage(lambda s: s.pop(3), ("journal", 4), "step 4 follows step 2"),
     "a record is no step": Damage(lambda s: s.insert(3, {}), ("journal", None), "is no step"),
+    "a step lacks what it must have": Damage(lambda s: s[3]["slots"][0].pop("pool"), ("journal", 3), "cannot be read"),
     "a record is of another partition": Damage(
         lambda s: s.insert(3, {**s[3], "partition": 1}), ("journal", None), "is of partition 1"
     ),

@@ -93,6 +93,11 @@ class CreditGroups:
             if family is not None and family.is_mixed(left) != family.split:
                 self._to_split[_whole(group.key)] = None
 
+    @property
+    def is_to_split(self) -> bool:
+        """Whether `split` has something to do."""
+        return bool(self._to_split)
+
     def split(self) -> list[tuple[GroupKey, str]]:
         """Split families that the credit covers in part, join the others; return their keys and tenants.
 

@@ -105,10 +105,12 @@ class PoolIndex:
 
     def _new_group(self, key: GroupKey, family: Family | None) -> Group:
         group = Group(key, self.fleet, self.rulebook.ageing_ms, family, self._undo)
-        self._look(group)
+        group.look(self.fleet, self.conditions.by_cell, self.balances.left)
         return group
 
     def _look(self, group: Group) -> None:
+        # Its headline may be another one.
+        self.announced_mask = None
         group.look(self.fleet, self.conditions.by_cell, self.balances.left)
 
     # Following the rows of the state.
@@ -212,7 +214,6 @@ class PoolIndex:
         # Credit first: a group that has just been evaluated no longer shows that its family must be split.
         self.look_at_credit()
         if changed:
-            self.announced_mask = None
             for group in self.groups.values():
                 self._look(group)
 
@@ -222,12 +223,13 @@ class PoolIndex:
         If so, entries that are not in the index yet must be classified again.
         """
         balances, waiting, regrouped = self.balances, self.waiting, False
+        if not balances.changed and not self._credit.is_to_split:
+            return regrouped
         for tenant in balances.take_changed():
             if balances.look(tenant):
                 regrouped = True
                 self._move(waiting.of_tenant(tenant))
             if tenant in balances.watched:
-                self.announced_mask = None
                 self._credit.look(tenant)
         for key, tenant in self._credit.split():
             regrouped = True
@@ -236,7 +238,6 @@ class PoolIndex:
 
     def _move(self, entries: Iterable[Entry]) -> None:
         """Move entries whose group changed with their cost or the percentiles."""
-        self.announced_mask = None
         for entry in entries:
             fresh = self.classify(entry.row)
             if fresh.group is not entry.group:

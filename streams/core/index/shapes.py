@@ -33,6 +33,7 @@ class Shapes:
         self._fleet = fleet
         #: The models of the fleet, in its order.
         self.models = tuple(rulebook.models[model] for model in fleet.models)
+        self._candidates = tuple(Candidate(model) for model in self.models)
         self._known: dict[ShapeKey, Shape] = {}
 
     def of(self, row: TaskRow) -> Shape:
@@ -98,8 +99,9 @@ class Shapes:
             # A plug-in that ranks all models does not ask for the emergency model by that.
             listed=listed,
         )
-        verdicts = self._verdicts(case)
+        verdicts = tuple([refusing_task(case, at) for at in self._candidates])
         able = tuple(model for model, gate in zip(self.models, verdicts, strict=True) if gate not in UNABLE)
+        low = replace(case, is_low=True, able=able)
         emergencies = [model.id for model in self.models if emergency.is_emergency_only(model, task, listed)]
         return Shape(
             bars=capability.bars(task.requires),
@@ -109,19 +111,17 @@ class Shapes:
             listed=len(listed),
             emergency_mask=self._fleet.masks_of(emergencies),
             verdicts=verdicts,
-            verdicts_low=self._verdicts(replace(case, is_low=True, able=able)),
+            # A gate that refuses whatever the EV is does so here as well.
+            verdicts_low=tuple(
+                [gate or refusing_task(low, at) for gate, at in zip(verdicts, self._candidates, strict=True)]
+            ),
         )
-
-    def _verdicts(self, case: Case) -> Verdicts:
-        return tuple(refusing_task(case, Candidate(model)) for model in self.models)
 
     def _failed(self, task: TaskPending) -> Shape:
         """Return the shape for the static fallback: capable models, or all where capability cannot be evaluated."""
         rule, case = capability.Capability(), Case(rulebook=self._rulebook, task=task, complexity=None)
         try:
-            verdicts: Verdicts = tuple(
-                rule.gate if rule.refuses(case, Candidate(model)) else None for model in self.models
-            )
+            verdicts: Verdicts = tuple(rule.gate if rule.refuses(case, at) else None for at in self._candidates)
         except Exception:  # noqa: BLE001 -- as above
             verdicts = (None,) * len(self.models)
         return Shape(

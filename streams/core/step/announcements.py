@@ -29,7 +29,7 @@ def changed_waits(draft: PoolDraft, rulebook: Rulebook, free_mask: int, now_ms: 
     behind = [
         (group, headline)
         for group in index.groups.values()
-        if len(group.announced) > ((headline := group.headline(free_mask)) in group.announced)
+        if group.announced and len(group.announced) > ((headline := group.headline(free_mask)) in group.announced)
     ]
     if not behind:
         index.announced_mask = announcing_mask

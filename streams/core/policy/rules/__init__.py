@@ -104,7 +104,10 @@ _ORDER: Final[Mapping[str, int]] = {rule.gate: i for i, rule in enumerate(RULES)
 
 def refusing_task(case: Case, at: Candidate) -> Gate | None:
     """Return the first gate that refuses the model, of those that look at the task."""
-    return next((rule.gate for rule in TASK_RULES if rule.refuses(case, at)), None)
+    for rule in TASK_RULES:
+        if rule.refuses(case, at):
+            return rule.gate
+    return None
 
 
 def refusing_now(moment: Moment, at: Candidate) -> MarksRule | None:

@@ -111,39 +111,40 @@ def _within(part: int, entry: Entry, free: FreeView, index: PoolIndex, code: Rea
             own = part & index.fleet.account_masks.get(task.affinity.account, 0)
             if own and own != part:
                 part, context = own, "affinity_account"
-    bit = part.bit_length() - 1
-    busy_ms, slot_id = free.least_used(bit)
-    if not part & (part - 1):
-        return Choice(bit, slot_id, busy_ms, code, context or ("only_free" if free.counts[bit] == 1 else "least_used"))
-    # Several cells have a free slot: of the least used ones, and only of those, more is asked. The last question that
-    # leaves some out is what decided.
-    because: Because = "id"
-    alike = [(slot_id, bit)]
-    while part := part & ~(1 << bit):
+    if part.bit_count() > 1:
+        choice = _of_several(part, entry, free, index, code)
+    else:
         bit = part.bit_length() - 1
-        other_ms, slot_id = free.least_used(bit)
-        if other_ms != busy_ms:
-            because = "least_used"
-        if other_ms < busy_ms:
-            busy_ms, alike = other_ms, []
-        if other_ms == busy_ms:
-            alike.append((slot_id, bit))
+        busy_ms, slot_id = free.least_used(bit)
+        choice = Choice(bit, slot_id, busy_ms, code, "only_free" if free.counts[bit] == 1 else "least_used")
+    return choice._replace(because=context) if context is not None else choice
+
+
+def _of_several(part: int, entry: Entry, free: FreeView, index: PoolIndex, code: ReasonCode) -> Choice:
+    """Choose between the least used slots of several cells. The last comparison that leaves some out decided."""
+    because: Because = "id"
+    found = [(*free.least_used(bit), bit) for bit in range(len(index.fleet.cells)) if part >> bit & 1]
+    least_ms = min(busy_ms for busy_ms, _, _ in found)
+    alike = [(slot_id, bit) for busy_ms, slot_id, bit in found if busy_ms == least_ms]
+    if len(alike) < len(found):
+        because = "least_used"
     if len(alike) > 1:
-        least = min(free.share(bit) for _, bit in alike)
-        left = [place for place in alike if free.share(place[1]) == least]
+        least_share = min(free.share(bit) for _, bit in alike)
+        left = [(slot_id, bit) for slot_id, bit in alike if free.share(bit) == least_share]
         because, alike = "model_share" if len(left) < len(alike) else because, left
     if len({index.fleet.cells[bit].model for _, bit in alike}) > 1:
         scores = index.scores(entry, entry.group.mask) or ()
-        of = index.fleet.model_of
-        best = max(scores[of[bit]] or 0.0 for _, bit in alike)
-        left = [place for place in alike if (scores[of[place[1]]] or 0.0) == best]
+        score_of = {bit: scores[index.fleet.model_of[bit]] or 0.0 for _, bit in alike}
+        best = max(score_of.values())
+        left = [(slot_id, bit) for slot_id, bit in alike if score_of[bit] == best]
         because, alike = "score" if len(left) < len(alike) else because, left
     slot_id, bit = min(alike)
-    return Choice(bit, slot_id, busy_ms, code, context or because)
+    return Choice(bit, slot_id, least_ms, code, because)
 
 
 def _first(mask: int, free: FreeView) -> Choice:
     """Choose by the static fallback: the first capable model in catalogue order."""
-    bit = (mask & -mask).bit_length() - 1
+    lowest = mask & -mask
+    bit = lowest.bit_length() - 1
     busy_ms, slot_id = free.least_used(bit)
     return Choice(bit, slot_id, busy_ms, "router_error", "catalogue")

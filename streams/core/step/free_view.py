@@ -95,7 +95,7 @@ class FreeView:
         mask = self.mask & able_mask
         if not mask:
             return None
-        if not mask & (mask - 1):
+        if mask.bit_count() == 1:
             return index.fleet.cells[mask.bit_length() - 1].model
         best: tuple[Millis, str, int] | None = None
         while mask:

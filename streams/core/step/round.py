@@ -57,17 +57,21 @@ class Round:
         while self._free.mask:
             served = self._turn()
             pairs += served
-            # A reservation may have opened an emergency model, and money from a swap may pay for a task: one more turn.
-            again = bool(served) and any(pair.entry.costs is not None for pair in served)
-            again = again and self._free.mask & index.fleet.emergency_mask != 0
-            if not again and len(pairs) > 1:
-                again = swap(pairs, index) and self._free.mask != 0
-            if not again:
+            if not self._may_have_opened(served) and not (self._swap(pairs) and self._free.mask):
                 break
             while index.look_at_credit():
                 self.regrouped = True
                 self._waiting = {task_id: index.classify(entry.row) for task_id, entry in self._waiting.items()}
         return pairs
+
+    def _may_have_opened(self, served: list[Pair]) -> bool:
+        """Whether the reservations of these pairs may have opened an emergency model that has a free slot."""
+        reserved = any(pair.entry.costs is not None for pair in served)
+        return reserved and bool(self._free.mask & self._index.fleet.emergency_mask)
+
+    def _swap(self, pairs: list[Pair]) -> bool:
+        """Swap slots within the round; return whether that gave a tenant money back, or took some."""
+        return len(pairs) > 1 and swap(pairs, self._index)
 
     def _turn(self) -> list[Pair]:
         """Serve one turn: each task once, in service order."""
@@ -94,7 +98,7 @@ class Round:
         for group in index.groups.values():
             admissible = group.mask & free
             if admissible and (group.queue.live or group in unindexed):
-                only_here = admissible & single and not admissible & (admissible - 1)
+                only_here = admissible.bit_count() == 1 and admissible & single
                 rank = (0 if group.lifted else 1, 0 if only_here else 1)
                 heads.append((self._key(rank, (*self._bound(group, cycle), 0, "")), len(groups), None))
                 groups.append(group)

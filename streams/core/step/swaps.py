@@ -60,7 +60,7 @@ def swap(pairs: list[Pair], index: PoolIndex) -> bool:
     tiers = fleet.tier_masks
     tier = [next(tier for tier, mask in tiers.items() if mask >> bit & 1) for bit in range(len(fleet.cells))]
     swappers = [pair for pair in pairs if pair.code in ("cheapest_capable", "lifted")]
-    if len({tier[pair.bit] for pair in swappers}) < 2:  # noqa: PLR2004 -- tier 3 is the best
+    if all(tier[pair.bit] == tier[swappers[0].bit] for pair in swappers):
         return False
     before = {
         pair.entry.tenant: index.balances.left[pair.entry.tenant] for pair in swappers if pair.entry.costs is not None
@@ -95,7 +95,8 @@ def _reach(pair: Pair, index: PoolIndex) -> int:
 def _cost(pair: Pair, bit: int, index: PoolIndex) -> MicroUsd:
     """Return the estimated cost of the task there; the price must be known."""
     costs = pair.entry.costs
-    return (costs[index.fleet.model_of[bit]] if costs is not None else None) or MicroUsd(0)
+    cost = costs[index.fleet.model_of[bit]] if costs is not None else None
+    return cost if cost is not None else MicroUsd(0)
 
 
 def _is_covered(chain: list[Pair], index: PoolIndex) -> bool:

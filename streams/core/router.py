@@ -74,9 +74,9 @@ class Router:
     def handle(self, inputs: Sequence[Input]) -> Step:
         """Return the step for these inputs. The state stays as it is until `apply`.
 
-        So do the indexes, but for what they keep of work done (groups of the fleet last seen, scores, shapes): a step
-        does not depend on steps that were computed and discarded before. An activated policy decides about all inputs
-        of its step, so the activation is the first of them.
+        The indexes change only as caches: what a step hides or spends in them is undone, so that a step does not
+        depend on steps that were computed before and discarded. An activated policy decides about all inputs of its
+        step, so the activation is the first of them.
         """
         rulebook, indexes = self.rulebook, self._indexes
         try:

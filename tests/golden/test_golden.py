@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from schemas.events import BudgetCredited, ModelDrained
 from schemas.input import Input
 from schemas.steps import encode_step
-from schemas.vocabulary import INPUT_TOPICS, Millis
+from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
 from streams.core.router import Router
 from tests.golden.history import HERE, History, HistoryStep, Picture, compare, files, read, said_ms, span_ms
-from tests.support.builders import START_MS
+from tests.support.builders import START_MS, inputs, slot, task
 from tests.support.router_rig import RouterRig, picture
 
 FILES = files()
@@ -25,12 +26,16 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_what_happens_is_what_the_rules_say(path: Path) -> None:
-    """Each step is also computed twice, applied from its journal record, and computed after a restart."""
+    """Each step is also computed twice, applied from its journal record, and computed after a restart.
+
+    Between those a step of other things, ten minutes later, is computed and discarded.
+    """
     history = read(path)
     rig = RouterRig(book=history.book)
     seen = Picture()
     for step in history.steps:
         batch = _batch(rig, step)
+        rig.discarded = _other_things(rig)
         restarted = Router.restore(0, history.book, picture(rig.router))
         came = rig.take(batch)
         assert encode_step(restarted.handle(batch)) == encode_step(came), (
@@ -55,6 +60,18 @@ def test_every_history_that_routes_expects_a_sentence() -> None:
     """The stored reason is the reason only where something holds it to what decided."""
     silent = [history.name for history in map(read, FILES) if (routed := _routed(history)) and not any(routed)]
     assert silent == [], "say why one of the tasks was routed: {is: routed SLOT, says: ...}"
+
+
+def _other_things(rig: RouterRig) -> list[Input]:
+    """Another fleet, other marks, another budget, and tasks that would take every slot."""
+    model, at = next(iter(rig.book.models)), from_millis(START_MS)
+    return inputs(
+        *(slot(f"other-{name}", name) for name in rig.book.models),
+        ModelDrained(control_id="other-1", model=model, by="ops", at=at),
+        BudgetCredited(control_id="other-2", pool="main", tenant_id="acme", amount_usd=0.5, by="ops", at=at),
+        *(task(f"other-{number}", ev=float(number), tenant_id="acme", priority=95) for number in range(12)),
+        now_ms=rig.now_ms + 600_000,
+    )
 
 
 def _routed(history: History) -> list[str]:

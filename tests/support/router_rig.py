@@ -71,7 +71,8 @@ class RouterRig:
         raw = encode_step(step)
         if self.strict:
             self._compute_and_discard()
-            assert encode_step(self.router.handle(batch)) == raw, "handling the same twice gave two different steps"
+            step = self.router.handle(batch)
+            assert encode_step(step) == raw, "handling the same twice gave two different steps"
             self._compute_and_discard()
             assert picture(self.router) == before, "computing a step changed the state"
         assert self.audit.add(raw) is not None

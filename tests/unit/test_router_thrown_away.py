@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.events import Event, ModelDrained, ModelRestored
+from schemas.events import BudgetCredited, Event, ModelDrained, ModelRestored
 from schemas.vocabulary import from_millis
 from tests.support.builders import START_MS, inputs, slot, task
 from tests.support.router_rig import RouterRig, outcomes
@@ -46,3 +46,43 @@ def test_a_router_that_only_follows_decides_by_marks_of_the_journal() -> None:
         rig.hand_in(event, after_s=1)
         asked = inputs(task(f"asked-{number}"), now_ms=rig.now_ms + 1, offset=100 + number)
         assert outcomes(follower.handle(asked)) == {f"asked-{number}": want}
+
+
+def test_a_follower_that_looked_ahead_announces_a_headline_that_comes_back() -> None:
+    """It had found every headline announced while opus was free; the next one was announced while it was not."""
+    rig = RouterRig("opus-1", "haiku-1")
+    rig.hand_in(*(task(f"later-{n}", ev=10.0 + n, not_before_ms=START_MS + 3_600_000) for n in range(6)))
+    rig.hand_in(task("takes-haiku", max_tier=1))
+    follower = rig.follower
+    follower.handle(inputs(task("never-taken"), now_ms=rig.now_ms + 1))
+    assert outcomes(rig.hand_in(task("high", ev=50.0, floor_model="opus"), task("low", ev=1.0))) == {
+        "high": "opus-1",
+        "low": "capable_busy",
+    }
+    freed = inputs(rig.end_of("high"), now_ms=rig.now_ms + 1, offset=100)
+    assert outcomes(follower.handle(freed)) == {"low": "reserved_for_ev"}
+
+
+def test_a_look_at_less_credit_leaves_no_task_outside_of_its_budget() -> None:
+    """The tenant has enough; a discarded step saw it nearly without; after that its credit is taken away."""
+    rig = RouterRig("haiku-1")
+    asked = task("asked", tenant_id="acme", input_tokens=10_000, output_tokens=1_000)
+    cost_usd = rig.book.cost_max_uusd(asked, None) / 1e6
+
+    def credited(number: int, costs: float) -> Event:
+        return BudgetCredited(
+            control_id=f"c-{number}",
+            pool="main",
+            tenant_id="acme",
+            amount_usd=costs * cost_usd,
+            by="ops",
+            at=from_millis(START_MS),
+        )
+
+    rig.hand_in(credited(1, 3.0), task("in-the-way"))
+    router, now_ms = rig.router, rig.now_ms
+    step = router.handle(inputs(asked, now_ms=now_ms, offset=100))
+    assert outcomes(step) == {"asked": "capable_busy"}
+    router.handle(inputs(credited(2, -2.9), now_ms=now_ms, offset=100))
+    router.apply(step)
+    assert outcomes(router.handle(inputs(credited(3, -3.0), now_ms=now_ms, offset=200))) == {"asked": "credit"}

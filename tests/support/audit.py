@@ -38,7 +38,7 @@ class Audit:
         ]
 
 
-def audit(records: Iterable[bytes], expected: Mapping[str, Iterable[int]], partition: int = 0) -> Audit:
+def audit(partition: int, records: Iterable[bytes], expected: Mapping[str, Iterable[int]]) -> Audit:
     """Audit the journal of a partition; `expected` are the offsets that its input topics hold."""
     auditor, found = JournalAudit(partition, memory_ms=MEMORY_MS), Audit()
     for raw in records:

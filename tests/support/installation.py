@@ -251,6 +251,7 @@ class Installation:
         inputs = {topic: await self.records(self.names.of(topic)) for topic in INPUT_TOPICS}
         return [
             audit(
+                partition,
                 [record.value for record in journal if record.partition == partition],
                 {
                     # A tick may be on its way at any moment; it is no input that anyone would miss.

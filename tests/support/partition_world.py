@@ -209,6 +209,7 @@ class World:
     def audit(self) -> Audit:
         """What the auditor says of the journal so far, against all inputs that exist."""
         return audit(
+            0,
             [record.value or b"" for record in self.journal.log.records],
             {
                 topic: [record.offset for record in log.records]

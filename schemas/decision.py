@@ -99,7 +99,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     max_tokens: int | None = None
     #: Place in service order, from 1, of a waiting task.
     position: int | None = None
-    #: A second choice: gates 5 to 9 refused the strategy's first one, or it had no free slot.
+    #: A second choice: the strategy's first one could do the work but was refused, or had no free slot.
     fallback: bool = False
     #: Worth an operator's look: `watching` (usage is high), `unknown_price`, `plugin_failed`.
     flags: tuple[str, ...] = ()

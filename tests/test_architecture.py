@@ -28,6 +28,8 @@ FORBIDDEN_CALLS = frozenset(
     | {"open", "input", "print"}
 )
 
+LINES_MAX = 450
+
 
 def python_files(*places: str) -> list[Path]:
     """List the Python files of some packages or modules, in a steady order."""
@@ -85,6 +87,12 @@ def test_only_commands_start_an_event_loop() -> None:
     starting = {"asyncio.run", "asyncio.new_event_loop", "loop.run_until_complete"}
     found = {name_of(path) for path in python_files("streams") if starting & {*called(ast.parse(path.read_text()))}}
     assert {name for name in found if not name.startswith("streams/commands/")} == {"streams/worker.py"}
+
+
+@pytest.mark.parametrize("path", python_files("schemas", "streams"), ids=name_of)
+def test_no_file_is_longer_than_450_lines(path: Path) -> None:
+    """A file holds one noun: one that has grown past this holds two, and no reader can keep it in mind."""
+    assert len(path.read_text().splitlines()) <= LINES_MAX, "give the second noun a file of its own"
 
 
 @pytest.mark.parametrize("path", python_files("schemas", "streams", "tests", "deploy"), ids=name_of)

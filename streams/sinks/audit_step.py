@@ -5,37 +5,37 @@ Decoding is half of a row's cost, and half of a step are rows that only the rout
 
 from __future__ import annotations
 
-from typing import Final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import NODEFAULT, Raw, Struct, defstruct
 
 from schemas.decision import ControlTaken, Decision, MoneyMovement, WorkDone
+from schemas.events import TaskPending
 from schemas.steps import decode_step_by
 from schemas.vocabulary import Millis, Mode
+from streams.core.policy.rules import RULES
 
+#: Fields of a task's event by which all shapes differ and the queue is ordered, and which no column of a decision has.
+_ALWAYS: Final = ("requires", "input_tokens", "output_tokens", "quest_priority")
+_BY_NAME: Final = {one.name: one for one in msgspec.structs.fields(TaskPending)}
+#: Fields of a task's event that the gates read.
+_ASKED: Final = [_BY_NAME[name] for name in dict.fromkeys(chain(_ALWAYS, *(rule.task_fields for rule in RULES)))]
+_DEFAULTS: Final = tuple(
+    (one.name, one.default_factory() if one.default_factory is not NODEFAULT else one.default) for one in _ASKED
+)
 
-class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Fields of a task's event that the gates read."""
-
-    requires: dict[str, int] = {}
-    input_tokens: int = 0
-    output_tokens: int | None = None
-    quest_priority: int = 0
-    floor_model: str | None = None
-    max_tier: int | None = None
-    allow_providers: tuple[str, ...] = ()
-    deny_providers: tuple[str, ...] = ()
-    local_only: bool = False
-    #: Models that rules of plug-ins refuse, with their sentences.
-    refused: dict[str, str] = {}
-
-
-class AskedBy(Asked, frozen=True, kw_only=True, gc=False):
-    """The same fields, with task and pool."""
-
-    task_id: str
-    pool: str
+if TYPE_CHECKING:
+    AskedBy = TaskPending
+else:  # the same event, of which only these fields are decoded
+    AskedBy = defstruct(
+        "AskedBy",
+        [("task_id", str), ("pool", str), *((name, _BY_NAME[name].type, default) for name, default in _DEFAULTS)],
+        frozen=True,
+        kw_only=True,
+        gc=False,
+    )
 
 
 class Advised(Struct, frozen=True, gc=False):
@@ -50,21 +50,13 @@ class TakenIn(Struct, frozen=True, gc=False):
     task: AskedBy
     advice: Advised | None = None
 
-    def asked(self) -> Asked:
-        """Return the fields without task and pool, and with the refusals."""
+    def asked(self) -> dict[str, Any]:
+        """Return what the gates read: fields that are not the default; `refused`: models, with sentences."""
         task = self.task
-        return Asked(
-            requires=task.requires,
-            input_tokens=task.input_tokens,
-            output_tokens=task.output_tokens,
-            quest_priority=task.quest_priority,
-            floor_model=task.floor_model,
-            max_tier=task.max_tier,
-            allow_providers=task.allow_providers,
-            deny_providers=task.deny_providers,
-            local_only=task.local_only,
-            refused=self.advice.refused if self.advice is not None else {},
-        )
+        asked = {name: value for name, default in _DEFAULTS if (value := getattr(task, name)) != default}
+        if self.advice is not None and self.advice.refused:
+            asked["refused"] = self.advice.refused
+        return asked
 
 
 class AuditStep(Struct, frozen=True, kw_only=True, gc=False):

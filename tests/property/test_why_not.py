@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,7 +166,7 @@ def _recorded(rig: RouterRig, decision: Decision) -> Recorded:
     """What `explain_why_not` finds in the audit of this decision."""
     kept = read_audit_step(encode_step(rig.steps[-1]))
     (asked,) = (one.asked() for one in kept.tasks if one.task.task_id == decision.task_id)
-    said = msgspec.to_builtins(asked)
+    said = dict(asked)
     alternatives = json.loads(bytes(decision.alternatives))
     row: dict[str, Any] = {
         **{name: getattr(decision, name) for name in decision.__struct_fields__},

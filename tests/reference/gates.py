@@ -1,4 +1,4 @@
-"""Which models a task may use: nine gates, asked in order of every model and account that has a slot in service."""
+"""Which models a task may use: the gates, asked in order of every model and account that has a slot in service."""
 
 from __future__ import annotations
 

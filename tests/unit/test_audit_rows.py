@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 from msgspec import Raw
 
 from schemas.decision import ControlTaken, MoneyMovement, TaskRow, TaskStatus
+from schemas.events import TaskPending
 from schemas.vocabulary import MicroUsd, Millis
 from streams.database.sql import QUERIES, parse
 from streams.sinks import rows
@@ -31,6 +33,11 @@ def named(query: str, line: str) -> dict[str, str | None]:
     columns = re.search(r"\(([^)]*)\)", QUERIES[query])
     assert columns is not None
     return dict(zip(re.split(r",\s*", columns.group(1).strip()), row, strict=True))
+
+
+def _accepted(event: TaskPending) -> TaskRow:
+    status = TaskStatus(state="waiting", attempt=1, since_ms=Millis(0), accepted_ms=Millis(0))
+    return TaskRow(task=event, at_ms=Millis(0), status=status)
 
 
 def test_a_decision_names_its_step_its_input_and_its_journal() -> None:
@@ -71,15 +78,29 @@ def test_a_first_decision_has_what_the_task_asked_for() -> None:
     pending = task(
         "t-1", requires={"coding": 8}, input_tokens=1800, title="Fix typo", lane="docs", deny_providers=("x",)
     )
-    accepted = TaskRow(
-        task=pending,
-        at_ms=Millis(0),
-        status=TaskStatus(state="waiting", attempt=1, since_ms=Millis(0), accepted_ms=Millis(0)),
-    )
-    one = journaled(decision(), decision(task_id="t-2"), tasks=(accepted,))
+    one = journaled(decision(), decision(task_id="t-2"), tasks=(_accepted(pending),))
     first, second = (named("copy_decisions", line) for line in rows.decision_lines("j", one))
     assert json.loads(str(first["asked"])) == {"requires": {"coding": 8}, "input_tokens": 1800, "deny_providers": ["x"]}
     assert second["asked"] is None
+
+
+def test_the_audit_keeps_every_field_that_a_rule_reads() -> None:
+    """As the task has it, so that `explain --why-not` asks the rules the same question; defaults are left out."""
+    asked = {
+        "requires": {"coding": 8},
+        "input_tokens": 1800,
+        "output_tokens": 0,
+        "quest_priority": 95,
+        "max_tier": 2,
+        "local_only": True,
+        "allow_providers": ["x"],
+        "deny_providers": ["y"],
+        "floor_model": "haiku",
+    }
+    event = msgspec.convert(msgspec.to_builtins(task("t-1", title="Not kept")) | asked, TaskPending)
+    row = _accepted(event)
+    (line,) = rows.decision_lines("j", journaled(decision(), tasks=(row,)))
+    assert json.loads(str(named("copy_decisions", line)["asked"])) == asked
 
 
 def test_flags_are_an_array_of_texts() -> None:

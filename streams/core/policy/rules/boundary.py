@@ -32,7 +32,7 @@ class Bound(NamedTuple):
 
 
 class Boundary:
-    """Gate 3; also the verdict on an emergency model that is closed."""
+    """Also the verdict on an emergency model that is closed."""
 
     gate: Final = "boundary"
     headline: Final = "boundary"

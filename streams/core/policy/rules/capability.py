@@ -11,7 +11,7 @@ from streams.core.policy.catalog import Model
 
 
 class Capability:
-    """Gate 1."""
+    """The ratings against the bars of the task."""
 
     gate: Final = "capability"
     headline: Final = "no_capable_model"

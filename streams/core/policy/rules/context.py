@@ -10,7 +10,7 @@ from streams.core.policy.catalog import Model
 
 
 class Context:
-    """Gate 2."""
+    """The tokens against the window of the model."""
 
     gate: Final = "context"
     headline: Final = "context"

@@ -11,7 +11,7 @@ from streams.core.policy.case import Candidate, Case
 
 
 class Credit:
-    """Gate 9."""
+    """The estimated cost against the available credit of the tenant."""
 
     gate: Final = "credit"
     headline: Final = "credit"

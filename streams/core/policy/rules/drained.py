@@ -10,7 +10,7 @@ from streams.core.policy.case import Candidate, Moment, each_once
 
 
 class Drained:
-    """Gate 6."""
+    """The drains by operators."""
 
     gate: Final = "drained"
     headline: Final = "drained"

@@ -10,7 +10,7 @@ from streams.core.policy.case import Candidate, Moment, each_once
 
 
 class Exhausted:
-    """Gate 5."""
+    """The marks of exhausted products."""
 
     gate: Final = "exhausted"
     headline: Final = "exhausted"

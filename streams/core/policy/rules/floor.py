@@ -19,7 +19,7 @@ class FloorPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Floor:
-    """Gate 4: floors compare tiers, not ids."""
+    """Floors compare tiers, not ids."""
 
     gate: Final = "floor"
     headline: Final = "floor"

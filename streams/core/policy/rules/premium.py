@@ -33,7 +33,7 @@ class PremiumFloor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Premium:
-    """Gate 8."""
+    """EV and priority against the premium floor."""
 
     gate: Final = "premium"
     headline: Final = "reserved_for_ev"

@@ -52,7 +52,7 @@ class QuotaPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Quota:
-    """Gate 7."""
+    """The usage against the steps of the curve."""
 
     gate: Final = "quota"
     headline: Final = "quota"

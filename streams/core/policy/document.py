@@ -9,12 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import tomllib
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 T = TypeVar("T", bound=Struct)
+
+#: The keys that lead to a value.
+Path = tuple[str, ...]
 
 
 class RulebookError(Exception):
@@ -28,8 +32,8 @@ class RulebookError(Exception):
         self.problems = problems
 
 
-def read(text: str, type_: type[T], file: str) -> T:
-    """Return the document as a `type_`.
+def read(text: str, type_: type[T], file: str, *, without: Collection[Path] = ()) -> T:
+    """Return the document as a `type_`; keys at the paths of `without` are passed over, where `*` stands for any key.
 
     Raises:
         RulebookError: with all mistakes of the document.
@@ -38,11 +42,25 @@ def read(text: str, type_: type[T], file: str) -> T:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RulebookError([f"{file}: not readable as TOML: {error}"]) from None
+    for path in without:
+        _remove(raw, path)
     problems: list[str] = []
     _walk(raw, msgspec.inspect.type_info(type_), file, "", problems)
     if problems:
         raise RulebookError(problems)
     return msgspec.convert(raw, type_, strict=True)
+
+
+def _remove(table: Any, path: Path) -> None:
+    """Remove the keys at a path, where there are any."""
+    if not isinstance(table, dict):
+        return
+    key, *rest = path
+    if not rest:
+        table.pop(key, None)
+        return
+    for inner in table.values() if key == "*" else (table.get(key),):
+        _remove(inner, tuple(rest))
 
 
 def nearest(word: str, known: Any) -> str:

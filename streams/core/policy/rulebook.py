@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -246,10 +246,19 @@ def expected_output(task: TaskPending, most: int) -> int:
     return most if task.output_tokens is None else min(task.output_tokens, most)
 
 
+#: Policy keys of earlier versions, which nothing reads any more. A journal may hold a policy that has them.
+RETIRED_KEYS: Final = (("lane", "*", "critical"),)
+
+
 def load_rulebook(
-    catalog_text: str, policy_text: str, *, catalog_file: str = "catalog.toml", policy_file: str = "policy.toml"
+    catalog_text: str,
+    policy_text: str,
+    *,
+    catalog_file: str = "catalog.toml",
+    policy_file: str = "policy.toml",
+    recorded: bool = False,
 ) -> Rulebook:
-    """Return the rulebook of two TOML texts.
+    """Return the rulebook of two TOML texts; `recorded` texts, from a journal, may have keys of earlier versions.
 
     Raises:
         RulebookError: one sentence for each mistake in either text, with file and key.
@@ -262,7 +271,7 @@ def load_rulebook(
     except RulebookError as error:
         problems += error.problems
     try:
-        policy = read(policy_text, Policy, policy_file)
+        policy = read(policy_text, Policy, policy_file, without=RETIRED_KEYS if recorded else ())
         problems += _check_policy(policy, catalog, policy_file)
     except RulebookError as error:
         problems += error.problems

@@ -48,7 +48,7 @@ def activate(event: PolicyActivated, active: Rulebook, state: Partition) -> tupl
 
 def rulebook_of(activated: Activated) -> Rulebook:
     """Return the rulebook of activated texts."""
-    return _load(activated.catalog_text, activated.policy_text)
+    return _load(activated.catalog_text, activated.policy_text, recorded=True)
 
 
 def _models_used(state: Partition) -> set[str]:
@@ -58,5 +58,5 @@ def _models_used(state: Partition) -> set[str]:
 
 
 @lru_cache(maxsize=8)
-def _load(catalog_text: str, policy_text: str) -> Rulebook:
-    return load_rulebook(catalog_text, policy_text)
+def _load(catalog_text: str, policy_text: str, *, recorded: bool = False) -> Rulebook:
+    return load_rulebook(catalog_text, policy_text, recorded=recorded)

@@ -105,8 +105,9 @@ class FreeSlots:
 
     def take(self, slot_id: str) -> None:
         """Hide the slot for the rest of the decision."""
+        if not self._taken:
+            self._undo.add(self._taken.clear)
         self._taken.add(slot_id)
-        self._undo.add(partial(self._taken.discard, slot_id))
 
     def _busy_ms(self, slot_id: str, now_ms: Millis) -> int:
         curve = self._curves.get(slot_id)

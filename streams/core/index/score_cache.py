@@ -28,7 +28,7 @@ class ScoreCache:
         rulebook = self._rulebook
         policy = rulebook.policy
         lane = policy.lane_of(task.lane)
-        objective = policy.objective_of(task, complexity)
+        objective = policy.objective.resolve(task, complexity, lane.objective if lane is not None else None)
         profile = task.profile or (lane.profile if lane is not None else None)
         most = rulebook.max_tokens(complexity, task.output_tokens)
         mix16 = mix(task.input_tokens, expected_output(task, most))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from schemas.decision import HistoryEntry, SlotRow, TaskRow, TaskStatus
 from schemas.vocabulary import MicroUsd, Millis
@@ -14,7 +14,7 @@ from streams.core.step.draft import PoolDraft
 from streams.core.step.swaps import Pair
 
 
-class Assignment(NamedTuple):
+class Assignment(Struct, frozen=True, kw_only=True, gc=False):
     """A slot leased for a task."""
 
     decision_id: str

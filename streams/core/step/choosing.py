@@ -123,7 +123,11 @@ def _within(part: int, entry: Entry, free: FreeView, index: PoolIndex, code: Rea
 def _of_several(part: int, entry: Entry, free: FreeView, index: PoolIndex, code: ReasonCode) -> Choice:
     """Choose between the least used slots of several cells. The last comparison that leaves some out decided."""
     because: Because = "id"
-    found = [(*free.least_used(bit), bit) for bit in range(len(index.fleet.cells)) if part >> bit & 1]
+    found: list[tuple[int, str, int]] = []
+    while part:
+        bit = part.bit_length() - 1
+        part ^= 1 << bit
+        found.append((*free.least_used(bit), bit))
     least_ms = min(busy_ms for busy_ms, _, _ in found)
     alike = [(slot_id, bit) for busy_ms, slot_id, bit in found if busy_ms == least_ms]
     if len(alike) < len(found):

@@ -287,6 +287,10 @@ class QuotaRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     status: str | None = None
 
 
+#: What operators and probes report of the fleet.
+Mark = ExhaustedMark | DrainMark | QuotaRow
+
+
 class LedgerRow(Struct, frozen=True, gc=False):
     """A tenant's money in one pool: available + reserved + consumed = credited, always."""
 
@@ -375,3 +379,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     announced: tuple[tuple[str, Millis], ...] = field(default=(), name="told")
     #: Counts of ignored inputs and other events, by word: duplicates, stale frees, ...
     counts: dict[str, int] = {}
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Marks of every kind."""
+        return (*self.exhausted, *self.drains, *self.quotas)

@@ -16,11 +16,7 @@ from schemas.events import (
     BudgetCredited,
     FleetControl,
     LaneRestarted,
-    ModelDrained,
-    ModelExhausted,
-    ModelRestored,
     PolicyActivated,
-    QuotaUpdated,
     SlotFreed,
     SlotRetired,
     TaskCancelled,
@@ -282,15 +278,15 @@ class Router:
                 lifecycle.retire(self._pool(draft, event.pool), event.slot_id, now_ms)
             case BudgetCredited():
                 money.credit(self._pool(draft, event.pool), event, now_ms)
-            case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated():
-                # All pools that it concerns take part; a pool that is named later in the step has the mark as well.
-                for name in (event.pool,) if event.pool is not None else self._inhabited():
-                    self._pool(draft, name)
-                return controls.mark(draft, event, now_ms, self.rulebook)
             case PolicyActivated():
                 return None if draft.activated is not None else _NOT_FIRST
             case LaneRestarted() | Tick():
                 pass
+            case _:  # the events that mark the fleet; mypy names any other that has no case
+                # All pools that it concerns take part; a pool that is named later in the step has the mark as well.
+                for name in (event.pool,) if event.pool is not None else self._inhabited():
+                    self._pool(draft, name)
+                return controls.mark(draft, event, now_ms, self.rulebook)
         return None
 
     def _prepare_activation(self, inputs: Sequence[Input]) -> Activated | str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 from uuid import UUID
 
 import msgspec
@@ -43,6 +43,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "busy": "would have done, but had no free slot",
     **{rule.gate: rule.means for rule in reversed(RULES)},
 }
+#: Kinds of the operators' events that set or end marks.
+_MARKING: Final = [kind.__struct_config__.tag for kind in get_args(MarkingControl)]
 _ORDER: Final = {verdict: place for place, verdict in enumerate(MEANINGS)}
 
 
@@ -84,7 +86,7 @@ def explain_why_not(
         if decision is None:
             return None
         of = {name: decision[name] for name in ("journal", "pool", "partition", "seq", "tenant_id", "decision_id")}
-        said = connection.execute(QUERIES["marks_before"], of | {"rows_max": ROWS_MAX}).fetchall()
+        said = connection.execute(QUERIES["marks_before"], of | {"kinds": _MARKING, "rows_max": ROWS_MAX}).fetchall()
         left = connection.execute(QUERIES["credit_before"], of).fetchone()
     asked = next(
         (

@@ -10,12 +10,11 @@ from math import inf
 
 from msgspec import Struct
 
-from schemas.decision import DrainMark, ExhaustedMark, QuotaRow
+from schemas.decision import DrainMark, ExhaustedMark, Mark, QuotaRow
 from schemas.vocabulary import Millis
 
 #: The account of a mark or a slot; None: a mark of all accounts, a slot without an account.
 Account = str | None
-Mark = ExhaustedMark | DrainMark | QuotaRow
 
 
 class MarksDump(Struct, frozen=True, array_like=True):

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from schemas.decision import Activated, Finished, LedgerRow, Percentiles, SlotGone, SlotRow, Step, TaskRow
 from schemas.upgrade import upgrade_snapshot
 from schemas.vocabulary import INPUT_TOPICS, Millis
-from streams.core.state.marks import Mark, Marks, MarksDump
+from streams.core.state.marks import Marks, MarksDump
 from streams.core.state.pool import Pool
 from streams.core.state.utilisation import BusyCurve
 
@@ -161,8 +161,7 @@ class Partition:
         """Apply marks, ledgers, control ids and an activated policy."""
         if step.activated is not None:
             self._activate(step.activated)
-        marks: tuple[Mark, ...] = (*step.exhausted, *step.drains, *step.quotas)
-        for mark in marks:
+        for mark in step.marks:
             for place in self._marks(mark.pool):
                 place.put(mark, step.now_ms)
         for ledger in step.ledgers:

@@ -19,6 +19,7 @@ from schemas.decision import (
     EvSample,
     Finished,
     LedgerRow,
+    Mark,
     MoneyMovement,
     Percentiles,
     Rejected,
@@ -32,7 +33,7 @@ from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.core.index.due import Due
 from streams.core.index.fleet import Cell, cell_of
 from streams.core.index.pool_index import PoolIndex
-from streams.core.state.marks import Mark, Marks
+from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
 
 

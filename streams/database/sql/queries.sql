@@ -71,7 +71,7 @@ ORDER BY d.journal, d.pool, d.decided_at, d.seq
 LIMIT %(rows_max)s
 
 -- marks_before --
--- The last operators' event before a decision, for each kind and each thing that it names.
+-- The last operators' event before a decision, for each of these kinds and each thing that it names.
 SELECT event, taken_at
 FROM (
     SELECT DISTINCT ON (
@@ -80,7 +80,7 @@ FROM (
         event, taken_at, seq
     FROM v_fleet_controls_taken
     WHERE journal = %(journal)s AND partition = %(partition)s AND (pool IS NULL OR pool = %(pool)s)
-        AND kind IN ('model.exhausted', 'model.restored', 'model.drained', 'quota.updated')
+        AND kind = ANY(%(kinds)s)
         AND seq <= %(seq)s
     ORDER BY
         kind, pool, event ->> 'product', event ->> 'model', event ->> 'account', event ->> 'window',

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import yaml
@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from schemas.codec import read_event
 from schemas.decision import Advice, Decision, LedgerRow, SlotRow, Step
-from schemas.events import Event
+from schemas.events import Event, FleetControl
 from schemas.input import Unreadable
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, from_millis
 from streams.core.policy.rulebook import Rulebook, load_rulebook
@@ -35,7 +35,12 @@ _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SPAN = re.compile(r"([+-])((?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+)")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _TIMES = frozenset(("at", "until", "deadline", "not_before", "resets_at"))
-_OF_A_POOL = frozenset((TASK_PENDING, SLOT_FREED, "budget.credited", "task.cancelled", "slot.retired"))
+#: What always names its pool: tasks, slots, and kinds of operators' events whose field is required.
+_OF_A_POOL = frozenset((TASK_PENDING, SLOT_FREED)).union(
+    str(kind.__struct_config__.tag)
+    for kind in get_args(FleetControl)
+    if any(one.required for one in msgspec.structs.fields(kind) if one.name == "pool")
+)
 #: Words of an expectation that are not the names of a decision's fields.
 _FIELDS = {
     "because": "reason_code",

@@ -64,9 +64,7 @@ def refused_by(rule: Rule, case: Case, model: Model) -> list[Candidate]:
 
     None: slots without an account; a refusal of those holds for all.
     """
-    marks = case.marks
-    accounts = {account for _, account in marks.exhausted} | {account for _, account, _ in marks.quotas}
-    places = [Candidate(model), *(Candidate(model, account) for account in sorted(filter(None, accounts)))]
+    places = [Candidate(model), *(Candidate(model, account) for account in sorted(case.marks.accounts()))]
     return [at for at in places if rule.refuses(case, at)]
 
 

@@ -81,6 +81,11 @@ class Marks:
                 self.quotas[row.product, row.account, row.window] = row
         self._forget(now_ms)
 
+    def accounts(self) -> set[str]:
+        """Return every account that a mark names."""
+        named = {account for _, account in self.exhausted} | {account for _, account, _ in self.quotas}
+        return {account for account in named if account is not None}
+
     def next_change_ms(self, after_ms: Millis) -> float:
         """Return the time at which the next mark ends by itself."""
         ends = (

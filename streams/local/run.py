@@ -22,7 +22,7 @@ LOOK_EVERY_S: Final = 0.25
 #: Without a terminal, a line so often.
 LINE_EVERY_S: Final = 5.0
 #: Numbers that disagree and have not changed for so long will not agree later.
-SETTLE_S: Final = 20.0
+QUIET_S: Final = 20.0
 
 
 class NotInTimeError(UpError):
@@ -66,7 +66,7 @@ def _watch(up: Up, draw: Callable[[], None]) -> None:
             now_s, numbers, open_ends = time.monotonic(), up.activity(), up.open_ends()
             if numbers != before:
                 before, still_s = numbers, now_s
-            if not open_ends or (numbers and now_s - still_s > SETTLE_S):
+            if not open_ends or (numbers and now_s - still_s > QUIET_S):
                 return
             if now_s - began_s > up.options.idle_s_max:
                 raise NotInTimeError(f"Not idle after {up.options.idle_s_max:.0f} s: {' '.join(open_ends)}")

@@ -165,7 +165,7 @@ class JournalFollower:
                 yield_at = self._batch_rows + YIELD_ROWS
         if not self._batch:
             if not records:
-                await self._settle()
+                await self._finish_writing()
         elif not records or self._writing is None or self._writing.done():
             await self._begin()
 
@@ -176,11 +176,11 @@ class JournalFollower:
 
     async def _begin(self) -> None:
         """Start writing the batch, once the one before is written."""
-        await self._settle()
+        await self._finish_writing()
         self._writing = asyncio.create_task(self._write(self._batch))
         self._batch, self._batch_rows = [], 0
 
-    async def _settle(self) -> None:
+    async def _finish_writing(self) -> None:
         """Wait for the batch that is being written, and raise its error."""
         if self._writing is not None:
             try:
@@ -192,7 +192,7 @@ class JournalFollower:
         """Write all steps that were taken."""
         if self._batch:
             await self._begin()
-        await self._settle()
+        await self._finish_writing()
 
     async def _abandon(self) -> None:
         """Abandon a batch that is being written; the store's position shows whether it was stored."""

@@ -146,12 +146,12 @@ class Play:
             try:
                 await self._announce(client)
                 await self._send(client, WARM_S)
-                await self._settle()
+                await self._until_quiet()
                 self._sent, self._latency_s, self._waited, self._late_s = {}, {}, set(), []
                 before_s = self._cpu_s()
                 await self._send(client, self._seconds)
                 cpu_s = [after - before for after, before in zip(self._cpu_s(), before_s, strict=True)]
-                await self._settle()
+                await self._until_quiet()
             finally:
                 receiving.cancel()
                 await asyncio.gather(receiving, return_exceptions=True)
@@ -226,7 +226,7 @@ class Play:
                     )
                     await self._write(client, SLOT_FREED, self._freed, where.partition, event, at_ms)
 
-    async def _settle(self) -> None:
+    async def _until_quiet(self) -> None:
         """Wait for what is still on its way."""
         deadline_s = time.monotonic() + TAIL_S_MAX
         while time.monotonic() < deadline_s and self._sent.keys() - self._latency_s.keys() - self._waited:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.mutation.chosen import TESTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -99,3 +101,8 @@ def test_no_file_is_longer_than_450_lines(path: Path) -> None:
 def test_every_file_opens_by_saying_what_it_is_for(path: Path) -> None:
     """A newcomer learns from a file's first line whether to read on."""
     assert ast.get_docstring(ast.parse(path.read_text())), f"{name_of(path)} needs a docstring on its first line"
+
+
+def test_the_tests_that_are_tried_on_mutants_exist() -> None:
+    """`make mutate` names them by file, and a renamed file would end it."""
+    assert [path for path in TESTS if not (ROOT / path).exists()] == []

@@ -18,41 +18,9 @@ from typing import IO, Final
 import msgspec
 import pytest
 
+from tests.mutation.chosen import TESTS
 from tests.mutation.mutants import Mutant, Verdict, again, plant, sample
 
-#: What tells whether the policy is as it should be, in milliseconds a test. Anything with a server, a clock or a
-#: random story is left out: a mutant that only those notice deserves an example of its own.
-TESTS: Final = (
-    "tests/golden",
-    *(
-        f"tests/unit/test_{name}.py"
-        for name in (
-            "complexity",
-            "difference",
-            "ev",
-            "gates",
-            "lineup",
-            "objective",
-            "router_advice",
-            "router_controls",
-            "router_escalation",
-            "router_reserve",
-            "router_rounds",
-            "router_rows",
-            "router_slots",
-            "router_steps",
-            "router_tasks",
-            "router_thrown_away",
-            "router_waits",
-            "router_within_a_step",
-            "rulebook",
-            "score",
-            "sentences",
-            "static_fallback",
-            "strategy_policy",
-        )
-    ),
-)
 #: Quick and quiet: nothing of a failure is shown, and how long a test may take is the trial's concern.
 QUIET: Final = ("-qq", "-s", "--tb=native", "--assert=plain", "-p", "no:cacheprovider", "-o", "timeout=0")
 WORDS: Final = ("killed", "timeout", "survived", "unreached")

@@ -43,6 +43,7 @@ TESTS: Final = (
             "swaps",
             "undo",
             "waiting_index",
+            "why_not",
         )
     ),
 )

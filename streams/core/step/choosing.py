@@ -122,28 +122,30 @@ def _within(part: int, entry: Entry, free: FreeView, index: PoolIndex, code: Rea
 
 def _of_several(part: int, entry: Entry, free: FreeView, index: PoolIndex, code: ReasonCode) -> Choice:
     """Choose between the least used slots of several cells. The last comparison that leaves some out decided."""
-    because: Because = "id"
     found: list[tuple[int, str, int]] = []
     while part:
         bit = part.bit_length() - 1
         part ^= 1 << bit
         found.append((*free.least_used(bit), bit))
-    least_ms = min(busy_ms for busy_ms, _, _ in found)
+    least_ms = min(found)[0]
     alike = [(slot_id, bit) for busy_ms, slot_id, bit in found if busy_ms == least_ms]
-    if len(alike) < len(found):
-        because = "least_used"
+    because: Because = "least_used" if len(alike) < len(found) else "id"
     if len(alike) > 1:
-        least_share = min(free.share(bit) for _, bit in alike)
-        left = [(slot_id, bit) for slot_id, bit in alike if free.share(bit) == least_share]
+        shares = [free.share(bit) for _, bit in alike]
+        left = _with(alike, shares, min(shares))
         because, alike = "model_share" if len(left) < len(alike) else because, left
-    if len({index.fleet.cells[bit].model for _, bit in alike}) > 1:
-        scores = index.scores(entry, entry.group.mask) or ()
-        score_of = {bit: scores[index.fleet.model_of[bit]] or 0.0 for _, bit in alike}
-        best = max(score_of.values())
-        left = [(slot_id, bit) for slot_id, bit in alike if score_of[bit] == best]
+    if len(alike) > 1 and len({index.fleet.cells[bit].model for _, bit in alike}) > 1:
+        by_model = index.scores(entry, entry.group.mask) or ()
+        scores = [by_model[index.fleet.model_of[bit]] or 0.0 for _, bit in alike]
+        left = _with(alike, scores, max(scores))
         because, alike = "score" if len(left) < len(alike) else because, left
     slot_id, bit = min(alike)
     return Choice(bit, slot_id, least_ms, code, because)
+
+
+def _with(slots: list[tuple[str, int]], values: list[float], value: float) -> list[tuple[str, int]]:
+    """Return the slots that have the value."""
+    return [slot for slot, own in zip(slots, values, strict=True) if own == value]
 
 
 def _first(mask: int, free: FreeView) -> Choice:

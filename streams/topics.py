@@ -91,6 +91,11 @@ class Names(Struct, frozen=True):
         return tuple(f"{self.group}-{table}-changelog" for table in TABLES)
 
 
+def name_in_audit(settings: Settings, topic: str = DECISION_AUDIT) -> str:
+    """Return the name under which the audit keeps a journal: its topic, after the name of its life where it has one."""
+    return ":".join(filter(None, (settings.journal, settings.topic_prefix + topic)))
+
+
 class TopicSpec(Struct, frozen=True):
     """One topic as it is created."""
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.audit import agreement
 from streams.audit.agreement import DEAD_LETTERS, JournalCounts
 from streams.audit.journal import JournalAudit
@@ -25,7 +25,7 @@ from streams.database.connection import Timeouts
 from streams.kafka.client import Broker
 from streams.replay.inputs import InputMissing
 from streams.replay.verify import verify
-from streams.topics import names
+from streams.topics import name_in_audit, names
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -59,8 +59,7 @@ async def audit_installation(
         DatabaseError: Postgres cannot be reached or read.
         KafkaError, TimeoutError: the broker does not answer.
     """
-    journal = ":".join(filter(None, (settings.journal, settings.topic_prefix + DECISION_AUDIT)))
-    stored = await asyncio.to_thread(StoredAudit, settings.database, journal, Timeouts.of(settings))
+    stored = await asyncio.to_thread(StoredAudit, settings.database, name_in_audit(settings), Timeouts.of(settings))
     with stored:
         broker = Broker(settings)
         await broker.start()

@@ -97,7 +97,7 @@ class SamplePart(_Command):
 
     @property
     def progress(self) -> SampleProgress:
-        """SampleProgress, as the sample reports it."""
+        """The progress that the sample reported last."""
         try:
             return msgspec.json.decode(self._status.read_bytes(), type=SampleProgress)
         except FileNotFoundError:

@@ -21,6 +21,7 @@ from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TA
 from streams.kafka.blocking import open_consumer
 from streams.partition.reader import LOOKBACK_RECORDS
 from streams.settings import Settings
+from streams.topics import name_in_audit
 from streams.views.journal_stats import JournalStats
 
 #: How often topics and audit are compared; the journal is read all the time.
@@ -56,8 +57,7 @@ class Watch:
         #: Why the watch cannot read now; None: it can.
         self.trouble: str | None = None
         self._settings = settings
-        #: The journal's name in the audit, as the sink gives it.
-        self._journal = ":".join(filter(None, (settings.journal, settings.topic_prefix + DECISION_AUDIT)))
+        self._journal = name_in_audit(settings)
         self._from_start = from_start
         self._stop = threading.Event()
         self._began = threading.Event()

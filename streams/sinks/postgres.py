@@ -29,6 +29,7 @@ from streams.sinks.follow import YIELD_ROWS, JournalFollower
 from streams.sinks.lag import SinkStatus
 from streams.sinks.ports import ConflictError, RetryableError, SinkPosition
 from streams.sinks.records import KafkaRecords
+from streams.topics import name_in_audit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
@@ -201,14 +202,13 @@ class PostgresSink:
         Raises:
             DatabaseError: the database setting is no DSN.
         """
-        topic = settings.topic_prefix + topic
         timeouts = Timeouts.of(settings)
         name = where(parameters(settings.database, timeouts, "slotwise sink"))
         self._follower = JournalFollower(
-            KafkaRecords(settings, topic=topic, group=f"{settings.group}-sink-postgres"),
+            KafkaRecords(settings, topic=settings.topic_prefix + topic, group=f"{settings.group}-sink-postgres"),
             PostgresStore(
                 lambda: connect_async(settings.database, timeouts, application="slotwise sink"),
-                journal=journal or ":".join(filter(None, (settings.journal, topic))),
+                journal=journal or name_in_audit(settings, topic),
                 name=name,
                 transaction_s_max=timeouts.connect_s + timeouts.statement_s + timeouts.silence_s,
             ),

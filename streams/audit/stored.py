@@ -10,17 +10,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
-import psycopg
 from msgspec import Struct
-from psycopg import errors
 from psycopg.rows import dict_row
 
 from streams.audit.problem import Problem
-from streams.database.connection import DatabaseError, Timeouts, connect, sentence
+from streams.database.connection import Timeouts, connect, reading_audit
 from streams.database.sql import QUERIES
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from psycopg import Connection, Cursor
     from psycopg.rows import TupleRow
 
 #: Rows of one answer that are reported, at most.
@@ -167,15 +165,7 @@ class StoredAudit:
         with self._connection.cursor() as cursor:
             return self._asked(cursor, query, **named)
 
-    def _asked(self, cursor: psycopg.Cursor[Any], query: str, **named: Any) -> list[Any]:
+    def _asked(self, cursor: Cursor[Any], query: str, **named: Any) -> list[Any]:
         given = {"journal": self.journal, "rows_max": ROWS_MAX, **named}
-        try:
+        with reading_audit():
             return cursor.execute(QUERIES[query], given).fetchall()
-        except (errors.UndefinedTable, errors.UndefinedColumn):
-            raise DatabaseError(
-                "This database has no audit yet, or one of an older version: run `slotwise db migrate` first."
-            ) from None
-        except errors.InsufficientPrivilege:
-            raise DatabaseError("This login may not read the audit: GRANT slotwise_read to it.") from None
-        except psycopg.Error as error:
-            raise DatabaseError(f"The audit could not be read: {sentence(error)}.") from error

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 import psycopg
 from msgspec import Struct
-from psycopg import conninfo
+from psycopg import conninfo, errors
 
 from streams.errors import UNREACHABLE, SlotwiseError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from psycopg.rows import TupleRow
 
@@ -129,6 +130,25 @@ def where(known: Mapping[str, str]) -> str:
         known.get("dbname", "(default)"),
     )
     return f"Postgres at {host}:{port}, database {name},"
+
+
+@contextmanager
+def reading_audit() -> Iterator[None]:
+    """Turn what fails in a query of the audit's views into an error that says what to do.
+
+    Raises:
+        DatabaseError: there is no audit, this login may not read it, or the query failed.
+    """
+    try:
+        yield
+    except (errors.UndefinedTable, errors.UndefinedColumn):
+        raise DatabaseError(
+            "This database has no audit yet, or one of an older version: run `slotwise db migrate` first."
+        ) from None
+    except errors.InsufficientPrivilege:
+        raise DatabaseError("This login may not read the audit: GRANT slotwise_read to it.") from None
+    except psycopg.Error as error:
+        raise failure("The audit could not be read", error) from error
 
 
 def failure(what: str, error: psycopg.Error) -> DatabaseError:

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from uuid import UUID
 
 import msgspec
-import psycopg
-from psycopg import errors
 from psycopg.rows import dict_row
 
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis, to_millis
 from streams.core.policy.rules import RULES
 from streams.core.step.controls import MarkingControl
-from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, failure
+from streams.database.connection import DEFAULT_TIMEOUTS, Timeouts, connect, reading_audit
 from streams.database.sql import QUERIES
 from streams.views.recorded import Recorded, marks_of
 from streams.views.why_not import WhyNot, why_not
@@ -118,17 +116,8 @@ def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @contextmanager
 def _asking(dsn: str, timeouts: Timeouts) -> Iterator[Connection[TupleRow]]:
-    with connect(dsn, timeouts, application="slotwise explain") as connection:
-        try:
-            yield connection
-        except (errors.UndefinedTable, errors.UndefinedColumn):
-            raise DatabaseError(
-                "This database has no audit yet, or one of an older version: run `slotwise db migrate` first."
-            ) from None
-        except errors.InsufficientPrivilege:
-            raise DatabaseError("This login may not read the audit: GRANT slotwise_read to it.") from None
-        except psycopg.Error as error:
-            raise failure("The audit could not be read", error) from error
+    with connect(dsn, timeouts, application="slotwise explain") as connection, reading_audit():
+        yield connection
 
 
 def _explained(

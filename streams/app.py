@@ -96,7 +96,7 @@ def build_app(settings: Settings) -> App:
     """Build the app of a worker. No connection is opened before it starts.
 
     Raises:
-        SettingsError: catalogue or policy cannot be read.
+        TextFileError: catalogue or policy cannot be read.
         RulebookError: they hold mistakes, or name a plug-in that cannot be used here.
     """
     rulebook = load_rulebook(catalog_text(settings), policy_text(settings))

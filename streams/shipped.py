@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
 from typing import Literal
 
-from streams.settings import Settings, SettingsError
+from streams.settings import Settings
+from streams.text_file import read_text_file
 
 Name = Literal["catalog.toml", "policy.toml"]
 
@@ -22,23 +22,15 @@ def catalog_text(settings: Settings) -> str:
     """Read the catalogue of the settings, or the shipped one.
 
     Raises:
-        SettingsError: the file cannot be read.
+        TextFileError: the file cannot be read.
     """
-    return _read("catalog", settings.catalog) if settings.catalog else shipped("catalog.toml")
+    return read_text_file(settings.catalog) if settings.catalog else shipped("catalog.toml")
 
 
 def policy_text(settings: Settings) -> str:
     """Read the policy of the settings, or the shipped one.
 
     Raises:
-        SettingsError: the file cannot be read.
+        TextFileError: the file cannot be read.
     """
-    return _read("policy", settings.policy) if settings.policy else shipped("policy.toml")
-
-
-def _read(what: str, path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        env = f"SLOTWISE_{what.upper()}"
-        raise SettingsError(f"The {what} {path} cannot be read ({error}): name another with {env}.") from None
+    return read_text_file(settings.policy) if settings.policy else shipped("policy.toml")

@@ -22,6 +22,7 @@ from streams.core.policy.rulebook import Policy, Rulebook, load_rulebook
 from streams.errors import FAILED
 from streams.settings import Settings
 from streams.shipped import catalog_text, policy_text
+from streams.text_file import read_text_file
 
 if TYPE_CHECKING:
     from streams.views.overview import RecoveredPartition
@@ -70,7 +71,7 @@ def check(
     """
     from streams.plugins.advisor import Plugins  # noqa: PLC0415 - needed by this command only
 
-    texts = {str(file): file.read_text("utf-8") for file in files or ()}
+    texts = {str(file): read_text_file(file) for file in files or ()}
     catalogs = {file: text for file, text in texts.items() if is_catalog(text)}
     policies = {file: text for file, text in texts.items() if file not in catalogs}
     catalogs = catalogs or {settings.catalog or "catalog.toml": catalog_text(settings)}
@@ -134,7 +135,7 @@ def diff(
 
     Exit code 1: they differ.
     """
-    text = other.read_text("utf-8")
+    text = read_text_file(other)
     active = _active(settings, offline=offline)[0]
     found: tuple[Difference, ...]
     if is_catalog(text):

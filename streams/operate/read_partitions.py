@@ -39,7 +39,7 @@ def file_rulebook(settings: Settings) -> Rulebook:
     """Return the rulebook of the configured files, or of the shipped ones.
 
     Raises:
-        SettingsError: a file cannot be read.
+        TextFileError: a file cannot be read.
         RulebookError: they hold mistakes.
     """
     return load_rulebook(
@@ -61,7 +61,7 @@ async def read_partitions(settings: Settings, partitions: Iterable[int]) -> dict
     Raises:
         JournalError: a journal cannot be trusted; the message says what to look at.
         PartitionReadError: the workers decide by rules that are not those here.
-        SettingsError, RulebookError: the rules cannot be read.
+        TextFileError, RulebookError: the rules cannot be read.
     """
     rulebook = file_rulebook(settings)
     broker = Broker(settings)

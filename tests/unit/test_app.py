@@ -22,7 +22,8 @@ from streams.kafka.transport import Transport
 from streams.pages import readiness
 from streams.partition.checkpoint import AlternatingCheckpoints
 from streams.partition.publish import Publisher
-from streams.settings import Settings, SettingsError
+from streams.settings import Settings
+from streams.text_file import TextFileError
 
 EVENTS: list[str] = []
 
@@ -137,7 +138,7 @@ async def test_a_mistake_in_a_file_stops_the_start(stubbed: pytest.MonkeyPatch, 
     policy.write_text("[premium]\nev_percentile_mni = 1\n")
     with pytest.raises(RulebookError, match="ev_percentile_mni"):
         await made(policy=str(policy))
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(TextFileError, match="cannot be read"):
         await made(catalog=str(tmp_path / "none.toml"))
     assert EVENTS == []
 

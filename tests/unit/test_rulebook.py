@@ -179,6 +179,78 @@ def test_a_mistake_in_a_row_names_the_model(right: str, wrong: str, want: list[s
     assert all(one.startswith(start) for one, start in zip(said, want, strict=True))
 
 
+#: Lines of the row of opus, and what is wrong with them.
+PRICE_MISTAKES = {
+    "steps that do not ascend": (
+        [
+            "price_steps = [{ above_input_tokens = 200_000, input_usd_per_mtok = 8 },",
+            "               { above_input_tokens = 100_000, output_usd_per_mtok = 9 }]",
+        ],
+        ["price_steps: above_input_tokens 100,000 stands after 200,000; the steps ascend"],
+    ),
+    "a step that stands twice": (
+        [
+            "price_steps = [{ above_input_tokens = 9, input_usd_per_mtok = 8 },",
+            "               { above_input_tokens = 9, output_usd_per_mtok = 9 }]",
+        ],
+        ["price_steps: above_input_tokens 9 stands after 9; the steps ascend"],
+    ),
+    "a step and hours without a price": (
+        ["price_steps = [{ above_input_tokens = 9 }]", 'price_hours = [{ from = "00:00", to = "01:00" }]'],
+        [
+            "price_steps[1]: no price stands there.",
+            "price_hours[1]: no price stands there.",
+            "price_hours: a row has price_steps or price_hours, not both",
+        ],
+    ),
+    "hours that are no hours": (
+        [
+            'price_hours = [{ from = "24:00", to = "01:00", input_usd_per_mtok = 1 },',
+            '               { from = "01:00", to = "2:30", input_usd_per_mtok = 1 }]',
+        ],
+        [
+            'price_hours[1]: 24:00 is no time of day; write it as "16:30", in UTC.',
+            'price_hours[2]: 2:30 is no time of day; write it as "16:30", in UTC.',
+        ],
+    ),
+    "hours that overlap after midnight": (
+        [
+            'price_hours = [{ from = "16:30", to = "00:30", input_usd_per_mtok = 1 },',
+            '               { from = "00:29", to = "01:00", input_usd_per_mtok = 1 }]',
+        ],
+        ["price_hours[2]: it overlaps price_hours[1]; at each moment one price holds."],
+    ),
+    "no day of the week": (
+        ['price_hours = [{ from = "00:00", to = "00:00", weekdays = [0], input_usd_per_mtok = 1 }]'],
+        ["price_hours[1].weekdays[1]: 0 cannot be used: "],
+    ),
+    "more input than the window holds": (
+        ["input_tokens_max = 1_000_001"],
+        ["input_tokens_max: 1,000,001 is more than context_window, 1,000,000"],
+    ),
+}
+
+
+@pytest.mark.rule("catalogue.rows")
+@pytest.mark.parametrize(("lines", "want"), PRICE_MISTAKES.values(), ids=PRICE_MISTAKES.keys())
+def test_a_mistake_in_the_prices_names_the_step_or_the_hours(lines: list[str], want: list[str]) -> None:
+    """And what would be right."""
+    said = problems(catalog=CATALOG.replace('id = "opus"', "\n".join(['id = "opus"', *lines]), 1))
+    assert len(said) == len(want)
+    assert all(one.startswith(f"catalog.toml: model[opus].{start}") for one, start in zip(said, want, strict=True))
+
+
+def test_prices_at_hours_that_meet_but_do_not_overlap_are_no_mistake() -> None:
+    """As a vendor with cheap nights and weekends has them."""
+    hours = (
+        '{ from = "00:00", to = "01:00", weekdays = [1, 2, 3, 4, 5], input_usd_per_mtok = 1 }, '
+        '{ from = "10:00", to = "00:00", weekdays = [1, 2, 3, 4, 5], input_usd_per_mtok = 1 }, '
+        '{ from = "00:00", to = "00:00", weekdays = [6, 7], input_usd_per_mtok = 1 }'
+    )
+    text = CATALOG.replace('id = "opus"', f'id = "opus"\nprice_hours = [{hours}]', 1)
+    assert len(load_rulebook(text, POLICY).models["opus"].price_hours) == 3
+
+
 @pytest.mark.rule("policy.mistakes")
 def test_all_mistakes_of_both_files_are_reported_together() -> None:
     """Five mistakes are found by one start."""

@@ -293,6 +293,7 @@ def _check_catalog(catalog: Catalog, file: str) -> list[str]:
             for dimension in DIMENSIONS
             if dimension not in model.ratings
         )
+        problems.extend(f"{where}.{mistake}" for mistake in model.mistakes())
     return problems
 
 

@@ -118,5 +118,8 @@ def test_samples_count_for_an_hour_and_the_minute_that_it_begins_in(
     more = [(Millis(now_ms), 1.0)]
     inside = [ev for at_ms, ev in [*known, *more] if at_ms // MINUTE_MS >= (now_ms - HOUR_MS) // MINUTE_MS]
     digest = window.merged(Millis(now_ms), more)
-    assert digest.n_values == len(inside)
+    assert digest.n_values == len(inside) == window.count(Millis(now_ms)) + len(more)
+    restored = EvWindow(HOUR_MS)
+    restored.load(list(window.dump()))
+    assert restored.count(Millis(now_ms)) == window.count(Millis(now_ms))
     assert (digest.min(), digest.max()) == (min(inside), max(inside))

@@ -30,6 +30,8 @@ class ReferencePool:
         self.ledgers: dict[str, Ledger] = {}
         self.samples: list[tuple[int, float]] = []
         self.percentiles: tuple[int, float, float] | None = None
+        #: How many EVs they were computed of.
+        self.samples_then = 0
         self.ended: dict[str, str] = {}
         #: The slots as they were before the step.
         self.before: dict[str, Slot] = {}
@@ -229,10 +231,11 @@ class ReferencePool:
     def look_at_evs(self, now_ms: int) -> None:
         """Recompute P50 and P90 where they are due."""
         rules = self.rules.section("ev")
-        if self.percentiles is not None and not self.is_old(now_ms):
-            return
         oldest = (now_ms - round(rules["window_s"] * 1000)) // 60_000
         evs = sorted(ev for at_ms, ev in self.samples if at_ms // 60_000 >= oldest)
+        if self.percentiles is not None and not self.is_old(now_ms) and len(evs) < 2 * self.samples_then:
+            return
+        self.samples_then = len(evs)
         shares = [self.rules.section(gate)["ev_percentile"] for gate in ("premium", "lift")]
         self.percentiles = None
         if len(evs) >= rules["samples_min"]:

@@ -128,12 +128,22 @@ def test_percentiles_hold_for_two_minutes() -> None:
     rig = RouterRig("opus-1", "haiku-1")
     known = percentiles(rig, *FIVES)
     rig.now_ms += 119_999
-    assert percentiles(rig, *(1.0,) * 20) == known
+    assert percentiles(rig, *(1.0,) * 3) == known
     assert rig.steps[-1].percentiles == ()
     rig.now_ms += 1
-    fresh = percentiles(rig, 1.0)
+    fresh = percentiles(rig, 9.0)
     assert fresh is not None
-    assert (fresh.samples, fresh.p50) == (26, 1.0)
+    assert (fresh.samples, fresh.p50) == (9, 5.0)
+
+
+@pytest.mark.rule("amend.34")
+def test_the_first_five_tasks_do_not_decide_for_two_minutes_what_is_worth_much() -> None:
+    """Percentiles of 5 samples hold until there are 10, those of 10 until there are 20, whatever the clock says."""
+    rig = RouterRig("opus-1", "haiku-1")
+    percentiles(rig, *FIVES)
+    seen = [known for i in range(16) if (known := percentiles(rig, 10.0 + i)) is not None]
+    assert [known.samples for known in seen] == [5] * 4 + [10] * 10 + [20] * 2
+    assert len({known.at_ms for known in seen}) == 1
 
 
 def test_samples_older_than_an_hour_leave_and_end_the_premium_floor() -> None:

@@ -87,13 +87,14 @@ def percentile_of(ev: float | None, percentiles: Percentiles | None) -> float | 
 def due_percentiles(pool: Pool, fresh: Sequence[EvSample], now_ms: Millis, rulebook: Rulebook) -> Percentiles | None:
     """The percentiles to decide by: the pool's own, or new ones, with the `fresh` samples, when they are due.
 
-    Without percentiles each new sample is a reason to compute them: "none yet" is not kept.
+    They are due after the policy's time, and as soon as there are twice as many samples: those of a few must not rule
+    over many. Without percentiles each new sample is a reason to compute them: "none yet" is not kept.
     """
     known = pool.percentiles
     if known is None or known.p50 is None:
         if not fresh:
             return known
-    elif now_ms - known.at_ms < rulebook.recompute_ms:
+    elif now_ms - known.at_ms < rulebook.recompute_ms and pool.evs.count(now_ms) + len(fresh) < 2 * known.samples:
         return known
     policy = rulebook.policy
     digest = pool.evs.merged(now_ms, ((sample.at_ms, sample.ev) for sample in fresh))

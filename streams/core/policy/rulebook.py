@@ -49,6 +49,7 @@ class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The window of EVs, and how often percentiles are recomputed."""
 
     window_s: Seconds = 3_600.0
+    #: They are recomputed after this time, or as soon as there are twice as many samples.
     recompute_s: Seconds = 120.0
     samples_min: Annotated[int, Meta(ge=1)] = 5
     score_cache_s: Seconds = 60.0

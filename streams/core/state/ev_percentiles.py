@@ -25,13 +25,16 @@ _FRESH_MAX: Final = 256
 class _Minute:
     """One sub-window."""
 
-    __slots__ = ("digest", "fresh")
+    __slots__ = ("count", "digest", "fresh")
 
     def __init__(self, digest: bytes = b"", fresh: Iterable[float] = ()) -> None:
         self.digest = digest
         self.fresh = list(fresh)
+        #: Samples of the digest and since.
+        self.count = len(self.fresh) + (TDigest.from_bytes(digest).n_values if digest else 0)
 
     def add(self, ev: float) -> None:
+        self.count += 1
         self.fresh.append(ev)
         if len(self.fresh) == _FRESH_MAX:
             whole = TDigest.from_bytes(self.digest) if self.digest else TDigest(_CENTROIDS_MINUTE)
@@ -59,6 +62,11 @@ class EvWindow:
             for old in [m for m in self._minutes if m < oldest]:
                 del self._minutes[old]
         minute.add(ev)
+
+    def count(self, now_ms: Millis) -> int:
+        """Return the number of samples of the window that ends at `now_ms`, as `merged` counts them."""
+        oldest = (now_ms - self.window_ms) // MINUTE_MS
+        return sum([minute.count for key, minute in self._minutes.items() if key >= oldest])
 
     def merged(self, now_ms: Millis, more: Iterable[tuple[Millis, float]] = ()) -> TDigest:
         """Return all samples of the window that ends at `now_ms`, and `more`, as one digest.

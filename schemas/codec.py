@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -27,9 +26,9 @@ from schemas.events import (
 )
 from schemas.input import Unreadable
 from schemas.record import Headers, Record
-from schemas.refusals import ECHO_CHARS_MAX, RefusedError, describe, explain, quote
+from schemas.refusals import ECHO_CHARS_MAX, RefusedError, describe, explain, no_moment, quote
 from schemas.strict_json import parse_object
-from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, from_millis
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, MOMENT_PATTERN, SLOT_FREED, TASK_PENDING, from_millis
 
 #: Largest value we read.
 VALUE_BYTES_MAX: Final = 262_144
@@ -51,6 +50,7 @@ _DECODERS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
 _OF_A_PRODUCT: Final = (ModelExhausted, ModelRestored)
 _CE_TYPES: Final = {topic: ce_type(topic).encode() for topic in INPUT_TOPICS}
 _ENCODER: Final = msgspec.json.Encoder()
+_is_moment: Final = re.compile(MOMENT_PATTERN).match
 
 
 def read_event(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Event | Unreadable:
@@ -152,17 +152,12 @@ def _check_version(version: object) -> None:
 
 
 def _check_times(event: Event) -> None:
-    for name in TIME_FIELDS[type(event)]:
-        text = getattr(event, name)
-        if text is None:
-            continue
-        try:
-            datetime.fromisoformat(text)
-            real = text[11:13] < "24"  # some Pythons read 24:00 as the next day, some refuse it
-        except ValueError:
-            real = False
-        if not real:
-            raise RefusedError(f"field {name}: {quote(text)} has the form of a time, but there is no such moment.")
+    for path in TIME_FIELDS[type(event)]:
+        text: Any = event
+        for name in path:
+            text = None if text is None else getattr(text, name)
+        if text is not None and _is_moment(text) is None:
+            raise RefusedError(f"field {'.'.join(path)}: {no_moment(text)}")
 
 
 def _check_key(event: Event, key: bytes | None) -> None:

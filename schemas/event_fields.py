@@ -1,4 +1,4 @@
-"""Two look-ups made from the event types: fields that hold a time, and fields that take one word of a closed list."""
+"""Look-ups made from the event types: fields that hold a time, and fields that take one word of a closed list."""
 
 from __future__ import annotations
 
@@ -33,16 +33,20 @@ def _leaves(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
         yield kind
 
 
-_STRUCTS: Final = tuple(s for kind in msgspec.inspect.multi_type_info(get_args(Event)) for s in _structs(kind))
-#: The fields of each event that hold a time.
-TIME_FIELDS: Final[Mapping[type, tuple[str, ...]]] = {
-    struct.cls: tuple(
-        field.name
-        for field in struct.fields
-        if any(getattr(leaf, "pattern", None) == TIME_PATTERN for leaf in _leaves(field.type))
-    )
-    for struct in _STRUCTS
-}
+def _times(struct: msgspec.inspect.StructType) -> Iterator[tuple[str, ...]]:
+    for field in struct.fields:
+        if any(getattr(leaf, "pattern", None) == TIME_PATTERN for leaf in _leaves(field.type)):
+            yield (field.name,)
+        for inner in _structs(field.type):
+            yield from ((field.name, *path) for path in _times(inner))
+
+
+_EVENTS: Final = tuple(
+    kind for kind in msgspec.inspect.multi_type_info(get_args(Event)) if isinstance(kind, msgspec.inspect.StructType)
+)
+_STRUCTS: Final = tuple(struct for event in _EVENTS for struct in _structs(event))
+#: The fields of each event that hold a time, those of its parts too: `("outcome", "retry_at")`.
+TIME_FIELDS: Final[Mapping[type, tuple[tuple[str, ...], ...]]] = {event.cls: tuple(_times(event)) for event in _EVENTS}
 #: The closed list of each field that has one.
 CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
     field.name: leaf.values

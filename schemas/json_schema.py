@@ -28,10 +28,12 @@ from schemas.vocabulary import (
     DECISION_AUDIT,
     FLEET_CONTROL,
     INPUT_TOPICS,
+    MOMENT_PATTERN,
     SLOT_FREED,
     TASK_AWAIT_SLOT,
     TASK_PENDING,
     TASK_ROUTED,
+    TIME_PATTERN,
 )
 
 _CONTROLS: Final[tuple[type[Struct], ...]] = get_args(FleetControl)
@@ -72,6 +74,8 @@ def json_schema(topic: str) -> dict[str, Any]:
     _, defs = msgspec.json.schema_components(structs, ref_template="#/$defs/{name}")
     for struct in structs_in(structs):
         _complete(struct, defs[struct.__name__], spoken=topic in INPUT_TOPICS and struct in structs)
+        if topic in INPUT_TOPICS:
+            _narrow(defs[struct.__name__])
     references = [{"$ref": f"#/$defs/{struct.__name__}"} for struct in structs]
     return {
         "$schema": _DIALECT,
@@ -130,6 +134,16 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
     if struct is Step:
         properties["v"] = {"description": "Version of this layout, always the first field.", "const": STEP_VERSION}
         schema["required"] = ["v", *schema["required"]]
+
+
+def _narrow(schema: dict[str, Any]) -> None:
+    """Add what events must fulfil on arrival, beyond the types; a journal may hold what earlier versions took."""
+    for inner in schema.values():
+        for part in inner if isinstance(inner, list) else [inner]:
+            if isinstance(part, dict):
+                _narrow(part)
+    if schema.get("pattern") == TIME_PATTERN:
+        schema["pattern"] = MOMENT_PATTERN
 
 
 def name_keys(struct: type[Struct], properties: dict[str, Any]) -> None:

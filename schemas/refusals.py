@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from schemas.event_fields import CHOICES
-from schemas.vocabulary import ID_PATTERN, TIME_PATTERN
+from schemas.vocabulary import ID_PATTERN, TIME_PATTERN, YEAR_MAX, YEAR_MIN
 
 #: Most characters of input that a refusal repeats.
 ECHO_CHARS_MAX: Final = 80
@@ -51,6 +51,13 @@ def explain(message: str, fields: dict[str, Any]) -> str:
     elif path.endswith("[...]`"):
         return f"{field}: expected every value to be {wanted}."
     return f"{field}: expected {wanted}, found {describe(found)}."
+
+
+def no_moment(text: str) -> str:
+    """Return what is wrong with a text of a time's form that is no time of an accepted year."""
+    if text.isascii() and not YEAR_MIN <= int(text[:4]) <= YEAR_MAX:
+        return f"{quote(text)} is of the year {text[:4]}; years from {YEAR_MIN} to {YEAR_MAX} are accepted."
+    return f"{quote(text)} has the form of a time, but there is no such moment."
 
 
 def _at(fields: dict[str, Any], names: list[str]) -> object:

@@ -6,7 +6,7 @@ expected. A closed list is written once, here.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal, NewType, get_args
 
 from msgspec import Meta
@@ -22,8 +22,25 @@ Tier = Literal[1, 2, 3]
 ID_PATTERN: Final = r"^[A-Za-z0-9._:-]{1,128}$(?!\n)"
 TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$(?!\n)"
 
+#: Years that are accepted: earlier ones are an unset field or a typo, and every store takes four digits.
+YEAR_MIN, YEAR_MAX = 1970, 9999
+_YEAR: Final = r"(?:19[7-9][0-9]|[2-9][0-9]{3})"
+_LEAP_YEAR: Final = (
+    r"(?:19(?:7[26]|8[048]|9[26])|[2-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|[3579][26])00)"
+)
+_DAY: Final = (
+    rf"(?:{_YEAR}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    rf"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+)
+#: A time of an accepted year that the calendar has. Events must match it on arrival; what a journal holds already need
+#: not, because earlier versions took any year.
+MOMENT_PATTERN: Final = rf"^{_DAY}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\.[0-9]{{1,9}})?Z$(?!\n)"
+
 Id = Annotated[str, Meta(pattern=ID_PATTERN, description="Letters, digits, `.`, `_`, `:`, `-`; 1 to 128 of them.")]
-Time = Annotated[str, Meta(pattern=TIME_PATTERN, description="RFC 3339 in UTC with `Z`; milliseconds optional.")]
+Time = Annotated[
+    str,
+    Meta(pattern=TIME_PATTERN, description="RFC 3339 in UTC with `Z`, years 1970 to 9999; milliseconds optional."),
+]
 Word = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=8192)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
@@ -73,6 +90,9 @@ INPUT_TOPICS: Final = (TASK_PENDING, SLOT_FREED, FLEET_CONTROL)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: The first and the last moment that can be written.
+_FIRST_MS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def to_millis(text: str) -> Millis:
@@ -87,7 +107,10 @@ def to_millis(text: str) -> Millis:
 
 
 def from_millis(at_ms: int) -> str:
-    """Return RFC 3339 in UTC with `Z` and three digits of a second, the only form that is written."""
-    seconds, ms = divmod(at_ms, 1000)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+    """Return RFC 3339 in UTC with `Z`, four digits of a year and three of a second, the only form that is written.
+
+    A sum beyond the calendar (a deadline of 9999 and a pause) is written as the calendar's last or first moment.
+    """
+    seconds, ms = divmod(min(max(at_ms, _FIRST_MS), LAST_MS), 1000)
+    # Not `strftime`: its %Y has no leading zeros on Linux.
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{ms:03d}Z"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Self
 
 from kafka import TopicPartition
@@ -23,7 +23,17 @@ from schemas.decision import Step
 from schemas.events import FleetControl, PolicyActivated, SlotRetired, TaskCancelled
 from schemas.input import Input, Unreadable
 from schemas.steps import decode_step
-from schemas.vocabulary import DECISION_AUDIT, FLEET_CONTROL, INPUT_TOPICS, Millis, from_millis, to_millis
+from schemas.vocabulary import (
+    DECISION_AUDIT,
+    FLEET_CONTROL,
+    INPUT_TOPICS,
+    LAST_MS,
+    YEAR_MAX,
+    YEAR_MIN,
+    Millis,
+    from_millis,
+    to_millis,
+)
 from streams.clock import SystemClock
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
@@ -93,7 +103,7 @@ def moment(text: str, what: str = "until") -> str:
     """Return a time of any zone as events have it: UTC, with `Z`.
 
     Raises:
-        ControlError: it is no time, or has no zone.
+        ControlError: it is no time, has no zone, or is of a year that no event may have.
     """
     try:
         read = datetime.fromisoformat(text)
@@ -101,8 +111,11 @@ def moment(text: str, what: str = "until") -> str:
         raise ControlError(f"{what} {text!r} is no ISO time: write it as 2026-11-21T15:00:00Z.") from None
     if read.tzinfo is None:
         raise ControlError(f"{what} {text!r} does not say in which zone: end it with Z for UTC, or with +01:00.")
-    since = read.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return from_millis(since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000)
+    # Not `astimezone`: beyond the calendar's ends it raises.
+    at_ms = (read - datetime(YEAR_MIN, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    if not 0 <= at_ms <= LAST_MS:
+        raise ControlError(f"{what} {text!r} is out of range: years from {YEAR_MIN} to {YEAR_MAX} (UTC) are accepted.")
+    return from_millis(at_ms)
 
 
 def moment_ahead(text: str, what: str = "until") -> str:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import asdict, replace
 
-from schemas.vocabulary import from_millis
+from schemas.vocabulary import from_millis, to_millis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -138,7 +138,7 @@ def control_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
         said = _SAID.decode(one.event)
         yield (
             f"{step.partition}\t{step.seq}\t{escaped(one.control_id)}\t{escaped(one.kind)}\t{escaped(said.by)}\t"
-            f"{_NULL if said.pool is None else escaped(said.pool)}\t{escaped(said.at)}\t{_time(one.at_ms)}\t"
+            f"{_NULL if said.pool is None else escaped(said.pool)}\t{_time(to_millis(said.at))}\t{_time(one.at_ms)}\t"
             f"{escaped_json(str(one.event, 'utf-8'))}\t{step.mode}\t{escaped(journal)}\n"
         )
 

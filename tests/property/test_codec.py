@@ -23,6 +23,7 @@ from schemas.vocabulary import (
     DECISION_AUDIT,
     FLEET_CONTROL,
     INPUT_TOPICS,
+    LAST_MS,
     SLOT_FREED,
     TASK_PENDING,
     TIME_PATTERN,
@@ -32,7 +33,7 @@ from schemas.vocabulary import (
 #: NUL and surrogates are refused, wherever they stand.
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 ID_CHARACTERS = st.sampled_from("abzABZ019._:-")
-TIMES = st.integers(-2_208_988_800_000, 253_402_300_799_999).map(from_millis)
+TIMES = st.integers(0, LAST_MS).map(from_millis)
 
 
 def values_of(kind: inspect.Type) -> st.SearchStrategy[Any]:

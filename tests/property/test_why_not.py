@@ -209,7 +209,7 @@ class _Oracle:
         pool = rig.router.state.pool("main")
         slots = [Slot(row.slot_id, row.model, row.account, 0, 0) for row in pool.slots.values() if not row.retired]
         row = pool.tasks[decision.task_id]
-        self.task = Task(row.task, row.advice, decision.decided_at_ms)
+        self.task = Task(row.task, row.advice, decision.decided_at_ms, behind_ms=0)
         self.gates = Gates(reference.rules, reference.conditions.in_pool("main"), slots, decision.decided_at_ms)
         self.rules, self.now_ms, self.decision = reference.rules, decision.decided_at_ms, decision
         ledger = pool.ledgers.get(decision.tenant_id or "")

@@ -88,7 +88,8 @@ class ReferencePool:
         floor = self.rules.tier.get(event.floor_model, 0) if event.floor_model is not None else 1
         if not floor or floor > (event.max_tier or 3):
             return False
-        task = self.tasks[event.task_id] = Task(event, advice, now_ms)
+        behind_ms = round(self.rules.section("service")["at_behind_max_s"] * 1000)
+        task = self.tasks[event.task_id] = Task(event, advice, now_ms, behind_ms)
         if task.ev is not None:
             self.samples.append((now_ms, task.ev))
         if event.task_id in self.early_cancels:

@@ -10,11 +10,12 @@ from schemas.vocabulary import to_millis
 class Task:
     """A task that is not finished."""
 
-    def __init__(self, event: TaskPending, advice: Advice | None, now_ms: int) -> None:
+    def __init__(self, event: TaskPending, advice: Advice | None, now_ms: int, behind_ms: int) -> None:
+        """`behind_ms`: an older `at` counts as this old."""
         self.event, self.id, self.advice = event, event.task_id, advice
         self.ev = _ev(event, advice)
         self.state, self.attempt, self.failures, self.tier_min = "waiting", event.attempt, 0, 1
-        self.since_ms = min(to_millis(event.at), now_ms)
+        self.since_ms = max(min(to_millis(event.at), now_ms), now_ms - behind_ms)
         self.due_ms = 0
         self.deadline_ms = to_millis(event.deadline) if event.deadline is not None else None
         self.cancelled = False

@@ -161,7 +161,7 @@ QUIRKS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "times": {
         "deadline_ms": st.sampled_from([-5_000, 0, 1, 60_000, 500_000, 500_000, 4_000_000, 4_000_000]),
         "not_before_ms": st.sampled_from([-5_000, 0, 1, 60_000, 500_000]),
-        "at_ms": st.sampled_from([-7_200_000, -61_000, -1, 5_000]),
+        "at_ms": st.sampled_from([-200_000_000_000, -7_200_000, -3_600_000, -61_000, -1, 5_000]),
     },
     "advice": {
         "advice": st.sampled_from(
@@ -367,7 +367,7 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
         {
             "premium": {"priority_min": 50},
             "complexity_tier_min": {"trivial": 2},
-            "service": {"patience_points": 101, "ageing_s_per_point": 30.0},
+            "service": {"patience_points": 101, "ageing_s_per_point": 30.0, "at_behind_max_s": 3_600.0},
             "floor": {"by_role": {"linter": "opus", "stranger": "sonnet"}},
         },
     ),

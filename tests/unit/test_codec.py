@@ -11,6 +11,7 @@ import pytest
 from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
 from schemas.dead_letters import HEADERS_BYTES_MAX, dead_letter_headers, dead_letter_value
 from schemas.decision import Accepted, Percentiles, Rejected, Step
+from schemas.event_fields import TIME_FIELDS
 from schemas.events import Control, ModelExhausted, TaskAwaitSlot, TaskPending, TaskRouted, Tick
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
@@ -20,7 +21,7 @@ from schemas.refusals import ECHO_CHARS_MAX
 from schemas.steps import StepError, decode_step, encode_step
 from schemas.strict_json import DEPTH_MAX
 from schemas.trace import trace_of
-from schemas.vocabulary import FLEET_CONTROL, TASK_PENDING, Millis
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, TASK_PENDING, Millis
 
 if TYPE_CHECKING:
     from schemas.events import Event
@@ -115,7 +116,10 @@ POISON: dict[str, tuple[bytes | None, str]] = {
     "29 February of 2026": (task(deadline="2026-02-29T10:00:00Z"), "field deadline: '2026-02-29T10:00:00Z' has the"),
     "24 o'clock": (task(not_before="2026-11-21T24:00:00Z"), "field not_before: '2026-11-21T24:00:00Z' has the form"),
     "second 60": (task(at="2026-11-21T10:00:60Z"), "there is no such moment"),
-    "year 0": (task(at="0000-11-21T10:00:00Z"), "there is no such moment"),
+    "year 0": (task(at="0000-11-21T10:00:00Z"), "is of the year 0000; years from 1970 to 9999 are accepted."),
+    "a time that was never set": (task(at="0001-01-01T00:00:00Z"), "field at: '0001-01-01T00:00:00Z' is of the year"),
+    "a deadline before 1970": (task(deadline="1969-12-31T23:59:59.999Z"), "field deadline: '1969-12-31T23:59:59"),
+    "29 February of 2100": (task(deadline="2100-02-29T10:00:00Z"), "there is no such moment"),
     "digits of another script": (task(at="٢٠٢٦-11-21T10:00:00Z"), "there is no such moment"),
     "a time with an offset": (task(at="2026-11-21T10:00:00+01:00"), "field at: expected a time like 2026-11-21T10"),
     "a time without a zone": (task(at="2026-11-21T10:00:00"), "field at: expected a time like"),
@@ -214,6 +218,22 @@ def test_what_only_looks_like_poison_is_read(value: bytes) -> None:
 def test_milliseconds_are_optional(at: str) -> None:
     """A time may have no fraction of a second, or more than three digits."""
     assert read(task(at=at)).at == at
+
+
+@pytest.mark.rule("amend.35")
+def test_every_time_of_every_event_is_of_an_accepted_year() -> None:
+    """Those of its parts too; a field that is added is covered by itself."""
+    for topic in INPUT_TOPICS:
+        for struct in TOPICS[topic]:
+            for path in TIME_FIELDS[struct]:
+                record: dict[str, Any] = json.loads(json.dumps(EXAMPLES[struct]))
+                part = record
+                for name in path[:-1]:
+                    part = part[name]
+                part[path[-1]] = "0026-11-21T10:00:00.000Z"
+                pool = record.get("pool")
+                sentence = reason(read_event(topic, pool and pool.encode(), json.dumps(record).encode(), ()))
+                assert sentence.startswith(f"field {'.'.join(path)}: '0026-11-21T10:00:00.000Z' is of the year 0026")
 
 
 @pytest.mark.parametrize("version", ["1", "1.0", "1.7", "1.x", "1.2.3", 1, 1.0, 1.3, None])

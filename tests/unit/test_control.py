@@ -112,6 +112,9 @@ def test_a_time_is_sent_as_utc(text: str, want: str) -> None:
         pytest.param("2026-13-01T00:00:00Z", "no ISO time", id="a month that is none"),
         pytest.param("", "no ISO time", id="nothing"),
         pytest.param("2001-01-01T00:00:00Z", "is past", id="the past"),
+        pytest.param("9999-12-31T23:59:59-05:00", "out of range: years from 1970 to 9999", id="beyond the calendar"),
+        pytest.param("0001-01-01T00:00:00+14:00", "out of range", id="before the calendar"),
+        pytest.param("1969-12-31T23:59:59.999Z", "out of range", id="a year that no event may have"),
     ],
 )
 def test_a_time_that_says_too_little_is_refused(text: str, want: str) -> None:

@@ -43,6 +43,8 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     announcements_per_s: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 100.0
     #: From so many points (priority and waiting) on a task is served beside lifted ones, so that it does not starve.
     patience_points: Annotated[int, Meta(ge=101, le=1_000_000)] = 150
+    #: A task's `at` that is further behind counts as this old, so that no wrong clock buys a place in the line.
+    at_behind_max_s: Seconds = 2_592_000.0
 
 
 class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,9 +202,14 @@ class Rulebook:
         #: Finding tasks to announce costs as much as announcing them, so it is done for at least a second's allowance.
         self.announcements_min = max(1, min(policy.service.announcements_max, 1000 // self.announcement_ms))
         self.patience_points = policy.service.patience_points
+        self._at_behind_ms = round(policy.service.at_behind_max_s * 1000)
         self.ev_window_ms = round(policy.ev.window_s * 1000)
         self.memory_ms = round(policy.attempts.finished_memory_s * 1000)
         self.back_off_ms = round(policy.attempts.back_off_s * 1000)
+
+    def arrival_ms(self, at_ms: Millis, now_ms: Millis) -> Millis:
+        """Return the time from which a task of this `at` counts: never after `now`, and never too far behind it."""
+        return Millis(min(max(at_ms, now_ms - self._at_behind_ms), now_ms))
 
     def lease_ms(self, complexity: Complexity | None) -> Millis:
         """Return how long a task's lease lasts, by its class."""

@@ -38,21 +38,20 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
         return refusal
     advice = item.advice
     ev = scorer.ev(task, now_ms, advice)
-    at_ms = to_millis(task.at)
-    since_ms = min(at_ms, now_ms)
+    at_ms = rulebook.arrival_ms(to_millis(task.at), now_ms)
     due_ms = to_millis(task.not_before) if task.not_before is not None else None
     delayed = due_ms is not None and due_ms > now_ms
     status = TaskStatus(
         state="delayed" if delayed else "waiting",
         attempt=task.attempt,
-        since_ms=since_ms if due_ms is None else max(since_ms, due_ms),
+        since_ms=at_ms if due_ms is None else max(at_ms, due_ms),
         accepted_ms=now_ms,
         due_ms=due_ms if delayed else None,
         history=(HistoryEntry(now_ms, draft.seq, "accepted"),),
     )
     row = TaskRow(
         task=task,
-        at_ms=Millis(min(at_ms, now_ms)),
+        at_ms=at_ms,
         ev=ev,
         status=status,
         traceparent=item.traceparent,

@@ -199,6 +199,7 @@ class PolicyActivated(Control, frozen=True, kw_only=True, tag="policy.activated"
 
     policy: Word
     catalog: Word
+    #: TOML of the whole policy, as the command sends it: the router adds no shipped value to what it leaves out.
     policy_text: Annotated[str, Meta(max_length=131_072)] | None = None
     catalog_text: Annotated[str, Meta(max_length=131_072)] | None = None
 

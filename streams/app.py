@@ -16,7 +16,7 @@ from yarl import URL
 from streams import metrics
 from streams.agents import add_agents
 from streams.clock import SystemClock
-from streams.core.policy.rulebook import Rulebook, load_rulebook
+from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
@@ -31,7 +31,7 @@ from streams.partition.publish import Publisher
 from streams.partition.worker import PartitionWorker
 from streams.plugins.advisor import Plugins
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import file_rulebook
 from streams.tables import Tables
 from streams.topics import TABLES, Names, home_of, names
 
@@ -99,7 +99,7 @@ def build_app(settings: Settings) -> App:
         TextFileError: catalogue or policy cannot be read.
         RulebookError: they hold mistakes, or name a plug-in that cannot be used here.
     """
-    rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+    rulebook = file_rulebook(settings)
     plugins = Plugins()
     plugins.check(rulebook)
     known = names(settings)

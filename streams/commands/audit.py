@@ -11,10 +11,9 @@ from rich.console import RenderableType
 from streams.commands import audit_text, explain_text
 from streams.commands.console import busy, err, line, out, print_json
 from streams.commands.options import Json, takes
-from streams.core.policy.rulebook import load_rulebook
 from streams.errors import FAILED
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import file_rulebook
 
 app = typer.Typer()
 db_app = typer.Typer(help="Bring the audit database to the schema of this version.")
@@ -86,7 +85,7 @@ def explain(
     result: object = None
     shown: RenderableType = ""
     if why_not is not None:
-        rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+        rulebook = file_rulebook(settings)
         found = view.explain_why_not(
             settings.database, task_id, why_not, rulebook, pool=pool, mode=modes, timeouts=timeouts
         )
@@ -139,7 +138,7 @@ def audit(
     from streams.topics import check_topics  # noqa: PLC0415
 
     check_topics(settings)
-    rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+    rulebook = file_rulebook(settings)
     with busy("Auditing: journal records read", quiet=as_json) as progress:
         report = asyncio.run(audit_installation(settings, rulebook, wait_s=wait_s, derive=rederive, progress=progress))
     if as_json:

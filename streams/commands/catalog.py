@@ -14,10 +14,9 @@ from streams.commands.console import err, line, out, print_json
 from streams.commands.options import Json, takes
 from streams.core.policy.catalog import Catalog, Model
 from streams.core.policy.document import read
-from streams.core.policy.rulebook import load_rulebook
 from streams.errors import FAILED, MISTAKE, SlotwiseError
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import catalog_text, file_rulebook
 
 if TYPE_CHECKING:
     from streams.operate.prices import Refreshed
@@ -104,7 +103,7 @@ def refresh(
     if write:
         changed = rewrite(content, models, priced_at, source)
         # A worker must be able to start with the result.
-        load_rulebook(changed, policy_text(settings), catalog_file=where)
+        file_rulebook(settings, catalog=changed)
         _replace(Path(settings.catalog), changed)
     if as_json:
         print_json(Refresh(catalog=where, prices=str(file), priced_at=priced_at, written=write, models=models))

@@ -21,7 +21,7 @@ from streams.core.policy.document import RulebookError, read
 from streams.core.policy.rulebook import Policy, Rulebook, load_rulebook
 from streams.errors import FAILED
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import catalog_text, file_rulebook, policy_file, whole
 from streams.text_file import read_text_file
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ Offline = Annotated[bool, typer.Option("--offline", help="Ask no broker: the fil
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """Which files were checked, and every mistake in them."""
+    """Which files were checked, every mistake in them, and what the policies leave out."""
 
     files: tuple[str, ...]
     mistakes: tuple[str, ...]
+    #: By policy: keys that it leaves out, which have the shipped values.
+    inherited: dict[str, tuple[str, ...]]
 
 
 class InForce(Struct, frozen=True, kw_only=True):
@@ -49,6 +51,8 @@ class InForce(Struct, frozen=True, kw_only=True):
     #: Hashes of the configured files; they decide only until a policy is activated.
     files: tuple[str, str]
     models: tuple[str, ...]
+    #: Keys that the configured policy leaves out, which have the shipped values; empty where another is in force.
+    inherited: tuple[str, ...]
     sections: dict[str, Any]
     #: Partitions that decide by others, with the hashes of their policy and catalogue.
     others: dict[int, tuple[str, str]]
@@ -66,24 +70,35 @@ def check(
 ) -> None:
     """Check policies and catalogues and report all mistakes, as a start of a worker would.
 
-    A policy is checked against its catalogue, and the plug-ins that it names must be installed here.
-    Exit code 1: there are mistakes.
+    A policy is checked against its catalogue, and the plug-ins that it names must be installed here. What it leaves out
+    is as in the shipped policy, and is listed. Exit code 1: there are mistakes.
     """
     from streams.plugins.advisor import Plugins  # noqa: PLC0415 - needed by this command only
 
     texts = {str(file): read_text_file(file) for file in files or ()}
     catalogs = {file: text for file, text in texts.items() if is_catalog(text)}
-    policies = {file: text for file, text in texts.items() if file not in catalogs}
     catalogs = catalogs or {settings.catalog or "catalog.toml": catalog_text(settings)}
-    policies = policies or {settings.policy or "policy.toml": policy_text(settings)}
+    policies = {file: whole(text) for file, text in texts.items() if file not in catalogs}
+    policies = policies or {settings.policy or "policy.toml": policy_file(settings)}
     mistakes: dict[str, None] = {}
     for catalog_file, catalog in catalogs.items():
-        for policy_file, policy in policies.items():
+        for file, policy in policies.items():
             try:
-                Plugins().check(load_rulebook(catalog, policy, catalog_file=catalog_file, policy_file=policy_file))
+                Plugins().check(
+                    load_rulebook(
+                        *(catalog, policy.text),
+                        catalog_file=catalog_file,
+                        policy_file=file,
+                        inherited=policy.inherited,
+                    )
+                )
             except RulebookError as error:
                 mistakes |= dict.fromkeys(error.problems)
-    checked = Checked(files=(*catalogs, *policies), mistakes=tuple(mistakes))
+    checked = Checked(
+        files=(*catalogs, *policies),
+        mistakes=tuple(mistakes),
+        inherited={file: policy.inherited for file, policy in policies.items() if policy.inherited},
+    )
     if as_json:
         print_json(checked)
     else:
@@ -91,6 +106,8 @@ def check(
             err.print(line(mistake))
         count = f"{len(checked.mistakes)} mistakes" if checked.mistakes else "no mistakes"
         out.print(line(f"{', '.join(checked.files)}: {count}."))
+        for file, inherited in checked.inherited.items():
+            out.print(line(f"{file} leaves out, and so has as shipped: {', '.join(inherited)}."))
     if checked.mistakes:
         raise typer.Exit(FAILED)
 
@@ -98,7 +115,7 @@ def check(
 @app.command("show", epilog="Example: slotwise policy show --json")
 @takes(*SETTINGS, join=True)
 def show(settings: Settings, *, offline: Offline = False, as_json: Json = False) -> None:
-    """Show the policy in force, with every value, defaults included.
+    """Show the policy in force, with every value, those that its file leaves out included.
 
     Exit code 1: the partitions do not decide by the same rules.
     """
@@ -109,6 +126,8 @@ def show(settings: Settings, *, offline: Offline = False, as_json: Json = False)
         if found.files != (found.policy, found.catalog):
             err.print(f"The files here say otherwise: policy {found.files[0]}, catalogue {found.files[1]}.")
         out.print(f"# policy {found.policy}, catalogue {found.catalog} ({', '.join(found.models)}); {found.source}")
+        if found.inherited:
+            out.print(line(f"# left out, and so as shipped: {', '.join(found.inherited)}"))
         section = ""
         for key, value in values(_policy_of(found)).items():
             head = key.partition(".")[0].partition("[")[0]
@@ -141,7 +160,7 @@ def diff(
     if is_catalog(text):
         found = differences(active.catalog, read(text, Catalog, str(other)))
     else:
-        found = differences(active.policy, read(text, Policy, str(other)))
+        found = differences(active.policy, read(whole(text).text, Policy, str(other)))
     if as_json:
         print_json(found)
     elif found:
@@ -161,19 +180,13 @@ def activate(fields: ControlFields) -> FleetControl:
     --policy and --catalog name the files, else the configured ones are used. They are checked first, with the slots
     and tasks of every partition. They stay in force over restarts, instead of the workers' files.
     """
-    catalog, policy = catalog_text(fields.settings), policy_text(fields.settings)
-    rulebook = load_rulebook(
-        catalog,
-        policy,
-        catalog_file=fields.settings.catalog or "catalog.toml",
-        policy_file=fields.settings.policy or "policy.toml",
-    )
+    rulebook = file_rulebook(fields.settings)
     return PolicyActivated(
         **fields.common(),
         policy=rulebook.policy_hash,
         catalog=rulebook.catalog_hash,
-        policy_text=policy,
-        catalog_text=catalog,
+        policy_text=rulebook.policy_text,
+        catalog_text=rulebook.catalog_text,
     )
 
 
@@ -186,7 +199,7 @@ def is_catalog(text: str) -> bool:
 
 
 def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, RecoveredPartition]]:
-    from streams.operate.read_partitions import file_rulebook, read_partitions  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.read_partitions import read_partitions  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
     if offline:
@@ -197,9 +210,8 @@ def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, R
 
 
 def _in_force(settings: Settings, *, offline: bool) -> InForce:
-    from streams.operate.read_partitions import file_rulebook  # noqa: PLC0415 - brings the Kafka client along
-
     rulebook, found = _active(settings, offline=offline)
+    files = file_rulebook(settings)
     hashes = _hashes(rulebook)
     decided = {number: one.decided_by or _hashes(one.router.rulebook) for number, one in found.items()}
     activated = any(one.router.state.activated is not None for one in found.values())
@@ -207,8 +219,9 @@ def _in_force(settings: Settings, *, offline: bool) -> InForce:
         policy=rulebook.policy_hash,
         catalog=rulebook.catalog_hash,
         source="activated" if activated else "files",
-        files=_hashes(file_rulebook(settings)),
+        files=_hashes(files),
         models=tuple(rulebook.models),
+        inherited=policy_file(settings).inherited if files.policy_hash == rulebook.policy_hash else (),
         sections=msgspec.to_builtins(rulebook.policy),
         others={number: by for number, by in decided.items() if by != hashes},
     )

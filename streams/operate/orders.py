@@ -40,11 +40,12 @@ from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.blocking import open_consumer, open_producer
-from streams.operate.read_partitions import file_rulebook, partitions_of, read_partitions
+from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
 from streams.partition.ports import JournalError
 from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
 from streams.settings import Settings
+from streams.shipped import file_rulebook
 
 SOURCE: Final = "/slotwise/operator"
 CONTROL: Final = INPUT_TOPICS.index(FLEET_CONTROL)

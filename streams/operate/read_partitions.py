@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from streams.clock import SystemClock
-from streams.core.policy.rulebook import Rulebook, load_rulebook
+from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.client import Broker
@@ -21,7 +21,7 @@ from streams.partition.checkpoint import AlternatingCheckpoints
 from streams.partition.ports import JournalError, PartitionError
 from streams.partition.recovery import recover
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import file_rulebook
 from streams.topics import home_of, names
 from streams.views.overview import RecoveredPartition
 
@@ -33,21 +33,6 @@ class PartitionReadError(SlotwiseError):
     """A partition cannot be read by the rules here; the message says which rules are needed."""
 
     exit_code = MISTAKE
-
-
-def file_rulebook(settings: Settings) -> Rulebook:
-    """Return the rulebook of the configured files, or of the shipped ones.
-
-    Raises:
-        TextFileError: a file cannot be read.
-        RulebookError: they hold mistakes.
-    """
-    return load_rulebook(
-        catalog_text(settings),
-        policy_text(settings),
-        catalog_file=settings.catalog or "catalog.toml",
-        policy_file=settings.policy or "policy.toml",
-    )
 
 
 def partitions_of(settings: Settings, pool: str | None) -> Sequence[int]:

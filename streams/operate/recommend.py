@@ -19,9 +19,10 @@ from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
-from streams.operate.read_partitions import file_rulebook, partitions_of, read_partitions
+from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.plugins.advisor import Plugins
 from streams.settings import Settings
+from streams.shipped import file_rulebook
 from streams.topics import check_topics
 
 TASKS: Final = INPUT_TOPICS.index(TASK_PENDING)

@@ -21,11 +21,10 @@ from msgspec.structs import replace
 from psycopg import sql
 
 from schemas.steps import encode_step
-from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.database.migrations import migrate
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import file_rulebook
 from streams.topics import names
 from tests.bench.report import Finding
 from tests.bench.sides.copy import Copied
@@ -137,7 +136,7 @@ def measure(bench: Bench) -> list[Finding]:
 def make_journal(events: int) -> Journal:
     """What a router makes of so many events, in steps as group commit makes them."""
     settings = Settings()
-    rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+    rulebook = file_rulebook(settings)
     partitions = []
     steps = decisions = work = 0
     for partition, pool in enumerate(pools_at_home(PARTITIONS)):

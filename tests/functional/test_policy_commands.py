@@ -62,6 +62,22 @@ def test_the_shipped_files_have_no_mistakes() -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+@pytest.mark.rule("amend.51")
+def test_a_short_policy_keeps_the_rest_of_the_shipped_one(tmp_path: Path) -> None:
+    """The check lists what is left out, the values in force include it, and only what is written differs."""
+    file = tmp_path / "short.toml"
+    file.write_text("[premium]\nev_percentile = 0.6\n")
+    checked = slotwise("policy", "check", str(file))
+    assert checked.returncode == 0
+    assert f"{file} leaves out, and so has as shipped: service, ev, premium.priority_min, " in checked.stdout
+    told = json.loads(slotwise("policy", "check", str(file), "--json").stdout)
+    assert "quota" in told["inherited"][str(file)]
+    shown = slotwise("policy", "show", "--offline", "--policy", str(file))
+    assert "# left out, and so as shipped: service, ev, premium.priority_min, " in shown.stdout
+    assert 'strategy.preference.code = ["codex","sonnet","opus"]' in shown.stdout
+    assert slotwise("policy", "diff", str(file), "--offline").stdout == "premium.ev_percentile 0.5 -> 0.6\n"
+
+
 def test_a_difference_is_a_line_a_value(policy_file: Path, catalog_file: Path) -> None:
     """Exit code 1 where something differs, 0 where nothing does."""
     found = slotwise("policy", "diff", str(policy_file), "--offline")

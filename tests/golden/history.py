@@ -27,7 +27,7 @@ from schemas.events import Event, FleetControl
 from schemas.input import Unreadable
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, from_millis
 from streams.core.policy.rulebook import Rulebook, load_rulebook
-from streams.shipped import shipped
+from streams.shipped import shipped, whole
 from tests.support.builders import START_MS
 
 HERE = Path(__file__).parent
@@ -135,7 +135,7 @@ def read(path: Path) -> History:
 
 
 def _texts(change: dict[str, Any]) -> tuple[str, str]:
-    """The shipped catalogue and policy as TOML, with some models and keys changed."""
+    """The shipped catalogue and policy as TOML, with some models and keys changed, or a policy's file instead."""
     catalog, policy = tomllib.loads(shipped("catalog.toml")), tomllib.loads(shipped("policy.toml"))
     rows = {row["id"]: row for row in catalog["model"]}
     for model, changed in copy.deepcopy(change.get("catalog", {})).items():
@@ -145,7 +145,7 @@ def _texts(change: dict[str, Any]) -> tuple[str, str]:
     for model in change.get("without", ()):
         del rows[model]
     _merge(policy, change.get("policy", {}))
-    return _toml({"model": list(rows.values())}), _toml(policy)
+    return _toml({"model": list(rows.values())}), whole(change["file"]).text if "file" in change else _toml(policy)
 
 
 def _merge(into: dict[str, Any], change: dict[str, Any]) -> None:

@@ -14,9 +14,9 @@ from schemas.vocabulary import DECISION_AUDIT, from_millis
 from streams.clock import SystemClock
 from streams.core.router import Router
 from streams.operate.orders import check, submit
-from streams.operate.read_partitions import PartitionReadError, file_rulebook, read_partitions
+from streams.operate.read_partitions import PartitionReadError, read_partitions
 from streams.partition.ports import JournalError
-from streams.shipped import shipped
+from streams.shipped import file_rulebook, shipped
 from tests.support.installation import Installation
 from tests.support.router_rig import picture
 

@@ -11,10 +11,9 @@ from schemas.events import Outcome, SlotFreed, TaskPending
 from schemas.input import Input
 from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
-from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import file_rulebook
 from tests.support.acceptance import POOL, SLOTS, TASKS, check
 
 START_MS = 1_795_255_200_000
@@ -24,7 +23,7 @@ START_MS = 1_795_255_200_000
 def test_the_two_highest_evs_get_opus_and_sonnet() -> None:
     """Ten tasks wait, four slots come together, then only haiku slots are freed."""
     settings = Settings()
-    router = Router(0, load_rulebook(catalog_text(settings), policy_text(settings)))
+    router = Router(0, file_rulebook(settings))
     now_ms = START_MS
     offsets = dict.fromkeys(range(len(INPUT_TOPICS)), 0)
     decisions: list[dict[str, Any]] = []

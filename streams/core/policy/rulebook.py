@@ -7,7 +7,8 @@ reports all mistakes of both documents.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Any, Final, get_args
 
 import msgspec
@@ -264,9 +265,12 @@ def load_rulebook(
     *,
     catalog_file: str = "catalog.toml",
     policy_file: str = "policy.toml",
+    inherited: Collection[str] = (),
     recorded: bool = False,
 ) -> Rulebook:
     """Return the rulebook of two TOML texts; `recorded` texts, from a journal, may have keys of earlier versions.
+
+    `inherited`: the keys of the policy that its file leaves out and that have the shipped values.
 
     Raises:
         RulebookError: one sentence for each mistake in either text, with file and key.
@@ -280,7 +284,7 @@ def load_rulebook(
         problems += error.problems
     try:
         policy = read(policy_text, Policy, policy_file, without=RETIRED_KEYS if recorded else ())
-        problems += _check_policy(policy, catalog, policy_file)
+        problems += _check_policy(policy, catalog, policy_file, inherited)
     except RulebookError as error:
         problems += error.problems
     if problems or catalog is None or policy is None:
@@ -305,21 +309,35 @@ def _check_catalog(catalog: Catalog, file: str) -> list[str]:
     return problems
 
 
-def _check_policy(policy: Policy, catalog: Catalog | None, file: str) -> list[str]:
+def _check_policy(policy: Policy, catalog: Catalog | None, file: str, inherited: Collection[str]) -> list[str]:
     problems = [f"{file}: {mistake}" for mistake in policy.mistakes()]
     if catalog is not None:
-        known = dict.fromkeys(model.id for model in catalog.model)
-        problems.extend(
-            f"{file}: {key}: {model} is no model of the catalogue.{nearest(model, known)}"
-            for key, model in policy.models_named()
-            if model not in known
-        )
+        models = dict.fromkeys(model.id for model in catalog.model)
+        problems += _unknown("model", policy.models_named(), models, file, inherited)
         products = dict.fromkeys(model.product for model in catalog.model)
-        problems.extend(
-            f"{file}: {key}: {product} is no product of the catalogue.{nearest(product, products)}"
-            for key, product in policy.products_named()
-            if product not in products
-        )
+        problems += _unknown("product", policy.products_named(), products, file, inherited)
+    return problems
+
+
+def _unknown(
+    what: str, named: Iterable[tuple[str, str]], known: Collection[str], file: str, inherited: Collection[str]
+) -> list[str]:
+    """Return a sentence for each name that the catalogue lacks, and one for all of a table that is inherited."""
+    problems = []
+    shipped: dict[str, dict[str, None]] = {}
+    for key, name in named:
+        section, table = (*re.split(r"[.\[]", key), "")[:2]
+        if name in known:
+            continue
+        if section in inherited or f"{section}.{table}" in inherited:
+            shipped.setdefault(f"[{section}] {table} = {'[]' if '[' in key else '{}'}", {})[name] = None
+        else:
+            problems.append(f"{file}: {key}: {name} is no {what} of the catalogue.{nearest(name, known)}")
+    problems.extend(
+        f"{file}: {none.partition(' =')[0]} is left out, so it is as shipped, and names what is no {what} of the "
+        f"catalogue: {', '.join(names)}. Write it for your catalogue, or have none: {none}"
+        for none, names in shipped.items()
+    )
     return problems
 
 

@@ -27,11 +27,10 @@ from schemas.steps import encode_step
 from schemas.trace import trace_of
 from schemas.vocabulary import INPUT_TOPICS
 from streams.clock import SystemClock
-from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router, accept_time
 from streams.partition.outputs import output_records
 from streams.settings import Settings, load
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import file_rulebook
 from streams.topics import names
 from tests.bench.profile import write_profile
 
@@ -47,7 +46,7 @@ class Loop:
     """The whole program."""
 
     def __init__(self, settings: Settings, *, publish: bool) -> None:
-        rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+        rulebook = file_rulebook(settings)
         self._settings = settings
         self._names = names(settings)
         self._publish = publish

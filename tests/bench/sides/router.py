@@ -21,10 +21,9 @@ from msgspec import Struct
 
 from schemas.input import Input
 from schemas.steps import encode_step
-from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.settings import Settings
-from streams.shipped import catalog_text, policy_text
+from streams.shipped import file_rulebook
 from tests.bench.profile import write_profile
 from tests.bench.workload import Churn, in_steps
 
@@ -85,7 +84,7 @@ class Bench:
 
     def __init__(self, *, whole: bool) -> None:
         settings = Settings()
-        rulebook = load_rulebook(catalog_text(settings), policy_text(settings))
+        rulebook = file_rulebook(settings)
         self.router = Router(0, rulebook)
         self.churn = Churn("main", START_MS, whole=whole)
         if whole:

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.codec import VALUE_BYTES_MAX
 from streams.commands.console import busy, err, line, out, print_json
 from streams.commands.options import Json, takes
 from streams.errors import FAILED
@@ -70,7 +71,15 @@ def send(
 
 def _lines(file: str) -> Iterator[bytes]:
     if file in ("", "-"):
-        yield from sys.stdin.buffer
+        yield from _bounded(sys.stdin.buffer)
         return
     with Path(file).open("rb") as lines:
-        yield from lines
+        yield from _bounded(lines)
+
+
+def _bounded(lines: IO[bytes]) -> Iterator[bytes]:
+    """Return the lines; of one that no event is as long as, the beginning, which is refused for its length."""
+    while line := lines.readline(VALUE_BYTES_MAX + 2):
+        yield line
+        while not line.endswith(b"\n") and (line := lines.readline(VALUE_BYTES_MAX)):
+            pass

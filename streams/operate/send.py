@@ -1,21 +1,24 @@
 """Sends events from JSON lines: each is read as the router will read it, keyed by its pool, and confirmed.
 
 A line that the router would refuse is not sent but reported, with its number and the reason. The value of a record is
-the line itself, unknown fields included. An operator's event without a pool goes, without a key, to every partition.
+the line itself, unknown fields included; a byte order mark before the first line is passed over. An operator's event
+without a pool goes, without a key, to every partition.
 """
 
 from __future__ import annotations
 
 import uuid
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
-import msgspec
 from kafka.errors import KafkaError
 from msgspec import Struct
 
 from schemas.codec import read_event, write_event
 from schemas.input import Unreadable
+from schemas.refusals import RefusedError
+from schemas.strict_json import parse_object
 from schemas.vocabulary import FLEET_CONTROL, SLOT_FREED, TASK_PENDING, from_millis
 from streams.clock import SystemClock
 from streams.errors import UNREACHABLE, SlotwiseError
@@ -76,11 +79,11 @@ def send(
     confirmations: list[tuple[int, list[Any]]] = []
     try:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
+            value = (line.removeprefix(BOM_UTF8) if number == 1 else line).strip()
+            if not value:
                 continue
             sent.lines += 1
-            value = _stamped(line) if stamp else line.strip()
-            records = records_of(settings, topic, value)
+            records = records_of(settings, topic, _stamped(value) if stamp else value)
             if isinstance(records, Unreadable):
                 sent.refused += 1
                 if len(sent.refusals) < REFUSALS_SHOWN_MAX:
@@ -116,24 +119,23 @@ def records_of(
 
 
 def _pool(value: bytes) -> str | None:
-    """Return the pool, which is the record's key; None where the value is no object."""
+    """Return the pool, which is the record's key; None where the value is no object that can be read."""
     try:
-        fields = msgspec.json.decode(value)
-    except msgspec.DecodeError:
+        pool = parse_object(value).get("pool")
+    except RefusedError:
         return None
-    pool = fields.get("pool") if isinstance(fields, dict) else None
     return pool if isinstance(pool, str) else None
 
 
 def _stamped(line: bytes) -> bytes:
+    """Put `at` in front of the fields where it is missing; all else stays as it was written, mistakes too."""
     try:
-        fields = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return line.strip()
-    if isinstance(fields, dict) and "at" not in fields:
-        fields["at"] = from_millis(SystemClock().now_ms())
-        return msgspec.json.encode(fields)
-    return line.strip()
+        fields = parse_object(line)
+    except RefusedError:
+        return line
+    if not fields or "at" in fields:
+        return line
+    return b'{"at":"%s",%s' % (from_millis(SystemClock().now_ms()).encode(), line[1:])
 
 
 def _confirm(future: Any, line: int, settings: Settings) -> None:

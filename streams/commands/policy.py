@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,7 @@ from streams.commands.control import SETTINGS, ControlFields, gives
 from streams.commands.options import Json, takes
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.difference import Difference, differences, values
-from streams.core.policy.document import RulebookError, read
+from streams.core.policy.document import RulebookError, parse, read
 from streams.core.policy.rulebook import Policy, Rulebook, load_rulebook
 from streams.errors import FAILED
 from streams.settings import Settings
@@ -193,8 +192,8 @@ def activate(fields: ControlFields) -> FleetControl:
 def is_catalog(text: str) -> bool:
     """Whether a file is a catalogue: it lists models. A file that is no TOML counts as a policy."""
     try:
-        return "model" in tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        return "model" in parse(text, "")
+    except RulebookError:
         return "[[model]]" in text
 
 

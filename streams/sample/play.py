@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import tomllib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
@@ -23,13 +22,22 @@ from schemas.codec import write_event
 from schemas.events import SlotFreed, TaskPending, TaskRouted
 from schemas.vocabulary import SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
 from streams.clock import SystemClock
-from streams.sample.fleet import Engine, Fleet, Work
+from streams.core.policy.catalog import Catalog
+from streams.core.policy.document import read
+from streams.errors import MISTAKE, SlotwiseError
+from streams.sample.fleet import SLOTS, Engine, Fleet, Work
 from streams.sample.work import SampleTask, tasks
 from streams.settings import Settings
 from streams.shipped import catalog_text
 
 SOURCE: Final = "/slotwise/sample"
 STATUS_EVERY_S: Final = 0.2
+
+
+class SampleError(SlotwiseError):
+    """The sample cannot be played with this catalogue; the message says what it lacks."""
+
+    exit_code = MISTAKE
 
 
 class SampleProgress(Struct, kw_only=True):
@@ -78,15 +86,26 @@ async def play(
 
 
 def engines(settings: Settings) -> Iterator[Engine]:
-    """Return the fleet's view of each model, from the router's catalogue."""
-    for row in tomllib.loads(catalog_text(settings))["model"]:
+    """Return the fleet's view of each model, from the router's catalogue.
+
+    Raises:
+        TextFileError, RulebookError: the catalogue cannot be used.
+        SampleError: a model that the sample is played with has no speed or quality.
+    """
+    for model in read(catalog_text(settings), Catalog, settings.catalog or "catalog.toml").model:
+        if model.id not in SLOTS:
+            continue
+        if model.speed_tps is None or model.quality is None:
+            raise SampleError(
+                f"The sample works off tasks with {model.id}: give it speed_tps and quality in the catalogue."
+            )
         yield Engine(
-            model=row["id"],
-            tier=row["tier"],
-            speed_tps=row["speed_tps"],
-            quality=row["quality"],
-            input_usd_per_mtok=row.get("input_usd_per_mtok", 0.0),
-            output_usd_per_mtok=row.get("output_usd_per_mtok", 0.0),
+            model=model.id,
+            tier=model.tier,
+            speed_tps=model.speed_tps,
+            quality=model.quality,
+            input_usd_per_mtok=model.input_usd_per_mtok or 0.0,
+            output_usd_per_mtok=model.output_usd_per_mtok or 0.0,
         )
 
 

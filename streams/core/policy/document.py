@@ -10,7 +10,7 @@ import datetime as dt
 import difflib
 import tomllib
 from collections.abc import Collection
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,16 +20,23 @@ T = TypeVar("T", bound=Struct)
 #: The keys that lead to a value.
 Path = tuple[str, ...]
 
+#: Most characters of a sentence, and of a value that it repeats; a file may hold anything.
+_SENTENCE_CHARS_MAX: Final = 400
+_VALUE_CHARS_MAX: Final = 80
+
 
 class RulebookError(Exception):
-    """A catalogue or policy cannot be used. `problems` has one sentence for each mistake, with file and key."""
+    """A catalogue or policy cannot be used. `problems` has one sentence for each mistake, with file and key.
+
+    The sentences are short and can be printed and stored, whatever the file holds.
+    """
 
     #: A mistake in a file (streams/errors.py).
     exit_code = 2
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [_printable(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 def read(text: str, type_: type[T], file: str, *, without: Collection[Path] = ()) -> T:
@@ -38,10 +45,7 @@ def read(text: str, type_: type[T], file: str, *, without: Collection[Path] = ()
     Raises:
         RulebookError: with all mistakes of the document.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RulebookError([f"{file}: not readable as TOML: {error}"]) from None
+    raw = parse(text, file)
     for path in without:
         _remove(raw, path)
     problems: list[str] = []
@@ -49,6 +53,21 @@ def read(text: str, type_: type[T], file: str, *, without: Collection[Path] = ()
     if problems:
         raise RulebookError(problems)
     return msgspec.convert(raw, type_, strict=True)
+
+
+def parse(text: str, file: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.
+
+    Raises:
+        RulebookError: it is no TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        why = "values are nested too deep."
+    except ValueError as error:  # also a number of more digits than Python reads
+        why = str(error)
+    raise RulebookError([f"{file}: not readable as TOML: {why}"])
 
 
 def _remove(table: Any, path: Path) -> None:
@@ -65,7 +84,7 @@ def _remove(table: Any, path: Path) -> None:
 
 def nearest(word: str, known: Any) -> str:
     """Return ` Did you mean X?` for the known word nearest to `word`, or nothing."""
-    near = difflib.get_close_matches(word, [str(k) for k in known], n=1)
+    near = difflib.get_close_matches(word[:_VALUE_CHARS_MAX], [str(k) for k in known], n=1)
     return f" Did you mean {near[0]}?" if near else ""
 
 
@@ -93,7 +112,8 @@ def _walk(value: Any, info: msgspec.inspect.Type, file: str, path: str, problems
             if info.max_length is not None and len(value) > info.max_length:
                 problems.append(f"{where}: {len(value)} stand there, and {info.max_length} may.")
             for i, inner in enumerate(value):
-                name = inner.get("id", i + 1) if isinstance(inner, dict) else i + 1
+                id_ = inner.get("id") if isinstance(inner, dict) else None
+                name = id_ if isinstance(id_, str) else i + 1
                 _walk(inner, info.item_type, file, f"{path}[{name}]", problems)
         case _:
             _leaf(value, info, where, problems)
@@ -113,11 +133,28 @@ def _walk_fields(
 
 
 def _leaf(value: Any, info: msgspec.inspect.Type, where: str, problems: list[str]) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        problems.append(f"{where}: a number of that size cannot be used: TOML's have at most 64 bits.")
+        return
     try:
         msgspec.convert(value, _python_type(info), strict=True)
     except msgspec.ValidationError as error:
         known = [word for kind in getattr(info, "types", (info,)) for word in getattr(kind, "values", ())]
-        problems.append(f"{where}: {value!r} cannot be used: {error}.{nearest(str(value), known)}")
+        near = nearest(value, known) if isinstance(value, str) else ""
+        problems.append(f"{where}: {_shown(value)} cannot be used: {error}.{near}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a sentence repeats it: a word in quotes, a number, or what kind of thing it is."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return repr(value) if len(repr(value)) <= _VALUE_CHARS_MAX else f"{repr(value)[:_VALUE_CHARS_MAX]}..."
+
+
+def _printable(text: str) -> str:
+    """Return a sentence without characters that act on a terminal or that no database takes, and not too long."""
+    short = text if len(text) <= _SENTENCE_CHARS_MAX else f"{text[:_SENTENCE_CHARS_MAX]}..."
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in short)
 
 
 def _python_type(info: msgspec.inspect.Type) -> Any:

@@ -29,6 +29,7 @@ from streams.core.policy.rules.floor import FloorPolicy
 from streams.core.policy.rules.premium import PERCENTILE_ERROR, PremiumFloor
 from streams.core.policy.rules.quota import QuotaPolicy
 from streams.core.policy.score import ScorePolicy
+from streams.core.policy.unfit import unfit_models, unfit_values
 
 Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
 
@@ -268,7 +269,7 @@ def load_rulebook(
     inherited: Collection[str] = (),
     recorded: bool = False,
 ) -> Rulebook:
-    """Return the rulebook of two TOML texts; `recorded` texts, from a journal, may have keys of earlier versions.
+    """Return the rulebook of two TOML texts; `recorded` texts, from a journal, are held to what was asked of them then.
 
     `inherited`: the keys of the policy that its file leaves out and that have the shipped values.
 
@@ -280,11 +281,15 @@ def load_rulebook(
     try:
         catalog = read(catalog_text, Catalog, catalog_file)
         problems += _check_catalog(catalog, catalog_file)
+        if not recorded:
+            problems += [f"{catalog_file}: {problem}" for problem in (*unfit_values(catalog), *unfit_models(catalog))]
     except RulebookError as error:
         problems += error.problems
     try:
         policy = read(policy_text, Policy, policy_file, without=RETIRED_KEYS if recorded else ())
         problems += _check_policy(policy, catalog, policy_file, inherited)
+        if not recorded:
+            problems += [f"{policy_file}: {problem}" for problem in unfit_values(policy)]
     except RulebookError as error:
         problems += error.problems
     if problems or catalog is None or policy is None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from schemas.decision import Activated
 from schemas.events import PolicyActivated
 from streams.core.policy.document import RulebookError
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.state.partition import Partition
+
+#: A refusal has room for so many mistakes; `slotwise policy check` lists all.
+_PROBLEMS_MAX: Final = 20
 
 
 def activate(event: PolicyActivated, active: Rulebook, state: Partition) -> tuple[Activated, Rulebook] | str:
@@ -22,7 +26,8 @@ def activate(event: PolicyActivated, active: Rulebook, state: Partition) -> tupl
     try:
         rulebook = _load(catalog_text, policy_text)
     except RulebookError as error:
-        return " ".join(error.problems)
+        more = len(error.problems) - _PROBLEMS_MAX
+        return " ".join([*error.problems[:_PROBLEMS_MAX], *([f"And {more} more."] if more > 0 else [])])
     for what, said, found in (
         ("policy", event.policy, rulebook.policy_hash),
         ("catalog", event.catalog, rulebook.catalog_hash),

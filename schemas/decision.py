@@ -274,17 +274,20 @@ class DrainMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
 
 
 class QuotaRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Usage of one window of a product, as last reported; `pool` None: in the whole partition."""
+    """Usage of one window of a product, as reported; `pool` None: in the whole partition."""
 
     pool: str | None = None
     product: str
     account: str | None = None
-    window: str
+    #: None: what was reported of all windows ends now; without an account, of all accounts.
+    window: str | None = None
     #: 0..1.
-    utilisation: float
-    #: Falls to 0 then; None: it stays until the next report.
+    utilisation: float = 0.0
+    #: Falls to 0 then; None: in a journal of an earlier version, until the next report.
     resets_at_ms: Millis | None = None
     status: str | None = None
+    #: When it was reported; of one window the newest report counts. None: by an earlier version.
+    at_ms: Millis | None = None
 
 
 #: What operators and probes report of the fleet.

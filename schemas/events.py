@@ -160,7 +160,7 @@ class ModelExhausted(Control, frozen=True, kw_only=True, tag="model.exhausted"):
 
 
 class ModelRestored(Control, frozen=True, kw_only=True, tag="model.restored"):
-    """Ends exhausted marks and drains of the product, model or account that is named."""
+    """Ends exhausted marks, drains and reported quotas of the product, model or account that is named."""
 
     product: Word | None = None
     model: Word | None = None
@@ -175,13 +175,15 @@ class ModelDrained(Control, frozen=True, kw_only=True, tag="model.drained"):
 
 
 class QuotaUpdated(Control, frozen=True, kw_only=True, tag="quota.updated"):
-    """Usage of one window of one account, as the provider reports it."""
+    """Usage of one window of one account, as the provider reports it. Of one window the newest `at` counts."""
 
     provider: Word
     product: Word
     window: Word
-    utilisation: Annotated[float, Meta(ge=0.0, le=1000.0)]
+    #: Used share: 0.83 is 83 %. Up to 1.05 counts as 1; more is refused, because it is a percentage.
+    utilisation: Annotated[float, Meta(ge=0.0, le=1.05)]
     account: Id | None = None
+    #: Reset of the window, from which this report says nothing. Absent: by the policy's `quota.unknown_reset_s`.
     resets_at: Time | None = None
     status: Word | None = None
 

@@ -12,6 +12,8 @@ from schemas.vocabulary import ID_PATTERN, TIME_PATTERN, YEAR_MAX, YEAR_MIN
 
 #: Most characters of input that a refusal repeats.
 ECHO_CHARS_MAX: Final = 80
+#: A usage up to so many percent is a percentage; providers go a little over their limit.
+PERCENT_MAX: Final = 105
 
 
 class RefusedError(Exception):
@@ -46,11 +48,18 @@ def explain(message: str, fields: dict[str, Any]) -> str:
         if pattern is not None:
             wanted = _FORMS[pattern[1].replace("\\\\", "\\")]
     found = _at(fields, names)
+    if names == ["utilisation"] and isinstance(found, int | float) and found > 1:
+        return f"field utilisation: {describe(found)} is no share, which goes from 0 to 1{_percent(found)}."
     if path.startswith("`key` in") and isinstance(found, dict):
         found = next(key for key in found if key not in allowed)
     elif path.endswith("[...]`"):
         return f"{field}: expected every value to be {wanted}."
     return f"{field}: expected {wanted}, found {describe(found)}."
+
+
+def _percent(utilisation: float) -> str:
+    """Return the share that was probably meant by a percentage."""
+    return f"; for {utilisation:g} % send {utilisation / 100:g}" if utilisation <= PERCENT_MAX else ""
 
 
 def no_moment(text: str) -> str:

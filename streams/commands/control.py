@@ -180,10 +180,10 @@ def restore(
     fields: ControlFields,
     *,
     name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What serves again.", show_default=False)],
-    account: Annotated[str | None, typer.Option(help="End the mark of this account only, and no drain.")] = None,
+    account: Annotated[str | None, typer.Option(help="End what is known of this account only, and no drain.")] = None,
     pool: Pool = None,
 ) -> FleetControl:
-    """End exhausted marks and drains now, before their time."""
+    """End exhausted marks, drains and reported quotas now, before their time."""
     from streams.operate.orders import named  # noqa: PLC0415 - brings the Kafka client along
 
     return ModelRestored(**fields.common(), **asyncio.run(named(fields.settings, name)), account=account, pool=pool)
@@ -212,14 +212,19 @@ def quota_set(
     *,
     product: Annotated[str, typer.Option(help="The product.", show_default=False)],
     window: Annotated[str, typer.Option(help="The provider's window, by any name: 5h, week.", show_default=False)],
-    utilisation: Annotated[float, typer.Option(min=0, max=1, help="Used share, 0 to 1.", show_default=False)],
+    utilisation: Annotated[float, typer.Option(min=0, help="Used share: 0.83 is 83 %.", show_default=False)],
     account: Account = None,
-    resets_at: Annotated[str | None, typer.Option(metavar="ISO", help="When it falls to 0 by itself.")] = None,
+    resets_at: Annotated[
+        str | None, typer.Option(metavar="ISO", help="When it falls to 0. Default: by the policy.")
+    ] = None,
     status: Annotated[str | None, typer.Option(help="The provider's word for it; recorded, decides nothing.")] = None,
     provider: Annotated[str | None, typer.Option(help="Default: the product's, by the catalogue.")] = None,
     pool: Pool = None,
 ) -> FleetControl:
-    """Report the usage of one window of a product; the policy's curve decides what it refuses."""
+    """Report the usage of one window of a product; the policy's curve decides what it refuses.
+
+    It counts until the window resets, a newer report comes, or `slotwise restore` ends it.
+    """
     from streams.operate.orders import moment_ahead, provider_of  # noqa: PLC0415 - brings the Kafka client along
 
     return QuotaUpdated(

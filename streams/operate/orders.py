@@ -127,7 +127,7 @@ def moment_ahead(text: str, what: str = "until") -> str:
     """
     read = moment(text, what)
     if to_millis(read) <= SystemClock().now_ms():
-        raise ControlError(f"{what} {read} is past: name a moment to come (`slotwise restore` ends marks and drains).")
+        raise ControlError(f"{what} {read} is past: name a moment to come (`slotwise restore` ends what is in force).")
     return read
 
 

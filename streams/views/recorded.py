@@ -88,7 +88,7 @@ def marks_of(said: Iterable[tuple[Millis, MarkingControl]], pool: str, rulebook:
     for now_ms, event in said:
         draft = StepDraft(0, inf)
         controls.mark(draft, event, now_ms, rulebook)
-        for row, _ in draft.marks:
+        for row in draft.marks:
             if row.pool in (None, pool):
-                marks.put(row, now_ms)
+                marks.put(row)
     return marks

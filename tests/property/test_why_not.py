@@ -204,8 +204,8 @@ class _Oracle:
 
     def __init__(self, rig: RouterRig, texts: tuple[str, str], decision: Decision) -> None:
         reference = ReferencePartition(*texts)
-        for _, event in _marking(rig):
-            reference._condition(event)
+        for now_ms, event in _marking(rig):
+            reference._condition(event, now_ms)
         pool = rig.router.state.pool("main")
         slots = [Slot(row.slot_id, row.model, row.account, 0, 0) for row in pool.slots.values() if not row.retired]
         row = pool.tasks[decision.task_id]

@@ -18,8 +18,8 @@ class View:
 
     marks: dict[Key, float] = field(default_factory=dict)
     drains: dict[str, float] = field(default_factory=dict)
-    #: (product, account, window) -> (share, until).
-    quotas: dict[tuple[str, str | None, str], tuple[float, float]] = field(default_factory=dict)
+    #: (product, account, window) -> (share, until, reported at).
+    quotas: dict[tuple[str, str | None, str], tuple[float, float, int]] = field(default_factory=dict)
 
     def exhausted(self, product: str, account: str | None, now_ms: int) -> bool:
         """Whether the product is used up, for all accounts or for this one."""
@@ -33,14 +33,14 @@ class View:
         """The fullest window of the product, of all accounts or of this one."""
         shares = [
             min(share, 1.0)
-            for (what, whose, _), (share, until_ms) in self.quotas.items()
+            for (what, whose, _), (share, until_ms, _) in self.quotas.items()
             if what == product and whose in (None, account) and until_ms > now_ms
         ]
         return max(shares, default=0.0)
 
     def ends_ms(self) -> list[float]:
         """When something of this ends by itself."""
-        untils = [*self.marks.values(), *self.drains.values(), *(until_ms for _, until_ms in self.quotas.values())]
+        untils = [*self.marks.values(), *self.drains.values(), *(until_ms for _, until_ms, _ in self.quotas.values())]
         return [until_ms for until_ms in untils if until_ms < inf]
 
 
@@ -66,13 +66,17 @@ class Conditions:
         """A model is out of service until then, or for good."""
         self._said.append((pool, lambda view: view.drains.update({model: inf if until_ms is None else until_ms})))
 
-    def use(self, pool: str | None, key: tuple[str, str | None, str], share: float, until_ms: int | None) -> None:
-        """So much of a window is used."""
-        used = (share, inf if until_ms is None else float(until_ms))
-        self._said.append((pool, lambda view: view.quotas.update({key: used})))
+    def use(self, pool: str | None, key: tuple[str, str | None, str], share: float, until_ms: int, at_ms: int) -> None:
+        """So much of a window is used, as was reported then; the newest report counts."""
+
+        def change(view: View) -> None:
+            if key not in view.quotas or view.quotas[key][2] <= at_ms:
+                view.quotas[key] = (share, until_ms, at_ms)
+
+        self._said.append((pool, change))
 
     def restore(self, pool: str | None, product: str, account: str | None, models: Iterable[str]) -> None:
-        """The product's marks end, of one account or of all; without an account the models' drains too."""
+        """The product's marks and reports end, of one account or of all; without an account the models' drains too."""
         models = list(models)
 
         def change(view: View) -> None:
@@ -81,6 +85,9 @@ class Conditions:
                 for key, until_ms in view.marks.items()
                 if key[0] != product or account not in (None, key[1])
             }
+            for key, (_, _, at_ms) in list(view.quotas.items()):
+                if key[0] == product and account in (None, key[1]):
+                    view.quotas[key] = (0.0, -inf, at_ms)
             if account is None:
                 view.drains = {model: until_ms for model, until_ms in view.drains.items() if model not in models}
 

@@ -96,7 +96,7 @@ class ReferencePartition:
             case PolicyActivated():
                 taken = self._activate(event)
             case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated():
-                taken = self._condition(event)
+                taken = self._condition(event, item.now_ms)
         # Whom an operator speaks of is looked at, even if nothing comes of it.
         if not isinstance(event, LaneRestarted) and (taken or not isinstance(event, PolicyActivated)):
             touched |= dict.fromkeys([event.pool] if event.pool is not None else self.pools)
@@ -104,7 +104,7 @@ class ReferencePartition:
             self._controls.add(event.control_id)
         return taken
 
-    def _condition(self, event: ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated) -> bool:
+    def _condition(self, event: ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated, now_ms: int) -> bool:
         conditions, rules = self.conditions, self.rules
         match event:
             case ModelDrained():
@@ -115,8 +115,10 @@ class ReferencePartition:
                 if rules.products.get(event.product) != event.provider:
                     return False
                 key = (event.product, event.account, event.window)
-                until_ms = to_millis(event.resets_at) if event.resets_at else None
-                conditions.use(event.pool, key, event.utilisation, until_ms)
+                at_ms = min(to_millis(event.at), now_ms)
+                unknown_ms = at_ms + round(rules.section("quota")["unknown_reset_s"] * 1000)
+                until_ms = to_millis(event.resets_at) if event.resets_at else unknown_ms
+                conditions.use(event.pool, key, event.utilisation, until_ms, at_ms)
             case ModelExhausted() | ModelRestored():
                 product = event.product
                 if event.model in rules.model:

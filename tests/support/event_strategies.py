@@ -291,7 +291,7 @@ def control(kind: type[Control], feature: str, fields: dict[str, Any], pool: str
         if feature in stage.off:
             return tick(at_ms=stage.now_ms)
         said = {name: value for name, value in fields.items() if value is not None}
-        for name in ("until", "resets_at"):
+        for name in ("until", "resets_at", "at"):
             if f"{name}_ms" in said:
                 said[name] = from_millis(stage.now_ms + said.pop(f"{name}_ms"))
         place = {"pool": pool} if pool is not None else {}
@@ -318,12 +318,13 @@ MARKS = st.one_of(
     controls(ModelRestored, "marks", product=PRODUCTS, account=SOME_ACCOUNT),
     controls(ModelRestored, "marks", model=MODELS, account=SOME_ACCOUNT),
 )
-SHARES = st.sampled_from([0.0, 0.5, 0.7, 0.79, 0.8, 0.9, 0.95, 0.99, 1.0, 1.7])
+SHARES = st.sampled_from([0.0, 0.5, 0.7, 0.79, 0.8, 0.9, 0.95, 0.99, 1.0, 1.05])
 QUOTAS = st.one_of(
     [
         controls(
             QuotaUpdated, "quotas", provider=st.just(provider), product=st.just(product), account=SOME_ACCOUNT,
             window=st.sampled_from(["5h", "7d"]), utilisation=SHARES, resets_at_ms=NONE | ENDS_MS,
+            at_ms=st.sampled_from([0, 0, 0, 0, -1, -60_000, -17_999_000, -18_000_000, 5_000]),
         )
         for provider, product in (("anthropic", "claude"), ("anthropic", "claude"), ("zhipu", "glm"))
     ]
@@ -378,6 +379,7 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
             "plugins": {"strategies": ["mine"]},
             "strategy": {"default": "mine"},
             "quota": {
+                "unknown_reset_s": 60.0,
                 "step": [
                     {"usage_of": "glm", "from_share": 0.5, "refuse": [{"product": "gemini-api"}], "flag": "watching"},
                     {
@@ -385,7 +387,7 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
                         "from_share": 0.8,
                         "refuse": [{"product": "glm"}, {"product": "claude", "tier": 1}],
                     },
-                ]
+                ],
             },
         },
     ),

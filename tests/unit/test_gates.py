@@ -50,7 +50,7 @@ CURVE = {
     0.95: (NO_CLAUDE, ("watching",)),
     0.9999: (NO_CLAUDE, ("watching",)),
     1.00: (NO_CLAUDE | {"codex": "quota"}, ("watching",)),
-    1.5: (NO_CLAUDE | {"codex": "quota"}, ("watching",)),
+    1.05: (NO_CLAUDE | {"codex": "quota"}, ("watching",)),
 }
 HOSTED = ("opus-1", "gpt-5-1", "sonnet-1", "codex-1", "haiku-1", "minimax-1", "glm-1", "gemini-flash-1")
 

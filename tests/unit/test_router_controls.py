@@ -50,10 +50,10 @@ def test_what_is_drained_is_marked_as_it_was_said(pool: str | None, until: str |
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_usage_is_kept_as_it_was_reported(pool: str | None) -> None:
-    """With its window, its reset and its status; more than all of a quota is all of it."""
+    """With its window, its reset, its status and its time; a little more than all of a quota is all of it."""
     told = {"account": "acct-1", "window": "5h", "resets_at": UNTIL, "status": "allowed_warning"}
     step = RouterRig().hand_in(
-        QuotaUpdated(pool=pool, provider="anthropic", product="claude", utilisation=1.25, **told, **WHOSE)
+        QuotaUpdated(pool=pool, provider="anthropic", product="claude", utilisation=1.05, **told, **WHOSE)
     )
     assert step.quotas == (
         QuotaRow(
@@ -64,6 +64,7 @@ def test_usage_is_kept_as_it_was_reported(pool: str | None) -> None:
             utilisation=1.0,
             resets_at_ms=UNTIL_MS,
             status="allowed_warning",
+            at_ms=Millis(START_MS),
         ),
     )
 

@@ -97,7 +97,7 @@ SENTENCES = {
         ("opus-1",), task(), "opus is held back: claude is at 83% of its quota; opus stops at 80%.", (used(0.83),)
     ),
     "more than the whole quota is the whole": Case(
-        ("haiku-1",), task(), "haiku is held back: claude is at 100% of its quota; haiku stops at 95%.", (used(1.7),)
+        ("haiku-1",), task(), "haiku is held back: claude is at 100% of its quota; haiku stops at 95%.", (used(1.05),)
     ),
     "what may do it is busy": Case(
         ("sonnet-1", "haiku-1"),

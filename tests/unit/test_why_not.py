@@ -163,11 +163,13 @@ def test_drained_names_the_command() -> None:
 
 
 def test_quota_names_the_usage_below_which_it_opens() -> None:
-    """The premium tier is spared from 80 %, whatever step refuses it now; and the window's reset."""
+    """The premium tier is spared from 80 %, whatever step refuses it now; the window's reset, and the command."""
     found = ask("opus", "quota", used(0.96, account="acct-1", resets_at=from_millis(START_MS + HOUR_MS)))
     assert found.says == "opus is held back: claude of acct-1 is at 96% of its quota; opus stops at 80%."
-    assert found.flip == "A usage of claude below 80%; that window resets at 2026-11-21T11:00:00.000Z."
-    assert ask("sonnet", "quota", used(0.96)).flip == "A usage of claude below 95%."
+    assert found.flip == (
+        "A usage of claude below 80%; that window resets at 2026-11-21T11:00:00.000Z; "
+        "or end what was reported: slotwise restore claude"
+    )
 
 
 def test_premium_names_the_ev_and_the_priority() -> None:

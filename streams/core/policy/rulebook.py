@@ -207,6 +207,7 @@ class Rulebook:
         self._at_behind_ms = round(policy.service.at_behind_max_s * 1000)
         self.ev_window_ms = round(policy.ev.window_s * 1000)
         self.memory_ms = round(policy.attempts.finished_memory_s * 1000)
+        self.unknown_reset_ms = round(policy.quota.unknown_reset_s * 1000)
         self.back_off_ms = round(policy.attempts.back_off_s * 1000)
 
     def arrival_ms(self, at_ms: Millis, now_ms: Millis) -> Millis:

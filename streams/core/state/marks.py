@@ -1,17 +1,22 @@
 """Marks of one pool, set by operators and probes: exhausted products, drained models, used quotas.
 
-A mark is a fact with an end; the rules decide what it refuses. A mark that has ended stays until the next one is
-written and has no effect.
+A mark is a fact with an end; the rules decide what it refuses. A mark that has ended stays until the next step with
+marks and has no effect; a report of a quota stays longer, because an older one may still arrive.
 """
 
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.decision import DrainMark, ExhaustedMark, Mark, QuotaRow
 from schemas.vocabulary import Millis
+
+#: A report of a quota is remembered this long, even after its reset: an older one that arrives changes nothing.
+REPORT_MEMORY_MS: Final = 30 * 86_400_000
 
 #: The account of a mark or a slot; None: a mark of all accounts, a slot without an account.
 Account = str | None
@@ -61,9 +66,11 @@ class Marks:
         other.quotas.update(self.quotas)
         return other
 
-    def put(self, row: Mark, now_ms: Millis) -> None:
-        """Set the mark that the row names; the last one counts. Marks that have ended are removed."""
-        self.version += 1
+    def put(self, row: Mark) -> bool:
+        """Set the mark that the row names; the last one counts, of reports of a quota the newest.
+
+        Return whether it changed anything: a report that is older than the known one of its window does not.
+        """
         match row:
             case ExhaustedMark(until_ms=None, account=None):
                 for key in [key for key in self.exhausted if key[0] == row.product]:
@@ -77,9 +84,29 @@ class Marks:
                     self.drained[row.model] = row.until_ms
                 else:
                     self.drained.pop(row.model, None)
-            case QuotaRow():
-                self.quotas[row.product, row.account, row.window] = row
-        self._forget(now_ms)
+            case QuotaRow(window=None):
+                self._end_quotas(row)
+            case QuotaRow(window=window) if window is not None:
+                window_of = row.product, row.account, window
+                known = self.quotas.get(window_of)
+                if known is not None and (row.at_ms or 0) < (known.at_ms or 0):
+                    return False
+                self.quotas[window_of] = row
+        self.version += 1
+        return True
+
+    def forget(self, now_ms: Millis) -> None:
+        """Remove marks that have ended, and reports of quotas once none that is older can count any more."""
+        for key, until_ms in list(self.exhausted.items()):
+            if until_ms <= now_ms:
+                del self.exhausted[key]
+        for model, drained_ms in list(self.drained.items()):
+            if drained_ms is not None and drained_ms <= now_ms:
+                del self.drained[model]
+        for window, row in list(self.quotas.items()):
+            over = row.resets_at_ms is not None and row.resets_at_ms <= now_ms
+            if over and (row.at_ms is None or row.at_ms < now_ms - REPORT_MEMORY_MS):
+                del self.quotas[window]
 
     def accounts(self) -> set[str]:
         """Return every account that a mark names."""
@@ -115,16 +142,15 @@ class Marks:
         marks = cls()
         rows: tuple[Mark, ...] = (*dump.exhausted, *dump.drains, *dump.quotas)
         for row in rows:
-            marks.put(row, Millis(0))
+            marks.put(row)
         return marks
 
-    def _forget(self, now_ms: Millis) -> None:
-        for key, until_ms in list(self.exhausted.items()):
-            if until_ms <= now_ms:
-                del self.exhausted[key]
-        for model, drained_ms in list(self.drained.items()):
-            if drained_ms is not None and drained_ms <= now_ms:
-                del self.drained[model]
-        for window, row in list(self.quotas.items()):
-            if row.resets_at_ms is not None and row.resets_at_ms <= now_ms:
-                del self.quotas[window]
+    def _end_quotas(self, end: QuotaRow) -> None:
+        """End what was reported, and remember when that was."""
+        for key, row in list(self.quotas.items()):
+            if row.product != end.product or end.account not in (None, row.account):
+                continue
+            if row.at_ms is None:
+                del self.quotas[key]
+            else:
+                self.quotas[key] = replace(row, utilisation=0.0, resets_at_ms=end.at_ms, status=None)

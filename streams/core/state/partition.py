@@ -163,7 +163,11 @@ class Partition:
             self._activate(step.activated)
         for mark in step.marks:
             for place in self._marks(mark.pool):
-                place.put(mark, step.now_ms)
+                place.put(mark)
+        # Only after the last one: what a step decided by must not be forgotten while it is applied.
+        for pool in dict.fromkeys(mark.pool for mark in step.marks):
+            for place in self._marks(pool):
+                place.forget(step.now_ms)
         for ledger in step.ledgers:
             self.pool(ledger.pool).ledgers[ledger.tenant_id] = ledger
         for taken in step.controls:

@@ -17,7 +17,7 @@ def step_of(
     """Return the step of these inputs."""
     tasks: list[TaskRow] = []
     changed: list[TaskChanged] = []
-    marks = [mark for mark, _ in draft.marks]
+    marks = draft.marks
     pools = draft.pools.values()
     for pool in pools:
         known = pool.pool.tasks

@@ -11,6 +11,7 @@ from schemas.events import FleetControl, ModelDrained, ModelExhausted, ModelRest
 from schemas.vocabulary import Millis, to_millis
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
+from streams.core.state.marks import REPORT_MEMORY_MS
 from streams.core.step.draft import StepDraft
 
 MarkingControl = ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated
@@ -25,7 +26,7 @@ def mark(draft: StepDraft, event: MarkingControl, now_ms: Millis, rulebook: Rule
                 row = ExhaustedMark(
                     pool=event.pool, product=product, account=event.account, until_ms=to_millis(event.until)
                 )
-                draft.mark(row, now_ms)
+                draft.mark(row)
             return refusal
         case ModelRestored():
             return _restore(draft, event, now_ms, rulebook)
@@ -33,24 +34,31 @@ def mark(draft: StepDraft, event: MarkingControl, now_ms: Millis, rulebook: Rule
             if event.model not in rulebook.models:
                 return _unknown("model", event.model, rulebook.models)
             until_ms = to_millis(event.until) if event.until is not None else None
-            draft.mark(DrainMark(pool=event.pool, model=event.model, drained=True, until_ms=until_ms), now_ms)
+            draft.mark(DrainMark(pool=event.pool, model=event.model, drained=True, until_ms=until_ms))
         case QuotaUpdated():
             provider = rulebook.products.get(event.product)
             if provider is None:
                 return _unknown("product", event.product, rulebook.products)
             if provider != event.provider:
                 return f"product {event.product} is of provider {provider} in the catalogue, not of {event.provider}."
-            row_of = QuotaRow(
-                pool=event.pool,
-                product=event.product,
-                account=event.account,
-                window=event.window,
-                utilisation=min(1.0, event.utilisation),
-                resets_at_ms=to_millis(event.resets_at) if event.resets_at is not None else None,
-                status=event.status,
-            )
-            draft.mark(row_of, now_ms)
+            draft.mark(_report(event, now_ms, rulebook))
     return None
+
+
+def _report(event: QuotaUpdated, now_ms: Millis, rulebook: Rulebook) -> QuotaRow:
+    """Return the row of a report; one without a reset ends by the policy."""
+    at_ms = min(max(to_millis(event.at), Millis(now_ms - REPORT_MEMORY_MS)), now_ms)
+    unknown_ms = Millis(at_ms + rulebook.unknown_reset_ms)
+    return QuotaRow(
+        pool=event.pool,
+        product=event.product,
+        account=event.account,
+        window=event.window,
+        utilisation=min(1.0, event.utilisation),
+        resets_at_ms=to_millis(event.resets_at) if event.resets_at is not None else unknown_ms,
+        status=event.status,
+        at_ms=at_ms,
+    )
 
 
 def written(event: FleetControl) -> Raw:
@@ -64,12 +72,13 @@ def _restore(draft: StepDraft, event: ModelRestored, now_ms: Millis, rulebook: R
     product, refusal = _product(event, rulebook)
     if refusal is not None:
         return refusal
-    draft.mark(ExhaustedMark(pool=event.pool, product=product, account=event.account), now_ms)
+    draft.mark(ExhaustedMark(pool=event.pool, product=product, account=event.account))
+    draft.mark(QuotaRow(pool=event.pool, product=product, account=event.account, at_ms=now_ms))
     if event.account is None:
         # A drain concerns a model under all accounts.
         for model in rulebook.catalog.model:
             if event.model == model.id or (event.model is None and model.product == product):
-                draft.mark(DrainMark(pool=event.pool, model=model.id, drained=False), now_ms)
+                draft.mark(DrainMark(pool=event.pool, model=model.id, drained=False))
     return None
 
 

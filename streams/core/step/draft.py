@@ -72,8 +72,8 @@ class StepDraft:
         self.rejected: list[Rejected] = []
         self.controls: dict[str, ControlTaken] = {}
         self.counts: dict[str, int] = {}
-        #: In the order in which they were set, with the time.
-        self.marks: list[tuple[Mark, Millis]] = []
+        #: In the order in which they were set.
+        self.marks: list[Mark] = []
         self.activated: Activated | None = None
         self.percentiles: list[Percentiles] = []
         self.decisions: list[Decision] = []
@@ -82,11 +82,12 @@ class StepDraft:
         """Count an event by word."""
         self.counts[word] = self.counts.get(word, 0) + 1
 
-    def mark(self, row: Mark, now_ms: Millis) -> None:
+    def mark(self, row: Mark) -> None:
         """Set a mark, in one pool or in all."""
-        self.marks.append((row, now_ms))
-        for pool in self.pools.values():
-            pool.mark(row, now_ms)
+        self.marks.append(row)
+        changes = [pool.mark(row) for pool in self.pools.values() if row.pool in (None, pool.pool.name)]
+        if changes and not any(changes):
+            self.count("late_quota")
 
 
 class PoolDraft:
@@ -122,16 +123,15 @@ class PoolDraft:
         self.marks: Marks = pool.marks
         self._fleet_changes = False
         self._due: list[Due] = []
-        for mark, now_ms in step.marks:
-            self.mark(mark, now_ms)
+        for mark in step.marks:
+            if mark.pool in (None, pool.name):
+                self.mark(mark)
 
-    def mark(self, row: Mark, now_ms: Millis) -> None:
-        """Set the mark in this pool, if it concerns the pool."""
-        if row.pool not in (None, self.pool.name):
-            return
+    def mark(self, row: Mark) -> bool:
+        """Set a mark that concerns this pool; return whether it changes anything here."""
         if self.marks is self.pool.marks:
             self.marks = self.pool.marks.copy()
-        self.marks.put(row, now_ms)
+        return self.marks.put(row)
 
     @property
     def slots_max(self) -> int:

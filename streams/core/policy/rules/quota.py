@@ -38,9 +38,11 @@ class QuotaStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class QuotaPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The curve, in steps."""
+    """The curve, in steps, and how long a report without a reset counts."""
 
     step: tuple[QuotaStep, ...] = ()
+    #: A report that does not say when its window resets says nothing after this.
+    unknown_reset_s: Annotated[float, Meta(gt=0.0, le=31_536_000.0)] = 18_000.0
 
     def flags(self, account: Account, marks: Marks, now_ms: Millis) -> tuple[str, ...]:
         """Return the flags for this account."""
@@ -66,7 +68,10 @@ class Quota:
         return any(True for _ in _reached(moment, at))
 
     def ends_ms(self, moment: Moment, at: Candidate) -> Millis | None:
-        """When all the windows that hold it back have been reset; None: one of them has no known reset."""
+        """When the last window that holds it back resets, and the model opens if nothing is reported until then.
+
+        None: one of them was reported by an earlier version, without a reset.
+        """
         ends: list[Millis] = []
         for step in _reached(moment, at):
             for row in _windows(moment.marks, step.usage_of, at.account, moment.now_ms):
@@ -86,11 +91,11 @@ class Quota:
         return f"{name} is held back: {of}{whose} is at {used:.0%} of its quota; {name} stops at {stop:.0%}."
 
     def remedy(self, moment: Moment, refused: Sequence[Candidate]) -> str:
-        """A usage below every step that refuses the model, or the window's reset."""
+        """A usage below every step that refuses the model, the window's reset, or `slotwise restore`."""
         of, stop = _stop(moment, refused[0])
         ends = [ends_ms for at in refused if (ends_ms := self.ends_ms(moment, at)) is not None]
         reset = f"; that window resets at {from_millis(min(ends))}" if ends else ""
-        return f"A usage of {of} below {stop:.0%}{reset}."
+        return f"A usage of {of} below {stop:.0%}{reset}; or end what was reported: slotwise restore {of}"
 
     def waits(self, moment: Moment, refused: Sequence[Candidate]) -> str:
         """Every model that is refused."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from codecs import BOM_UTF8
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec import Struct
 from rich.table import Table
+from rich.text import Text
 
 from streams.commands.console import err, line, out, print_json
 from streams.commands.options import Json, takes
@@ -17,8 +19,10 @@ from streams.core.policy.document import read
 from streams.errors import FAILED, MISTAKE, SlotwiseError
 from streams.settings import Settings
 from streams.shipped import catalog_text, file_rulebook
+from streams.text import printable
 
 if TYPE_CHECKING:
+    from streams.operate.catalog_row import Value
     from streams.operate.prices import Refreshed
 
 app = typer.Typer(help="Show the model catalogue, and bring its prices up to date.")
@@ -82,10 +86,15 @@ def refresh(
 ) -> None:
     """Compare the catalogue with LiteLLM's price file; a row is found there by its `priced_as`.
 
+    What cannot be believed (a price of 0 beside a real one, more than $500 per million tokens) is left alone, with the
+    reason.
+
     --write writes the changed values, `priced_at` and `price_source` of the rows that have a price in the file.
     Comments and order stay. It changes the file only; `slotwise policy activate` puts it in force.
     """
-    from streams.operate.prices import compare, read_prices, rewrite  # noqa: PLC0415 - brings tomlkit along
+    from streams.operate.catalog_text import rewrite  # noqa: PLC0415 - brings tomlkit along
+    from streams.operate.price_file import read_prices  # noqa: PLC0415
+    from streams.operate.prices import compare  # noqa: PLC0415
 
     where = settings.catalog or "the shipped catalogue"
     if write and not settings.catalog:
@@ -97,14 +106,18 @@ def refresh(
         priced_at = dt.date.fromisoformat(as_of) if as_of is not None else dt.datetime.now(dt.UTC).date()
     except ValueError:
         raise typer.BadParameter(f"{as_of!r} is no date: write it as 2026-11-21.", param_hint="--as-of") from None
-    content = catalog_text(settings)
-    catalog = read(content, Catalog, where)
-    models = compare(catalog, read_prices(file.read_bytes(), str(file)))
+    if printable(source) != source:
+        raise typer.BadParameter(f"{source!r} is no text of one line.", param_hint="--source")
+    catalog = read(catalog_text(settings), Catalog, where)
+    models = compare(catalog, read_prices(file.read_bytes(), str(file)), priced_at)
     if write:
-        changed = rewrite(content, models, priced_at, source)
+        path = Path(settings.catalog)
+        raw = path.read_bytes()
+        # Of the bytes, so that line ends and a byte order mark stay as they are.
+        changed = rewrite(raw.removeprefix(BOM_UTF8).decode(), models, priced_at, source)
         # A worker must be able to start with the result.
         file_rulebook(settings, catalog=changed)
-        _replace(Path(settings.catalog), changed)
+        _replace(path, (BOM_UTF8 if raw.startswith(BOM_UTF8) else b"") + changed.encode())
     if as_json:
         print_json(Refresh(catalog=where, prices=str(file), priced_at=priced_at, written=write, models=models))
     else:
@@ -119,22 +132,34 @@ def _report(models: tuple[Refreshed, ...], where: str, priced_at: dt.date, *, wr
         grid = Table("model", "key", "catalogue", "file", box=None)
         for one in models:
             for change in one.changes:
-                grid.add_row(
-                    one.model, change.key, "none" if change.old is None else f"{change.old:,}", f"{change.new:,}"
-                )
+                grid.add_row(one.model, change.key, _value(change.old), _value(change.new))
         out.print(grid)
     for one in models:
-        if one.note is not None:
-            err.print(line(f"{one.model}: {one.note}"))
+        for note in one.notes:
+            err.print(line(f"{one.model}: {note}"))
     priced = sum(one.found for one in models)
     done = f"written to {where}, priced at {priced_at}" if written else "nothing written; --write does"
     out.print(line(f"{changes} values differ in {priced} priced models; {done}."))
 
 
-def _replace(path: Path, text: str) -> None:
-    """Replace a file atomically: a reader sees the old one or the new one."""
+def _value(value: Value | None) -> Text:
+    """Show a value of a row; a list of steps or hours entry by entry."""
+    if value is None:
+        return line("none")
+    if not isinstance(value, list):
+        return line(f"{value:,}")
+    return line("; ".join(", ".join(f"{key} {_plain(inner)}" for key, inner in entry.items()) for entry in value))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace a file atomically: a reader sees the old one or the new one. A link stays one."""
+    path = path.resolve()
     scratch = path.with_name(f"{path.name}.new")
-    scratch.write_text(text, "utf-8")
+    scratch.write_bytes(content)
     scratch.chmod(path.stat().st_mode)
     scratch.replace(path)
 

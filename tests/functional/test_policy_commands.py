@@ -140,15 +140,57 @@ def test_prices_are_refreshed_from_the_file_that_people_have(catalog_file: Path)
     shown = json.loads(slotwise(*words, "--json").stdout)
     assert shown["written"] is False
     assert shown["models"][0]["changes"] == [{"key": "input_usd_per_mtok", "old": 5.0, "new": 4.0}]
+    assert (shown["models"][0]["left"], shown["models"][0]["notes"]) == (None, [])
     assert catalog_file.read_text() == text
     written = slotwise(*words, "--write")
     assert written.returncode == 0, written.stderr
-    assert "1 values differ in 8 priced models; written to" in written.stdout
+    assert " values differ in 8 priced models; written to" in written.stdout
     assert "local: left alone: a 32B coder on a machine you own is not in the file." in written.stderr
     lines = catalog_file.read_text().splitlines()
     assert "priced_at = 2026-12-01" in lines
     assert [line for line in lines if "#" in line] == [line for line in text.splitlines() if "#" in line]
     assert slotwise("policy", "check", str(catalog_file)).returncode == 0
+
+
+def test_a_catalogue_from_another_system_stays_one(catalog_file: Path) -> None:
+    """CRLF line ends and a byte order mark, before and after; a link stays a link."""
+    text = catalog_file.read_text().replace("input_usd_per_mtok = 4.0", "input_usd_per_mtok = 5.0", 1)
+    catalog_file.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    link = catalog_file.with_name("link.toml")
+    link.symlink_to(catalog_file)
+    written = slotwise("catalog", "refresh", PRICES, "--catalog", str(link), "--write")
+    assert written.returncode == 0, written.stderr
+    assert link.is_symlink()
+    raw = catalog_file.read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbf#")
+    assert raw.count(b"\n") == raw.count(b"\r\n") >= text.count("\n")
+    assert b"input_usd_per_mtok = 4.0\r\n" in raw
+
+
+def test_models_in_one_line_each_are_refreshed(tmp_path: Path) -> None:
+    """An array of inline tables is a catalogue as well."""
+    file = tmp_path / "catalog.toml"
+    ratings = "{ coding = 1, safety = 1, reasoning = 1, analysis = 1, speed = 1, instruction_following = 1 }"
+    shown = json.loads(slotwise("catalog", "show", "--json").stdout)
+    file.write_text(
+        "model = [\n"
+        + "".join(
+            f'  {{ id = "{model["id"]}", provider = "p", product = "{model["product"]}", tier = 1, '
+            f'ratings = {ratings}, context_window = 9, output_tokens_max = 8, priced_as = "claude-opus-5-5" }},\n'
+            for model in shown
+        )
+        + "]\n"
+    )
+    written = slotwise("catalog", "refresh", PRICES, "--catalog", str(file), "--write")
+    assert written.returncode == 0, written.stderr
+    assert file.read_text().count("input_usd_per_mtok = 4.0, output_usd_per_mtok = 20.0") == 9
+
+
+def test_a_source_that_cannot_be_stored_is_refused(catalog_file: Path) -> None:
+    """Bytes of another encoding on the command line are no text."""
+    refused = slotwise("catalog", "refresh", PRICES, "--catalog", str(catalog_file), "--write", "--source", "caf\udce9")
+    assert refused.returncode == 2
+    assert "--source" in refused.stderr
 
 
 def test_the_shipped_catalogue_is_never_written_to() -> None:

@@ -117,8 +117,15 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     task_id: Id
     status: OutcomeStatus
+    #: Tokens of the prompt, those from the vendor's cache among them.
     input_tokens: Tokens | None = None
+    #: Tokens of the answer, those of thinking among them.
     output_tokens: Tokens | None = None
+    #: The part of `input_tokens` that came from the vendor's cache.
+    cached_input_tokens: Tokens | None = None
+    #: The part of `output_tokens` that the model thought and did not say.
+    reasoning_tokens: Tokens | None = None
+    #: What the work cost, of all its requests; the tokens then decide nothing.
     cost_usd: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
     latency_s: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
     quality: Share | None = None

@@ -152,7 +152,7 @@ class Books:
 
 
 @pytest.mark.timeout(600)
-@given(batches=BATCHES, rich=st.sampled_from([0.05, 0.3, 2.0]), variant=st.sampled_from(["shipped", "odd"]))
+@given(batches=BATCHES, rich=st.sampled_from([0.05, 0.3, 2.0]), variant=st.sampled_from(["shipped", "odd", "priced"]))
 @settings(max_examples=min(settings().max_examples, 150))
 def test_every_movement_of_money_is_written_down_and_none_is_lost(
     batches: list[list[tuple[int, Making]]], rich: float, variant: str

@@ -19,6 +19,7 @@ from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.core.state.utilisation import SHORT_MS
 from tests.reference import GATES, Choice, ReferencePartition, ReferencePool, Slot
+from tests.reference.prices import next_change_ms
 from tests.support.builders import START_MS, inputs, slot, tick
 from tests.support.event_strategies import (
     ACTIVATIONS,
@@ -65,7 +66,7 @@ MUST_BE_SEEN = (
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
     *("chosen by use", "thrown away", "overdrawn", "stale_free", "duplicate_free", "lost_slot", "duplicate_task"),
     *("conflicting_task", "foreign_outcome", "late_cancel", "cancelled_while_running", "duplicate_control"),
-    *("unknown_slot", *(f"gate:{gate}" for gate in GATES)),
+    *("unknown_slot", "prices changed", "contradictory_outcome", *(f"gate:{gate}" for gate in GATES)),
 )
 
 
@@ -80,7 +81,7 @@ class Routing(RuleBasedStateMachine):
         back_off_s=st.sampled_from([0.0, 0.0, 30.0]),
         thrown_away_ms=st.sampled_from([0, 0, 3_000, 70_000]),
         discarded=st.lists(MAKINGS, max_size=4) | st.lists(ACTIVATIONS, max_size=1),
-        variant=st.sampled_from(["shipped", "shipped", "odd", "strict", "preference", "plugged"]),
+        variant=st.sampled_from(["shipped", "shipped", "odd", "strict", "preference", "plugged", "priced"]),
         off=OFF,
         fleet=FLEETS,
     )
@@ -270,7 +271,8 @@ class Routing(RuleBasedStateMachine):
             rig.discarded = inputs(*others, tick(), now_ms=now_ms + self.thrown_away_ms)
             rig.router.handle(rig.discarded)
             self.seen["thrown away"] += 1
-        rules = self.reference.rules
+        rules, change_ms = self.reference.rules, next_change_ms(self.reference.rules.models, rig.now_ms)
+        self.seen["prices changed"] += bool(announced) and change_ms is not None and change_ms <= now_ms
         step = rig.hand_in_timed(batch)
         self._fits_the_naive_model(step, self.reference.remember(rig.batches[-1], unannounced))
         self._keeps_its_word(step, announced)
@@ -324,7 +326,7 @@ class Routing(RuleBasedStateMachine):
             place = slots[id_]
             assert place.state == "free"
             assert decision.estimated_cost_uusd == pool.rules.estimate(
-                pool.tasks[id_].event, pool.rules.model[place.model]
+                pool.tasks[id_].event, pool.rules.model[place.model], now_ms
             )
             pool.route(pool.tasks[id_], place, now_ms, decision.decision_id)
             assert (decision.chosen_model, decision.lease) == (place.model, place.lease)

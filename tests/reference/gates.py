@@ -68,7 +68,7 @@ class Gates:
 
     def is_paid(self, task: Task, name: str, ledger: Ledger | None) -> bool:
         """Whether the tenant has what the task would cost on the model."""
-        estimate = self.rules.estimate(task.event, self.rules.model[name])
+        estimate = self.rules.estimate(task.event, self.rules.model[name], self.now_ms)
         return ledger is None or (estimate is not None and ledger.available >= estimate)
 
     def _unable(self, task: Task, name: str) -> str | None:

@@ -10,7 +10,8 @@ from schemas.vocabulary import to_millis
 from tests.reference.conditions import Conditions
 from tests.reference.gates import Cell, Gates, furthest, headline
 from tests.reference.money import Ledger
-from tests.reference.rules import Rules, price
+from tests.reference.prices import next_change_ms, price
+from tests.reference.rules import Rules
 from tests.reference.score import scores
 from tests.reference.service import Choice, Round, points, service_key, swap_problem
 from tests.reference.slot import Slot
@@ -46,6 +47,8 @@ class ReferencePool:
         some = self.is_old(now_ms) and self.waits_for_evs
         if any(task.state == "waiting" for task in self.tasks.values()):
             some |= any(last_ms < end_ms <= now_ms for end_ms in self.conditions.in_pool(self.name).ends_ms())
+            change_ms = next_change_ms(self.rules.models, last_ms)
+            some |= change_ms is not None and change_ms <= now_ms
         while due := sorted(due for due in self._dues() if due[0] <= now_ms):
             some = True
             at_ms, kind, id_ = due[0]
@@ -66,6 +69,8 @@ class ReferencePool:
         yield from (at_ms for at_ms, _, _ in self._dues())
         if any(task.state == "waiting" for task in self.tasks.values()):
             yield from (round(end_ms) for end_ms in self.conditions.in_pool(self.name).ends_ms() if end_ms > now_ms)
+            if (change_ms := next_change_ms(self.rules.models, now_ms)) is not None:
+                yield change_ms
         if self.waits_for_evs and self.percentiles is not None:
             yield self.percentiles[0] + round(self.rules.section("ev")["recompute_s"] * 1000)
 
@@ -203,21 +208,26 @@ class ReferencePool:
 
     def estimate(self, task: Task, slot: Slot) -> int:
         """What the task will cost there; asked only where the price is known."""
-        estimate = self.rules.estimate(task.event, self.rules.model[slot.model])
+        estimate = self.rules.estimate(task.event, self.rules.model[slot.model], self.gates.now_ms)
         assert estimate is not None
         return estimate
 
     def _actual(self, task: Task, slot: Slot, outcome: Outcome | None) -> int:
-        """What the work cost: as reported, else of the tokens reported, else as reserved."""
+        """What the work cost: as reported, else of the tokens reported at the prices of its start, else as reserved."""
         if outcome is not None and outcome.cost_usd is not None:
             return round(outcome.cost_usd * 1_000_000)
         reserved = task.reserved_uusd or 0
-        if outcome is None or (outcome.input_tokens is None and outcome.output_tokens is None):
+        if outcome is None:
+            return reserved
+        cached, thought = outcome.cached_input_tokens, outcome.reasoning_tokens
+        if (outcome.input_tokens, outcome.output_tokens, cached, thought) == (None,) * 4:
             return reserved
         event, model = task.event, self.rules.model[slot.model]
         asked = event.input_tokens if outcome.input_tokens is None else outcome.input_tokens
         said = self.rules.guess_tokens(event, model) if outcome.output_tokens is None else outcome.output_tokens
-        cost = price(model, asked, said)
+        cached = 0 if cached is None or cached > asked else cached
+        thought = 0 if thought is None or thought > said else thought
+        cost = price(model, asked, said, slot.since_ms, cached, thought)
         return reserved if cost is None else cost
 
     def _pay(self, task: Task, actual: int) -> None:
@@ -289,7 +299,12 @@ class ReferencePool:
 
     def scores(self, task: Task) -> dict[str, float]:
         """How good the models are that it may use."""
-        return scores(self.rules, task.event, [model for model, gate in self.verdicts(task).items() if gate is None])
+        return scores(
+            self.rules,
+            task.event,
+            [model for model, gate in self.verdicts(task).items() if gate is None],
+            self.gates.now_ms,
+        )
 
     def round(self, now_ms: int, share: dict[str, float]) -> list[Choice]:
         """Who takes which slot in service order; `share` says how busy each model was."""

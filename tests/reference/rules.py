@@ -6,6 +6,7 @@ import tomllib
 from typing import Any
 
 from schemas.events import TaskPending
+from tests.reference.prices import price
 from tests.reference.task import Task
 
 CLASSES = ("trivial", "simple", "standard", "complex", "expert")
@@ -61,9 +62,9 @@ class Rules:
             return max(1, int(event.output_tokens * output["headroom"]))
         return int(output["default_tokens"])
 
-    def estimate(self, event: TaskPending, model: Model) -> int | None:
+    def estimate(self, event: TaskPending, model: Model, now_ms: int) -> int | None:
         """What the task would cost on the model, in micro-dollars; None where a price is unknown."""
-        return price(model, event.input_tokens, self.guess_tokens(event, model))
+        return price(model, event.input_tokens, self.guess_tokens(event, model), now_ms)
 
     def guess_tokens(self, event: TaskPending, model: Model) -> int:
         """How much it will probably produce on the model: what it says, within the limits."""
@@ -118,11 +119,3 @@ class Rules:
     def profile(self, event: TaskPending) -> str | None:
         """Whether its score leans to the fast or to the strong."""
         return event.profile or self.lane(event).get("profile")
-
-
-def price(model: Model, input_tokens: int, output_tokens: int) -> int | None:
-    """Micro-dollars for so many tokens, rounded half up; a dollar a million tokens is a micro-dollar a token."""
-    dear, dearer = model.get("input_usd_per_mtok"), model.get("output_usd_per_mtok")
-    if dear is None or dearer is None:
-        return None
-    return int(input_tokens * dear + output_tokens * dearer + 0.5)

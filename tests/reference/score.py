@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from schemas.events import TaskPending
+from tests.reference.prices import INPUT, OUTPUT, REASONING, prices_at
 from tests.reference.rules import Model, Rules
 
 
-def scores(rules: Rules, event: TaskPending, names: Iterable[str]) -> dict[str, float]:
+def scores(rules: Rules, event: TaskPending, names: Iterable[str], now_ms: int) -> dict[str, float]:
     """The score of each of these models, to six digits."""
     models = [rules.model[name] for name in names]
     parts = {
         # The cheapest is the best.
-        "cost": _spread(rules, {model["id"]: _cost(rules, event, model) for model in models}, best=min),
+        "cost": _spread(rules, {model["id"]: _cost(rules, event, model, now_ms) for model in models}, best=min),
         "speed": _spread(rules, {model["id"]: model.get("speed_tps") for model in models}, best=max),
         "quality": _spread(rules, {model["id"]: model.get("quality") for model in models}, best=max),
     }
@@ -28,16 +29,18 @@ def scores(rules: Rules, event: TaskPending, names: Iterable[str]) -> dict[str, 
     }
 
 
-def _cost(rules: Rules, event: TaskPending, model: Model) -> float | None:
-    """Dollars a million tokens, at the task's mix of prompt and answer."""
+def _cost(rules: Rules, event: TaskPending, model: Model, now_ms: int) -> float | None:
+    """Dollars a million tokens, at the task's mix of prompt and answer, with their share of a fee."""
     limit = rules.answer_tokens(event)
     output = limit if event.output_tokens is None else min(event.output_tokens, limit)
     total = event.input_tokens + output
     mix = round(16 * event.input_tokens / total) / 16 if total else 0.5
-    prices = model.get("input_usd_per_mtok"), model.get("output_usd_per_mtok")
-    if prices[0] is None or prices[1] is None:
+    prices = prices_at(model, event.input_tokens, now_ms)
+    dear, dearer = prices[INPUT], prices[OUTPUT]
+    if dear is None or dearer is None:
         return None
-    return float(mix * prices[0] + (1 - mix) * prices[1])
+    fee = model.get("request_usd", 0.0) * 1e6 / max(1, total)
+    return float(mix * dear + (1 - mix) * max(dearer, prices[REASONING] or 0.0) + fee)
 
 
 def _spread(rules: Rules, values: dict[str, float | None], best: Callable[..., float]) -> dict[str, float]:

@@ -89,7 +89,7 @@ class Round:
         ledger = self.pool.ledger(task)
         passed = [model for model, gate in furthest(said).items() if gate is None]
         found = Choice(
-            task, open_to[0], rules.word(task.event), "", said, scores(rules, task.event, passed),
+            task, open_to[0], rules.word(task.event), "", said, scores(rules, task.event, passed, self.now_ms),
             ledger.available if ledger is not None else None,
         )  # fmt: skip
         for model in rules.liked(task):

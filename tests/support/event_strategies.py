@@ -218,6 +218,9 @@ COSTS = st.sampled_from(
         {"cost_usd": 0.3},
         {"input_tokens": 2_000},
         {"input_tokens": 10, "output_tokens": 90_000},
+        {"input_tokens": 30_000, "cached_input_tokens": 29_000, "output_tokens": 500, "reasoning_tokens": 400},
+        {"input_tokens": 10, "cached_input_tokens": 500},
+        {"reasoning_tokens": 90},
     ]
 )
 
@@ -371,6 +374,32 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
             "service": {"patience_points": 101, "ageing_s_per_point": 30.0, "at_behind_max_s": 3_600.0},
             "floor": {"by_role": {"linter": "opus", "stranger": "sonnet"}},
         },
+    ),
+    # Prices that change every few minutes, with the length of the prompt, and with each request.
+    "priced": (
+        {
+            "haiku": {
+                "price_steps": None,
+                "price_hours": [
+                    {"from": "10:01", "to": "10:02", "input_usd_per_mtok": 9.0},
+                    {"from": "10:02", "to": "10:05", "output_usd_per_mtok": 30.0, "weekdays": [6]},
+                    {"from": "10:09", "to": "10:00", "input_usd_per_mtok": 0.0, "output_usd_per_mtok": 0.0},
+                ],
+            },
+            "sonnet": {
+                "reasoning_usd_per_mtok": 15.0,
+                "price_steps": [
+                    {"above_input_tokens": 999, "input_usd_per_mtok": 0.5, "cache_read_usd_per_mtok": 0.1},
+                    {"above_input_tokens": 29_999, "output_usd_per_mtok": 40.0},
+                ],
+            },
+            "glm": {"request_usd": 0.003, "input_usd_per_mtok": 0.0, "output_usd_per_mtok": 0.0},
+            "codex": {
+                "input_usd_per_mtok": None,
+                "price_hours": [{"from": "10:03", "to": "10:20", "input_usd_per_mtok": 1.0}],
+            },
+        },
+        {"strategy": {"default": "objective"}},
     ),
     "preference": ({}, {"strategy": {"default": "preference"}, "service": {"patience_points": 110}}),
     "plugged": (

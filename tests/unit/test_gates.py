@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from schemas.decision import Decision
 from schemas.events import BudgetCredited, ModelDrained, ModelExhausted, QuotaUpdated, TaskPending
-from schemas.vocabulary import Complexity, from_millis
+from schemas.vocabulary import Complexity, Millis, from_millis
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.rulebook import Rulebook, RulebookError, load_rulebook
 from streams.core.policy.rules.floor import Floor
@@ -293,7 +293,7 @@ def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: s
     rig = RouterRig("haiku-1")
     told: dict[str, Any] = {"tenant_id": "acme", "input_tokens": 123_457, "output_tokens": 4_321}
     model = rig.book.models["haiku"]
-    cost = model.cost_uusd(123_457, 4_321)
+    cost = model.cost_uusd(123_457, 4_321, Millis(START_MS))
     assert cost is not None
     credited = BudgetCredited(
         control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE
@@ -305,7 +305,7 @@ def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: s
 def test_credit_covers_the_length_of_the_class(short_uusd: int, want: str) -> None:
     """A trivial task of unknown length writes 1,024 tokens at the most, and no more must be paid for."""
     rig = RouterRig("haiku-1")
-    cost = rig.book.models["haiku"].cost_uusd(100_000, 1_024)
+    cost = rig.book.models["haiku"].cost_uusd(100_000, 1_024, Millis(START_MS))
     assert cost is not None
     credited = BudgetCredited(
         control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE

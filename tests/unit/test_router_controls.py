@@ -165,9 +165,9 @@ def credit(usd: float, control_id: str = "c") -> BudgetCredited:
     return BudgetCredited(pool="main", tenant_id="acme", amount_usd=usd, **WHOSE | {"control_id": control_id})
 
 
-#: Haiku, at 10 cents a million tokens in and 50 out: a million of both are 60 cents.
+#: Haiku, at 50 cents a million tokens in and 2.50 dollars out, its prices above 100,000 tokens in.
 WORK: dict[str, Any] = {"tenant_id": "acme", "input_tokens": 500_000, "output_tokens": 8_000}
-ESTIMATE = 0.054
+ESTIMATE = 0.27
 
 
 def test_every_movement_of_money_says_what_moved_it() -> None:
@@ -197,10 +197,10 @@ def test_money_is_in_whole_micro_dollars(usd: float, want_uusd: int) -> None:
 
 TOLD: dict[str, tuple[dict[str, Any], float]] = {
     "its cost": ({"cost_usd": 0.5, "input_tokens": 1, "output_tokens": 1}, 0.5),
-    "all tokens": ({"input_tokens": 1_000_000, "output_tokens": 100_000}, 0.15),
-    "tokens read": ({"input_tokens": 1_000_000}, 0.1 + 0.000512),
-    "tokens written": ({"output_tokens": 100_000}, 0.05 + 0.05),
-    "nothing": ({}, 0.05 + 0.000512),
+    "all tokens": ({"input_tokens": 1_000_000, "output_tokens": 100_000}, 0.75),
+    "tokens read": ({"input_tokens": 1_000_000}, 0.5 + 0.00256),
+    "tokens written": ({"output_tokens": 100_000}, 0.25 + 0.25),
+    "nothing": ({}, 0.25 + 0.00256),
 }
 
 
@@ -215,7 +215,7 @@ def test_a_number_that_the_outcome_leaves_out_is_the_tasks_own_estimate(told: di
     assert step.ledgers[-1].consumed_uusd == done.cost_uusd
 
 
-@pytest.mark.parametrize(("complexity", "want_usd"), [("trivial", 0.05 + 0.000512), ("simple", 0.05 + 0.001024)])
+@pytest.mark.parametrize(("complexity", "want_usd"), [("trivial", 0.25 + 0.00256), ("simple", 0.25 + 0.00512)])
 def test_without_a_budget_and_a_word_of_its_cost_work_costs_the_estimate(complexity: Any, want_usd: float) -> None:
     """By the length of its class; no tenant is charged."""
     rig = RouterRig("haiku-1")

@@ -7,10 +7,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.vocabulary import DIMENSIONS, Objective, Profile
+from schemas.vocabulary import DIMENSIONS, Millis, Objective, Profile
 from streams.core.policy.catalog import Model
 from streams.core.policy.rulebook import load_rulebook
-from streams.core.policy.score import ScorePolicy, Weights, WeightsByObjective, context_penalty, mix, scores
+from streams.core.policy.score import (
+    ScorePolicy,
+    Weights,
+    WeightsByObjective,
+    context_penalty,
+    mix,
+    scores,
+    usd_per_mtok,
+)
 from streams.shipped import shipped
 from tests.support.builders import rulebook
 
@@ -62,7 +70,7 @@ def scored(
         candidates,
         objective=objective,
         profile=profile,
-        mix16=mix16,
+        prices=[usd_per_mtok(model.tariff.rates(0, Millis(0)), 0.0, mix16, 1) for model in candidates],
         penalties=penalties or (0.0,) * len(candidates),
         role=role,
         policy=by,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from math import inf
 
 from schemas.decision import LedgerRow, Percentiles, TaskRow
 from schemas.vocabulary import Millis, ReasonCode, to_millis
@@ -47,6 +48,8 @@ class PoolIndex:
         self.waiting = WaitingIndex()
         self.entries = self.waiting.entries
         self.wakeups = Wakeups(pool, self.due, self.waiting, rulebook, now_ms)
+        #: From when on, and up to when, the prices hold by which the tasks are in their groups.
+        self._priced_ms = _price_span(rulebook, now_ms)
         #: The fleet and percentiles of the groups.
         self.fleet = Fleet((), {}, frozenset())
         self.percentiles: Percentiles | None = None
@@ -54,8 +57,8 @@ class PoolIndex:
         self.balances = Balances(pool.ledgers, self._costs_max, self._undo)
         self.groups: dict[GroupKey, Group] = {}
         self._credit = CreditGroups(self.groups, self.balances, self._new_group, self._look)
-        self._shapes = Shapes(rulebook, self.fleet)
-        self._score_cache = ScoreCache(rulebook, self.fleet)
+        self._shapes = Shapes(rulebook, self.fleet, now_ms)
+        self._score_cache = ScoreCache(rulebook, self.fleet, now_ms)
         #: Free premium cells for which every task's announced headline is its present one; None: unknown.
         self.announced_mask: int | None = None
         #: Entries made by the decision in progress; used again when its step is applied.
@@ -195,14 +198,14 @@ class PoolIndex:
         slots_max: int,
         now_ms: Millis,
     ) -> None:
-        """Set the fleet, the percentiles, the marks and the credit of these tenants.
+        """Set the fleet, the percentiles, the marks, the credit of these tenants and the prices of the hour.
 
         `slots_max` is an upper bound of the pool's slots.
         """
         for tenant, row in ledgers.items():
             self.balances.leave(tenant, row.available_uusd)
         self.balances.has_slots(slots_max)
-        if fleet != self.fleet.bit.keys():
+        if fleet != self.fleet.bit.keys() or not self._priced_ms[0] <= now_ms < self._priced_ms[1]:
             self.percentiles = percentiles
             self._refleet(fleet, marks, now_ms)
             return
@@ -253,11 +256,12 @@ class PoolIndex:
         self.slots.align(self.fleet)
         self.announced_mask = None
         self.conditions.look(self.fleet, marks, now_ms)
-        self._shapes = Shapes(self.rulebook, self.fleet)
-        self._score_cache = ScoreCache(self.rulebook, self.fleet)
+        self._priced_ms = _price_span(self.rulebook, now_ms)
+        self._shapes = Shapes(self.rulebook, self.fleet, now_ms)
+        self._score_cache = ScoreCache(self.rulebook, self.fleet, now_ms)
         self.groups.clear()
         self._credit.clear()
-        self.balances.begin_again(priced=all(model.is_priced for model in self._shapes.models))
+        self.balances.begin_again(priced=all(model.tariff.is_known for model in self._shapes.models))
         self.prepared.clear()
         self.wakeups.reserved_for_ev = 0
         for entry in self.entries.values():
@@ -290,3 +294,9 @@ class PoolIndex:
     def may_serve(self, free_mask: int) -> bool:
         """Whether a task may use a free slot. The slots of an emergency model are free most of the time."""
         return any(group.mask & free_mask for group in self.groups.values())
+
+
+def _price_span(rulebook: Rulebook, now_ms: Millis) -> tuple[float, float]:
+    """Return a time from which on, and one before which, the present prices hold."""
+    change_ms = rulebook.prices_change_ms(now_ms)
+    return (-inf if change_ms == inf else now_ms, change_ms)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import Complexity
+from schemas.vocabulary import Complexity, Millis
 from streams.core.index.family import Costs
 from streams.core.index.fleet import Fleet, Verdicts
 from streams.core.index.shape import Shape
@@ -26,11 +26,13 @@ _FIELDS_OF: Final = attrgetter(*dict.fromkeys(chain.from_iterable(rule.task_fiel
 
 
 class Shapes:
-    """The shapes of tasks with one rulebook and one fleet."""
+    """The shapes of tasks with one rulebook and one fleet, at the prices of one time."""
 
-    def __init__(self, rulebook: Rulebook, fleet: Fleet) -> None:
+    def __init__(self, rulebook: Rulebook, fleet: Fleet, priced_ms: Millis) -> None:
+        """`priced_ms` is a time at which the present prices hold."""
         self._rulebook = rulebook
         self._fleet = fleet
+        self._priced_ms = priced_ms
         #: The models of the fleet, in its order.
         self.models = tuple(rulebook.models[model] for model in fleet.models)
         self._candidates = tuple(Candidate(model) for model in self.models)
@@ -135,5 +137,5 @@ class Shapes:
 
     def costs(self, task: TaskPending, shape: Shape) -> Costs:
         """Return the estimated cost of the task on each model of the fleet."""
-        cost_uusd, complexity = self._rulebook.cost_uusd, shape.complexity
-        return tuple([cost_uusd(task, complexity, model) for model in self.models])
+        cost_uusd, complexity, at_ms = self._rulebook.cost_uusd, shape.complexity, self._priced_ms
+        return tuple([cost_uusd(task, complexity, model, at_ms) for model in self.models])

@@ -1,4 +1,4 @@
-"""Wake-up times of a pool without an input: a row falls due, a mark ends, or percentiles may be recomputed."""
+"""Wake-up times of a pool without an input: a row falls due, a mark ends, a price or the percentiles change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Wakeups:
         self._pool = pool
         self._due = due
         self._waiting = waiting
-        self._recompute_ms = rulebook.recompute_ms
+        self._rulebook = rulebook
         #: The state's `now`.
         self.now_ms = now_ms
         #: How many tasks wait because of the percentiles, as announced.
@@ -39,14 +39,14 @@ class Wakeups:
 
     def _conditions_ms(self) -> float:
         """Return when a condition of waiting tasks changes by itself."""
-        percentiles_ms = self._percentiles_ms()
-        if self._pool.marks and self._waiting.entries:
-            return min(percentiles_ms, self._pool.marks.next_change_ms(self.now_ms))
-        return percentiles_ms
+        if not self._waiting.entries:
+            return inf
+        marks_ms = self._pool.marks.next_change_ms(self.now_ms) if self._pool.marks else inf
+        return min(self._percentiles_ms(), marks_ms, self._rulebook.prices_change_ms(self.now_ms))
 
     def _percentiles_ms(self) -> float:
         """Return when percentiles may be recomputed, where tasks wait because of them."""
         percentiles = self._pool.percentiles
         if not self.reserved_for_ev or percentiles is None or percentiles.p50 is None:
             return inf
-        return percentiles.at_ms + self._recompute_ms
+        return percentiles.at_ms + self._rulebook.recompute_ms

@@ -66,7 +66,7 @@ class Case(Moment, frozen=True, kw_only=True):
 
     def cost_uusd(self, model: Model) -> MicroUsd | None:
         """Estimated cost of the task on this model; None where a price is unknown."""
-        return self.rulebook.cost_uusd(self.task, self.complexity, model)
+        return self.rulebook.cost_uusd(self.task, self.complexity, model, self.now_ms)
 
 
 def each_once(sentences: Iterable[str]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from schemas.vocabulary import Dimension, MicroUsd, Tier, Word
+from schemas.vocabulary import Dimension, MicroUsd, Millis, Tier, Word
 from streams.core.policy.prices import PriceHours, Prices, PriceStep, mistakes_of_hours, mistakes_of_steps
+from streams.core.policy.tariff import Tariff
 
 Rating = Annotated[int, Meta(ge=1, le=10)]
 TokenCount = Annotated[int, Meta(ge=1)]
@@ -19,7 +21,7 @@ Role = Annotated[str, Meta(min_length=1, max_length=64)]
 PREMIUM_TIER: Final[Tier] = 3
 
 
-class Model(Prices, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Model(Prices, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """One row of the catalogue."""
 
     id: Word
@@ -57,20 +59,14 @@ class Model(Prices, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.price_steps and self.price_hours:
             yield "price_hours: a row has price_steps or price_hours, not both: the price of a long input is not said."
 
-    @property
-    def is_priced(self) -> bool:
-        """Whether both prices are known."""
-        return self.input_usd_per_mtok is not None and self.output_usd_per_mtok is not None
+    @cached_property
+    def tariff(self) -> Tariff:
+        """Its prices, ready for use."""
+        return Tariff(self, self.price_steps, self.price_hours, self.request_usd)
 
-    def cost_uusd(self, input_tokens: int, output_tokens: int) -> MicroUsd | None:
-        """Price of that many tokens in micro-dollars, rounded half up; None where a price is unknown.
-
-        A token at $1 per million costs one micro-dollar, so the product needs no further factor.
-        """
-        if self.input_usd_per_mtok is None or self.output_usd_per_mtok is None:
-            return None
-        exact = input_tokens * self.input_usd_per_mtok + output_tokens * self.output_usd_per_mtok
-        return MicroUsd(int(exact + 0.5))
+    def cost_uusd(self, input_tokens: int, output_tokens: int, at_ms: Millis) -> MicroUsd | None:
+        """Return the estimated cost of a request of that time; None where a price is unknown."""
+        return self.tariff.estimate_uusd(input_tokens, output_tokens, at_ms)
 
 
 class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

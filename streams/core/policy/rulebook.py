@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
+from math import inf
 from typing import Annotated, Any, Final, get_args
 
 import msgspec
@@ -182,11 +183,18 @@ class Rulebook:
         self.policy_hash = _content_hash(policy)
         #: A prompt of at most so many tokens fits every model, with the longest answer.
         self.input_tokens_safe = min(model.context_window - model.output_tokens_max for model in catalog.model)
-        #: The highest prices of the catalogue, for upper bounds of cost.
-        self._usd_per_mtok_max = (
-            max((model.input_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
-            max((model.output_usd_per_mtok or 0.0 for model in catalog.model), default=0.0),
+        tariffs = [model.tariff for model in catalog.model]
+        rates = [one for tariff in tariffs for one in tariff.known()]
+        #: The highest prices of the catalogue at any length and time, and the highest fee, for upper bounds of cost.
+        self._dearest = (
+            max((one.input for one in rates), default=0.0),
+            max((one.answer for one in rates), default=0.0),
+            max(tariff.fee_uusd for tariff in tariffs),
         )
+        #: Lengths above which some model has other prices.
+        self.price_lengths = sorted({step.above_input_tokens for model in catalog.model for step in model.price_steps})
+        self.has_fees = any(tariff.fee_uusd for tariff in tariffs)
+        self._timed = [model.tariff for model in catalog.model if model.price_hours]
         #: product -> provider, and the models whose usage counts for it.
         self.products: dict[str, str] = {model.product: model.provider for model in catalog.model}
         #: Roles that some model has; only these can earn a bonus.
@@ -231,16 +239,22 @@ class Rulebook:
         most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
         return expected_output(task, most)
 
-    def cost_uusd(self, task: TaskPending, complexity: Complexity | None, model: Model) -> MicroUsd | None:
-        """Return the estimated cost of the task on this model; None where a price is unknown."""
-        return model.cost_uusd(task.input_tokens, self.output_tokens(task, complexity, model))
+    def cost_uusd(
+        self, task: TaskPending, complexity: Complexity | None, model: Model, at_ms: Millis
+    ) -> MicroUsd | None:
+        """Return the estimated cost of the task on this model at that time; None where a price is unknown."""
+        return model.cost_uusd(task.input_tokens, self.output_tokens(task, complexity, model), at_ms)
 
     def cost_max_uusd(self, task: TaskPending, complexity: Complexity | None) -> int:
         """Return an upper bound of the task's cost on any model."""
-        dearest_in, dearest_out = self._usd_per_mtok_max
+        dearest_in, dearest_out, fee_uusd = self._dearest
         most = self.max_tokens(complexity, task.output_tokens)
         tokens = expected_output(task, most)
-        return int(task.input_tokens * dearest_in + tokens * dearest_out) + 1
+        return int(task.input_tokens * dearest_in + tokens * dearest_out + fee_uusd) + 1
+
+    def prices_change_ms(self, after_ms: Millis) -> float:
+        """Return when a price of the catalogue changes next by the time alone."""
+        return min([tariff.next_change_ms(after_ms) for tariff in self._timed]) if self._timed else inf
 
     def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
         """Return the most output tokens of the task, before the model's own limit."""

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from schemas.vocabulary import Objective, Profile, Share, Word
 from streams.core.policy.catalog import Model
+from streams.core.policy.tariff import Rates
 
 Weight = Annotated[float, Meta(ge=0.0, le=1_000.0)]
 Multiplier = Annotated[float, Meta(gt=0.0, le=1_000.0)]
@@ -101,14 +102,17 @@ def scores(
     *,
     objective: Objective,
     profile: Profile | None,
-    mix16: int,
+    prices: Sequence[float | None],
     penalties: Sequence[float],
     role: str | None,
     policy: ScorePolicy,
 ) -> tuple[float, ...]:
-    """Return each candidate's score, in their order; `penalties` are subtracted for the context."""
+    """Return each candidate's score, in their order.
+
+    `prices` are theirs of a million of the task's tokens; `penalties` are subtracted for the context.
+    """
     for_cost, for_speed, for_quality = policy.weights_of(objective, profile)
-    costs = _levels([_usd_per_mtok(model, mix16) for model in candidates], policy.tie_share, best_is_least=True)
+    costs = _levels(prices, policy.tie_share, best_is_least=True)
     speeds = _levels([model.speed_tps for model in candidates], policy.tie_share)
     qualities = _levels([model.quality for model in candidates], policy.tie_share)
     bias, bonus = policy.bias, policy.role_bonus
@@ -126,11 +130,14 @@ def scores(
     )
 
 
-def _usd_per_mtok(model: Model, mix16: int) -> float | None:
-    """Return the price of a million tokens, so many sixteenths of them input; None: unknown."""
-    if model.input_usd_per_mtok is None or model.output_usd_per_mtok is None:
+def usd_per_mtok(rates: Rates | None, fee_uusd: float, mix16: int, tokens: int) -> float | None:
+    """Return the price of a million tokens, so many sixteenths of them input; None: unknown.
+
+    A fee for the request is shared by its tokens.
+    """
+    if rates is None:
         return None
-    return (mix16 * model.input_usd_per_mtok + (16 - mix16) * model.output_usd_per_mtok) / 16
+    return (mix16 * rates.input + (16 - mix16) * rates.answer) / 16 + fee_uusd / max(1, tokens)
 
 
 def _levels(values: Sequence[float | None], tie_share: float, *, best_is_least: bool = False) -> list[float]:

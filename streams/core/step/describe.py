@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from schemas.decision import Decision, TaskRow
+from schemas.events import TaskPending
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, MicroUsd, Millis, ReasonCode
 from streams.core.index.fleet import Scores
 from streams.core.index.waiting import Entry
@@ -74,8 +75,8 @@ class Describer:
             lifted=entry.group.lifted,
             utilisation=round(pair.busy_ms / SHORT_MS, 6),
             estimated_cost_uusd=cost_uusd,
-            saved_vs_premium_uusd=_saved(cost_uusd, rulebook.premium, task.input_tokens, given.output_tokens),
-            saved_vs_next_free_uusd=_saved(cost_uusd, next_free, task.input_tokens, given.output_tokens),
+            saved_vs_premium_uusd=self._saved(given, rulebook.premium, task),
+            saved_vs_next_free_uusd=self._saved(given, next_free, task),
             propensity=1.0,
             lease=given.lease,
             lease_expires_at_ms=given.lease_expires_at_ms,
@@ -161,8 +162,9 @@ class Describer:
         flags = self._index.conditions.flags
         return (*flags, "plugin_failed") if row.advice is not None and row.advice.failed else flags
 
-
-def _saved(cost: MicroUsd | None, other: Model | None, input_tokens: int, output_tokens: int) -> MicroUsd | None:
-    """What was not spent by not using the other model; unknown where a price is."""
-    theirs = other.cost_uusd(input_tokens, output_tokens) if other is not None else None
-    return MicroUsd(theirs - cost) if cost is not None and theirs is not None else None
+    def _saved(self, given: Assignment, other: Model | None, task: TaskPending) -> MicroUsd | None:
+        """What was not spent by not using the other model for the same tokens; unknown where a price is."""
+        if other is None or given.cost_uusd is None:
+            return None
+        theirs = other.cost_uusd(task.input_tokens, given.output_tokens, self._now_ms)
+        return MicroUsd(theirs - given.cost_uusd) if theirs is not None else None

@@ -208,12 +208,15 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
     if outcome is not None and status.decision_id is not None:
         model = rulebook.models[slot.model]
         complexity = rulebook.complexity(row.task)
-        spent = money.actual(row.task, complexity, model, outcome, rulebook)
+        # The slot is leased since the decision; a vendor bills a request by the hour in which it is sent.
+        spent = money.actual(row.task, complexity, model, outcome, rulebook, slot.since_ms)
+        if money.is_contradictory(outcome):
+            draft.count("contradictory_outcome")
         cost = spent
         if cost is None:
             cost = status.reserved_uusd
         if cost is None:
-            cost = rulebook.cost_uusd(row.task, complexity, model)
+            cost = rulebook.cost_uusd(row.task, complexity, model, slot.since_ms)
         draft.work.append(
             WorkDone(
                 decision_id=status.decision_id,

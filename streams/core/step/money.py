@@ -15,6 +15,7 @@ from schemas.events import BudgetCredited, Outcome, TaskPending
 from schemas.vocabulary import Complexity, MicroUsd, Millis
 from streams.core.policy.catalog import Model
 from streams.core.policy.rulebook import Rulebook
+from streams.core.policy.tariff import Usage
 from streams.core.step.draft import PoolDraft
 
 
@@ -24,18 +25,41 @@ def micro(usd: float) -> MicroUsd:
 
 
 def actual(
-    task: TaskPending, complexity: Complexity | None, model: Model, outcome: Outcome, rulebook: Rulebook
+    task: TaskPending,
+    complexity: Complexity | None,
+    model: Model,
+    outcome: Outcome,
+    rulebook: Rulebook,
+    decided_ms: Millis,
 ) -> MicroUsd | None:
-    """Return the cost of the work: as reported, else by the reported tokens; None where neither is known."""
+    """Return the cost of the work: as reported, else of the reported tokens; None where neither is known.
+
+    The prices are those of the hour of the decision; a number of tokens that is not reported is as estimated.
+    """
     if outcome.cost_usd is not None:
         return micro(outcome.cost_usd)
-    if outcome.input_tokens is None and outcome.output_tokens is None:
+    reported = (outcome.input_tokens, outcome.output_tokens, outcome.cached_input_tokens, outcome.reasoning_tokens)
+    if all(count is None for count in reported):
         return None
-    tokens_in = task.input_tokens if outcome.input_tokens is None else outcome.input_tokens
-    tokens_out = outcome.output_tokens
+    tokens_in, tokens_out, cached, reasoning = reported
+    if tokens_in is None:
+        tokens_in = task.input_tokens
     if tokens_out is None:
         tokens_out = rulebook.output_tokens(task, complexity, model)
-    return model.cost_uusd(tokens_in, tokens_out)
+    return model.tariff.cost_uusd(
+        Usage(tokens_in, tokens_out, _part(cached, tokens_in), _part(reasoning, tokens_out)), decided_ms
+    )
+
+
+def is_contradictory(outcome: Outcome) -> bool:
+    """Whether the outcome reports more cached or reasoning tokens than the tokens that they are part of."""
+    parts = ((outcome.cached_input_tokens, outcome.input_tokens), (outcome.reasoning_tokens, outcome.output_tokens))
+    return any(part is not None and whole is not None and part > whole for part, whole in parts)
+
+
+def _part(part: int | None, whole: int) -> int:
+    """Return the part of a whole. One that is larger says nothing of the whole, which then has the plain price."""
+    return part if part is not None and part <= whole else 0
 
 
 def credit(draft: PoolDraft, event: BudgetCredited, now_ms: Millis) -> None:

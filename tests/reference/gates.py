@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.reference.conditions import View
 from tests.reference.money import Ledger
+from tests.reference.prices import is_free
 from tests.reference.rules import Model, Rules
 from tests.reference.slot import Slot
 from tests.reference.task import Task
@@ -67,7 +68,9 @@ class Gates:
         return None if self.is_paid(task, name, ledger) else "credit"
 
     def is_paid(self, task: Task, name: str, ledger: Ledger | None) -> bool:
-        """Whether the tenant has what the task would cost on the model."""
+        """Whether the tenant has what the task would cost on the model, or owes something and it costs nothing ever."""
+        if is_free(self.rules.model[name]):
+            return True
         estimate = self.rules.estimate(task.event, self.rules.model[name], self.now_ms)
         return ledger is None or (estimate is not None and ledger.available >= estimate)
 

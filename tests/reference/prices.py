@@ -30,6 +30,13 @@ def price(
     return int(said + cached * cheap + thought * thinking + model.get("request_usd", 0.0) * 1e6 + 0.5)
 
 
+def is_free(model: Model) -> bool:
+    """Whether it costs nothing, whatever is asked of it, and that is known."""
+    rows = [model, *model.get("price_steps", []), *model.get("price_hours", [])]
+    prices = [row[key] for row in rows for key in (INPUT, OUTPUT, CACHED, REASONING) if key in row]
+    return INPUT in model and OUTPUT in model and not any(prices) and not model.get("request_usd")
+
+
 def prices_at(model: Model, input_tokens: int, now_ms: int) -> dict[str, float | None]:
     """The prices that hold for an input of that length at that time."""
     prices: dict[str, float | None] = {key: model.get(key) for key in (INPUT, OUTPUT, CACHED, REASONING)}

@@ -160,7 +160,8 @@ def swap_problem(pool: ReferencePool, choices: list[Choice], chosen: Mapping[str
         ledger = pool.ledger(choice.task)
         if ledger is not None:
             tenant = [pool.tasks[id_] for id_ in chosen if pool.ledger(pool.tasks[id_]) is ledger]
-            if ledger.available < sum(pool.estimate(task, chosen[task.id]) for task in tenant):
+            spent = sum(pool.estimate(task, chosen[task.id]) for task in tenant)
+            if spent > max(0, ledger.available):
                 return f"{choice.task.event.tenant_id} is overdrawn"
     if later:
         return None

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from schemas.decision import SlotRow
-from schemas.vocabulary import Gate
+from schemas.vocabulary import Gate, MicroUsd
+from streams.core.index.family import Costs
 from streams.core.policy.rulebook import Rulebook
-from streams.core.policy.rules import emergency
+from streams.core.policy.rules import credit, emergency
 
 #: Of each model, or of each cell, of a fleet: the gate that refuses it, or None.
 Verdicts = tuple[Gate | None, ...]
@@ -31,6 +32,7 @@ class Fleet:
         "bit",
         "cells",
         "emergency_mask",
+        "free_models",
         "model_masks",
         "model_of",
         "models",
@@ -38,7 +40,14 @@ class Fleet:
         "tiers_up",
     )
 
-    def __init__(self, cells: Sequence[Cell], tiers: Mapping[str, int], emergency: frozenset[str]) -> None:
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        tiers: Mapping[str, int],
+        emergency: frozenset[str],
+        free: frozenset[str] = frozenset(),
+    ) -> None:
+        """By model: its tier, whether it is for emergencies, whether it is known to cost nothing."""
         self.cells = tuple(cells)
         self.bit = {cell: i for i, cell in enumerate(self.cells)}
         #: The models, each once.
@@ -46,6 +55,8 @@ class Fleet:
         place = {model: i for i, model in enumerate(self.models)}
         #: Place in `models` of each cell's model.
         self.model_of = tuple(place[cell.model] for cell in self.cells)
+        #: Places of the models that are known to cost nothing.
+        self.free_models = frozenset(place[model] for model in self.models if model in free)
         self.model_masks = [0] * len(self.models)
         self.account_masks: dict[str, int] = {}
         self.tier_masks: dict[int, int] = {}
@@ -67,11 +78,17 @@ class Fleet:
         models, rank = rulebook.models, rulebook.rank
         ordered = sorted(cells, key=lambda cell: (rank[cell.model], cell.account or ""))
         emergencies = frozenset(cell.model for cell in ordered if emergency.is_emergency(models[cell.model]))
-        return cls(ordered, {cell.model: models[cell.model].tier for cell in ordered}, emergencies)
+        free = frozenset(cell.model for cell in ordered if models[cell.model].tariff.is_free)
+        return cls(ordered, {cell.model: models[cell.model].tier for cell in ordered}, emergencies, free)
 
     def masks_of(self, models: Collection[str]) -> int:
         """Return the cells of these models; a model without a slot has none."""
         return sum(mask for model, mask in zip(self.models, self.model_masks, strict=True) if model in models)
+
+    def unpaid(self, costs: Costs, left: MicroUsd) -> int:
+        """Return the cells that this credit does not cover; `costs` by model. One that costs nothing needs none."""
+        free = self.free_models
+        return sum([1 << i for i, of in enumerate(self.model_of) if of not in free and credit.exceeds(costs[of], left)])
 
 
 def cell_of(slot: SlotRow) -> Cell:

@@ -24,7 +24,7 @@ from streams.core.index.family import Bill, Family
 from streams.core.index.fleet import Fleet, Scores, Verdicts
 from streams.core.index.undo import Undo
 from streams.core.index.waiting import AgeingQueue, Entry
-from streams.core.policy.rules import BY_GATE, UNABLE, credit, emergency, first, furthest
+from streams.core.policy.rules import BY_GATE, UNABLE, emergency, first, furthest
 
 #: Stale entries before a list is compacted.
 _ANNOUNCED_SPARE: Final = 64
@@ -131,11 +131,9 @@ class Group:
         unpaid = 0
         if self.bill is not None and self.family is not None:
             left = available[self.bill.tenant]
-            costs = self.bill.exact or self.family.cheap
-            for i, of in enumerate(fleet.model_of):
-                if credit.exceeds(costs[of], left):
-                    unpaid |= 1 << i
-                    gates[i] = gates[i] or "credit"
+            costs = self.bill.exact or tuple(self.family.cheap)
+            unpaid = fleet.unpaid(costs, left)
+            gates = [gate or ("credit" if unpaid >> i & 1 else None) for i, gate in enumerate(gates)]
             limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
             # An evaluation in the middle of a round is repeated after it.

@@ -43,7 +43,7 @@ class Rates(NamedTuple):
 class Tariff:
     """The prices of one model."""
 
-    __slots__ = ("_lengths", "_minutes", "_one", "_rates", "fee_uusd")
+    __slots__ = ("_lengths", "_minutes", "_one", "_rates", "fee_uusd", "is_free", "is_known")
 
     def __init__(
         self, base: Prices, steps: Sequence[PriceStep], hours: Sequence[PriceHours], request_usd: float | None
@@ -63,6 +63,10 @@ class Tariff:
         self._rates: list[Rates | None] = [_rates(prices) for prices in known]
         #: The rates of a model that has neither: most have one price.
         self._one = self._rates[0] if len(self._rates) == 1 else None
+        #: No request has an unknown price.
+        self.is_known = None not in self._rates
+        #: Every request is known to cost nothing.
+        self.is_free = self.is_known and not self.fee_uusd and not any(map(any, self.known()))
 
     def rates(self, input_tokens: int, at_ms: Millis) -> Rates | None:
         """Return what a token of such a request costs at that time; None: unknown."""
@@ -102,17 +106,7 @@ class Tariff:
         minute = next((minute for minute in changes if minute > now), changes[0] + _WEEK_MIN)
         return (after_ms // _MINUTE_MS + minute - now) * _MINUTE_MS
 
-    @property
-    def is_known(self) -> bool:
-        """Whether no request has an unknown price."""
-        return None not in self._rates
-
-    @property
-    def is_free(self) -> bool:
-        """Whether every request is known to cost nothing."""
-        return self.is_known and not self.fee_uusd and not any(map(any, self.known()))
-
-    def known(self) -> Iterable[Rates]:
+    def known(self) -> list[Rates]:
         """Return all rates that are known."""
         return [rates for rates in self._rates if rates is not None]
 

@@ -17,7 +17,6 @@ from streams.core.index.fleet import Verdicts
 from streams.core.index.groups import Group
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import NO_EV, Entry
-from streams.core.policy.rules import credit
 from streams.core.step.choosing import choose
 from streams.core.step.draft import PoolDraft
 from streams.core.step.free_view import FreeView
@@ -183,11 +182,8 @@ class Round:
         costs = entry.costs
         if costs is None:
             return group.gates
-        left, model_of = self._index.balances.left[entry.tenant], self._index.fleet.model_of
-        own = tuple(
-            "credit" if gate is None and credit.exceeds(costs[of], left) else gate
-            for gate, of in zip(group.gates, model_of, strict=True)
-        )
+        unpaid = self._index.fleet.unpaid(costs, self._index.balances.left[entry.tenant])
+        own = tuple("credit" if gate is None and unpaid >> i & 1 else gate for i, gate in enumerate(group.gates))
         return group.gates if own == group.gates else own
 
     def _take_slot(self, entry: Entry, mask: int, gates: Verdicts) -> Pair:

@@ -87,9 +87,8 @@ def _reach(pair: Pair, index: PoolIndex) -> int:
     entry = pair.entry
     if entry.costs is None:
         return pair.mask
-    left = index.balances.left[entry.tenant] + _cost(pair, pair.bit, index)
-    cells = (bit for bit in range(len(index.fleet.cells)) if pair.mask >> bit & 1)
-    return sum(1 << bit for bit in cells if _cost(pair, bit, index) <= left)
+    left = MicroUsd(index.balances.left[entry.tenant] + _cost(pair, pair.bit, index))
+    return pair.mask & ~index.fleet.unpaid(entry.costs, left)
 
 
 def _cost(pair: Pair, bit: int, index: PoolIndex) -> MicroUsd:

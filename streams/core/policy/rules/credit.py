@@ -1,4 +1,7 @@
-"""A tenant's credit must cover the estimated cost; models with a higher price are refused first."""
+"""A tenant's credit must cover the estimated cost; models with a higher price are refused first.
+
+A model that is known to cost nothing needs no credit: a tenant that owes something may use it as well.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ class Credit:
 
     def refuses(self, case: Case, at: Candidate) -> bool:
         """Whether the tenant has a budget that does not cover the estimate."""
-        return case.available_uusd is not None and exceeds(case.cost_uusd(at.model), case.available_uusd)
+        if case.available_uusd is None or at.model.tariff.is_free:
+            return False
+        return exceeds(case.cost_uusd(at.model), case.available_uusd)
 
     def reason(self, case: Case, at: Candidate) -> str:
         """The estimated cost, and the available credit."""

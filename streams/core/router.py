@@ -204,7 +204,9 @@ class Router:
             percentiles = due_percentiles(pool.pool, pool.evs, now_ms, self.rulebook)
             if percentiles is not pool.pool.percentiles and percentiles is not None:
                 draft.percentiles.append(percentiles)
-            pool.index.align(pool.fleet(), percentiles, pool.marks, pool.ledgers, pool.slots_max, now_ms)
+            pool.index.align(
+                pool.fleet(), pool.in_service(), percentiles, pool.marks, pool.ledgers, pool.slots_max, now_ms
+            )
             # 4. Decide: a round over all waiting tasks and all free slots.
             draft.decisions += decide(pool, self.rulebook, now_ms, last)
             pool.index.release()

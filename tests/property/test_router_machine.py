@@ -66,7 +66,7 @@ MUST_BE_SEEN = (
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
     *("chosen by use", "thrown away", "overdrawn", "stale_free", "duplicate_free", "lost_slot", "duplicate_task"),
     *("conflicting_task", "foreign_outcome", "late_cancel", "cancelled_while_running", "duplicate_control"),
-    *("unknown_slot", "prices changed", "contradictory_outcome", *(f"gate:{gate}" for gate in GATES)),
+    *("unknown_slot", "out of reach", "prices changed", "contradictory_outcome", *(f"gate:{gate}" for gate in GATES)),
 )
 
 
@@ -425,6 +425,9 @@ class Routing(RuleBasedStateMachine):
             said = json.loads(bytes(one.alternatives))
             gates = {model: row["gate"] for model, row in said.items()}
             self.seen.update(f"gate:{gate}" for gate in gates.values())
+            away = {model for model, row in said.items() if row.get("out_of_reach")}
+            assert away == set(said) - {model for model, _ in pool.gates.in_reach}
+            self.seen["out of reach"] += bool(away)
             assert ("watching" in one.flags) == ("watching" in flags)
             self.seen["watching"] += "watching" in flags
             if one.outcome == "waiting":

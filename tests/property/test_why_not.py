@@ -268,7 +268,7 @@ class _Oracle:
         if self.task.event.priority >= self.rules.section("premium")["priority_min"]:
             return False
         ev, p50 = self.task.ev, self.decision.p50
-        able = [model for model, _ in self.gates.cells if self.gates._unable(self.task, model) is None]
+        able = [model for model, _ in self.gates.in_reach if self.gates._unable(self.task, model) is None]
         cheaper = [model for model in able if self.rules.tier[model] < PREMIUM_TIER]
         low = ev is None or ev < p50 - abs(p50) * 1e-9
         return low and any(self.gates.is_regular(self.task, model) for model in cheaper)

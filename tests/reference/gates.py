@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any
 
 from tests.reference.conditions import View
@@ -27,15 +28,23 @@ class Gates:
     def __init__(self, rules: Rules, view: View, slots: Iterable[Slot], now_ms: int) -> None:
         self.rules, self.view, self.now_ms = rules, view, now_ms
         self._known: dict[tuple[str, int, str], str | None] = {}
-        in_service = {slot.cell for slot in slots if not slot.retired}
-        self.cells: list[Cell] = [cell for model in rules.model for cell in in_service if cell[0] == model]
+        fleet = [slot for slot in slots if not slot.retired]
+        self.cells: list[Cell] = [
+            cell for model in rules.model for cell in {slot.cell for slot in fleet} if cell[0] == model
+        ]
+        in_service = {slot.cell for slot in fleet if slot.state != "lost"}
+        #: Those that will do work sooner or later: of what operators and probes say a drain alone may have no end.
+        self.in_reach = {cell for cell in in_service if self.view.drains.get(cell[0]) != inf}
 
     def cell_verdicts(
         self, task: Task, p50: float | None, ledger: Ledger | None, *, closed: bool | None = None
     ) -> dict[Cell, str | None]:
         """The first gate that refuses, for each cell; `closed` says of the emergency model what the others do not."""
         regular = [cell for cell in self.cells if self.is_regular(task, cell[0])]
-        cheaper = any(self.rules.tier[model] < PREMIUM_TIER and not self._unable(task, model) for model, _ in regular)
+        cheaper = any(
+            self.rules.tier[cell[0]] < PREMIUM_TIER and cell in self.in_reach and not self._unable(task, cell[0])
+            for cell in regular
+        )
         said = {cell: self._gate(task, cell, cheaper, p50, ledger) for cell in self.cells}
         if closed is None:
             closed = None in [said[cell] for cell in regular]

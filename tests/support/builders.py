@@ -170,7 +170,11 @@ def entry_of(row: TaskRow, ageing_ms: int = 60_000) -> Entry:
     """Give a waiting task's place in an index without models."""
     undo = Undo()
     group = Group(
-        GroupKey((), lifted=False, emergency_mask=0, failed=False, bill=None), NO_FLEET, ageing_ms, None, undo
+        GroupKey((), low=False, lifted=False, emergency_mask=0, failed=False, bill=None),
+        NO_FLEET,
+        ageing_ms,
+        None,
+        undo,
     )
-    shape = Shape(bars="", complexity=None, strategy="cheapest_capable", verdicts=(), verdicts_low=())
+    shape = Shape(bars="", complexity=None, strategy="cheapest_capable", verdicts=())
     return Entry(row, ageing_ms, shape, group)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.vocabulary import MicroUsd
+from schemas.vocabulary import MicroUsd, Millis
 from streams.core.index.balances import Balances
+from streams.core.index.conditions import Conditions
 from streams.core.index.credit_groups import CreditGroups, is_of
 from streams.core.index.family import Family
 from streams.core.index.fleet import Cell, Fleet
 from streams.core.index.groups import Group, GroupKey
 from streams.core.index.undo import Undo
+from streams.core.state.marks import Marks
+from tests.support.builders import rulebook
 
 FLEET = Fleet((Cell("haiku", None),), {"haiku": 1}, frozenset())
+NO_MARKS = Conditions(rulebook(), Marks(), Millis(0))
+NO_MARKS.look(FLEET, 1, NO_MARKS.marks, NO_MARKS.now_ms)
 CHEAP, DEAR = (MicroUsd(70),), (MicroUsd(100),)
 
 
@@ -24,7 +29,9 @@ class Tenant:
         self.balances = Balances({}, lambda _: (), self.undo)
         self.balances.sync("acme", MicroUsd(left))
         self.groups: dict[GroupKey, Group] = {}
-        self.unbilled = self.make(GroupKey((None,), lifted=False, emergency_mask=0, failed=False, bill=None), None)
+        self.unbilled = self.make(
+            GroupKey((None,), low=False, lifted=False, emergency_mask=0, failed=False, bill=None), None
+        )
         self.index = CreditGroups(self.groups, self.balances, self.make, self.look)
 
     def make(self, key: GroupKey, family: Family | None) -> Group:
@@ -35,7 +42,7 @@ class Tenant:
 
     def look(self, group: Group) -> None:
         """Look at the group with the credit of now."""
-        group.look(FLEET, (None,), self.balances.left)
+        group.look(FLEET, NO_MARKS, self.balances.left)
 
     def both(self) -> tuple[Group, Group]:
         """Groups of a cheap and of a dear task, after families were split or joined."""

@@ -49,9 +49,10 @@ def test_a_percentile_passes_by_small_and_negative_values_too(ev: float) -> None
     rig.hand_in(task("in-the-way"))
     rig.hand_in(task("waits", ev=ev), task("far", ev=9_000.0))
     index = rig.router._indexes["main"]
+    cells = index.fleet.bit.keys()
     for shift, want in ((0.125, False), (-0.125, True), (0.125, False), (-100.0, True)):
         percentiles = Percentiles(pool="main", at_ms=Millis(START_MS), samples=9, p50=-500.0, p90=ev + shift)
-        index.align(index.fleet.bit.keys(), percentiles, index.pool.marks, {}, 1, Millis(START_MS))
+        index.align(cells, cells, percentiles, index.pool.marks, {}, 1, Millis(START_MS))
         assert index.entries["waits"].group.lifted == want
         assert index.entries["far"].group.lifted
 
@@ -88,11 +89,12 @@ def test_a_percentile_that_passes_by_takes_along_who_stood_at_it() -> None:
     rig.hand_in(task("in-the-way"))
     rig.hand_in(task("waits", ev=5.0))
     index = rig.router._indexes["main"]
+    cells = index.fleet.bit.keys()
 
     def percentiles(p90: float) -> Percentiles:
         return Percentiles(pool="main", at_ms=Millis(START_MS), samples=9, p50=1.0, p90=p90)
 
-    index.align(index.fleet.bit.keys(), percentiles(4.999999999999999), index.pool.marks, {}, 1, Millis(START_MS))
+    index.align(cells, cells, percentiles(4.999999999999999), index.pool.marks, {}, 1, Millis(START_MS))
     assert not index.entries["waits"].group.lifted
-    index.align(index.fleet.bit.keys(), percentiles(3.0), index.pool.marks, {}, 1, Millis(START_MS))
+    index.align(cells, cells, percentiles(3.0), index.pool.marks, {}, 1, Millis(START_MS))
     assert index.entries["waits"].group.lifted

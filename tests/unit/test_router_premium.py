@@ -8,7 +8,7 @@ import pytest
 
 from schemas.events import TaskPending
 from streams.core.router import Router
-from tests.support.builders import START_MS, inputs, retired, rulebook, task
+from tests.support.builders import START_MS, inputs, retired, rulebook, slot, task
 from tests.support.percentiles import percentiles
 from tests.support.router_rig import RouterRig, outcomes
 
@@ -84,15 +84,22 @@ def test_a_lifted_task_looks_from_the_highest_tier_down(case: Case) -> None:
     assert step.decisions[0].reason_code == ("lifted" if case.want_lifted else "cheapest_capable")
 
 
-@pytest.mark.rule("detail.13")
-def test_a_lost_sonnet_still_counts_as_something_cheaper() -> None:
-    """The exception asks what is capable at all, not what is free or well."""
-    rig = RouterRig("opus-1", "sonnet-1")
-    rig.hand_in(task("in-the-way", max_tier=2))
-    rig.wait(1_800)
+@pytest.mark.rule("amend.31", "detail.13")
+def test_no_task_waits_beside_an_idle_opus_for_a_lost_sonnet() -> None:
+    """A lost sonnet counts as something cheaper when it has announced itself; while a second one runs, all the time."""
+    rig = RouterRig("opus-1", "sonnet-1", "sonnet-2")
+    lost = {"max_tier": 2, "complexity": "standard", "deadline_ms": rig.now_ms + 1}
+    rig.hand_in(task("a", **lost), task("b", max_tier=2, complexity="complex"))
     percentiles(rig, *FIVES)
-    step = rig.hand_in(task("low", ev=1.0, requires={"coding": 8}))
-    assert outcomes(step) == {"low": "reserved_for_ev"}
+    rig.wait(1_800)
+    assert outcomes(rig.hand_in(task("low", ev=1.0, requires={"coding": 8}))) == {"low": "reserved_for_ev"}
+    assert outcomes(rig.hand_in(retired("sonnet-2"))) == {"low": "opus-1"}
+    rig.ends("low")
+    assert outcomes(rig.hand_in(task("low-2", ev=1.0, requires={"coding": 8}))) == {"low-2": "opus-1"}
+    rig.hand_in(slot("sonnet-1"))
+    rig.hand_in(task("holds-it", requires={"coding": 8}))
+    rig.ends("low-2")
+    assert outcomes(rig.hand_in(task("low-3", ev=1.0, requires={"coding": 8}))) == {"low-3": "reserved_for_ev"}
 
 
 def test_the_premium_floor_ends_where_the_last_cheaper_model_leaves_the_fleet() -> None:

@@ -1,8 +1,8 @@
-"""The models and accounts of a pool's slots in service, as bits."""
+"""The models and accounts of a pool's registered slots, as bits."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from schemas.decision import SlotRow
@@ -80,6 +80,10 @@ class Fleet:
         emergencies = frozenset(cell.model for cell in ordered if emergency.is_emergency(models[cell.model]))
         free = frozenset(cell.model for cell in ordered if models[cell.model].tariff.is_free)
         return cls(ordered, {cell.model: models[cell.model].tier for cell in ordered}, emergencies, free)
+
+    def mask_of(self, cells: Iterable[Cell]) -> int:
+        """Return the mask of these cells, which must be of the fleet."""
+        return sum([1 << self.bit[cell] for cell in cells])
 
     def masks_of(self, models: Collection[str]) -> int:
         """Return the cells of these models; a model without a slot has none."""

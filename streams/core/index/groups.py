@@ -1,10 +1,10 @@
 """Groups of waiting tasks that may use the same models, so that their common properties are evaluated once.
 
 A *shape* is everything about a task that its verdicts depend on, apart from EV and priority: requirements, floor,
-boundaries, length. A *group* is the tasks with the same verdicts of the gates that do not depend on time (1 to 4, and
-premium), the same lift and, where their tenant is watched, the same tenant and similar costs. The gates that depend on
-time (exhausted, drained, quota, credit, and whether the emergency model is open) are applied to a whole group by
-`look`.
+boundaries, length. A *group* is the tasks with the same verdicts of the gates that do not depend on time (1 to 4), on
+the same side of the premium floor, with the same lift and, where their tenant is watched, the same tenant and similar
+costs. The gates that depend on time (exhausted, drained, quota, premium, credit, and whether the emergency model is
+open) are applied to a whole group by `look`.
 
 While a tenant's credit covers only some tasks of a group, the group is split by exact costs: see `Family`.
 """
@@ -20,11 +20,13 @@ from msgspec import Raw
 from msgspec.json import encode
 
 from schemas.vocabulary import MicroUsd, Millis, ReasonCode
+from streams.core.index.conditions import Conditions
 from streams.core.index.family import Bill, Family
 from streams.core.index.fleet import Fleet, Scores, Verdicts
 from streams.core.index.undo import Undo
 from streams.core.index.waiting import AgeingQueue, Entry
-from streams.core.policy.rules import BY_GATE, UNABLE, emergency, first, furthest
+from streams.core.policy.catalog import PREMIUM_TIER
+from streams.core.policy.rules import BY_GATE, UNABLE, emergency, first, furthest, premium
 
 #: Stale entries before a list is compacted.
 _ANNOUNCED_SPARE: Final = 64
@@ -72,6 +74,8 @@ class GroupKey(NamedTuple):
     """The common properties of a group's tasks."""
 
     verdicts: Verdicts
+    #: Below the premium floor, where that may matter.
+    low: bool
     lifted: bool
     emergency_mask: int
     failed: bool
@@ -83,10 +87,13 @@ class Group:
 
     __slots__ = (
         "_able",
+        "_in_reach",
         "_pictures",
         "able_mask",
         "announced",
         "bill",
+        "cheaper_mask",
+        "dear_mask",
         "family",
         "gates",
         "key",
@@ -106,6 +113,12 @@ class Group:
         self.family = family
         #: Models that can do the work, also where other gates refuse them.
         self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in UNABLE)
+        #: Of those the ones that count as cheaper for the premium floor, and the premium ones that it may keep; 0 where
+        #: the tasks are not below it.
+        self.cheaper_mask = self.dear_mask = 0
+        if key.low:
+            self.dear_mask = self.able_mask & fleet.tier_masks.get(PREMIUM_TIER, 0)
+            self.cheaper_mask = self.able_mask & ~self.dear_mask & ~key.emergency_mask
         #: Of each cell: the refusing gate, or None.
         self.gates: Verdicts = ()
         #: Bit i: the i-th cell is admissible; in the second mask it is refused by `premium` only, not by `credit`.
@@ -121,13 +134,17 @@ class Group:
         self.announced: dict[ReasonCode | None, Announced] = {}
         self._pictures: dict[tuple[int, int, Scores | None], Raw] = {}
         self._able: str | None = None
+        self._in_reach = 0
 
     def look(
-        self, fleet: Fleet, conditions: Verdicts, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
+        self, fleet: Fleet, conditions: Conditions, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
     ) -> None:
         """Apply the present conditions; `keep_shut`: an emergency model does not open in the middle of a round."""
         verdicts, emergency_mask = self.key.verdicts, self.key.emergency_mask
-        gates = [first(verdicts[of], condition) for of, condition in zip(fleet.model_of, conditions, strict=True)]
+        gates = [first(verdicts[of], gate) for of, gate in zip(fleet.model_of, conditions.by_cell, strict=True)]
+        self._in_reach = conditions.in_reach
+        if self.cheaper_mask & conditions.in_reach:
+            premium.keep(gates, self.dear_mask)
         unpaid = 0
         if self.bill is not None and self.family is not None:
             left = available[self.bill.tenant]
@@ -203,7 +220,7 @@ class Group:
         key = (free_mask & self.mask, chosen, scores)
         raw = self._pictures.get(key) if now else None
         if raw is None:
-            raw = _picture(fleet, gates, free_mask, chosen, scores)
+            raw = _picture(fleet, gates, free_mask, self._in_reach, chosen, scores)
             if now:
                 if len(self._pictures) >= _PICTURES_MAX:
                     self._pictures.clear()
@@ -211,7 +228,7 @@ class Group:
         return raw
 
 
-def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
+def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, in_reach: int, chosen: int, scores: Scores | None) -> Raw:
     free = sum(1 << i for i, gate in enumerate(gates) if gate is None) & free_mask
     words: dict[str, dict[str, object]] = {}
     for at, (model, mask) in enumerate(zip(fleet.models, fleet.model_masks, strict=True)):
@@ -223,6 +240,8 @@ def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores:
         else:
             word = furthest(own) or "busy"
         words[model] = {"gate": word}
+        if not mask & in_reach:
+            words[model]["out_of_reach"] = True
         if scores is not None and (score := scores[at]) is not None:
             words[model]["score"] = score
     return Raw(encode(words))

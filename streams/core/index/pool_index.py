@@ -65,7 +65,8 @@ class PoolIndex:
         self.prepared: dict[str, Entry] = {}
         for slot in pool.slots.values():
             self.slots.sync(slot.slot_id)
-        self.align(frozenset(self.slots.in_service), pool.percentiles, pool.marks, {}, len(pool.slots), now_ms)
+        fleet, in_service = frozenset(self.slots.registered), frozenset(self.slots.in_service)
+        self.align(fleet, in_service, pool.percentiles, pool.marks, {}, len(pool.slots), now_ms)
         for row in pool.tasks.values():
             self.sync_task(row.task.task_id)
 
@@ -76,7 +77,7 @@ class PoolIndex:
         task = row.task
         shape = self._shapes.of(row)
         policy = self.rulebook.policy
-        low = policy.premium.is_low(row.ev, task.priority, self.percentiles)
+        low = shape.has_floor and policy.premium.is_low(row.ev, task.priority, self.percentiles)
         lifted = policy.lift.lifts(row.ev, task.quest_priority, self.percentiles)
         group = shape.groups.get((low, lifted))
         if group is None:
@@ -99,7 +100,7 @@ class PoolIndex:
             yield self.rulebook.cost_max_uusd(entry.row.task, entry.shape.complexity)
 
     def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
-        key = GroupKey(shape.verdicts_low if low else shape.verdicts, lifted, shape.emergency_mask, shape.failed, None)
+        key = GroupKey(shape.verdicts, low, lifted, shape.emergency_mask, shape.failed, None)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._new_group(key, None)
@@ -108,13 +109,13 @@ class PoolIndex:
 
     def _new_group(self, key: GroupKey, family: Family | None) -> Group:
         group = Group(key, self.fleet, self.rulebook.ageing_ms, family, self._undo)
-        group.look(self.fleet, self.conditions.by_cell, self.balances.left)
+        group.look(self.fleet, self.conditions, self.balances.left)
         return group
 
     def _look(self, group: Group) -> None:
         # Its headline may be another one.
         self.announced_mask = None
-        group.look(self.fleet, self.conditions.by_cell, self.balances.left)
+        group.look(self.fleet, self.conditions, self.balances.left)
 
     # Following the rows of the state.
 
@@ -192,13 +193,14 @@ class PoolIndex:
     def align(
         self,
         fleet: AbstractSet[Cell],
+        in_service: AbstractSet[Cell],
         percentiles: Percentiles | None,
         marks: Marks,
         ledgers: Mapping[str, LedgerRow],
         slots_max: int,
         now_ms: Millis,
     ) -> None:
-        """Set the fleet, the percentiles, the marks, the credit of these tenants and the prices of the hour.
+        """Set fleet, cells with a slot in service, percentiles, marks, credit of these tenants, and prices of the hour.
 
         `slots_max` is an upper bound of the pool's slots.
         """
@@ -207,13 +209,13 @@ class PoolIndex:
         self.balances.has_slots(slots_max)
         if fleet != self.fleet.bit.keys() or not self._priced_ms[0] <= now_ms < self._priced_ms[1]:
             self.percentiles = percentiles
-            self._refleet(fleet, marks, now_ms)
+            self._refleet(fleet, in_service, marks, now_ms)
             return
         if percentiles is not self.percentiles and percentiles != self.percentiles:
             before, self.percentiles = self.percentiles, percentiles
             self.prepared.clear()
             self._move(self.waiting.between(before, percentiles))
-        changed = self.conditions.look(self.fleet, marks, now_ms)
+        changed = self.conditions.look(self.fleet, self.fleet.mask_of(in_service), marks, now_ms)
         # Credit first: a group that has just been evaluated no longer shows that its family must be split.
         self.look_at_credit()
         if changed:
@@ -251,11 +253,11 @@ class PoolIndex:
                 if entry.taken:
                     self.hide(fresh)
 
-    def _refleet(self, fleet: AbstractSet[Cell], marks: Marks, now_ms: Millis) -> None:
+    def _refleet(self, fleet: AbstractSet[Cell], in_service: AbstractSet[Cell], marks: Marks, now_ms: Millis) -> None:
         self.fleet = Fleet.of(fleet, self.rulebook)
         self.slots.align(self.fleet)
         self.announced_mask = None
-        self.conditions.look(self.fleet, marks, now_ms)
+        self.conditions.look(self.fleet, self.fleet.mask_of(in_service), marks, now_ms)
         self._priced_ms = _price_span(self.rulebook, now_ms)
         self._shapes = Shapes(self.rulebook, self.fleet, now_ms)
         self._score_cache = ScoreCache(self.rulebook, self.fleet, now_ms)

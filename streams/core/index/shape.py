@@ -25,9 +25,10 @@ class Shape:
     listed: int = 0
     #: Cells of emergency models that the task does not ask for.
     emergency_mask: int = 0
-    #: Verdicts of each model of the fleet where the task is above the premium floor, and where it is below.
+    #: Verdicts of each model of the fleet, by the gates that look at the task.
     verdicts: Verdicts
-    verdicts_low: Verdicts
+    #: Both premium models and cheaper ones can do the work, so that the premium floor may matter.
+    has_floor: bool = False
     #: A rule raised: the static fallback decides.
     failed: bool = False
     #: (below the premium floor, lifted) -> group

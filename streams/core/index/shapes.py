@@ -16,7 +16,7 @@ from streams.core.index.fleet import Fleet, Verdicts
 from streams.core.index.shape import Shape
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.rulebook import Rulebook
-from streams.core.policy.rules import TASK_RULES, UNABLE, capability, context, emergency, refusing_task
+from streams.core.policy.rules import BY_GATE, TASK_RULES, UNABLE, capability, context, emergency, refusing_task
 
 #: Cached shapes; no real producer sends more different ones.
 _SHAPES_MAX: Final = 4_096
@@ -91,7 +91,7 @@ class Shapes:
         ):
             # After a list the policy's default follows, which may be a plug-in's strategy.
             ranking += tuple(model for model in advice.ranking if model not in listed)
-        # A shape does not depend on time: only rules that look at the task are asked, first as if it were not low.
+        # A shape does not depend on time: only rules that look at the task are asked.
         case = Case(
             rulebook=self._rulebook,
             task=task,
@@ -103,7 +103,8 @@ class Shapes:
         )
         verdicts = tuple([refusing_task(case, at) for at in self._candidates])
         able = tuple(model for model, gate in zip(self.models, verdicts, strict=True) if gate not in UNABLE)
-        low = replace(case, is_low=True, able=able)
+        low = replace(case, is_low=True, in_reach=able)
+        premium = BY_GATE["premium"]
         emergencies = [model.id for model in self.models if emergency.is_emergency_only(model, task, listed)]
         return Shape(
             bars=capability.bars(task.requires),
@@ -113,10 +114,7 @@ class Shapes:
             listed=len(listed),
             emergency_mask=self._fleet.masks_of(emergencies),
             verdicts=verdicts,
-            # A gate that refuses whatever the EV is does so here as well.
-            verdicts_low=tuple(
-                [gate or refusing_task(low, at) for gate, at in zip(verdicts, self._candidates, strict=True)]
-            ),
+            has_floor=any(premium.refuses(low, at) for at in self._candidates if at.model in able),
         )
 
     def _failed(self, task: TaskPending) -> Shape:
@@ -131,7 +129,6 @@ class Shapes:
             complexity=task.complexity,
             strategy="cheapest_capable",
             verdicts=verdicts,
-            verdicts_low=verdicts,
             failed=True,
         )
 

@@ -1,4 +1,4 @@
-"""The slots of one pool by cell: in service, free, least used and longest free."""
+"""The slots of one pool by cell: registered, in service, free, least used and longest free."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from streams.core.index.undo import Undo
 from streams.core.state.pool import Pool
 
 
+def is_registered(slot: SlotRow) -> bool:
+    """Whether the slot is part of the fleet: it is not retired."""
+    return not slot.retired
+
+
+def is_in_service(slot: SlotRow) -> bool:
+    """Whether the slot is registered and not lost."""
+    return not slot.retired and slot.state != "lost"
+
+
 class SlotIndex:
     """The slots of one pool, without those that the decision in progress has taken."""
 
@@ -21,7 +31,9 @@ class SlotIndex:
         self._rows: dict[str, SlotRow] = {}
         self._free: dict[Cell, FreeSlots] = {}
         self._bit: dict[Cell, int] = {}
-        #: Slots in service by cell; cells without any are absent. The decision in progress does not change it.
+        #: Registered slots by cell, and those in service; cells without any are absent. The decision in progress
+        #: does not change them.
+        self.registered: dict[Cell, int] = {}
         self.in_service: dict[Cell, int] = {}
         #: Free slots by bit of the fleet. The decision in progress does not change it.
         self.free_counts: list[int] = []
@@ -36,13 +48,13 @@ class SlotIndex:
         row, old = self._pool.slots.get(slot_id), self._rows.get(slot_id)
         if old is row:
             return
-        if old is not None and not old.retired:
+        if old is not None and is_registered(old):
             self._leave(old)
         if row is None:
             del self._rows[slot_id]
             return
         self._rows[slot_id] = row
-        if not row.retired:
+        if is_registered(row):
             self._join(row)
         if row.state == "leased" and row.lease_expires_at_ms is not None:
             self._due.push((row.lease_expires_at_ms, "lease", slot_id, row.lease))
@@ -69,16 +81,18 @@ class SlotIndex:
 
     def _join(self, row: SlotRow) -> None:
         cell = cell_of(row)
-        self.in_service[cell] = self.in_service.get(cell, 0) + 1
+        _add(self.registered, cell, 1)
+        if is_in_service(row):
+            _add(self.in_service, cell, 1)
         if row.state == "free":
             self.free(cell).add(row.slot_id, row.since_ms)
             self._count(cell, 1)
 
     def _leave(self, row: SlotRow) -> None:
         cell = cell_of(row)
-        self.in_service[cell] -= 1
-        if not self.in_service[cell]:
-            del self.in_service[cell]
+        _add(self.registered, cell, -1)
+        if is_in_service(row):
+            _add(self.in_service, cell, -1)
         if row.state == "free":
             self.free(cell).remove(row.slot_id)
             self._count(cell, -1)
@@ -87,3 +101,9 @@ class SlotIndex:
         bit = self._bit.get(cell)
         if bit is not None:
             self.free_counts[bit] += by
+
+
+def _add(counts: dict[Cell, int], cell: Cell, by: int) -> None:
+    counts[cell] = counts.get(cell, 0) + by
+    if not counts[cell]:
+        del counts[cell]

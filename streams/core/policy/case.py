@@ -52,8 +52,9 @@ class Case(Moment, frozen=True, kw_only=True):
     percentiles: Percentiles | None = None
     #: EV and priority are below the premium floor.
     is_low: bool = False
-    #: Models of the pool's fleet that can do the work: no gate with `unable` refuses them.
-    able: tuple[Model, ...] = ()
+    #: Models of the pool's fleet that can do the work (no gate with `unable` refuses them) and are in reach: they have
+    #: a slot in service that no mark refuses without a known end.
+    in_reach: tuple[Model, ...] = ()
     #: Models that every gate admits.
     admissible: tuple[Model, ...] = ()
     #: Available credit of its tenant; None: the tenant has no budget.

@@ -6,6 +6,7 @@ pool that the inputs concern.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 from math import inf
@@ -33,6 +34,7 @@ from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.core.index.due import Due
 from streams.core.index.fleet import Cell, cell_of
 from streams.core.index.pool_index import PoolIndex
+from streams.core.index.slot_index import is_in_service, is_registered
 from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
 
@@ -186,7 +188,7 @@ class PoolDraft:
         """Set the slot's row."""
         self.slots_gone.pop(row.slot_id, None)
         old = self.pool.slots.get(row.slot_id)
-        if old is None or (old.model, old.account, old.retired) != (row.model, row.account, row.retired):
+        if old is None or _place(old) != _place(row):
             self._fleet_changes = True
         self.slots[row.slot_id] = row
 
@@ -224,15 +226,22 @@ class PoolDraft:
         return self.index.due.pop(now_ms)
 
     def fleet(self) -> AbstractSet[Cell]:
-        """Return models and accounts with a slot in service, with the changes of the draft."""
+        """Return models and accounts with a registered slot, with the changes of the draft."""
+        return self._cells(self.index.slots.registered, is_registered)
+
+    def in_service(self) -> AbstractSet[Cell]:
+        """Return those of them with a slot that is not lost."""
+        return self._cells(self.index.slots.in_service, is_in_service)
+
+    def _cells(self, known: Mapping[Cell, int], counts_slot: Callable[[SlotRow], bool]) -> AbstractSet[Cell]:
         if not self._fleet_changes:
-            return self.index.slots.in_service.keys()
-        counts = dict(self.index.slots.in_service)
+            return known.keys()
+        counts = dict(known)
         for slot_id in (*self.slots, *self.slots_gone):
             old, new = self.pool.slots.get(slot_id), self.slot(slot_id)
-            if old is not None and not old.retired:
+            if old is not None and counts_slot(old):
                 counts[cell_of(old)] -= 1
-            if new is not None and not new.retired:
+            if new is not None and counts_slot(new):
                 cell = cell_of(new)
                 counts[cell] = counts.get(cell, 0) + 1
         return {cell for cell, count in counts.items() if count}
@@ -241,3 +250,8 @@ class PoolDraft:
         self.unindexed.pop(task_id, None)
         if task_id in self.index.entries:
             self.left[task_id] = None
+
+
+def _place(slot: SlotRow) -> tuple[Cell, bool, bool]:
+    """Return what decides for which cells the slot counts."""
+    return cell_of(slot), is_registered(slot), is_in_service(slot)

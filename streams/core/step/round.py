@@ -109,7 +109,7 @@ class Round:
             _, i, entry = heads[0]
             group = groups[i]
             if group.bill is not None and not group.is_valid(index.balances.left[group.bill.tenant]):
-                group.look(index.fleet, index.conditions.by_cell, index.balances.left, keep_shut=True)
+                group.look(index.fleet, index.conditions, index.balances.left, keep_shut=True)
             admissible = group.mask & view.mask
             if not admissible:
                 heappop(heads)

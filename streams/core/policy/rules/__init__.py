@@ -23,7 +23,7 @@ from streams.core.policy.rules.floor import Floor
 from streams.core.policy.rules.premium import Premium
 from streams.core.policy.rules.quota import Quota
 
-LooksAt = Literal["task", "marks", "money"]
+LooksAt = Literal["task", "marks", "fleet", "money"]
 
 
 class Rule(Protocol):
@@ -39,7 +39,7 @@ class Rule(Protocol):
 
     @property
     def looks_at(self) -> LooksAt:
-        """What its answer depends on: the task (evaluated once a shape), marks of the fleet, or money."""
+        """What its answer depends on: the task (evaluated once a shape), marks, what else is in reach, or money."""
 
     @property
     def task_fields(self) -> tuple[str, ...]:
@@ -113,6 +113,11 @@ def refusing_task(case: Case, at: Candidate) -> Gate | None:
 def refusing_now(moment: Moment, at: Candidate) -> MarksRule | None:
     """Return the first gate that refuses the model to every task, because of marks."""
     return next((rule for rule in MARKS_RULES if rule.refuses(moment, at)), None)
+
+
+def comes_back(moment: Moment, at: Candidate) -> bool:
+    """Whether no mark refuses the model, or only marks that end at a known time."""
+    return all(rule.ends_ms(moment, at) is not None for rule in MARKS_RULES if rule.refuses(moment, at))
 
 
 def first(gate: Gate | None, other: Gate | None) -> Gate | None:

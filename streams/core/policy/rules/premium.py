@@ -1,4 +1,8 @@
-"""Keep premium slots for tasks above the premium floor, unless no cheaper model can do the work."""
+"""Keep premium slots for tasks above the premium floor, unless no cheaper model is in reach that can do the work.
+
+In reach is a model with a slot in service, free or leased, that no mark refuses, or only marks that end at a known
+time. A lost slot may never come back, nor a drained model: while a premium slot is idle, no task waits for those.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from schemas.decision import Percentiles
+from schemas.vocabulary import Gate
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.catalog import PREMIUM_TIER, Model
 from streams.core.policy.numbers import apart, short
@@ -35,16 +40,18 @@ class PremiumFloor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Premium:
     """EV and priority against the premium floor."""
 
-    gate: Final = "premium"
+    gate: Final[Gate] = "premium"
     headline: Final = "reserved_for_ev"
-    looks_at: Final = "task"
+    looks_at: Final = "fleet"
     task_fields: Final = ()
     unable: Final = False
     means: Final = "is kept for tasks of higher expected value"
 
     def refuses(self, case: Case, at: Candidate) -> bool:
-        """Whether the task is low and a cheaper model can do the work: the sole capable model is never refused."""
-        return case.is_low and at.model.tier == PREMIUM_TIER and any(_is_cheaper(other, case) for other in case.able)
+        """Whether the task is low and a cheaper model in reach can do the work: the sole one is never refused."""
+        return (
+            case.is_low and at.model.tier == PREMIUM_TIER and any(_is_cheaper(other, case) for other in case.in_reach)
+        )
 
     def reason(self, case: Case, at: Candidate) -> str:
         """P50, and the task's EV."""
@@ -70,6 +77,13 @@ class Premium:
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
         """The reason of the first of them; it is the same for all."""
         return self.reason(case, refused[0])
+
+
+def keep(gates: list[Gate | None], premium_mask: int) -> None:
+    """Refuse the cells of a group in the mask that no earlier gate refuses."""
+    for i, gate in enumerate(gates):
+        if gate is None and premium_mask >> i & 1:
+            gates[i] = Premium.gate
 
 
 def _is_cheaper(model: Model, case: Case) -> bool:

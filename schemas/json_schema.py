@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
@@ -65,6 +66,11 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     for dead, topic in zip(DEAD_LETTERS, INPUT_TOPICS, strict=True)
 }
 
+#: Name of the definition for fields without a type of their own.
+ANY_JSON: Final = "AnyJson"
+_NO_NUL: Final = r"^[^\u0000]*$"
+_FLOAT_MAX: Final = sys.float_info.max
+
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -76,6 +82,8 @@ def json_schema(topic: str) -> dict[str, Any]:
         _complete(struct, defs[struct.__name__], spoken=topic in INPUT_TOPICS and struct in structs)
         if topic in INPUT_TOPICS:
             _narrow(defs[struct.__name__])
+    if topic in INPUT_TOPICS:
+        defs[ANY_JSON] = _any_json()
     references = [{"$ref": f"#/$defs/{struct.__name__}"} for struct in structs]
     return {
         "$schema": _DIALECT,
@@ -124,13 +132,15 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
         properties["schema_version"] = {
             "description": "Version of the wire contract; optional.",
             "anyOf": [
-                {"type": "string", "pattern": r"^1(\.([0-9]{1,6}|x)){0,2}$"},
+                {"type": "string", "pattern": r"^1(\.([0-9]{1,6}|x)){0,2}$(?!\n)"},
                 {"type": "number", "minimum": 1, "exclusiveMaximum": 2},
                 {"type": "null"},
             ],
         }
     if struct in (ModelExhausted, ModelRestored):
-        schema["anyOf"] = [{"required": ["product"]}, {"required": ["model"]}]
+        schema["anyOf"] = [
+            {"required": [name], "properties": {name: {"type": "string"}}} for name in ("product", "model")
+        ]
     if struct is Step:
         properties["v"] = {"description": "Version of this layout, always the first field.", "const": STEP_VERSION}
         schema["required"] = ["v", *schema["required"]]
@@ -142,8 +152,32 @@ def _narrow(schema: dict[str, Any]) -> None:
         for part in inner if isinstance(inner, list) else [inner]:
             if isinstance(part, dict):
                 _narrow(part)
-    if schema.get("pattern") == TIME_PATTERN:
-        schema["pattern"] = MOMENT_PATTERN
+    match schema:
+        case {"pattern": pattern}:
+            schema["pattern"] = MOMENT_PATTERN if pattern == TIME_PATTERN else pattern
+        case {"type": "string"}:
+            schema["pattern"] = _NO_NUL
+        case {"type": "number"} if "exclusiveMaximum" not in schema:
+            schema |= {"minimum": -_FLOAT_MAX, "maximum": _FLOAT_MAX} | schema
+        case {"type": "object", "properties": dict()}:
+            schema |= {"propertyNames": {"pattern": _NO_NUL}, "additionalProperties": {"$ref": f"#/$defs/{ANY_JSON}"}}
+
+
+def _any_json() -> dict[str, Any]:
+    """Return what a value may be that has no type of its own: no NUL, and numbers that a double can hold."""
+    anything = {"$ref": f"#/$defs/{ANY_JSON}"}
+    schema: dict[str, Any] = {
+        "description": "Any JSON without NUL, nested at most 32 deep with its record.",
+        "anyOf": [
+            {"type": ["null", "boolean"]},
+            {"type": "number"},
+            {"type": "string"},
+            {"type": "array", "items": anything},
+            {"type": "object", "propertyNames": {"pattern": _NO_NUL}, "additionalProperties": anything},
+        ],
+    }
+    _narrow(schema)
+    return schema
 
 
 def name_keys(struct: type[Struct], properties: dict[str, Any]) -> None:

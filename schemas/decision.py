@@ -138,7 +138,8 @@ class TaskStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
     tier_min: Tier = 1
     slot_id: str | None = None
     lease: int | None = None
-    #: The decision that routed it; outcomes name it.
+    #: The decision that routed it; outcomes name it. Of a task that is pending again because its lease ended without
+    #: a report: the decision whose late outcome would still count.
     decision_id: str | None = None
     #: A running task that was cancelled: its slot stays leased until it is freed, and the task is not tried again.
     cancelled: bool = False
@@ -192,6 +193,29 @@ class Finished(Struct, frozen=True, kw_only=True, gc=False):
     what: str
 
 
+class LastReport(Struct, frozen=True, array_like=True, gc=False):
+    """The last accepted report of a slot: `[at_ms, accepted_ms, ce_source, ce_id]`; by it repeated ones are known."""
+
+    #: The latest `at` of its reports, by the dispatcher's clock: it may be ahead of ours.
+    at_ms: Millis
+    accepted_ms: Millis
+    ce_source: str | None = None
+    ce_id: str | None = None
+
+
+class Unreported(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Work whose lease ended without a report: what is needed to settle the outcome that its slot reports late."""
+
+    decision_id: str
+    #: Prices are those of the hour of the decision.
+    decided_ms: Millis
+    model: str
+    #: Of its task what names it and what its cost depends on.
+    task: TaskPending
+    #: Amount that was reserved for it, and was released since; None: no budget was concerned.
+    reserved_uusd: MicroUsd | None = None
+
+
 class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A slot as it is after the step."""
 
@@ -208,15 +232,20 @@ class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     lease_expires_at_ms: Millis | None = None
     #: It finishes its task and gets no other.
     retired: bool = False
+    last_report: LastReport | None = None
+    #: The work of its latest lease, where that ended without a report: until it is reported or the next lease begins.
+    unreported: Unreported | None = None
 
 
 class SlotGone(Struct, frozen=True, array_like=True, gc=False):
-    """A slot that left its pool: `[pool, slot_id, lease, at_ms]`; its lease number is remembered."""
+    """A slot that left its pool: `[pool, slot_id, lease, at_ms, last_report, unreported]`; these are remembered."""
 
     pool: str
     slot_id: str
     lease: int
     at_ms: Millis
+    last_report: LastReport | None = None
+    unreported: Unreported | None = None
 
 
 class Percentiles(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

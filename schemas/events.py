@@ -135,10 +135,11 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class SlotFreed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A slot announces itself, or is free again (topic `slot.freed`)."""
+    """A slot reports: it announces itself, or is free again (topic `slot.freed`)."""
 
     slot_id: Id
     pool: Id
+    #: By the dispatcher's clock; it goes forward from report to report of one slot.
     at: Time
     #: Required when the router does not know the slot yet.
     model: Word | None = None

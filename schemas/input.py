@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schemas.decision import Advice
+from schemas.event_id import EventId
 from schemas.events import Event
 from schemas.vocabulary import Millis
 
@@ -26,3 +27,5 @@ class Input(Struct, frozen=True, gc=False):
     traceparent: str | None = None
     tracestate: str | None = None
     advice: Advice | None = None
+    #: Of a slot's report, by which a repeated one is recognised; None: its record has none.
+    event_id: EventId | None = None

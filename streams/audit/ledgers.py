@@ -26,6 +26,8 @@ class Ledgers:
         self._ledgers: dict[Account, dict[str, int]] = {}
         #: What is held back, by the decision that reserved it.
         self._reserved: dict[str, int] = {}
+        #: Decisions whose reservation was released, and whose work may still be settled, late.
+        self._released: set[str] = set()
 
     def add(self, step: Mapping[str, Any]) -> Iterator[str]:
         """Add the movements of a step and compare them with its rows; one sentence for each contradiction."""
@@ -63,6 +65,10 @@ class Ledgers:
                 self._reserved[decision] = amount
                 ledger[_AVAILABLE] -= amount
                 ledger[_RESERVED] += amount
+            case "settle" if decision in self._released:
+                self._released.remove(decision)
+                ledger[_AVAILABLE] -= amount
+                ledger[_CONSUMED] += amount
             case "settle" | "release" as kind:
                 if decision not in self._reserved:
                     return f"{kind} of decision {decision}, which reserved nothing"
@@ -71,8 +77,10 @@ class Ledgers:
                 ledger[_AVAILABLE] += reserved - spent
                 ledger[_RESERVED] -= reserved
                 ledger[_CONSUMED] += spent
-                if kind == "release" and amount != reserved:
-                    return f"release of {amount} for decision {decision}, which reserved {reserved}"
+                if kind == "release":
+                    self._released.add(decision)
+                    if amount != reserved:
+                        return f"release of {amount} for decision {decision}, which reserved {reserved}"
             case other:
                 return f"unknown movement {other}"
         return None

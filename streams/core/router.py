@@ -30,7 +30,7 @@ from streams.core.policy.ev import CachedScorer, EvScorer, due_percentiles, ingr
 from streams.core.policy.rulebook import Rulebook
 from streams.core.state.invariants import check
 from streams.core.state.partition import Partition
-from streams.core.step import activation, controls, lifecycle, money
+from streams.core.step import activation, controls, lifecycle, money, slot_reports
 from streams.core.step.collect import step_of
 from streams.core.step.decide import decide
 from streams.core.step.draft import PoolDraft, StepDraft
@@ -252,7 +252,8 @@ class Router:
             case TaskPending():
                 return lifecycle.pend(self._pool(draft, event.pool), event, item, self.rulebook, self._scorer)
             case SlotFreed():
-                return lifecycle.free(self._pool(draft, event.pool), event, item.now_ms, self.rulebook)
+                pool = self._pool(draft, event.pool)
+                return slot_reports.report(pool, event, item.event_id, item.now_ms, self.rulebook)
             case Unreadable():
                 return event.reason
             case Tick():
@@ -277,7 +278,7 @@ class Router:
             case TaskCancelled():
                 lifecycle.cancel(self._pool(draft, event.pool), event, now_ms, self.rulebook)
             case SlotRetired():
-                lifecycle.retire(self._pool(draft, event.pool), event.slot_id, now_ms)
+                slot_reports.retire(self._pool(draft, event.pool), event.slot_id, now_ms)
             case BudgetCredited():
                 money.credit(self._pool(draft, event.pool), event, now_ms)
             case PolicyActivated():

@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 
 from schemas.codec import read_event
 from schemas.decision import Advice
+from schemas.event_id import EventId, event_id_of
 from schemas.events import Event, PolicyActivated
 from schemas.input import Input, Unreadable
 from schemas.trace import trace_of
-from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, Millis
 from streams import metrics
 from streams.core.router import accept_time
 from streams.partition.ports import Raw
@@ -35,6 +36,8 @@ class Received(NamedTuple):
     tracestate: str | None
     #: What plug-ins advised, once they were asked.
     advice: Advice | None = None
+    #: Of a slot's report.
+    event_id: EventId | None = None
 
     @property
     def position(self) -> tuple[int, int]:
@@ -66,11 +69,13 @@ class RecordReader:
             else:
                 event = read_event(name, raw.key, raw.value, headers)
             traceparent, tracestate = trace_of(headers)
+            event_id = event_id_of(headers) if name == SLOT_FREED else None
         except Exception as error:  # noqa: BLE001 - it promises not to raise; a bug there must not stop the stream
             _log.exception("%s[%d]@%d: reading failed", name, self._partition, raw.offset)
             metrics.INVARIANT_VIOLATIONS.labels("reader_raised").inc()
             event, traceparent, tracestate = Unreadable(f"Reading failed: {error!r}."), None, None
-        return Received(topic, raw, event, traceparent, tracestate)
+            event_id = None
+        return Received(topic, raw, event, traceparent, tracestate, event_id=event_id)
 
     def _is_home(self, key: bytes) -> bool:
         known = self._homes.get(key)
@@ -104,5 +109,5 @@ def with_times(received: Sequence[Received], *, now_ms: Millis, clock_ms: Millis
         stamp_ms = one.raw.timestamp
         # A record without a timestamp gets the clock's time.
         now_ms = accept_time(clock_ms if stamp_ms < 0 else stamp_ms, now_ms, clock_ms, ahead_ms_max)
-        inputs.append(Input(one.topic, one.raw.offset, now_ms, one.event, one.traceparent, one.tracestate, one.advice))
+        inputs.append(Input(one.topic, one.raw.offset, now_ms, *one[2:]))
     return inputs

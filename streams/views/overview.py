@@ -44,7 +44,7 @@ class Slots(Struct, frozen=True, kw_only=True):
     leased: int = 0
     #: Deprecated: the same as `leased`; gone in 0.2.0.
     held: int = 0
-    #: Their lease ran out; not used until they announce themselves.
+    #: Their lease ran out; not used until they report.
     lost: int = 0
     #: Retired slots whose task has not ended.
     retiring: int = 0

@@ -59,7 +59,7 @@ class House:
                 assert not isinstance(one.event, Unreadable)
                 topic = INPUT_TOPICS[one.topic]
                 record = write_event(topic, one.event, ce_id="c", source="test", time_ms=one.now_ms)
-                await (await broker.send(known.of(topic), 0, record.value, key=record.key, headers=record.headers))
+                await (await broker.send(known.of(topic), 0, record.value, key=record.key))
             for step in steps:
                 await broker.append(known.journal, 0, encode_step(step))
             for topic, count in ((TASK_ROUTED, routed if outputs is None else outputs), (TASK_AWAIT_SLOT, others)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -64,7 +65,16 @@ MUST_BE_SEEN = (
     *("reserved_for_ev", "capable_busy", "no_capable_model", "boundary", "context", "floor"),
     *("quota", "credit", "watching", "emergency", "near", "activated", "not activated"),
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
-    *("chosen by use", "thrown away", "overdrawn", "stale_free", "duplicate_free", "lost_slot", "duplicate_task"),
+    *(
+        "chosen by use",
+        "thrown away",
+        "overdrawn",
+        "stale_free",
+        "late_free",
+        "duplicate_free",
+        "lost_slot",
+        "duplicate_task",
+    ),
     *("conflicting_task", "foreign_outcome", "late_cancel", "cancelled_while_running", "duplicate_control"),
     *("unknown_slot", "out of reach", "prices changed", "contradictory_outcome", *(f"gate:{gate}" for gate in GATES)),
 )
@@ -249,7 +259,7 @@ class Routing(RuleBasedStateMachine):
         rig = self.rig
         pools = rig.router.state.pools
         announced = {
-            (pool.name, task_id)
+            (pool.name, task_id): row.status.tier_min
             for pool in pools.values()
             for task_id, row in pool.tasks.items()
             if row.status.state == "waiting"
@@ -376,7 +386,10 @@ class Routing(RuleBasedStateMachine):
     def _same_rows(self, pool: ReferencePool) -> None:
         state = self.rig.router.state.pool(pool.name)
         assert {
-            row.slot_id: (row.model, row.account, row.state, row.lease, row.retired, row.task_id)
+            row.slot_id: (
+                *(row.model, row.account, row.state, row.lease, row.retired, row.task_id),
+                row.unreported and (row.unreported.decision_id, row.unreported.reserved_uusd),
+            )
             for row in state.slots.values()
         } == {
             one.id: (
@@ -386,6 +399,7 @@ class Routing(RuleBasedStateMachine):
                 one.lease,
                 one.retired,
                 one.task_id if one.state == "leased" else None,
+                (work := pool.unreported.get(one.id)) and (work.decision_id, work.reserved_uusd),
             )
             for one in pool.slots.values()
         }
@@ -443,7 +457,7 @@ class Routing(RuleBasedStateMachine):
                 assert one.objective == pool.rules.objective(event)
             assert set(gates.values()) <= {*GATES, "busy", "ok", "chosen"}
 
-    def _keeps_its_word(self, step: Step, announced: set[tuple[str, str]]) -> None:
+    def _keeps_its_word(self, step: Step, announced: Mapping[tuple[str, str], int]) -> None:
         self.seen.update(step.counts)
         self.seen.update(one.reason_code for one in step.decisions)
         self.seen.update(one.outcome for one in step.decisions)
@@ -461,9 +475,12 @@ class Routing(RuleBasedStateMachine):
         assert len({(one.pool, one.task_id) for one in step.decisions}) == len(step.decisions), (
             "two decisions on one task"
         )
-        # At most so many waits are announced again.
+        # At most so many waits are announced again; one that a late failure has escalated waits for something else.
+        tiers = {(one.pool, one.task_id): one.status.tier_min for one in step.tasks_changed}
         told_again = Counter(
-            one.pool for one in step.decisions if one.outcome == "waiting" and (one.pool, one.task_id) in announced
+            one.pool
+            for one in step.decisions
+            if one.outcome == "waiting" and tiers.get(key := (one.pool, one.task_id), 0) == announced.get(key)
         )
         assert all(count <= self.told_max for count in told_again.values())
         # What was accepted is in one place: waiting, delayed, running or finished.

@@ -81,7 +81,7 @@ class ReferencePartition:
                 touched[event.pool] = None
                 pool = self.pool(event.pool)
                 if isinstance(event, SlotFreed):
-                    return pool.free(event, item.now_ms)
+                    return pool.report(event, item.event_id, item.now_ms)
                 return pool.pend(event, item.advice, item.now_ms)
         if event.control_id in self._controls:
             return True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from schemas.decision import Advice
+from schemas.event_id import EventId
 from schemas.events import BudgetCredited, Outcome, SlotFreed, TaskPending
 from schemas.vocabulary import to_millis
 from tests.reference.conditions import Conditions
@@ -18,6 +20,17 @@ from tests.reference.slot import Slot
 from tests.reference.task import Task
 
 
+class Unreported(NamedTuple):
+    """Work whose lease ended without a report."""
+
+    task: Task
+    decision_id: str
+    decided_ms: int
+    model: str
+    #: What was held back for it.
+    reserved_uusd: int | None
+
+
 class ReferencePool:
     """One pool, decided by looking at everything."""
 
@@ -26,6 +39,10 @@ class ReferencePool:
         self.tasks: dict[str, Task] = {}
         self.slots: dict[str, Slot] = {}
         self.leases: dict[str, int] = {}
+        #: Every accepted report of each slot: its `at`, when it was accepted, and its identity.
+        self.reports: dict[str, list[tuple[int, int, EventId | None]]] = {}
+        #: Slots whose latest lease ended without a report, and what they worked on.
+        self.unreported: dict[str, Unreported] = {}
         self.finished: dict[str, int] = {}
         self.early_cancels: dict[str, int] = {}
         self.ledgers: dict[str, Ledger] = {}
@@ -58,7 +75,7 @@ class ReferencePool:
                 self.tasks[id_].state = "waiting"
             else:
                 slot = self.slots[id_]
-                self._again(slot, at_ms)
+                self._lose(slot, at_ms)
                 slot.state, slot.since_ms = "lost", at_ms
                 if slot.retired:
                     del self.slots[id_]
@@ -139,24 +156,29 @@ class ReferencePool:
 
     # Slots.
 
-    def free(self, event: SlotFreed, now_ms: int) -> bool:
+    def report(self, event: SlotFreed, event_id: EventId | None, now_ms: int) -> bool:
         """A slot announces itself, is given back, or says something stale; whether it makes sense."""
-        slot = self.slots.get(event.slot_id)
-        left = slot is None and event.slot_id in self.leases and event.lease is not None
-        if event.model not in (None, *self.rules.tier) or (slot is None and event.model is None and not left):
+        slot, seen = self.slots.get(event.slot_id), event.slot_id in self.leases
+        if event.model not in (None, *self.rules.tier):
             return False
-        if slot is None:
-            if not left:
-                self._register(event.slot_id, event.model or "", event.account, now_ms)
+        if event.lease is not None and seen:
+            if slot is not None and slot.state == "leased" and event.lease == slot.lease:
+                self._give_back(slot, event, now_ms)
+            elif event.slot_id in self.unreported and event.lease == self.leases[event.slot_id]:
+                self._late(self.unreported.pop(event.slot_id), event, now_ms)
+            else:
+                return True
+        elif event.lease is None and self._is_old(event, event_id, now_ms):
             return True
-        if event.lease is not None:
-            if slot.state != "leased" or event.lease != slot.lease:
-                return True
-            self._give_back(slot, event, now_ms)
+        elif slot is None and event.model is None:
+            return False
+        elif slot is None:
+            self._register(event.slot_id, event.model or "", event.account, now_ms)
         elif slot.state == "leased":
-            if min(to_millis(event.at), now_ms) <= slot.since_ms:
-                return True
-            self._again(slot, now_ms)
+            self._lose(slot, now_ms)
+        self.reports.setdefault(event.slot_id, []).append((to_millis(event.at), now_ms, event_id))
+        if slot is None:
+            return True
         slot.account = event.account or slot.account
         if slot.retired and event.lease is not None:
             del self.slots[slot.id]
@@ -166,6 +188,20 @@ class ReferencePool:
             slot.state, slot.since_ms, slot.retired = "free", now_ms, False
         return True
 
+    def _is_old(self, event: SlotFreed, event_id: EventId | None, now_ms: int) -> bool:
+        """Whether an announcement is repeated, or older than what the slot said last."""
+        reports, at_ms = self.reports.get(event.slot_id), to_millis(event.at)
+        if not reports:
+            return False
+        latest_ms = max(said_ms for said_ms, _, _ in reports)
+        _, accepted_ms, last_id = reports[-1]
+        if event_id is not None and event_id == last_id:
+            return True
+        if latest_ms > now_ms >= at_ms:
+            # The clock was ahead and was set right: what it says now is measured by ours.
+            return at_ms <= accepted_ms
+        return at_ms <= latest_ms
+
     def _register(self, slot_id: str, model: str, account: str | None, now_ms: int) -> None:
         slot = self.slots[slot_id] = Slot(slot_id, model, account, self.leases.setdefault(slot_id, 0), now_ms)
         if slot_id in self.before:
@@ -174,7 +210,7 @@ class ReferencePool:
     def _give_back(self, slot: Slot, event: SlotFreed, now_ms: int) -> None:
         task = self.tasks[slot.task_id]
         ours = event.outcome if event.outcome is not None and event.outcome.task_id == task.id else None
-        self._pay(task, self._actual(task, slot, ours))
+        self._pay(task, self._actual(self._work(slot), ours))
         status = ours.status if ours is not None else "success"
         on_failure, tier = task.event.on_failure, self.rules.tier[slot.model]
         if task.cancelled:
@@ -187,6 +223,36 @@ class ReferencePool:
             self._end(task, "dead_lettered", now_ms)
         else:
             self._again(slot, now_ms, tier + 1 if on_failure == "escalate" else task.tier_min)
+
+    def _lose(self, slot: Slot, now_ms: int) -> None:
+        """The lease ends, and no report said how the work went."""
+        self.unreported[slot.id] = self._work(slot)
+        self._again(slot, now_ms)
+
+    def _work(self, slot: Slot) -> Unreported:
+        """What the slot works on."""
+        task = self.tasks[slot.task_id]
+        return Unreported(task, task.decision_id, slot.since_ms, slot.model, task.reserved_uusd)
+
+    def _late(self, work: Unreported, event: SlotFreed, now_ms: int) -> None:
+        """The slot reports after all how the work went."""
+        task = work.task
+        ours = event.outcome if event.outcome is not None and event.outcome.task_id == task.id else None
+        ledger = self.ledger(task)
+        if ledger is not None and work.reserved_uusd is not None:
+            ledger.settle(0, self._actual(work, ours))
+        if self.tasks.get(task.id) is not task or task.state == "running" or task.decision_id != work.decision_id:
+            return
+        status = ours.status if ours is not None else "success"
+        on_failure, tier = task.event.on_failure, self.rules.tier.get(work.model)
+        if status != "failure":
+            self._end(task, {"success": "done"}.get(status, status), now_ms)
+        elif on_failure == "drop":
+            self._end(task, "dropped", now_ms)
+        elif on_failure == "escalate" and tier is not None:
+            if tier >= (task.event.max_tier or 3):
+                self._end(task, "dead_lettered", now_ms)
+            task.tier_min = tier + 1
 
     def retire(self, slot_id: str) -> None:
         """The slot gets nothing new."""
@@ -212,22 +278,21 @@ class ReferencePool:
         assert estimate is not None
         return estimate
 
-    def _actual(self, task: Task, slot: Slot, outcome: Outcome | None) -> int:
+    def _actual(self, work: Unreported, outcome: Outcome | None) -> int:
         """What the work cost: as reported, else of the tokens reported at the prices of its start, else as reserved."""
         if outcome is not None and outcome.cost_usd is not None:
             return round(outcome.cost_usd * 1_000_000)
-        reserved = task.reserved_uusd or 0
-        if outcome is None:
+        reserved, event, model = work.reserved_uusd or 0, work.task.event, self.rules.model.get(work.model)
+        if outcome is None or model is None:
             return reserved
         cached, thought = outcome.cached_input_tokens, outcome.reasoning_tokens
         if (outcome.input_tokens, outcome.output_tokens, cached, thought) == (None,) * 4:
             return reserved
-        event, model = task.event, self.rules.model[slot.model]
         asked = event.input_tokens if outcome.input_tokens is None else outcome.input_tokens
         said = self.rules.guess_tokens(event, model) if outcome.output_tokens is None else outcome.output_tokens
         cached = 0 if cached is None or cached > asked else cached
         thought = 0 if thought is None or thought > said else thought
-        cost = price(model, asked, said, slot.since_ms, cached, thought)
+        cost = price(model, asked, said, work.decided_ms, cached, thought)
         return reserved if cost is None else cost
 
     def _pay(self, task: Task, actual: int) -> None:
@@ -328,6 +393,7 @@ class ReferencePool:
         """The task takes the slot."""
         slot.lease += 1
         self.leases[slot.id] = slot.lease
+        self.unreported.pop(slot.id, None)
         slot.state, slot.since_ms, slot.task_id = "leased", now_ms, task.id
         slot.expires_ms = now_ms + self.rules.lease_ms(task.event)
         task.state, task.decision_id = "running", decision_id

@@ -17,6 +17,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from schemas.decision import Advice, SlotRow
+from schemas.event_id import EventId
 from schemas.events import (
     BudgetCredited,
     Control,
@@ -27,6 +28,7 @@ from schemas.events import (
     ModelRestored,
     PolicyActivated,
     QuotaUpdated,
+    SlotFreed,
     TaskPending,
     Tick,
 )
@@ -64,7 +66,9 @@ class Stage:
         #: Catalogue and policy texts that may be activated.
         self.texts = list(texts)
         self._advice: dict[int, Advice] = {}
+        self._event_ids: dict[int, EventId] = {}
         rig.advise = lambda event: self._advice.get(id(event))
+        rig.identify = lambda event: self._event_ids.get(id(event))
 
     @property
     def now_ms(self) -> int:
@@ -75,6 +79,18 @@ class Stage:
         """The slots that hold a task."""
         rows = [row for pool in self.rig.router.state.pools.values() for row in pool.slots.values()]
         return sorted((row for row in rows if row.state == "leased"), key=lambda row: (row.pool, row.slot_id))
+
+    def reportable(self) -> list[tuple[str, str, int, str]]:
+        """Work whose lease ended without a report: pool, slot, lease and task."""
+        pools = self.rig.router.state.pools.values()
+        rows = [row for pool in pools for some in (pool.slots, pool.gone) for row in some.values()]
+        return sorted((row.pool, row.slot_id, row.lease, row.unreported.task.task_id) for row in rows if row.unreported)
+
+    def identified(self, event: SlotFreed, event_id: EventId | None) -> SlotFreed:
+        """The report, under this identity."""
+        if event_id is not None:
+            self._event_ids[id(event)] = event_id
+        return event
 
     def name(self, ago: int) -> str:
         """The id of a task: a new one, or one of before."""
@@ -225,12 +241,15 @@ COSTS = st.sampled_from(
 )
 
 
-def announced(slot_id: str, model: str | None, account: str | None, pool: str, at_ms: int) -> Making:
-    """A slot says that it is there, or there again."""
+def announced(
+    slot_id: str, model: str | None, account: str | None, pool: str, at_ms: int, event_id: EventId | None = None
+) -> Making:
+    """A slot says that it is there, or there again; its clock may be ahead, or behind."""
 
     def make(stage: Stage) -> Event:
         whose = {} if account is None or "accounts" in stage.off else {"account": account}
-        return slot(slot_id, model, pool=pool, at_ms=stage.now_ms + at_ms, **whose)
+        event = slot(slot_id, model, pool=pool, at_ms=stage.now_ms + at_ms, **whose)
+        return stage.identified(event, event_id)
 
     return make
 
@@ -248,6 +267,22 @@ def given_back(pick: int, status: str | None, older: int, other: int, model: boo
         lease = max(0, row.lease - older)
         place = {"pool": row.pool, "at_ms": stage.now_ms}
         return freed(row.slot_id, lease, task_id, status or "", outcome=costs, **place, **named)
+
+    return make
+
+
+def given_back_late(pick: int, status: str | None, older: int, other: int, costs: dict[str, Any]) -> Making:
+    """The end of a lease that is over comes after all: rightly, or under another lease, or with another's outcome."""
+
+    def make(stage: Stage) -> Event:
+        reportable = stage.reportable()
+        if not reportable:
+            return tick()
+        pool, slot_id, lease, of = reportable[pick % len(reportable)]
+        task_id = None if status is None else "t-other" if other == 1 else of
+        return freed(
+            slot_id, max(0, lease - older), task_id, status or "", outcome=costs, pool=pool, at_ms=stage.now_ms
+        )
 
     return make
 
@@ -515,7 +550,10 @@ def again(pick: int, *, order: bool = False) -> Making:
 NUMBERS = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 8, 20])
 POOL = st.sampled_from(POOLS)
 PENDS = st.builds(pending, NUMBERS, TASKS, POOL)
-SLOTS = st.builds(announced, st.sampled_from(FLEET), st.none(), ACCOUNTS, POOL, st.sampled_from([0, 0, 0, -1_000, 1]))
+EVENT_IDS = st.sampled_from([None, None, None, EventId("/one", "1"), EventId("/one", "2"), EventId("/two", "1")])
+AT_MS = st.sampled_from([0, 0, 0, 0, -1_000, 1, 60, 30_000, -7_200_000])
+SLOTS = st.builds(announced, st.sampled_from(FLEET), st.none(), ACCOUNTS, POOL, AT_MS, EVENT_IDS)
+LATE = st.builds(given_back_late, st.integers(0, 9), STATUS, st.sampled_from([0, 0, 0, 1]), st.integers(0, 4), COSTS)
 FREES = st.builds(given_back, st.integers(0, 9), STATUS, st.just(0), st.integers(0, 4), st.booleans(), COSTS)
 RESTARTS = st.builds(restarted, st.integers(0, 9))
 OTHER = evenly(
@@ -540,5 +578,5 @@ OTHER = evenly(
     st.just(lambda _: Unreadable(reason="Not JSON.")),
     MISTAKES,
 )
-MAKINGS = evenly(PENDS, PENDS, PENDS, SLOTS, FREES, FREES, MARKS, QUOTAS, MONEY, OTHER, OTHER)
+MAKINGS = evenly(PENDS, PENDS, PENDS, SLOTS, FREES, FREES, LATE, MARKS, QUOTAS, MONEY, OTHER, OTHER)
 PAUSES_MS = st.sampled_from([0, 0, 0, 0, 1, 700, 5_000, 61_000])

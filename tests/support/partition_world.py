@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -30,6 +31,8 @@ from streams.replay.verify import Verification, verify
 from streams.shipped import shipped
 from tests.support.audit import Audit, audit
 from tests.support.builders import START_MS
+
+_ids = itertools.count(1)
 
 RULEBOOK = load_rulebook(shipped("catalog.toml"), shipped("policy.toml"))
 DEADLINE_S = 20.0
@@ -158,7 +161,7 @@ class World:
 
     def send(self, topic: str, event: TaskPending | SlotFreed | FleetControl, **record: Any) -> int:
         """Write an input and return its offset."""
-        written = write_event(topic, event, ce_id="e", source="test", time_ms=self.clock.now_ms())
+        written = write_event(topic, event, ce_id=f"e-{next(_ids)}", source="test", time_ms=self.clock.now_ms())
         fields: dict[str, Any] = {
             "key": written.key, "headers": written.headers, "timestamp_ms": self.clock.now_ms(), **record,
         }  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from schemas.decision import Advice, Decision, SlotRow, Step, TaskStatus
+from schemas.event_id import EventId
 from schemas.events import Event, SlotFreed
 from schemas.input import Input, Unreadable
 from schemas.steps import decode_step, encode_step
@@ -39,6 +40,8 @@ class RouterRig:
         self.now_ms = START_MS
         #: What plug-ins say of a task as it arrives.
         self.advise: Callable[[Event | Unreadable], Advice | None] = lambda _: None
+        #: The CloudEvents identity of a slot's report.
+        self.identify: Callable[[Event | Unreadable], EventId | None] = lambda _: None
         self.steps: list[Step] = []
         self.batches: list[list[Input]] = []
         self._offsets = [0] * len(INPUT_TOPICS)
@@ -59,7 +62,8 @@ class RouterRig:
             self.now_ms += after_ms
             topic = topic_of(event)
             now_ms, offset, advice = Millis(self.now_ms), self._offsets[topic], self.advise(event)
-            batch.append(Input(topic=topic, offset=offset, now_ms=now_ms, event=event, advice=advice))
+            event_id = self.identify(event)
+            batch.append(Input(topic, offset, now_ms, event, advice=advice, event_id=event_id))
             self._offsets[topic] += 1
         return self.take(batch)
 

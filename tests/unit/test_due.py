@@ -7,12 +7,13 @@ import pytest
 from schemas.vocabulary import Millis
 from streams.core.index.due import Due, DueList
 from streams.core.index.undo import Undo
-from tests.support.builders import START_MS, task
+from tests.support.builders import START_MS, rulebook, task
 from tests.support.router_rig import RouterRig
 
 LEASE: Due = (Millis(START_MS + 5_000), "lease", "haiku-1", 1)
 DEADLINE: Due = (Millis(START_MS + 4_000), "deadline", "waits", 1)
 DELAYED: Due = (Millis(START_MS + 3_000), "due", "delayed", 1)
+LATER: Due = (Millis(START_MS + 10_001), "due", "later", 1)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,9 @@ DELAYED: Due = (Millis(START_MS + 3_000), "due", "delayed", 1)
         ([(DEADLINE[0], "deadline", "waits", 2)], []),
         ([(DEADLINE[0], "deadline", "runs", 1)], []),
         ([(DELAYED[0], "due", "waits", 1)], []),
-        ([(Millis(START_MS + 10_001), "lease", "haiku-1", 1)], []),
+        ([(DEADLINE[0] - 1, "deadline", "waits", 1)], []),
+        ([(LEASE[0] - 1, "lease", "haiku-1", 1)], []),
+        ([LATER], []),
     ],
     ids=[
         "nothing",
@@ -35,13 +38,20 @@ DELAYED: Due = (Millis(START_MS + 3_000), "due", "delayed", 1)
         "a later attempt",
         "a running task has no deadline",
         "a waiting task is not delayed",
+        "another deadline",
+        "a limit that has moved",
         "later than now",
     ],
 )
 def test_what_is_due_within_ten_seconds(pushed: list[Due], due: list[Due]) -> None:
-    """`runs` holds lease 1 of haiku-1, `waits` waits, `delayed` is delayed."""
-    rig = RouterRig("haiku-1")
-    rig.hand_in(task("runs"), task("waits"), task("delayed", not_before_ms=START_MS + 3_000))
+    """`runs` holds lease 1 of haiku-1, `waits` waits until its deadline, `delayed` is delayed."""
+    rig = RouterRig("haiku-1", book=rulebook(leases={"default_s": 5.0}))
+    rig.hand_in(
+        task("runs", ev=9.0),
+        task("waits", ev=1.0, deadline_ms=DEADLINE[0]),
+        task("delayed", not_before_ms=DELAYED[0]),
+        task("later", not_before_ms=LATER[0]),
+    )
     undo = Undo()
     index = DueList(rig.router.state.pool("main"), undo)
     for item in pushed:

@@ -96,7 +96,7 @@ def test_no_task_waits_beside_an_idle_opus_for_a_lost_sonnet() -> None:
     assert outcomes(rig.hand_in(retired("sonnet-2"))) == {"low": "opus-1"}
     rig.ends("low")
     assert outcomes(rig.hand_in(task("low-2", ev=1.0, requires={"coding": 8}))) == {"low-2": "opus-1"}
-    rig.hand_in(slot("sonnet-1"))
+    rig.hand_in(slot("sonnet-1", at_ms=rig.now_ms))
     rig.hand_in(task("holds-it", requires={"coding": 8}))
     rig.ends("low-2")
     assert outcomes(rig.hand_in(task("low-3", ev=1.0, requires={"coding": 8}))) == {"low-3": "reserved_for_ev"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from schemas.decision import HistoryEntry, SlotRow, TaskStatus
-from schemas.vocabulary import Millis
+from schemas.decision import HistoryEntry, LastReport, SlotRow, TaskStatus, Unreported
+from schemas.events import TaskPending
+from schemas.vocabulary import Millis, from_millis
 from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task
 from tests.support.router_rig import RouterRig
 
@@ -59,14 +60,26 @@ def test_the_next_attempt_is_delayed_only_where_the_policy_has_a_back_off() -> N
             assert (status.state, status.attempt, status.due_ms) == ("delayed", 2, due_ms)
 
 
-def test_a_lost_slot_holds_nothing() -> None:
-    """A lost slot has no task from the end of its lease on."""
+def test_a_lost_slot_holds_nothing_but_knows_what_it_worked_on() -> None:
+    """It has no task from the end of its lease on; what it may report late is remembered, without title and payload."""
     rig = RouterRig("haiku-1")
-    routed = rig.hand_in(task("a")).decisions[0]
+    routed = rig.hand_in(task("a", title="A long one")).decisions[0]
     assert routed.lease_expires_at_ms is not None
     rig.wait(3_600)
     assert rig.row("haiku-1") == SlotRow(
-        slot_id="haiku-1", pool="main", model="haiku", state="lost", lease=1, since_ms=routed.lease_expires_at_ms
+        slot_id="haiku-1",
+        pool="main",
+        model="haiku",
+        state="lost",
+        lease=1,
+        since_ms=routed.lease_expires_at_ms,
+        last_report=LastReport(Millis(START_MS), Millis(START_MS)),
+        unreported=Unreported(
+            decision_id=routed.decision_id,
+            decided_ms=Millis(START_MS),
+            model="haiku",
+            task=TaskPending(task_id="a", pool="main", at=from_millis(START_MS)),
+        ),
     )
 
 
@@ -85,12 +98,14 @@ def test_ended_deadlines_and_leases_are_not_due() -> None:
 
 
 def test_an_announcement_that_says_less_takes_nothing_away() -> None:
-    """The account stays until another one is said, and there is no row where nothing has changed."""
+    """The account stays until another one is said; a repeated one writes no row."""
     rig = RouterRig()
     (first,) = rig.hand_in(slot("haiku-1", account="acct-1")).slots
     assert rig.hand_in(slot("haiku-1")).slots == ()
-    assert rig.hand_in(slot("haiku-1", account="acct-1")).slots == ()
-    assert rig.hand_in(slot("haiku-1", account="acct-2")).slots == (replace(first, account="acct-2"),)
+    for after_ms, account, want in ((1, {}, "acct-1"), (2, {"account": "acct-2"}, "acct-2")):
+        last = LastReport(Millis(START_MS + after_ms), Millis(START_MS))
+        (row,) = rig.hand_in(slot("haiku-1", at_ms=START_MS + after_ms, **account)).slots
+        assert row == replace(first, account=want, last_report=last)
 
 
 def test_a_cancel_is_in_the_history_of_a_running_task() -> None:

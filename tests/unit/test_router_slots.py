@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
+from schemas.event_id import EventId
 from schemas.events import SlotFreed, SlotRetired
-from schemas.vocabulary import from_millis
-from tests.support.builders import START_MS, freed, retired, slot, task
-from tests.support.router_rig import RouterRig, outcomes
+from schemas.steps import encode_step
+from schemas.vocabulary import Millis, from_millis
+from tests.support.builders import START_MS, freed, inputs, retired, slot, task
+from tests.support.builders import step as written
+from tests.support.router_rig import RouterRig, at, outcomes
 
 
 def bare(lease: int | None = None, at_ms: int = START_MS) -> SlotFreed:
@@ -51,7 +55,7 @@ def test_an_unseen_slot_is_registered_if_it_names_its_model(case: Unseen) -> Non
 
 
 class Leased(NamedTuple):
-    """An event of a slot that holds its second lease since START + 10 s."""
+    """An event of a slot that holds its second lease since START + 10 s; its last report was of START + 7 s."""
 
     event: SlotFreed
     want_task: str
@@ -65,21 +69,26 @@ LEASED = {
     "an older lease": Leased(freed("haiku-1", 1, "a"), "running", "stale_free"),
     "an older lease that names the task": Leased(freed("haiku-1", 1, "b", "failure"), "running", "stale_free"),
     "a future lease": Leased(freed("haiku-1", 3, "b"), "running", "stale_free"),
-    "an announcement from before the lease": Leased(slot(at_ms=START_MS + 9_999), "running", "duplicate_free"),
-    "an announcement from when the lease began": Leased(slot(at_ms=START_MS + 10_000), "running", "duplicate_free"),
-    "an announcement from after it": Leased(slot(at_ms=START_MS + 10_001), "again"),
+    "its first announcement once more": Leased(slot(), "running", "stale_free"),
+    "an announcement from before its last report": Leased(slot(at_ms=START_MS + 6_999), "running", "stale_free"),
+    "an announcement of the moment of its last report": Leased(
+        slot(at_ms=START_MS + 7_000), "running", "duplicate_free"
+    ),
+    "an announcement by a clock behind the lease": Leased(slot(at_ms=START_MS + 7_001), "again"),
+    "an announcement from after the lease began": Leased(slot(at_ms=START_MS + 10_001), "again"),
+    "an announcement by a clock that is ahead": Leased(slot(at_ms=START_MS + 3_600_000), "again"),
     "an announcement that does not say its model": Leased(bare(at_ms=START_MS + 10_001), "again"),
     "a lease number of 0": Leased(freed("haiku-1", 0), "running", "stale_free"),
 }
 
 
-@pytest.mark.rule("slot.freed", "slot.stale", "detail.22")
+@pytest.mark.rule("slot.freed", "slot.stale", "slot.restart", "detail.22", "amend.30")
 @pytest.mark.parametrize("case", LEASED.values(), ids=LEASED.keys())
 def test_the_lease_decides_what_an_event_of_a_leased_slot_means(case: Leased) -> None:
     """An event of another lease is counted, writes no row and changes nothing."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
-    rig.ends("a", after_s=10)
+    rig.hand_in(at(rig.end_of("a"), START_MS + 7_000), after_s=10)
     rig.hand_in(task("b"))
     step = rig.hand_in(case.event, after_s=10)
     status = rig.status("b")
@@ -130,7 +139,7 @@ def test_what_comes_twice_counts_once() -> None:
 def test_an_announcement_may_name_another_account() -> None:
     """It is a duplicate otherwise."""
     rig = RouterRig("haiku-1")
-    rig.hand_in(slot(account="acc-2"))
+    rig.hand_in(slot(account="acc-2", at_ms=START_MS + 1))
     row = rig.row("haiku-1")
     assert row is not None
     assert (row.account, row.state, row.lease) == ("acc-2", "free", 0)
@@ -149,12 +158,54 @@ def test_a_restarted_slot_gives_its_task_back_and_may_get_it_again() -> None:
     assert rig.runs_on("a") == "haiku-1"
 
 
-def test_an_announcement_of_the_future_is_a_restart_of_now() -> None:
-    """An `at` after now counts as now; in the moment in which the lease began that is a duplicate."""
+@pytest.mark.rule("amend.30")
+@pytest.mark.parametrize("ahead_ms", [0, 60, 30_000, 3_600_000])
+def test_an_announcement_sent_twice_does_not_give_the_running_task_away_a_second_time(ahead_ms: int) -> None:
+    """By a producer that is not idempotent, whose clock is ahead: the very same record, at once and much later."""
+    rig = RouterRig()
+    announcement = slot(at_ms=START_MS + ahead_ms)
+    rig.hand_in(announcement)
+    rig.hand_in(task("a"), after_s=0.006)
+    for after_s in (0.3, 30, 30):
+        assert rig.hand_in(announcement, after_s=after_s).counts == {"duplicate_free": 1}
+    row = rig.row("haiku-1")
+    assert row is not None
+    assert (row.state, row.task_id, row.lease) == ("leased", "a", 1)
+
+
+@pytest.mark.rule("amend.30")
+def test_an_event_with_the_identity_of_the_last_one_is_the_last_one() -> None:
+    """The same ce_source and ce_id, whatever its `at`; the id alone, of another sender, means nothing."""
+    rig = RouterRig()
+
+    def reported(event: SlotFreed, source: str) -> dict[str, int]:
+        (item,) = inputs(event, now_ms=rig.now_ms, offset=len(rig.batches))
+        return rig.take([replace(item, event_id=EventId(source, "1"))]).counts
+
+    reported(slot(), "/one")
+    rig.hand_in(task("a"), after_s=1)
+    assert reported(slot(at_ms=START_MS + 5_000), "/one") == {"duplicate_free": 1}
+    assert rig.runs_on("a") == "haiku-1"
+    reported(slot(at_ms=START_MS + 5_000), "/two")
+    status = rig.status("a")
+    assert status is not None
+    assert status.attempt == 2
+
+
+@pytest.mark.rule("amend.30")
+def test_a_lease_of_a_version_that_remembered_no_report_ends_as_it_did_then() -> None:
+    """By an announcement that is younger than the lease."""
     rig = RouterRig("haiku-1")
-    rig.hand_in(task("a"))
-    assert rig.hand_in(slot(at_ms=START_MS + 3_600_000)).counts == {"duplicate_free": 1}
-    rig.hand_in(slot(at_ms=START_MS + 3_600_000), after_s=1)
+    rig.hand_in(task("a"), after_s=10)
+    row = rig.row("haiku-1")
+    assert row is not None
+    old = written(rig.router.seq, slots=(replace(row, last_report=None),), now_ms=Millis(rig.now_ms), inputs=())
+    for router in (rig.router, rig.follower):
+        router.apply(old)
+    rig.audit.add(encode_step(old))
+    assert rig.hand_in(slot(at_ms=START_MS + 10_000)).counts == {"duplicate_free": 1}
+    assert rig.hand_in(slot(at_ms=START_MS + 9_999), after_s=1).counts == {"stale_free": 1}
+    rig.hand_in(slot(at_ms=START_MS + 10_001))
     status = rig.status("a")
     assert status is not None
     assert status.attempt == 2
@@ -184,25 +235,17 @@ def test_a_slot_is_lost_when_its_lease_runs_out(complexity: str | None, want_s: 
 
 @pytest.mark.rule("slot.lost")
 def test_a_lost_slot_comes_back_by_announcing_itself() -> None:
-    """Its late end is stale and brings it nothing."""
+    """Not by its first announcement once more; then it may get the task again, and its late end is stale."""
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     late = rig.end_of("a")
     rig.wait(1_800)
-    assert rig.hand_in(late).counts == {"stale_free": 1}
+    assert rig.hand_in(slot()).counts == {"duplicate_free": 1}
     assert rig.headline("a") == "capable_busy"
-    step = rig.hand_in(slot())
+    step = rig.hand_in(slot(at_ms=rig.now_ms))
     assert outcomes(step) == {"a": "haiku-1"}
     assert step.decisions[0].lease == 2
-
-
-def test_a_lease_that_ran_out_before_its_end_came_is_over() -> None:
-    """In one step too: what fell due before an input happens before it."""
-    rig = RouterRig("haiku-1")
-    rig.hand_in(task("a"))
-    step = rig.hand_in(rig.end_of("a"), after_s=1_800)
-    assert step.counts == {"lost_slot": 1, "stale_free": 1}
-    assert step.work == ()
+    assert rig.hand_in(late).counts == {"stale_free": 1}
 
 
 @pytest.mark.rule("slot.lease")
@@ -289,7 +332,7 @@ def test_lease_numbers_go_on_when_a_retired_slot_comes_back(leased: bool) -> Non
     assert rig.row("haiku-1") is None
     assert rig.hand_in(end).counts == {"stale_free": 1}
     assert rig.row("haiku-1") is None
-    rig.hand_in(slot(), after_s=60)
+    rig.hand_in(slot(at_ms=rig.now_ms + 60_000), after_s=60)
     step = rig.hand_in(task("b"))
     assert step.decisions[0].lease == 2
     rig.hand_in(end)
@@ -323,7 +366,7 @@ def test_a_slot_that_changes_its_model_is_another_one_of_the_fleet() -> None:
     """Free or with its end, it says so; its lease numbers go on."""
     rig = RouterRig()
     rig.hand_in(slot("s-1", "haiku"))
-    rig.hand_in(slot("s-1", "opus"))
+    rig.hand_in(slot("s-1", "opus", at_ms=START_MS + 1))
     step = rig.hand_in(task("a", requires={"coding": 10}))
     assert (step.decisions[0].chosen_model, step.decisions[0].lease) == ("opus", 1)
     rig.hand_in(freed("s-1", 1, "a", model="sonnet"))

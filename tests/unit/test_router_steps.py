@@ -17,7 +17,7 @@ from schemas.vocabulary import Millis
 from streams.core.router import Router, accept_time
 from streams.core.state.invariants import InvariantBroken
 from streams.core.state.partition import StepOutOfOrder
-from streams.core.step import lifecycle
+from streams.core.step import slot_reports
 from streams.core.step.decision_ids import decision_id
 from tests.support.builders import START_MS, cancelled, inputs, rulebook, slot, task, tick
 from tests.support.percentiles import percentiles
@@ -137,7 +137,7 @@ def test_a_router_that_raised_decides_again(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "free", broken)
+        patch.setattr(slot_reports, "report", broken)
         with pytest.raises(RuntimeError, match="a bug"):
             rig.router.handle(batch)
     assert picture(rig.router) == before

@@ -281,7 +281,7 @@ def test_drop_concerns_reported_failures_only() -> None:
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a", on_failure="drop"))
     rig.wait(1_800)
-    rig.hand_in(slot())
+    rig.hand_in(slot(at_ms=rig.now_ms))
     assert rig.runs_on("a") == "haiku-1"
     rig.hand_in(slot(at_ms=rig.now_ms + 1_000), after_s=1)
     status = rig.status("a")
@@ -330,7 +330,7 @@ def test_attempts_are_bounded_and_the_dead_letter_has_the_history() -> None:
     rig.ends("a", "failure", after_s=1)
     rig.hand_in(slot(at_ms=rig.now_ms + 1_000), after_s=1)
     rig.wait(1_800)
-    rig.hand_in(slot())
+    rig.hand_in(slot(at_ms=rig.now_ms))
     rig.ends("a", "failure", after_s=1)
     assert rig.runs_on("a") == "haiku-1"
     (said,) = rig.ends("a", "failure", after_s=1).decisions

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from schemas.decision import SlotGone
+from schemas.decision import LastReport, SlotGone
 from schemas.events import ModelDrained, TaskCancelled
 from schemas.vocabulary import Millis, from_millis
 from tests.support.builders import START_MS, retired, slot, task, tick
 from tests.support.router_rig import RouterRig, outcomes
 
+START = Millis(START_MS)
 WHOSE: dict[str, Any] = {"control_id": "c", "by": "ops", "at": from_millis(START_MS)}
 
 
@@ -89,7 +90,7 @@ def test_a_slot_that_comes_and_leaves_is_gone() -> None:
     rig = RouterRig()
     step = rig.hand_in(slot("haiku-1"), task("a"), retired("haiku-1"))
     assert step.slots == ()
-    assert step.slots_gone == (SlotGone("main", "haiku-1", 0, Millis(START_MS)),)
+    assert step.slots_gone == (SlotGone("main", "haiku-1", 0, START, LastReport(START, START)),)
     assert outcomes(step) == {"a": "no_capable_model"}
 
 
@@ -98,7 +99,7 @@ def test_a_slot_that_leaves_and_comes_back_goes_on_counting_its_leases() -> None
     rig = RouterRig("haiku-1")
     rig.hand_in(task("a"))
     rig.ends("a")
-    step = rig.hand_in(retired("haiku-1"), slot("haiku-1"), task("b"))
+    step = rig.hand_in(retired("haiku-1"), slot("haiku-1", at_ms=START_MS + 1), task("b"))
     assert step.slots_gone == ()
     assert [(one.chosen_slot_id, one.lease) for one in step.decisions] == [("haiku-1", 2)]
 

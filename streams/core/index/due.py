@@ -10,13 +10,30 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-from schemas.vocabulary import Millis
+from schemas.decision import SlotRow, TaskRow
+from schemas.vocabulary import Millis, to_millis
 from streams.core.index.undo import Undo
 from streams.core.state.pool import Pool
 
 _DUE_MIN: Final = 4_096
 #: Due: (when, kind, id, which); kinds are `lease`, `deadline` and `due`.
 Due = tuple[Millis, str, str, int]
+
+
+def is_current(item: Due, slot: SlotRow | None, row: TaskRow | None) -> bool:
+    """Whether the item still stands in the row it is about: that of a slot for a lease, else that of a task."""
+    due_ms, kind, _, which = item
+    if kind == "lease":
+        return (
+            slot is not None and slot.state == "leased" and slot.lease == which and slot.lease_expires_at_ms == due_ms
+        )
+    if row is None or row.status.attempt != which:
+        return False
+    if kind == "due":
+        return row.status.state == "delayed" and row.status.due_ms == due_ms
+    deadline = row.task.deadline
+    # Another task of the same id, sent again after its end, has a deadline of its own.
+    return row.status.state != "running" and deadline is not None and to_millis(deadline) == due_ms
 
 
 class DueList:
@@ -63,11 +80,4 @@ class DueList:
         heappush(self._heap, item)
 
     def _is_current(self, item: Due) -> bool:
-        _, kind, id_, which = item
-        if kind == "lease":
-            slot = self._pool.slots.get(id_)
-            return slot is not None and slot.state == "leased" and slot.lease == which
-        row = self._pool.tasks.get(id_)
-        if row is None or row.status.attempt != which:
-            return False
-        return row.status.state == "delayed" if kind == "due" else row.status.state != "running"
+        return is_current(item, self._pool.slots.get(item[2]), self._pool.tasks.get(item[2]))

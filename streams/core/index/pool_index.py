@@ -126,7 +126,7 @@ class PoolIndex:
         waiting = row is not None and row.status.state == "waiting"
         prepared = self.prepared.pop(task_id, None)
         if old is not None:
-            if waiting and row is not None and old.row.status.attempt == row.status.attempt:
+            if waiting and row is not None and _is_same(old.row, row):
                 self._reannounce(old, row)
                 return
             self.waiting.remove(old)
@@ -302,3 +302,9 @@ def _price_span(rulebook: Rulebook, now_ms: Millis) -> tuple[float, float]:
     """Return a time from which on, and one before which, the present prices hold."""
     change_ms = rulebook.prices_change_ms(now_ms)
     return (-inf if change_ms == inf else now_ms, change_ms)
+
+
+def _is_same(old: TaskRow, new: TaskRow) -> bool:
+    """Whether a waiting task differs in nothing but its announced headline: it stays in its group and in its place."""
+    before, after = old.status, new.status
+    return old.task is new.task and (before.attempt, before.tier_min) == (after.attempt, after.tier_min)

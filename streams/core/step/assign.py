@@ -62,6 +62,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
             since_ms=now_ms,
             task_id=task.task_id,
             lease_expires_at_ms=given.lease_expires_at_ms,
+            last_report=slot.last_report,
         )
     )
     draft.put_task(

@@ -41,6 +41,9 @@ def decide(draft: PoolDraft, rulebook: Rulebook, now_ms: Millis, last: tuple[int
     positions = Positions(draft, len(unindexed), rulebook, now_ms)
     for entry in (*unindexed.values(), *changed_waits(draft, rulebook, free_mask, now_ms)):
         headline = entry.group.headline(free_mask)
+        if headline == entry.row.status.headline:
+            # It waits as before; its late outcome changed only what it may use.
+            continue
         decisions.append(describe.waits(entry, headline, free_mask, positions.of(entry)))
         announce(draft, entry, headline, now_ms)
     return decisions

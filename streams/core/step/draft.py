@@ -161,10 +161,9 @@ class PoolDraft:
         row = self.slots.get(slot_id)
         return row if row is not None else self.pool.slots.get(slot_id)
 
-    def last_lease(self, slot_id: str) -> int | None:
-        """Return the last lease number of a slot that left."""
-        gone = self.slots_gone.get(slot_id) or self.pool.gone.get(slot_id)
-        return gone.lease if gone is not None else None
+    def gone(self, slot_id: str) -> SlotGone | None:
+        """Return what is remembered of a slot that left."""
+        return self.slots_gone.get(slot_id) or self.pool.gone.get(slot_id)
 
     def put_task(self, row: TaskRow) -> None:
         """Set the task's row; a waiting task takes part in the round."""
@@ -173,10 +172,9 @@ class PoolDraft:
         status = row.status
         if row.task.deadline is not None and status.state != "running":
             self.expect((to_millis(row.task.deadline), "deadline", task_id, status.attempt))
+        self._leaves(task_id)
         if status.state == "waiting":
             self.unindexed[task_id] = row
-        else:
-            self._leaves(task_id)
         if status.state == "delayed" and status.due_ms is not None:
             self.expect((status.due_ms, "due", task_id, status.attempt))
 
@@ -193,10 +191,14 @@ class PoolDraft:
         self.slots[row.slot_id] = row
 
     def drop_slot(self, slot: SlotRow, at_ms: Millis) -> None:
-        """Remove the slot, and remember its lease number."""
+        """Remove the slot, and remember its lease number and its last report."""
         self.slots.pop(slot.slot_id, None)
         self._fleet_changes = True
-        self.slots_gone[slot.slot_id] = SlotGone(self.pool.name, slot.slot_id, slot.lease, at_ms)
+        self.put_gone(SlotGone(self.pool.name, slot.slot_id, slot.lease, at_ms, slot.last_report, slot.unreported))
+
+    def put_gone(self, gone: SlotGone) -> None:
+        """Set what is remembered of a slot that left."""
+        self.slots_gone[gone.slot_id] = gone
 
     def finish(self, row: TaskRow, what: str, at_ms: Millis) -> None:
         """Finish the task."""

@@ -1,18 +1,18 @@
-"""Changes of rows by events: tasks are accepted, retried and ended; slots are registered, freed, lost and retired.
+"""Changes of rows by events: tasks are accepted, retried and ended, and leases end.
 
-No slot is chosen here; that is `round.py`. All changes go to the draft. A function returns the reason when it refuses
-its event, else None.
+No slot is chosen here; that is `round.py`. What slots report is read in `slot_reports.py`. All changes go to the draft.
+A function returns the reason when it refuses its event, else None.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from schemas.decision import EvSample, HistoryEntry, SlotRow, TaskRow, TaskStatus, WorkDone
-from schemas.events import Outcome, SlotFreed, TaskCancelled, TaskPending
+from schemas.decision import EvSample, HistoryEntry, SlotRow, TaskRow, TaskStatus, Unreported, WorkDone
+from schemas.events import Outcome, TaskCancelled, TaskPending
 from schemas.input import Input
-from schemas.vocabulary import Millis, Tier, to_millis
-from streams.core.index.due import Due
+from schemas.vocabulary import MicroUsd, Millis, Tier, to_millis
+from streams.core.index.due import Due, is_current
 from streams.core.policy.catalog import PREMIUM_TIER
 from streams.core.policy.document import nearest
 from streams.core.policy.ev import CachedScorer
@@ -110,125 +110,46 @@ def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rul
         draft.count("cancelled_while_running")
 
 
-def free(draft: PoolDraft, event: SlotFreed, now_ms: Millis, rulebook: Rulebook) -> str | None:
-    """Register or free a slot."""
-    if event.model is not None and event.model not in rulebook.models:
-        return f"model {event.model} is not in the catalogue.{nearest(event.model, rulebook.models)}"
-    slot = draft.slot(event.slot_id)
-    if slot is None:
-        last_lease = draft.last_lease(event.slot_id)
-        if event.lease is not None:
-            draft.count("stale_free")
-            if last_lease is not None:
-                # The slot left; only an announcement registers it again.
-                return None
-        if event.model is None:
-            return f"slot {event.slot_id} is not known yet, so its model must be said."
-        _put_free(draft, event, event.model, event.account, last_lease or 0, now_ms)
-        return None
-    if event.lease is not None:
-        if slot.state != "leased" or event.lease != slot.lease:
-            draft.count("stale_free")
-            return None
-        _end_lease(draft, slot, event.outcome, now_ms, rulebook)
-    elif slot.state == "leased":
-        if min(to_millis(event.at), now_ms) <= slot.since_ms:
-            draft.count("duplicate_free")
-            return None
-        _lose(draft, slot, now_ms, rulebook, "slot restarted")
-    elif slot.state == "free" and not slot.retired and (event.model is None or event.model == slot.model):
-        draft.count("duplicate_free")
-        if event.account is not None and event.account != slot.account:
-            draft.put_slot(replace(slot, account=event.account))
-        return None
-    if slot.retired and event.lease is not None:
-        draft.drop_slot(slot, now_ms)
-        return None
-    _put_free(draft, event, event.model or slot.model, event.account or slot.account, slot.lease, now_ms)
-    return None
-
-
-def _put_free(draft: PoolDraft, event: SlotFreed, model: str, account: str | None, lease: int, now_ms: Millis) -> None:
-    draft.put_slot(
-        SlotRow(
-            slot_id=event.slot_id,
-            pool=event.pool,
-            model=model,
-            account=account,
-            state="free",
-            lease=lease,
-            since_ms=now_ms,
-        )
-    )
-
-
-def retire(draft: PoolDraft, slot_id: str, now_ms: Millis) -> None:
-    """Retire a slot: it finishes its task and gets no other."""
-    slot = draft.slot(slot_id)
-    if slot is None:
-        draft.count("unknown_slot")
-    elif slot.state == "leased":
-        draft.put_slot(replace(slot, retired=True))
-    else:
-        draft.drop_slot(slot, now_ms)
-
-
 def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
     """Handle a due item: a lease that ran out, a deadline that passed, or a delayed task that may be served now."""
-    due_ms, kind, id_, which = item
-    if kind == "lease":
-        slot = draft.slot(id_)
-        if slot is None or slot.state != "leased" or slot.lease != which:
-            return
-        _lose(draft, slot, due_ms, rulebook, "lease ran out")
+    due_ms, kind, id_, _ = item
+    slot, row = (draft.slot(id_), None) if kind == "lease" else (None, draft.task(id_))
+    if not is_current(item, slot, row):
+        return
+    if slot is not None:
+        unreported = lose(draft, slot, due_ms, rulebook, "lease ran out")
+        lost = replace(
+            slot, state="lost", since_ms=due_ms, task_id=None, lease_expires_at_ms=None, unreported=unreported
+        )
         if slot.retired:
-            draft.drop_slot(slot, due_ms)
+            draft.drop_slot(lost, due_ms)
         else:
-            draft.put_slot(replace(slot, state="lost", since_ms=due_ms, task_id=None, lease_expires_at_ms=None))
+            draft.put_slot(lost)
         draft.count("lost_slot")
-        return
-    row = draft.task(id_)
-    if row is None or row.status.attempt != which:
-        return
-    if kind == "deadline" and row.status.state != "running":
+    elif row is not None and kind == "deadline":
         draft.end(row, "expired", row.task.deadline or "", due_ms)
-    elif kind == "due" and row.status.state == "delayed":
+    elif row is not None:
         draft.change_status(row, replace(row.status, state="waiting", due_ms=None, accepted_ms=due_ms))
 
 
-def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: Millis, rulebook: Rulebook) -> None:
+def end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: Millis, rulebook: Rulebook) -> None:
+    """End a lease by the report of its slot: the work is settled, and the task is over or tried again."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
     if row is None:
         return
     status = row.status
-    if outcome is not None and outcome.task_id != row.task.task_id:
-        draft.count("foreign_outcome")
-        outcome = None
+    outcome = _own(draft, outcome, row.task.task_id)
     spent = None
     if outcome is not None and status.decision_id is not None:
-        model = rulebook.models[slot.model]
-        complexity = rulebook.complexity(row.task)
-        # The slot is leased since the decision; a vendor bills a request by the hour in which it is sent.
-        spent = money.actual(row.task, complexity, model, outcome, rulebook, slot.since_ms)
-        if money.is_contradictory(outcome):
-            draft.count("contradictory_outcome")
-        cost = spent
-        if cost is None:
-            cost = status.reserved_uusd
-        if cost is None:
-            cost = rulebook.cost_uusd(row.task, complexity, model, slot.since_ms)
-        draft.work.append(
-            WorkDone(
-                decision_id=status.decision_id,
-                pool=slot.pool,
-                slot_id=slot.slot_id,
-                model=slot.model,
-                lease=slot.lease,
-                at_ms=now_ms,
-                outcome=outcome,
-                cost_uusd=cost,
-            )
+        work = Unreported(
+            decision_id=status.decision_id,
+            # The slot is leased since the decision.
+            decided_ms=slot.since_ms,
+            model=slot.model,
+            task=row.task,
+            reserved_uusd=status.reserved_uusd,
         )
+        spent = _write_down(draft, work, slot.slot_id, slot.lease, outcome, now_ms, rulebook)
     money.settle(draft, row, spent, now_ms)
     result = outcome.status if outcome is not None else "success"
     if status.cancelled:
@@ -239,27 +160,137 @@ def _end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms:
         draft.end(row, "dropped", (outcome and outcome.error_class) or "no error class given", now_ms)
     elif row.task.on_failure == "escalate":
         ran_tier = rulebook.models[slot.model].tier
-        highest = row.task.max_tier or PREMIUM_TIER
-        if ran_tier >= highest:
-            recorded = _with_entry(status, now_ms, draft.seq, "failed", slot.slot_id)
-            why = f"a failure on {slot.model}, from where it cannot escalate"
-            _give_up(draft, replace(row, status=recorded), why, now_ms)
+        if ran_tier >= (row.task.max_tier or PREMIUM_TIER):
+            _cannot_escalate(draft, row, slot.model, slot.slot_id, now_ms)
         else:
-            _again(draft, slot, now_ms, rulebook, "failed", tier_min=3 if ran_tier == 2 else 2)  # noqa: PLR2004 -- tiers
+            _again(draft, slot, now_ms, rulebook, "failed", tier_min=_above(ran_tier))
     else:
         _again(draft, slot, now_ms, rulebook, "failed")
 
 
-def _lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str) -> None:
-    """Make a task of unknown outcome pending again, and release its reservation."""
+def end_unreported(
+    draft: PoolDraft,
+    work: Unreported,
+    slot_id: str,
+    lease: int,
+    outcome: Outcome | None,
+    now_ms: Millis,
+    rulebook: Rulebook,
+) -> None:
+    """Handle the late report of work whose lease has ended: what was spent is spent, whatever became of the task.
+
+    The outcome counts as that of the attempt if no other slot was given the task since. Its failure is in the count
+    of failures already, as the lease that ended.
+    """
+    outcome = _own(draft, outcome, work.task.task_id)
+    spent = None
+    if outcome is not None:
+        spent = _write_down(draft, work, slot_id, lease, outcome, now_ms, rulebook)
+    money.settle_late(draft, work, spent, now_ms)
+    row = draft.task(work.task.task_id)
+    if row is None or row.status.state == "running" or row.status.decision_id != work.decision_id:
+        return
+    result = outcome.status if outcome is not None else "success"
+    ran = rulebook.models.get(work.model)
+    if result != "failure":
+        draft.finish(row, "done" if result == "success" else "cancelled", now_ms)
+    elif row.task.on_failure == "drop":
+        draft.end(row, "dropped", (outcome and outcome.error_class) or "no error class given", now_ms)
+    elif row.task.on_failure == "escalate" and ran is not None and ran.tier >= (row.task.max_tier or PREMIUM_TIER):
+        _cannot_escalate(draft, row, work.model, slot_id, now_ms)
+    else:
+        status = _with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
+        tier_min = _above(ran.tier) if row.task.on_failure == "escalate" and ran is not None else status.tier_min
+        draft.change_status(row, replace(status, decision_id=None, tier_min=tier_min))
+
+
+def lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str) -> Unreported | None:
+    """Make a task of unknown outcome pending again, and release its reservation; return what may be reported late."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
-    if row is not None:
+    unreported = None
+    if row is not None and row.status.decision_id is not None:
+        task = row.task
+        unreported = Unreported(
+            decision_id=row.status.decision_id,
+            decided_ms=slot.since_ms,
+            model=slot.model,
+            task=TaskPending(
+                task_id=task.task_id,
+                pool=task.pool,
+                at=task.at,
+                tenant_id=task.tenant_id,
+                complexity=rulebook.complexity(task),
+                input_tokens=task.input_tokens,
+                output_tokens=task.output_tokens,
+            ),
+            reserved_uusd=row.status.reserved_uusd,
+        )
         money.release(draft, row, now_ms)
-    _again(draft, slot, now_ms, rulebook, why)
+    _again(draft, slot, now_ms, rulebook, why, unreported=unreported)
+    return unreported
+
+
+def _own(draft: PoolDraft, outcome: Outcome | None, task_id: str) -> Outcome | None:
+    """Return the outcome if it is of that task; another one is dropped."""
+    if outcome is not None and outcome.task_id != task_id:
+        draft.count("foreign_outcome")
+        return None
+    return outcome
+
+
+def _write_down(
+    draft: PoolDraft,
+    work: Unreported,
+    slot_id: str,
+    lease: int,
+    outcome: Outcome,
+    now_ms: Millis,
+    rulebook: Rulebook,
+) -> MicroUsd | None:
+    """Record the work with its cost; return what is known to be spent."""
+    model, complexity = rulebook.models.get(work.model), rulebook.complexity(work.task)
+    spent = money.actual(work.task, complexity, model, outcome, rulebook, work.decided_ms)
+    if money.is_contradictory(outcome):
+        draft.count("contradictory_outcome")
+    cost = spent
+    if cost is None:
+        cost = work.reserved_uusd
+    if cost is None and model is not None:
+        cost = rulebook.cost_uusd(work.task, complexity, model, work.decided_ms)
+    draft.work.append(
+        WorkDone(
+            decision_id=work.decision_id,
+            pool=work.task.pool,
+            slot_id=slot_id,
+            model=work.model,
+            lease=lease,
+            at_ms=now_ms,
+            outcome=outcome,
+            cost_uusd=cost,
+        )
+    )
+    return spent
+
+
+def _above(tier: Tier) -> Tier:
+    """Return the next tier."""
+    return 3 if tier == 2 else 2  # noqa: PLR2004 -- tiers
+
+
+def _cannot_escalate(draft: PoolDraft, row: TaskRow, model: str, slot_id: str, now_ms: Millis) -> None:
+    recorded = _with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
+    _give_up(draft, replace(row, status=recorded), f"a failure on {model}, from where it cannot escalate", now_ms)
 
 
 def _again(
-    draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str, *, tier_min: Tier | None = None
+    draft: PoolDraft,
+    slot: SlotRow,
+    now_ms: Millis,
+    rulebook: Rulebook,
+    why: str,
+    *,
+    tier_min: Tier | None = None,
+    unreported: Unreported | None = None,
 ) -> None:
     """Make the task of this slot pending again, or give it up after too many failures."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
@@ -294,6 +325,7 @@ def _again(
             accepted_ms=now_ms,
             due_ms=due_ms if delayed else None,
             tier_min=tier_min or status.tier_min,
+            decision_id=unreported.decision_id if unreported is not None else None,
             history=recorded.history,
         ),
     )

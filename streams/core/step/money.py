@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from schemas.decision import LedgerRow, MoneyMovement, TaskRow
+from schemas.decision import LedgerRow, MoneyMovement, TaskRow, Unreported
 from schemas.events import BudgetCredited, Outcome, TaskPending
 from schemas.vocabulary import Complexity, MicroUsd, Millis
 from streams.core.policy.catalog import Model
@@ -27,7 +27,7 @@ def micro(usd: float) -> MicroUsd:
 def actual(
     task: TaskPending,
     complexity: Complexity | None,
-    model: Model,
+    model: Model | None,
     outcome: Outcome,
     rulebook: Rulebook,
     decided_ms: Millis,
@@ -35,11 +35,12 @@ def actual(
     """Return the cost of the work: as reported, else of the reported tokens; None where neither is known.
 
     The prices are those of the hour of the decision; a number of tokens that is not reported is as estimated.
+    `model` None: it is no longer in the catalogue.
     """
     if outcome.cost_usd is not None:
         return micro(outcome.cost_usd)
     reported = (outcome.input_tokens, outcome.output_tokens, outcome.cached_input_tokens, outcome.reasoning_tokens)
-    if all(count is None for count in reported):
+    if model is None or all(count is None for count in reported):
         return None
     tokens_in, tokens_out, cached, reasoning = reported
     if tokens_in is None:
@@ -100,6 +101,21 @@ def reserve(draft: PoolDraft, task: TaskPending, amount: MicroUsd, decision_id: 
 def settle(draft: PoolDraft, row: TaskRow, spent: MicroUsd | None, now_ms: Millis) -> None:
     """Settle a reservation with the cost of the work; where that is unknown the reservation is consumed."""
     _close(draft, row, row.status.reserved_uusd if spent is None else spent, "settle", now_ms)
+
+
+def settle_late(draft: PoolDraft, work: Unreported, spent: MicroUsd | None, now_ms: Millis) -> None:
+    """Settle work whose reservation was released: it is consumed from what is available."""
+    ledger = draft.ledger(work.task.tenant_id)
+    if work.reserved_uusd is None or ledger is None:
+        return
+    if spent is None:
+        spent = work.reserved_uusd
+    draft.ledgers[ledger.tenant_id] = replace(
+        ledger,
+        available_uusd=ledger.available_uusd - spent,
+        consumed_uusd=ledger.consumed_uusd + spent,
+    )
+    _move(draft, ledger, "settle", spent, work.decision_id, now_ms)
 
 
 def release(draft: PoolDraft, row: TaskRow, now_ms: Millis) -> None:

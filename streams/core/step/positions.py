@@ -34,7 +34,7 @@ class Positions:
         return 1 + sum(
             self._service_key(other) < mine
             for task_id, other in others.items()
-            if not other.taken and task_id not in self._draft.finished and self._still_waits(task_id)
+            if not other.taken and self._still_waits(task_id)
         )
 
     def _still_waits(self, task_id: str) -> bool:

@@ -106,6 +106,12 @@ SELECT b.available_usd - (
     LEFT JOIN v_budget_movements AS reserved
         ON m.kind = 'settle' AND reserved.kind = 'reserve' AND reserved.journal = m.journal
             AND reserved.decision_id = m.decision_id
+            -- What was released is available again: late work is consumed from there.
+            AND NOT EXISTS (
+                SELECT FROM v_budget_movements AS released
+                WHERE released.kind = 'release' AND released.journal = m.journal
+                    AND released.decision_id = m.decision_id
+            )
     WHERE m.journal = b.journal AND m.pool = b.pool AND m.tenant_id = b.tenant_id
         AND (m.seq > %(seq)s OR m.decision_id = %(decision_id)s)
 ) AS available_usd

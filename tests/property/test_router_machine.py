@@ -348,7 +348,7 @@ class Routing(RuleBasedStateMachine):
         assert decision.utilisation == round(place.busy_ms(now_ms) / SHORT_MS, 6)
         assert decision.reason_code == one.code
         assert decision.strategy == pool.rules.word(task.event)
-        assert decision.max_tokens == min(pool.rules.answer_tokens(task.event), model["output_tokens_max"])
+        assert decision.max_tokens == pool.rules.longest_answer(task.event, model)
         said = json.loads(bytes(decision.alternatives))
         free = {other.cell for other in pool.slots.values() if other.state == "free"}
         open_to = {cell[0] for cell in free if one.said[cell] is None}

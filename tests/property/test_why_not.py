@@ -229,8 +229,7 @@ class _Oracle:
             case "capability":
                 return any(model["ratings"][dimension] < bar for dimension, bar in event.requires.items())
             case "context":
-                answer = min(rules.answer_tokens(event), model["output_tokens_max"])
-                return bool(event.input_tokens + answer > model["context_window"])
+                return rules.is_too_long(event, model)
             case "boundary":
                 return self._is_beyond(name)
             case "floor":

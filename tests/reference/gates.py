@@ -96,7 +96,7 @@ class Gates:
         refused = task.advice.refused if task.advice is not None else {}
         if any(model["ratings"][dimension] < bar for dimension, bar in event.requires.items()):
             return "capability"
-        if event.input_tokens + min(rules.answer_tokens(event), model["output_tokens_max"]) > model["context_window"]:
+        if rules.is_too_long(event, model):
             return "context"
         if (
             model["provider"] in event.deny_providers

@@ -68,8 +68,19 @@ class Rules:
 
     def guess_tokens(self, event: TaskPending, model: Model) -> int:
         """How much it will probably produce on the model: what it says, within the limits."""
-        limit = min(self.answer_tokens(event), int(model["output_tokens_max"]))
+        limit = self.longest_answer(event, model)
         return limit if event.output_tokens is None else min(event.output_tokens, limit)
+
+    def longest_answer(self, event: TaskPending, model: Model) -> int:
+        """Most tokens that it may produce on the model: as many as the prompt leaves, down to the policy's least."""
+        limit = min(self.answer_tokens(event), int(model["output_tokens_max"]))
+        least = min(limit, int(self.section("output").get("tokens_min", 1024)))
+        return max(least, min(limit, int(model["context_window"]) - event.input_tokens))
+
+    def is_too_long(self, event: TaskPending, model: Model) -> bool:
+        """Whether the prompt, or the prompt and the shortest answer, are more than the model takes."""
+        filled = event.input_tokens + self.longest_answer(event, model)
+        return bool(event.input_tokens > model.get("input_tokens_max", filled) or filled > model["context_window"])
 
     def lease_ms(self, event: TaskPending) -> int:
         """How long it may hold a slot."""

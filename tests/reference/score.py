@@ -72,7 +72,7 @@ def _extra(rules: Rules, event: TaskPending, model: Model) -> float:
     """The operator's bias and the role's bonus, less the penalty of a prompt that nearly fills the window."""
     table = rules.section("score")
     bonus = table["role_bonus"] if event.agent_role in model.get("roles", []) else 0.0
-    filled = event.input_tokens + min(rules.answer_tokens(event), model["output_tokens_max"])
+    filled = event.input_tokens + rules.longest_answer(event, model)
     start = table["context_from_share"]
     over = min(1.0, max(0.0, (filled / model["context_window"] - start) / (1.0 - start)))
     return float(table.get("bias", {}).get(model["id"], 0.0) + bonus - table["context_penalty"] * over)

@@ -231,9 +231,9 @@ def test_tasks_that_differ_by_a_role_or_a_length_are_looked_at_apart() -> None:
     )
     assert outcomes(step) == {"a": "haiku-1", "b": "opus-1", "c": "haiku-2"}
     rig = RouterRig("opus-1", "opus-2")
-    room = rig.book.models["opus"].context_window - 10_000
-    step = rig.hand_in(*(task(f"{length}", input_tokens=room, output_tokens=length) for length in (6_000, 7_000)))
-    assert outcomes(step) == {"6000": "opus-1", "7000": "context"}
+    room = rig.book.models["opus"].context_window - 900
+    step = rig.hand_in(*(task(f"{length}", input_tokens=room, output_tokens=length) for length in (600, 700)))
+    assert outcomes(step) == {"600": "opus-1", "700": "context"}
 
 
 def test_a_class_that_the_policy_sets_no_tier_for_has_no_floor() -> None:
@@ -268,12 +268,16 @@ LIMITS: dict[Complexity | None, tuple[int, int]] = {
 def test_each_class_has_its_length_its_lease_and_its_share_of_the_window(
     complexity: Complexity | None, want: tuple[int, int]
 ) -> None:
-    """What fits exactly fits; one token more does not."""
-    rig = RouterRig("opus-1", "opus-2")
-    room = rig.book.models["opus"].context_window - want[0]
-    (said,) = rig.hand_in(task("fits", complexity=complexity, input_tokens=room)).decisions
+    """What fits exactly fits; one token more takes one off the answer, and the last 1,024 stay."""
+    rig = RouterRig("opus-1", "opus-2", "opus-3")
+    window = rig.book.models["opus"].context_window
+    (said,) = rig.hand_in(task("fits", complexity=complexity, input_tokens=window - want[0])).decisions
     assert (said.max_tokens, said.lease_expires_at_ms) == (want[0], START_MS + want[1] * 1000)
-    assert outcomes(rig.hand_in(task("more", complexity=complexity, input_tokens=room + 1))) == {"more": "context"}
+    (least,) = rig.hand_in(task("least", complexity=complexity, input_tokens=window - 1_024)).decisions
+    assert least.max_tokens == 1_024
+    assert outcomes(rig.hand_in(task("more", complexity=complexity, input_tokens=window - 1_023))) == {
+        "more": "context"
+    }
 
 
 def test_a_class_that_the_policy_says_nothing_of_has_the_default_length_and_lease() -> None:

@@ -407,14 +407,10 @@ GATED = {
     "a bar of 0 asks for nothing": Gated(
         task(requires={"coding": 0}), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
-    "what fits exactly fits": Gated(
-        task(input_tokens=272_000 - 8_192), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
-    ),
-    "a token more does not": Gated(
-        task(input_tokens=272_000 - 8_191), {"opus": "ok", "sonnet": "chosen", "codex": "context"}
-    ),
-    "the answer counts": Gated(
-        task(input_tokens=260_000, output_tokens=8_001), {"opus": "ok", "sonnet": "chosen", "codex": "context"}
+    "what fits exactly fits": Gated(task(input_tokens=272_000), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}),
+    "a token more does not": Gated(task(input_tokens=272_001), {"opus": "ok", "sonnet": "chosen", "codex": "context"}),
+    "a long answer has room beside the longest input": Gated(
+        task(input_tokens=265_000, complexity="complex"), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
     "only these providers": Gated(
         task(allow_providers=("openai",)), {"opus": "boundary", "sonnet": "boundary", "codex": "chosen"}

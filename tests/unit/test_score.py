@@ -277,13 +277,6 @@ def test_a_nearly_full_window_costs_score(input_tokens: int, output_tokens: int,
     assert penalty == pytest.approx(want, abs=1e-12)
 
 
-def test_an_answer_fills_no_more_than_the_model_can_write() -> None:
-    """A model that writes at most 100 tokens keeps its room."""
-    short = model(context_window=1_000, output_tokens_max=100)
-    assert context_penalty(short, 800, 500, policy()) == 0.0
-    assert context_penalty(short, 850, 500, policy()) == pytest.approx(0.1)
-
-
 def test_the_penalty_is_the_policys() -> None:
     """Where it begins, and how much it is."""
     by = policy(context_from_share=0.5, context_penalty=0.4)

@@ -78,10 +78,13 @@ def test_capability_names_the_ratings_and_the_bars() -> None:
 
 
 def test_context_names_how_many_tokens_are_too_many() -> None:
-    """With the answer's tokens left out of the window, so many may go in."""
-    found = ask("local", "context", input_tokens=30_000, output_tokens=2_000)
-    assert found.says == "30,000 tokens in and 3,000 out do not fit its window of 32,768."
-    assert found.flip == "Send at most 29,768 tokens in: 232 fewer."
+    """With the shortest answer's tokens left out of the window, so many may go in; and no more than the model takes."""
+    found = ask("local", "context", input_tokens=32_000, output_tokens=2_000)
+    assert found.says == "32,000 tokens in and 1,024 out do not fit its window of 32,768."
+    assert found.flip == "Send at most 31,744 tokens in: 256 fewer."
+    found = ask("codex", "context", input_tokens=300_000, output_tokens=2_000)
+    assert found.says == "300,000 tokens in are more than the 272,000 that it takes."
+    assert found.flip == "Send at most 272,000 tokens in: 28,000 fewer."
 
 
 CASES_OF_BOUNDARIES: dict[str, tuple[dict[str, Any], str]] = {

@@ -8,6 +8,7 @@ from typing import Final
 from schemas.events import TaskPending
 from schemas.vocabulary import Complexity, Millis
 from streams.core.index.fleet import Fleet, Scores
+from streams.core.policy.catalog import Model
 from streams.core.policy.rulebook import Rulebook, expected_output
 from streams.core.policy.score import context_penalty, mix, scores, usd_per_mtok
 from streams.core.policy.tariff import Tariff
@@ -54,13 +55,17 @@ class ScoreCache:
                 objective=objective,
                 profile=profile,
                 prices=[self._price(model.tariff, task.input_tokens, mix16, tokens) for model in models],
-                penalties=[context_penalty(model, *full, policy.score) if full else 0.0 for model in models],
+                penalties=[self._penalty(model, task, complexity) if full else 0.0 for model in models],
                 role=role,
                 policy=policy.score,
             )
             by_place = dict(zip(places, found, strict=True))
             known = self._known[key] = tuple(by_place.get(i) for i in range(len(self._fleet.models)))
         return known
+
+    def _penalty(self, model: Model, task: TaskPending, complexity: Complexity | None) -> float:
+        answer_tokens = self._rulebook.answer_tokens(task, complexity, model)
+        return context_penalty(model, task.input_tokens, answer_tokens, self._rulebook.policy.score)
 
     def _price(self, tariff: Tariff, input_tokens: int, mix16: int, tokens: int) -> float | None:
         return usd_per_mtok(tariff.rates(input_tokens, self._priced_ms), tariff.fee_uusd, mix16, tokens)

@@ -78,8 +78,11 @@ class Shapes:
         return (lane, role, task.strategy, listed, said)
 
     def _fits(self, task: TaskPending, complexity: Complexity | None) -> tuple[bool, ...]:
-        max_tokens = self._rulebook.max_tokens(complexity, task.output_tokens)
-        return tuple(not context.overflows(task.input_tokens, max_tokens, model) for model in self.models)
+        answer_tokens = self._rulebook.answer_tokens
+        return tuple(
+            not context.overflows(task.input_tokens, answer_tokens(task, complexity, model), model)
+            for model in self.models
+        )
 
     def _new(self, row: TaskRow, complexity: Complexity | None) -> Shape:
         task, advice, policy = row.task, row.advice, self._rulebook.policy

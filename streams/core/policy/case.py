@@ -60,10 +60,9 @@ class Case(Moment, frozen=True, kw_only=True):
     #: Available credit of its tenant; None: the tenant has no budget.
     available_uusd: int | None = None
 
-    @property
-    def max_tokens(self) -> int:
-        """Most output tokens the task may use, before the model's own limit."""
-        return self.rulebook.max_tokens(self.complexity, self.task.output_tokens)
+    def answer_tokens(self, model: Model) -> int:
+        """Most output tokens that the task may use on this model."""
+        return self.rulebook.answer_tokens(self.task, self.complexity, model)
 
     def cost_uusd(self, model: Model) -> MicroUsd | None:
         """Estimated cost of the task on this model; None where a price is unknown."""

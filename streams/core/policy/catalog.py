@@ -59,6 +59,11 @@ class Model(Prices, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         if self.price_steps and self.price_hours:
             yield "price_hours: a row has price_steps or price_hours, not both: the price of a long input is not said."
 
+    @property
+    def longest_input(self) -> int:
+        """Most tokens of input, whatever the answer."""
+        return self.context_window if self.input_tokens_max is None else self.input_tokens_max
+
     @cached_property
     def tariff(self) -> Tariff:
         """Its prices, ready for use."""

@@ -86,6 +86,8 @@ class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many tokens a task may answer."""
 
     default_tokens: Annotated[int, Meta(ge=1)] = 8_192
+    #: An answer is shortened to what the prompt leaves of the window, down to so many tokens.
+    tokens_min: Annotated[int, Meta(ge=1)] = 1_024
     headroom: Annotated[float, Meta(ge=1.0, le=100.0)] = 1.5
     by_complexity_tokens: dict[Complexity, Annotated[int, Meta(ge=1)]] = {}
 
@@ -181,8 +183,11 @@ class Rulebook:
         self.rank: dict[str, int] = {model.id: i for i, model in enumerate(catalog.model)}
         self.catalog_hash = _content_hash(catalog)
         self.policy_hash = _content_hash(policy)
-        #: A prompt of at most so many tokens fits every model, with the longest answer.
-        self.input_tokens_safe = min(model.context_window - model.output_tokens_max for model in catalog.model)
+        #: A prompt of at most so many tokens fits every model, with an answer that may be shortened.
+        self.input_tokens_safe = min(
+            min(model.longest_input, model.context_window - min(model.output_tokens_max, policy.output.tokens_min))
+            for model in catalog.model
+        )
         tariffs = [model.tariff for model in catalog.model]
         rates = [one for tariff in tariffs for one in tariff.known()]
         #: The highest prices of the catalogue at any length and time, and the highest fee, for upper bounds of cost.
@@ -236,8 +241,7 @@ class Rulebook:
 
     def output_tokens(self, task: TaskPending, complexity: Complexity | None, model: Model) -> int:
         """Return the expected tokens of the model's answer."""
-        most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
-        return expected_output(task, most)
+        return expected_output(task, self.answer_tokens(task, complexity, model))
 
     def cost_uusd(
         self, task: TaskPending, complexity: Complexity | None, model: Model, at_ms: Millis
@@ -256,8 +260,17 @@ class Rulebook:
         """Return when a price of the catalogue changes next by the time alone."""
         return min([tariff.next_change_ms(after_ms) for tariff in self._timed]) if self._timed else inf
 
+    def answer_tokens(self, task: TaskPending, complexity: Complexity | None, model: Model) -> int:
+        """Return the most output tokens of the task on this model: what its input leaves of the window, if it is less.
+
+        An answer is not shortened below the policy's `tokens_min`; the gate `context` then refuses the model.
+        """
+        most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
+        room = model.context_window - task.input_tokens
+        return most if most <= room else max(room, min(most, self.policy.output.tokens_min))
+
     def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:
-        """Return the most output tokens of the task, before the model's own limit."""
+        """Return the most output tokens of the task, before the limits of a model."""
         output = self.policy.output
         if complexity is not None and complexity in output.by_complexity_tokens:
             return output.by_complexity_tokens[complexity]

@@ -90,9 +90,9 @@ def mix(input_tokens: int, output_tokens: int) -> int:
     return round(16 * input_tokens / total) if total else 8
 
 
-def context_penalty(model: Model, input_tokens: int, output_tokens: int, policy: ScorePolicy) -> float:
+def context_penalty(model: Model, input_tokens: int, answer_tokens: int, policy: ScorePolicy) -> float:
     """Return the penalty of a model whose window is nearly filled by the prompt and the longest answer."""
-    fill = (input_tokens + min(output_tokens, model.output_tokens_max)) / model.context_window
+    fill = (input_tokens + answer_tokens) / model.context_window
     beyond = (fill - policy.context_from_share) / (1.0 - policy.context_from_share)
     return policy.context_penalty * min(1.0, max(0.0, beyond))
 

@@ -38,7 +38,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
     model = rulebook.models[index.fleet.cells[pair.bit].model]
     slot = draft.slot(pair.slot_id)
     assert slot is not None  # noqa: S101 -- the round takes slots that are there
-    max_tokens = min(rulebook.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
+    max_tokens = rulebook.answer_tokens(task, complexity, model)
     output_tokens = expected_output(task, max_tokens)
     given = Assignment(
         decision_id=decision_id(task.pool, draft.seq, task.task_id),

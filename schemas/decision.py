@@ -58,8 +58,9 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     outcome: DecisionOutcome
     reason_code: ReasonCode
     reason: str
-    #: JSON object {model: {"gate": verdict, "score"?: number, "out_of_reach"?: true}} for every model of the pool's
-    #: fleet; out of reach: it did not count as a cheaper model for the gate `premium`.
+    #: JSON object {model: {"gate": verdict, "score"?: number, "out_of_reach"?: true, "behind"?: word}} for every model
+    #: of the pool's fleet; out of reach: it did not count as a cheaper model for the gate `premium`; behind: what put
+    #: an admissible model with a free slot behind the chosen one (`vocabulary.Decisive`).
     alternatives: Raw
     decided_at_ms: Millis
     at_ms: Millis

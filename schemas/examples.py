@@ -132,7 +132,7 @@ EXAMPLES: Final[Mapping[type, Mapping[str, Any]]] = {
         "lease": 12,
         "lease_expires_at": "2026-11-21T10:30:00.000Z",
         "max_tokens": 1024,
-        "reason": "Cheapest capable model for coding>=4; haiku-1 is the least used (12% busy).",
+        "reason": "Lowest capable tier for coding>=4; haiku-1 is less used than haiku-2 (12% busy, not 31%).",
         "attempt": 1,
         "decided_at": "2026-11-21T10:00:00.012Z",
         "mode": "live",

@@ -65,6 +65,21 @@ Gate = Literal["capability", "context", "boundary", "floor", "exhausted", "drain
 GATES: Final[tuple[Gate, ...]] = get_args(Gate)
 #: Verdict on one model: the gate that refused it, or `busy`, `ok` (could have been chosen), `chosen`.
 Verdict = Literal[Gate, "busy", "ok", "chosen"]
+#: What decided for a slot among those that the strategy left, or what put a model's best slot behind it: context on the
+#: slot or under its account, nothing else was free, the slot's use, its model's, estimated cost, score, slot id, a swap
+#: within the round. `catalogue`: the static fallback chose.
+Decisive = Literal[
+    "affinity_slot",
+    "affinity_account",
+    "only_free",
+    "least_used",
+    "model_share",
+    "cost",
+    "score",
+    "id",
+    "swap",
+    "catalogue",
+]
 #: How a task's wait ended; `waiting`: it goes on.
 DecisionOutcome = Literal["routed", "waiting", "cancelled", "expired", "dead_lettered", "dropped"]
 #: Headline of a waiting task: `capable_busy`, or the word of the rule whose gate leaves it no model.

@@ -15,6 +15,7 @@ from msgspec import Struct
 from streams.core.policy.case import Candidate, Case, each_once
 from streams.core.policy.catalog import Model
 from streams.core.policy.document import nearest
+from streams.core.policy.numbers import usd
 from streams.core.policy.rules import BY_GATE, RULES, Rule
 from streams.views.recorded import Recorded
 
@@ -89,7 +90,10 @@ def _ok(recorded: Recorded, model: Model) -> tuple[str, str]:
     decision = recorded.decision
     chosen = recorded.rulebook.models.get(decision["chosen_model"] or "")
     says = f"Every gate let {model.id} through, and a slot of it was free; the strategy preferred another."
-    return says, _preferred(decision, chosen, model) if chosen is not None else ""
+    if chosen is None:
+        return says, ""
+    behind = next((one.get("behind") for one in decision["alternatives"] if one["model"] == model.id), None)
+    return says, _compared(recorded, chosen, model, behind) or _preferred(decision, chosen, model)
 
 
 def _chosen(recorded: Recorded, model: Model) -> tuple[str, str]:
@@ -103,11 +107,53 @@ _PASSED: Final[Mapping[str, Callable[[Recorded, Model], tuple[str, str]]]] = {
 }
 
 
+def _compared(recorded: Recorded, chosen: Model, model: Model, behind: str | None) -> str:
+    """Return what put the model behind among those that the strategy left, and what would have changed that."""
+    decision, case = recorded.decision, recorded.case()
+    slot, step = decision["chosen_slot_id"], f"{recorded.rulebook.policy.strategy.utilisation_step_share:.0%}"
+    match behind:
+        case "affinity_slot" | "affinity_account":
+            return f"The task's context is on {slot}: send it with the affinity of a slot of {model.id}, or without."
+        case "least_used":
+            used = f", {decision['utilisation']:.0%}" if decision.get("utilisation") is not None else ""
+            return (
+                f"A slot of {model.id} that was used as little as {slot} over 5 min{used}, in steps of {step}: cost, "
+                "score and id are compared after that."
+            )
+        case "model_share":
+            return (
+                f"Less use of all slots of {model.id} over 5 min, as by one slot more: in steps of {step} they were "
+                f"used more than those of {chosen.id}."
+            )
+        case "cost":
+            own, other = case.cost_uusd(model), case.cost_uusd(chosen)
+            price = "its prices in the catalogue, which are unknown" if own is None else f"a cost below {usd(other)}"
+            return f"{price[:1].upper()}{price[1:]}" + (f": it would have been {usd(own)}." if own is not None else ".")
+        case "score":
+            scores = _scores(decision)
+            more = scores.get(chosen.id, 0.0) - scores.get(model.id, 0.0)
+            return f"{more:.6f} more score, as by score.bias in the policy: used alike, they cost the same."
+        case "id":
+            return (
+                f"Anything: it was used alike, and of the same cost and score. A score.bias for {model.id} is enough."
+            )
+        case "swap":
+            return (
+                "The tasks of the round swapped slots, so that the better tier went to the higher EV: another EV, or a "
+                "round without the others."
+            )
+        case _:
+            return ""
+
+
+def _scores(decision: Mapping[str, Any]) -> dict[str, float]:
+    alternatives = decision["alternatives"]
+    return {one["model"]: one["score"] for one in alternatives if isinstance(one.get("score"), float | int)}
+
+
 def _preferred(decision: Mapping[str, Any], chosen: Model, model: Model) -> str:
-    """Return what the strategy compared, and what would have made it choose the other model."""
-    scores = {
-        one["model"]: one["score"] for one in decision["alternatives"] if isinstance(one.get("score"), float | int)
-    }
+    """Return by what the strategy left the model out, and what would have made it choose the other model."""
+    scores = _scores(decision)
     match decision["reason_code"]:
         case "preference":
             return f"Put {model.id} before {chosen.id} in the list that was asked."
@@ -124,7 +170,10 @@ def _preferred(decision: Mapping[str, Any], chosen: Model, model: Model) -> str:
             p90 = f", or an EV above P90 ({decision['p90']:g}), which lifts" if decision.get("p90") is not None else ""
             return f"floor_model = {model.id}: {chosen.id} is of a lower tier, {chosen.tier}{p90}."
         case _:
-            return f"{model.id} is of the same tier as {chosen.id}: a slot of it with a lower utilisation."
+            return (
+                f"{model.id} is of the same tier as {chosen.id}: context, use, cost, score and slot id were compared, "
+                "and a decision of that version does not say which of them decided."
+            )
 
 
 def _absent(name: str, recorded: Recorded) -> WhyNot:

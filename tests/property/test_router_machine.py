@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -76,8 +77,22 @@ MUST_BE_SEEN = (
         "duplicate_task",
     ),
     *("conflicting_task", "foreign_outcome", "late_cancel", "cancelled_while_running", "duplicate_control"),
+    *(f"because {word}" for word in ("affinity_slot", "affinity_account", "only_free", "least_used", "model_share")),
+    *(f"because {word}" for word in ("cost", "score", "id", "swap")),
     *("unknown_slot", "out of reach", "prices changed", "contradictory_outcome", *(f"gate:{gate}" for gate in GATES)),
 )
+#: What a sentence says, by what decided.
+SAYS = {
+    "affinity_slot": "[0-9] has its context",
+    "affinity_account": r", which has its context( of tier \d)?\.",
+    "only_free": "only available slot",
+    "least_used": "is less used than",
+    "model_share": "is of a less used model than",
+    "cost": "is cheaper than",
+    "score": "has a better score than",
+    "id": "is the first by id of equal slots",
+    "swap": "Swapped within the round",
+}
 
 
 class Routing(RuleBasedStateMachine):
@@ -354,7 +369,23 @@ class Routing(RuleBasedStateMachine):
         open_to = {cell[0] for cell in free if one.said[cell] is None}
         words = {name: gate or ("ok" if name in open_to else "busy") for name, gate in one.verdicts.items()}
         assert {name: row["gate"] for name, row in said.items()} == words | {place.model: "chosen"}
+        self._same_reason(one, decision, said)
         self._same_scores(said, one.scores)
+
+    def _same_reason(self, one: Choice, decision: Decision, said: dict[str, Any]) -> None:
+        """The sentence names what the chosen slot and the best other one really differ in, or the swap."""
+        swapped = decision.chosen_slot_id != one.slot.id
+        because = "swap" if swapped else one.because
+        assert [word for word, phrase in SAYS.items() if re.search(phrase, decision.reason)] == [because], (
+            decision.reason
+        )
+        self.seen[f"because {because}"] += 1
+        behind = {model: row["behind"] for model, row in said.items() if "behind" in row}
+        free = [model for model, row in said.items() if row["gate"] == "ok"]
+        if swapped:
+            assert behind == dict.fromkeys(free, "swap")
+        else:
+            assert behind == {model: word for model, word in one.behind.items() if model in free}
 
     def _same_scores(self, said: dict[str, Any], scores: dict[str, float]) -> None:
         for model, row in said.items():

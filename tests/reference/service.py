@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tests.reference.gates import furthest
 from tests.reference.score import scores
-from tests.reference.slot import Slot
+from tests.reference.slot import WINDOW_MS, Slot
 from tests.reference.task import Task
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class Choice:
     scores: dict[str, float]
     #: What its tenant has left then; None: no budget.
     available: int | None
+    #: What decided for the slot, and what put other models of those that the strategy left behind it.
+    because: str = ""
+    behind: dict[str, str] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[str, str | None]:
@@ -94,33 +97,66 @@ class Round:
         )  # fmt: skip
         for model in rules.liked(task):
             if liked := [slot for slot in open_to if slot.model == model]:
-                found.slot, found.code = min(liked, key=lambda slot: self._within(task, slot)), "preference"
+                found.code = "preference"
+                self._take(found, liked)
                 return found
         if found.by not in ("cheapest_capable", "objective"):
             found.by = rules.otherwise()
+        tier = rules.tier
         if found.by == "objective":
             found.code = "objective"
-            found.slot = min(open_to, key=lambda one: (-found.scores[one.model], *self._cheapest(task, one, 1, found)))
+            best = max(found.scores[one.model] for one in open_to)
+            left = [one for one in open_to if found.scores[one.model] == best]
+            self._take(found, [one for one in left if tier[one.model] == min(tier[other.model] for other in left)])
         else:
             lifted = self.pool.lifted(task)
             found.code = "lifted" if lifted else "cheapest_capable"
-            found.slot = min(open_to, key=lambda one: self._cheapest(task, one, -1 if lifted else 1, found))
+            wanted = (max if lifted else min)(tier[one.model] for one in open_to)
+            self._take(found, [one for one in open_to if tier[one.model] == wanted])
         return found
 
-    def _within(self, task: Task, slot: Slot) -> tuple[Any, ...]:
-        """Among slots of a model: where it has context, then the least used."""
-        there = task.event.affinity
+    def _take(self, found: Choice, left: list[Slot]) -> None:
+        """Of the slots that the strategy left, the first; and what the nearest other one differs in."""
+        keys = {slot.id: self._key(found, slot) for slot in left}
+        slot = found.slot = min(left, key=lambda one: keys[one.id])
+        near = keys[slot.id][0]
+        others = [one for one in left if one is not slot]
+        close = [one for one in others if keys[one.id][0] == near]
+        for model in {one.model for one in others} - {slot.model}:
+            best = min(keys[one.id] for one in others if one.model == model)
+            found.behind[model] = _difference(keys[slot.id], best)
+        if not others:
+            found.because = "only_free"
+        elif near == 0 or not close:
+            found.because = "affinity_slot" if near == 0 else "affinity_account"
+        else:
+            rivals = [one for one in close if one.model != slot.model] or close
+            found.because = _difference(keys[slot.id], min(keys[one.id] for one in rivals))
+
+    def _key(self, found: Choice, slot: Slot) -> tuple[Any, ...]:
+        """The smaller, the sooner it is taken: context, use of slot and model in steps, cost, score, id."""
+        rules, there = self.pool.rules, found.task.event.affinity
         near = 2
         if there is not None and there.slot_id == slot.id:
             near = 0
         elif there is not None and there.account is not None and there.account == slot.account:
             near = 1
-        return near, slot.busy_ms(self.now_ms), slot.id
+        step_ms = round(WINDOW_MS * rules.section("strategy")["utilisation_step_share"])
+        cost = rules.estimate(found.task.event, rules.model[slot.model], self.now_ms)
+        return (
+            near,
+            slot.busy_ms(self.now_ms) // step_ms,
+            self.share.get(slot.model, 0) // step_ms,
+            (cost is None, cost),
+            -found.scores[slot.model],
+            slot.id,
+        )
 
-    def _cheapest(self, task: Task, slot: Slot, way: int, found: Choice) -> tuple[Any, ...]:
-        near, busy_ms, _ = self._within(task, slot)
-        tier, share = self.pool.rules.tier[slot.model], self.share.get(slot.model, 0)
-        return way * tier, near, busy_ms, share, -found.scores[slot.model], slot.id
+
+def _difference(one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
+    """The first thing in which two slots differ."""
+    words = ("affinity_slot" if one[0] == 0 else "affinity_account", "least_used", "model_share", "cost", "score", "id")
+    return next(word for word, mine, its in zip(words, one, other, strict=True) if mine != its)
 
 
 def points(pool: ReferencePool, task: Task, now_ms: int) -> int:

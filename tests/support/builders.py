@@ -51,7 +51,7 @@ def decision(**named: Any) -> Decision:
     fields.setdefault("at_ms", fields["decided_at_ms"])
     fields.setdefault("waiting_since_ms", fields["at_ms"])
     fields.setdefault("reason_code", "cheapest_capable" if routed else "capable_busy")
-    fields.setdefault("reason", "Cheapest capable model; haiku-1 is idle." if routed else "Every capable slot is busy.")
+    fields.setdefault("reason", "Lowest capable tier; haiku-1 is idle." if routed else "Every capable slot is busy.")
     if routed:
         fields.setdefault("chosen_slot_id", "haiku-1")
         fields.setdefault("chosen_model", "haiku")

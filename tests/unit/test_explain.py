@@ -33,7 +33,7 @@ def row(**named: Any) -> dict[str, Any]:
     )
     return {
         "decision_id": UUID(int=1), "journal": "decision.audit", "mode": "live", "pool": "main", "task_id": "t-1",
-        "attempt": 1, "outcome": "routed", "reason_code": "cheapest_capable", "reason": "Cheapest capable model.",
+        "attempt": 1, "outcome": "routed", "reason_code": "cheapest_capable", "reason": "Lowest capable tier.",
         "chosen_slot_id": "haiku-1", "chosen_model": "haiku", "tier": 1, "priority": 40, "lifted": False,
         "strategy": "cheapest_capable", "flags": [], "fallback": False,
         "decided_at": datetime(2026, 11, 21, 10, tzinfo=UTC), "alternatives": {"haiku": {"gate": "chosen"}},

@@ -35,8 +35,8 @@ def test_free_slots_by_model(in_state: list[str], freed: list[str], taken: list[
         for model, bit in bit_of.items():
             own = [slot_id for slot_id in left if slot_id.startswith(model)]
             assert not own or view.least_used(bit) == (0, own[0])
-        assert all(view.place_of(slot_id) is None for slot_id in taken)
-        assert all(view.place_of(slot_id) is not None for slot_id in left)
+        assert all(view.bit_of(slot_id) is None for slot_id in taken)
+        assert all(view.bit_of(slot_id) is not None for slot_id in left)
         index.release()
 
 

@@ -59,7 +59,7 @@ def test_a_lane_has_a_strategy_of_its_own() -> None:
     """Other strategies are not asked in that lane."""
     order = ("opus",)
     assert decided(rig(*FLEET), Advice(strategy="yours", ranking=order), lane="docs").chosen_model == "opus"
-    assert decided(rig(*FLEET), Advice(strategy="mine", ranking=order), lane="docs").chosen_model == "gemini-flash"
+    assert decided(rig(*FLEET), Advice(strategy="mine", ranking=order), lane="docs").chosen_model == "haiku"
 
 
 @pytest.mark.parametrize("advice", [None, Advice(failed=("mine",))], ids=["not asked", "it failed"])

@@ -407,10 +407,10 @@ GATED = {
     "a bar of 0 asks for nothing": Gated(
         task(requires={"coding": 0}), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
     ),
-    "what fits exactly fits": Gated(task(input_tokens=272_000), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}),
+    "what fits exactly fits": Gated(task(input_tokens=272_000), {"opus": "ok", "sonnet": "ok", "codex": "chosen"}),
     "a token more does not": Gated(task(input_tokens=272_001), {"opus": "ok", "sonnet": "chosen", "codex": "context"}),
     "a long answer has room beside the longest input": Gated(
-        task(input_tokens=265_000, complexity="complex"), {"opus": "ok", "sonnet": "chosen", "codex": "ok"}
+        task(input_tokens=265_000, complexity="complex"), {"opus": "ok", "sonnet": "ok", "codex": "chosen"}
     ),
     "only these providers": Gated(
         task(allow_providers=("openai",)), {"opus": "boundary", "sonnet": "boundary", "codex": "chosen"}

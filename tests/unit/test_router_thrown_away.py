@@ -15,8 +15,8 @@ def test_a_look_ahead_does_not_make_a_busy_slot_fresh() -> None:
     rig = RouterRig("haiku-1", "haiku-2")
     rig.hand_in(task("long"), task("short"))
     assert rig.runs_on("long") == "haiku-1"
-    rig.ends("short", after_s=5)
-    rig.ends("long", after_s=5)
+    rig.ends("short", after_s=45)
+    rig.ends("long", after_s=45)
     rig.router.handle(inputs(task("never-taken"), now_ms=rig.now_ms + 600_000))
     assert outcomes(rig.hand_in(task("next"), after_s=1)) == {"next": "haiku-2"}
 

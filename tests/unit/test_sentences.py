@@ -50,11 +50,11 @@ class Case(NamedTuple):
 
 
 SENTENCES = {
-    "the cheapest class": Case(("haiku-1",), task(), "Cheapest capable model; haiku-1 is its only available slot."),
+    "the cheapest class": Case(("haiku-1",), task(), "Lowest capable tier; haiku-1 is its only available slot."),
     "requirements, by their names": Case(
         ("haiku-1",),
         task(requires={"safety": 2, "coding": 3}),
-        "Cheapest capable model for coding>=3, safety>=2; haiku-1 is its only available slot.",
+        "Lowest capable tier for coding>=3, safety>=2; haiku-1 is its only available slot.",
     ),
     "lifted by a quest": Case(
         ("opus-1",),
@@ -250,33 +250,37 @@ def test_context_on_a_slot_is_named_though_the_slot_is_the_busier_one() -> None:
     rig = RouterRig("haiku-1", "haiku-2")
     busy(rig, "haiku-1", 100)
     (said,) = rig.hand_in(task(affinity=Affinity(slot_id="haiku-1"))).decisions
-    assert (said.reason, said.utilisation) == ("Cheapest capable model; haiku-1 has its context.", 0.333333)
+    assert (said.reason, said.utilisation) == ("Lowest capable tier; haiku-1 has its context.", 0.333333)
 
 
 @pytest.mark.rule("record.reason")
 def test_context_under_an_account_is_named_where_it_leaves_other_slots_out() -> None:
-    """Where every slot is of that account, something else decided."""
+    """Of several under it something else decided; where every slot is of that account, the account did not."""
     rig = RouterRig()
     rig.hand_in(*CELLS)
     (said,) = rig.hand_in(task("a", affinity=Affinity(account="b"))).decisions
-    assert said.reason == "Cheapest capable model; haiku-2 is under b, which has its context."
-    rig.hand_in(task("b", affinity=Affinity(account="a")))
+    assert said.reason == (
+        "Lowest capable tier; under b, which has its context, haiku-2 has a better score than glm-1 (1, not 0.3), used "
+        "alike and of one cost."
+    )
+    (said,) = rig.hand_in(task("b", affinity=Affinity(account="a"))).decisions
+    assert said.reason == "Lowest capable tier; haiku-1 is under a, which has its context."
     (said,) = rig.hand_in(task("c", affinity=Affinity(account="b"))).decisions
-    assert said.reason == "Cheapest capable model; glm-1 is its only available slot."
+    assert said.reason == "Lowest capable tier; glm-1 is its only available slot."
 
 
 @pytest.mark.rule("record.reason")
 def test_the_least_used_slot_is_named_with_its_use() -> None:
-    """Of one model, and of several; one without any use is idle."""
+    """Of one model, and of several, beside the next one."""
     rig = RouterRig("haiku-1", "haiku-2", "opus-1")
     busy(rig, "haiku-2", 30)
     busy(rig, "haiku-1", 60)
     (said,) = rig.hand_in(task()).decisions
-    assert said.reason == "Cheapest capable model; haiku-2 is the least used (10% busy)."
+    assert said.reason == "Lowest capable tier; haiku-2 is less used than haiku-1 (10% busy, not 20%)."
     rig = RouterRig("haiku-1", "glm-1")
     busy(rig, "haiku-1", 30)
     (said,) = rig.hand_in(task()).decisions
-    assert said.reason == "Cheapest capable model; glm-1 is idle."
+    assert said.reason == "Lowest capable tier; glm-1 is less used than haiku-1 (0% busy, not 10%)."
 
 
 @pytest.mark.rule("record.reason")
@@ -284,23 +288,27 @@ def test_of_slots_used_alike_the_least_used_model_is_named() -> None:
     """Other slots of the model count for that."""
     rig = RouterRig("haiku-1", "haiku-2", "glm-1")
     rig.hand_in(task("long", affinity=Affinity(slot_id="haiku-1")))
-    (said,) = rig.hand_in(task(), after_s=10).decisions
-    assert said.reason == "Cheapest capable model; glm-1 is of the least used model, glm."
+    (said,) = rig.hand_in(task(), after_s=75).decisions
+    assert said.reason == (
+        "Lowest capable tier; glm-1 is of a less used model than haiku-2 (glm 0% busy, haiku 12.5%)."
+    )
 
 
 @pytest.mark.rule("record.reason")
-def test_of_models_used_alike_the_better_score_is_named_and_then_the_id() -> None:
-    """Between accounts of one model nothing but the id is left."""
-    rig = RouterRig("glm-1", "haiku-1")
-    (said,) = rig.hand_in(task("a")).decisions
+def test_of_models_used_alike_the_cheaper_one_is_named_then_the_better_score_and_then_the_id() -> None:
+    """With both costs, or both scores. Between accounts of one model nothing but the id is left."""
+    (said,) = RouterRig("glm-1", "haiku-1").hand_in(task("a", input_tokens=2_000, output_tokens=500)).decisions
     assert said.reason == (
-        f"Cheapest capable model; {said.chosen_slot_id} is of the model with the best score, "
-        f"{said.chosen_model}, among slots used alike."
+        "Lowest capable tier; haiku-1 is cheaper than glm-1 ($0.000450, not $0.000550), both used alike."
+    )
+    (said,) = RouterRig("glm-1", "haiku-1").hand_in(task("a", output_tokens=500)).decisions
+    assert said.reason == (
+        "Lowest capable tier; haiku-1 has a better score than glm-1 (1, not 0.3), used alike and of one cost."
     )
     rig = RouterRig()
     rig.hand_in(*CELLS[:2])
     (said,) = rig.hand_in(task("a")).decisions
-    assert said.reason == "Cheapest capable model; haiku-1 is the first by id of equal slots."
+    assert said.reason == "Lowest capable tier; haiku-1 is the first by id of equal slots."
 
 
 @pytest.mark.rule("record.reason")
@@ -309,7 +317,7 @@ def test_where_something_cheaper_is_busy_the_sentence_says_that_it_is_about_what
     rig = RouterRig("haiku-1", "sonnet-1", "sonnet-2", "opus-1")
     rig.hand_in(task("in-the-way"))
     (said,) = rig.hand_in(task("a", requires={"coding": 5})).decisions
-    assert said.reason == "Cheapest capable model for coding>=5 available now; sonnet-1 is idle."
+    assert said.reason == "Lowest capable tier for coding>=5 available now; sonnet-1 is the first by id of equal slots."
     rig.hand_in(task("b", floor_model="opus"))
     (said,) = rig.hand_in(task("c", quest_priority=100)).decisions
     assert said.reason == "Lifted: quest priority 100; sonnet-2 is the only available slot of tier 2."

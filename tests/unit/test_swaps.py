@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from streams.core.step.choosing import Choice
+from streams.core.step.comparison import Comparison
 from streams.core.step.swaps import Pair, swap
 from tests.support.builders import task
 from tests.support.drafts import draft_with_free
@@ -41,8 +42,8 @@ def test_who_has_which_slot_after_swaps(tasks: dict[str, dict[str, Any]], before
     pairs = []
     for task_id, letter in zip(tasks, before, strict=True):
         entry = index.entries[task_id]
-        choice = Choice(*bits[letter], 0, "cheapest_capable", "only_free")
-        pairs.append(Pair(entry, choice, entry.group.gates, None, fallback=False))
+        choice = Choice(Comparison(*bits[letter], 0, "only_free"), 0, "cheapest_capable", is_second=False)
+        pairs.append(Pair(entry, choice, entry.group.gates, None))
     assert not swap(pairs, index)
     assert "".join(pair.slot_id[0] for pair in pairs) == after
     assert all(index.fleet.cells[pair.bit].model[0] == pair.slot_id[0] for pair in pairs)

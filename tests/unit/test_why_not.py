@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.events import ModelDrained, ModelExhausted, ModelRestored, QuotaUpdated
 from schemas.vocabulary import Millis, Verdict, from_millis
+from streams.core.policy.catalog import Catalog
+from streams.core.policy.rulebook import Rulebook
 from streams.views.explain import MEANINGS
 from streams.views.recorded import Recorded, marks_of
 from streams.views.why_not import WhyNot, why_not
 from tests.support.builders import START_MS, rulebook, task
 
 if TYPE_CHECKING:
-    from streams.core.policy.rulebook import Rulebook
     from streams.core.step.controls import MarkingControl
 
 HOUR_MS = 3_600_000
@@ -202,7 +204,7 @@ CASES_OF_PREFERENCE: dict[str, tuple[str, dict[str, Any], str]] = {
         {"p90": 88.5},
         "floor_model = opus: haiku is of a lower tier, 1, or an EV above P90 (88.5)",
     ),
-    "the same tier": ("glm", {}, "glm is of the same tier as haiku: a slot of it with a lower utilisation."),
+    "the same tier, as an earlier version recorded it": ("glm", {}, "does not say which of them decided."),
     "a lower score": ("opus", {"reason_code": "objective"}, "0.250000 more score"),
     "behind in the list": ("opus", {"reason_code": "preference"}, "Put opus before haiku in the list"),
 }
@@ -221,6 +223,48 @@ def test_an_admissible_model_that_was_not_chosen_is_explained_by_the_strategy(
     }
     others = {"haiku": {"gate": "chosen", "score": 0.75}, model: {"gate": "ok", "score": 0.5}}
     assert want in ask(model, "ok", others=others, decision=routed | named).flip
+
+
+BEHIND: dict[str, str] = {
+    "affinity_slot": "context is on haiku-1: send it with the affinity of a slot of glm, or without.",
+    "affinity_account": "context is on haiku-1: send it with the affinity of a slot of glm, or without.",
+    "least_used": "A slot of glm that was used as little as haiku-1 over 5 min, 12%, in steps of 10%",
+    "model_share": "Less use of all slots of glm over 5 min",
+    "cost": "A cost below $0.000450: it would have been $0.000550.",
+    "score": "0.250000 more score, as by score.bias in the policy",
+    "id": "A score.bias for glm is enough.",
+    "swap": "swapped slots",
+}
+
+
+@pytest.mark.rule("amend.42", "record.explain")
+@pytest.mark.parametrize(("behind", "want"), BEHIND.items(), ids=BEHIND)
+def test_an_admissible_model_of_the_same_tier_is_explained_by_what_put_it_behind(behind: str, want: str) -> None:
+    """A lower utilisation is no remedy where affinity, cost, score or the id decided."""
+    routed = {"outcome": "routed", "reason_code": "cheapest_capable", "chosen_model": "haiku", "utilisation": 0.12}
+    others = {"haiku": {"gate": "chosen", "score": 0.75}, "glm": {"gate": "ok", "score": 0.5, "behind": behind}}
+    found = ask(
+        "glm",
+        "ok",
+        others=others,
+        decision=routed | {"chosen_slot_id": "haiku-1"},
+        input_tokens=2_000,
+        output_tokens=500,
+    )
+    assert want in found.flip
+    assert ("used" in found.flip) == (behind in ("least_used", "model_share", "score", "id"))
+
+
+@pytest.mark.rule("amend.42")
+def test_a_model_of_unknown_price_is_behind_by_it() -> None:
+    """Its price would have to be known."""
+    models = SHIPPED.catalog.model
+    models = tuple(replace(one, input_usd_per_mtok=None) if one.id == "glm" else one for one in models)
+    rules = Rulebook(Catalog(model=models), SHIPPED.policy)
+    routed = {"outcome": "routed", "reason_code": "cheapest_capable", "chosen_model": "haiku"}
+    others = {"haiku": {"gate": "chosen"}, "glm": {"gate": "ok", "behind": "cost"}}
+    found = ask("glm", "ok", rules=rules, others=others, decision=routed | {"chosen_slot_id": "haiku-1"})
+    assert found.flip == "Its prices in the catalogue, which are unknown."
 
 
 def test_the_chosen_one_took_it() -> None:

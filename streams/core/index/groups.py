@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from msgspec import Raw
 from msgspec.json import encode
 
-from schemas.vocabulary import MicroUsd, Millis, ReasonCode
+from schemas.vocabulary import Decisive, MicroUsd, Millis, ReasonCode
 from streams.core.index.conditions import Conditions
 from streams.core.index.family import Bill, Family
 from streams.core.index.fleet import Fleet, Scores, Verdicts
@@ -132,7 +132,7 @@ class Group:
         self.queue = AgeingQueue(ageing_ms, undo)
         #: Announced headline -> its tasks.
         self.announced: dict[ReasonCode | None, Announced] = {}
-        self._pictures: dict[tuple[int, int, Scores | None], Raw] = {}
+        self._pictures: dict[tuple[int, int, Scores | None, tuple[Decisive | None, ...]], Raw] = {}
         self._able: str | None = None
         self._in_reach = 0
 
@@ -211,16 +211,25 @@ class Group:
         gate = furthest(self.gates)
         return BY_GATE[gate].headline if gate is not None else "no_capable_model"
 
-    def alternatives(self, fleet: Fleet, gates: Verdicts, free_mask: int, chosen: int, scores: Scores | None) -> Raw:
+    def alternatives(
+        self,
+        fleet: Fleet,
+        gates: Verdicts,
+        free_mask: int,
+        chosen: int,
+        scores: Scores | None,
+        behind: tuple[Decisive | None, ...] = (),
+    ) -> Raw:
         """Return every model's verdict and score as JSON, cached by its input; `chosen` -1: none.
 
-        `gates` are the verdicts at the time of choice; they differ from the present ones after a reservation.
+        `gates` are the verdicts at the time of choice; they differ from the present ones after a reservation. `behind`
+        has what put each model that was compared behind the chosen one.
         """
         now = gates is self.gates
-        key = (free_mask & self.mask, chosen, scores)
+        key = (free_mask & self.mask, chosen, scores, behind)
         raw = self._pictures.get(key) if now else None
         if raw is None:
-            raw = _picture(fleet, gates, free_mask, self._in_reach, chosen, scores)
+            raw = _picture(fleet, gates, free_mask, self._in_reach, chosen, scores, behind)
             if now:
                 if len(self._pictures) >= _PICTURES_MAX:
                     self._pictures.clear()
@@ -228,7 +237,15 @@ class Group:
         return raw
 
 
-def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, in_reach: int, chosen: int, scores: Scores | None) -> Raw:
+def _picture(
+    fleet: Fleet,
+    gates: Verdicts,
+    free_mask: int,
+    in_reach: int,
+    chosen: int,
+    scores: Scores | None,
+    behind: tuple[Decisive | None, ...],
+) -> Raw:
     free = sum(1 << i for i, gate in enumerate(gates) if gate is None) & free_mask
     words: dict[str, dict[str, object]] = {}
     for at, (model, mask) in enumerate(zip(fleet.models, fleet.model_masks, strict=True)):
@@ -244,4 +261,6 @@ def _picture(fleet: Fleet, gates: Verdicts, free_mask: int, in_reach: int, chose
             words[model]["out_of_reach"] = True
         if scores is not None and (score := scores[at]) is not None:
             words[model]["score"] = score
+        if word == "ok" and behind and behind[at] is not None:
+            words[model]["behind"] = behind[at]
     return Raw(encode(words))

@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from math import inf
 
 from schemas.decision import LedgerRow, Percentiles, TaskRow
-from schemas.vocabulary import Millis, ReasonCode, to_millis
+from schemas.vocabulary import MicroUsd, Millis, ReasonCode, to_millis
 from streams.core.index.balances import Balances
 from streams.core.index.conditions import Conditions
 from streams.core.index.credit_groups import CreditGroups, is_of
@@ -44,7 +44,7 @@ class PoolIndex:
         self.rulebook = rulebook
         self._undo = Undo()
         self.due = DueList(pool, self._undo)
-        self.slots = SlotIndex(pool, self.due, self._undo)
+        self.slots = SlotIndex(pool, rulebook.use_step_ms, self.due, self._undo)
         self.waiting = WaitingIndex()
         self.entries = self.waiting.entries
         self.wakeups = Wakeups(pool, self.due, self.waiting, rulebook, now_ms)
@@ -93,6 +93,12 @@ class PoolIndex:
     def scores(self, entry: Entry, cells: int) -> Scores | None:
         """Return the score of each model with a cell in the mask; None for the others."""
         return self._score_cache.among(cells, entry.row.task, entry.shape.complexity)
+
+    def cost_uusd(self, entry: Entry, place: int) -> MicroUsd | None:
+        """Return the estimated cost of the task on the model at this place of the fleet; None: a price is unknown."""
+        if entry.costs is not None:
+            return entry.costs[place]
+        return self._shapes.cost_uusd(entry.row.task, entry.shape, place)
 
     def _costs_max(self, tenant: str) -> Iterator[int]:
         """Return upper bounds of the cost of the tenant's waiting tasks."""

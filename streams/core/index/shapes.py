@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from schemas.decision import TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import Complexity, Millis
+from schemas.vocabulary import Complexity, MicroUsd, Millis
 from streams.core.index.family import Costs
 from streams.core.index.fleet import Fleet, Verdicts
 from streams.core.index.shape import Shape
@@ -137,5 +137,8 @@ class Shapes:
 
     def costs(self, task: TaskPending, shape: Shape) -> Costs:
         """Return the estimated cost of the task on each model of the fleet."""
-        cost_uusd, complexity, at_ms = self._rulebook.cost_uusd, shape.complexity, self._priced_ms
-        return tuple([cost_uusd(task, complexity, model, at_ms) for model in self.models])
+        return tuple([self.cost_uusd(task, shape, place) for place in range(len(self.models))])
+
+    def cost_uusd(self, task: TaskPending, shape: Shape, place: int) -> MicroUsd | None:
+        """Return the estimated cost of the task on the model at this place of the fleet; None: a price is unknown."""
+        return self._rulebook.cost_uusd(task, shape.complexity, self.models[place], self._priced_ms)

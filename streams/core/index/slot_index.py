@@ -24,8 +24,10 @@ def is_in_service(slot: SlotRow) -> bool:
 class SlotIndex:
     """The slots of one pool, without those that the decision in progress has taken."""
 
-    def __init__(self, pool: Pool, due: DueList, undo: Undo) -> None:
+    def __init__(self, pool: Pool, step_ms: int, due: DueList, undo: Undo) -> None:
+        """`step_ms` is the busy time that makes a step of use."""
         self._pool = pool
+        self._step_ms = step_ms
         self._due = due
         self._undo = undo
         self._rows: dict[str, SlotRow] = {}
@@ -63,7 +65,7 @@ class SlotIndex:
         """Return the free slots of a cell."""
         free = self._free.get(cell)
         if free is None:
-            free = self._free[cell] = FreeSlots(self._pool.busy, self._undo)
+            free = self._free[cell] = FreeSlots(self._pool.busy, self._step_ms, self._undo)
         return free
 
     def free_mask(self) -> int:

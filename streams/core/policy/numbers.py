@@ -12,6 +12,11 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= _WHOLE_FROM else f"{value:.3g}"
 
 
+def usd(uusd: float | None) -> str:
+    """Return micro-dollars as dollars, with every digit of them."""
+    return f"${(uusd or 0) / 1e6:.6f}"
+
+
 def apart(one: float, other: float) -> tuple[str, str]:
     """Return two compared numbers with as few digits as show their difference."""
     pair = short(one), short(other)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from schemas.events import TaskPending
 from schemas.vocabulary import Word
@@ -15,6 +17,8 @@ class StrategyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     default: Word = "cheapest_capable"
     #: By `task_type`: model ids, in order of preference.
     preference: dict[Word, tuple[Word, ...]] = {}
+    #: Slots, and models, whose busy shares are in the same step of this width are used alike.
+    utilisation_step_share: Annotated[float, Meta(ge=0.01, le=1.0)] = 0.10
 
     def resolve(self, task: TaskPending, lane: str | None) -> str:
         """Return the strategy of this task, in a lane with the strategy `lane` or none."""

@@ -31,6 +31,7 @@ from streams.core.policy.rules.premium import PERCENTILE_ERROR, PremiumFloor
 from streams.core.policy.rules.quota import QuotaPolicy
 from streams.core.policy.score import ScorePolicy
 from streams.core.policy.unfit import unfit_models, unfit_values
+from streams.core.state.utilisation import SHORT_MS
 
 Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
 
@@ -216,6 +217,8 @@ class Rulebook:
         self.announcement_ms = max(1, round(1000 / policy.service.announcements_per_s))
         #: Finding tasks to announce costs as much as announcing them, so it is done for at least a second's allowance.
         self.announcements_min = max(1, min(policy.service.announcements_max, 1000 // self.announcement_ms))
+        #: The busy time, of the last 5 min, that makes a step of use.
+        self.use_step_ms = round(SHORT_MS * policy.strategy.utilisation_step_share)
         self.patience_points = policy.service.patience_points
         self._at_behind_ms = round(policy.service.at_behind_max_s * 1000)
         self.ev_window_ms = round(policy.ev.window_s * 1000)

@@ -7,7 +7,7 @@ with interpolation between them.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 from schemas.vocabulary import Millis
@@ -45,6 +45,19 @@ class BusyCurve:
         if not self._times_ms:
             return 0
         return self._total_ms(now_ms) - self._total_ms(now_ms - window_ms)
+
+    def falls_ms(self, now_ms: Millis, window_ms: int, busy_ms: int) -> Millis:
+        """Return when the busy time within `window_ms` is at most `busy_ms`, if nothing is busy from now on."""
+        goal = self._total_ms(now_ms) - busy_ms
+        times, totals = self._times_ms, self._totals_ms
+        i = bisect_left(totals, goal)
+        if i == 0:
+            return now_ms
+        if i == len(totals):
+            return Millis(now_ms + window_ms)
+        # The first time at which the total, which is rounded down between two breakpoints, reaches the goal.
+        ahead_ms = -((totals[i - 1] - goal) * (times[i] - times[i - 1]) // (totals[i] - totals[i - 1]))
+        return Millis(times[i - 1] + ahead_ms + window_ms)
 
     def dump(self) -> tuple[list[int], list[int], int]:
         """Return the curve as plain lists, for a snapshot."""

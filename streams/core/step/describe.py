@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Raw
 
 from schemas.decision import Decision, TaskRow
 from schemas.events import TaskPending
-from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, MicroUsd, Millis, ReasonCode
+from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, Decisive, MicroUsd, Millis, ReasonCode
 from streams.core.index.fleet import Scores
 from streams.core.index.waiting import Entry
 from streams.core.policy.catalog import Model
@@ -18,6 +20,8 @@ from streams.core.step.assign import Assignment
 from streams.core.step.decision_ids import decision_id
 from streams.core.step.draft import Ending, PoolDraft
 from streams.core.step.swaps import Pair
+
+_SWAPPED: Final[Decisive] = "swap"
 
 
 class Describer:
@@ -42,6 +46,7 @@ class Describer:
         topic, offset = self._draft.origins.get(task.task_id, self._last)
         next_free = rulebook.models[pair.next_free_model] if pair.next_free_model is not None else None
         scores = self._scores(entry, pair.mask)
+        behind = (_SWAPPED,) * len(index.fleet.models) if pair.is_swapped else pair.found.behind
         return Decision(
             decision_id=given.decision_id,
             task_id=task.task_id,
@@ -49,7 +54,7 @@ class Describer:
             outcome="routed",
             reason_code=pair.code,
             reason=sentences.routed(pair, index),
-            alternatives=entry.group.alternatives(index.fleet, pair.gates, free_mask, pair.bit, scores),
+            alternatives=entry.group.alternatives(index.fleet, pair.gates, free_mask, pair.bit, scores, behind),
             decided_at_ms=self._now_ms,
             at_ms=row.at_ms,
             attempt=status.attempt,

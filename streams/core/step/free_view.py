@@ -19,7 +19,8 @@ class FreeView:
         self._index: PoolIndex = draft.index
         self._draft = draft
         self._now_ms = now_ms
-        #: Slots that this step freed, by bit: (busy ms, slot id, free since).
+        self._step_ms = draft.index.rulebook.use_step_ms
+        #: Slots that this step freed, by bit: (step of use, slot id, free since).
         self._fresh: dict[int, list[tuple[int, str, Millis]]] = {}
         self._fresh_ids: dict[str, int] = {}
         #: Free slots by bit.
@@ -27,7 +28,7 @@ class FreeView:
         # Cached for the round, until a slot of the cell is taken.
         self._least: dict[int, tuple[int, str]] = {}
         self._longest: dict[int, tuple[Millis, str, int]] = {}
-        self._shares: dict[str, float] = {}
+        self._model_steps: dict[str, int] = {}
         self._lines: dict[int, list[tuple[Millis, str]]] = {}
         self._taken: set[str] = set()
         if draft.slots or draft.slots_gone:
@@ -45,7 +46,7 @@ class FreeView:
         return sum([1 << bit for bit, count in enumerate(self.counts) if count == 1])
 
     def least_used(self, bit: int) -> tuple[int, str]:
-        """Return (busy ms of the last 5 min, slot id) of the cell's least used free slot; there must be one."""
+        """Return (step of use, slot id) of the cell's least used free slot; there must be one."""
         known = self._least.get(bit)
         if known is None:
             fresh = self._fresh.get(bit)
@@ -57,25 +58,32 @@ class FreeView:
             known = self._least[bit] = min(found)
         return known
 
-    def place_of(self, slot_id: str) -> tuple[int, int] | None:
-        """Return (bit, busy ms of the last 5 min) of the slot, if it is free."""
+    def bit_of(self, slot_id: str) -> int | None:
+        """Return the bit of the slot's cell, if it is free."""
         slot = self._draft.slot(slot_id)
         if slot is None or not _is_free(slot) or slot_id in self._taken:
             return None
         if slot_id not in self._fresh_ids and not self._index.slots.is_free(slot_id):
             return None
-        return self._index.fleet.bit[cell_of(slot)], self._busy_ms(slot_id)
+        return self._index.fleet.bit[cell_of(slot)]
 
-    def share(self, bit: int) -> float:
-        """Return the busy share of all slots of the cell's model over 5 min, 0..1."""
-        model = self._index.fleet.cells[bit].model
-        share = self._shares.get(model)
-        if share is None:
-            pool = self._index.pool
-            curve, slots = pool.model_busy.get(model), pool.model_slots.get(model, 0)
-            share = curve.busy_ms(self._now_ms, SHORT_MS) / (SHORT_MS * slots) if curve is not None and slots else 0.0
-            self._shares[model] = share
-        return share
+    def busy_ms(self, slot_id: str) -> int:
+        """Return the busy time of a slot within the last 5 min."""
+        curve = self._index.pool.busy.get(slot_id)
+        return curve.busy_ms(self._now_ms, SHORT_MS) if curve is not None else 0
+
+    def model_share(self, model: str) -> float:
+        """Return the busy share of all slots of the model over 5 min, 0..1."""
+        busy_ms, slots = self._model_busy(model)
+        return busy_ms / (SHORT_MS * slots) if slots else 0.0
+
+    def model_step(self, model: str) -> int:
+        """Return the step of use of all slots of the model."""
+        step = self._model_steps.get(model)
+        if step is None:
+            busy_ms, slots = self._model_busy(model)
+            step = self._model_steps[model] = busy_ms // (self._step_ms * slots) if slots else 0
+        return step
 
     def take(self, bit: int, slot_id: str) -> None:
         """Take the slot: it is no longer free."""
@@ -122,13 +130,15 @@ class FreeView:
                 self.counts[old_bit] -= 1
             if new is not None and _is_free(new):
                 bit = bits[cell_of(new)]
-                heappush(self._fresh.setdefault(bit, []), (self._busy_ms(slot_id), slot_id, new.since_ms))
+                step = self.busy_ms(slot_id) // self._step_ms
+                heappush(self._fresh.setdefault(bit, []), (step, slot_id, new.since_ms))
                 self._fresh_ids[slot_id] = bit
                 self.counts[bit] += 1
 
-    def _busy_ms(self, slot_id: str) -> int:
-        curve = self._index.pool.busy.get(slot_id)
-        return curve.busy_ms(self._now_ms, SHORT_MS) if curve is not None else 0
+    def _model_busy(self, model: str) -> tuple[int, int]:
+        pool = self._index.pool
+        curve = pool.model_busy.get(model)
+        return (0, 0) if curve is None else (curve.busy_ms(self._now_ms, SHORT_MS), pool.model_slots.get(model, 0))
 
     def _fresh_line(self, bit: int) -> list[tuple[Millis, str]]:
         """Return slots that this step freed and that are not taken, free longest first."""

@@ -190,9 +190,7 @@ class Round:
         free, index = self._free, self._index
         group = entry.group
         next_free_model = free.next_free_model(group.able_mask)
-        choice, second_best = choose(entry, mask, free, index)
-        pair = Pair(entry, choice, gates, next_free_model, fallback=second_best)
-        free.take(pair.bit, pair.slot_id)
+        pair = Pair(entry, choose(entry, mask, free, index), gates, next_free_model)
         if entry.costs is not None:
             tenant = entry.tenant
             cost = entry.costs[index.fleet.model_of[pair.bit]]

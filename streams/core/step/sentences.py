@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from schemas.decision import TaskRow
-from schemas.vocabulary import ReasonCode
+from schemas.vocabulary import Decisive, ReasonCode
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.policy.case import Candidate, Case, each_once
-from streams.core.policy.numbers import apart
+from streams.core.policy.numbers import apart, usd
 from streams.core.policy.rules import BY_HEADLINE, MARKS_RULES
-from streams.core.state.utilisation import SHORT_MS
+from streams.core.step.comparison import Rival
 from streams.core.step.swaps import Pair
 
 
 def routed(pair: Pair, index: PoolIndex) -> str:
     """Return why this task got this slot: what decided, and nothing else."""
-    if pair.slot_id != pair.chosen_id:
+    if pair.is_swapped:
         return (
             "Swapped within the round, where the better tier goes to the higher EV: "
-            f"{pair.slot_id} instead of {pair.chosen_id}."
+            f"{pair.slot_id} instead of {pair.found.slot_id}."
         )
     row = pair.entry.row
     shape = pair.entry.shape
@@ -38,7 +38,7 @@ def routed(pair: Pair, index: PoolIndex) -> str:
             return f"The policy failed on this task; took the first capable model in catalogue order: {pair.slot_id}."
         case _:
             now = " available now" if pair.fallback else ""
-            return f"Cheapest capable model{wanted}{now}; {_slot(pair, index)}."
+            return f"Lowest capable tier{wanted}{now}; {_slot(pair, index)}."
 
 
 def _lift(row: TaskRow, index: PoolIndex) -> str:
@@ -52,25 +52,43 @@ def _lift(row: TaskRow, index: PoolIndex) -> str:
 
 
 def _slot(pair: Pair, index: PoolIndex, among: str = "") -> str:
-    """Return what decided for the slot; `among`: of which slots, where the sentence does not have it yet."""
-    slot_id, cell = pair.slot_id, index.fleet.cells[pair.bit]
-    match pair.because:
-        case "affinity_slot":
-            return f"{slot_id} has its context"
-        case "affinity_account":
-            return f"{slot_id} is under {cell.account}, which has its context"
-        case "only_free":
-            # Others may be free, and refused by a gate: of another account, or of another model of the tier.
-            return f"{slot_id} is the only available slot{among}" if among else f"{slot_id} is its only available slot"
+    """Return what decided for the slot among those that the strategy left, with the values that were compared.
+
+    `among`: which these are, where the sentence does not have it yet.
+    """
+    found, slot_id, cell = pair.found, pair.slot_id, index.fleet.cells[pair.bit]
+    if found.because == "affinity_slot":
+        return f"{slot_id} has its context"
+    if found.because == "affinity_account":
+        return f"{slot_id} is under {cell.account}, which has its context"
+    if found.rival is None:
+        # Others may be free, and refused by a gate: of another account, or of another model of the tier.
+        return f"{slot_id} is the only available slot{among}" if among else f"{slot_id} is its only available slot"
+    there = f"under {cell.account}, which has its context, " if found.by_account else ""
+    return there + _compared(found.because, slot_id, cell.model, found.rival) + among
+
+
+def _compared(because: Decisive, slot_id: str, model: str, rival: Rival) -> str:
+    match because:
         case "least_used":
-            share = f"{pair.busy_ms / SHORT_MS:.0%} busy"
-            return f"{slot_id} is the least used{among} ({share})" if pair.busy_ms else f"{slot_id} is idle"
+            own, other = _shares(rival)
+            return f"{slot_id} is less used than {rival.slot_id} ({own} busy, not {other})"
         case "model_share":
-            return f"{slot_id} is of the least used model{among}, {cell.model}"
+            own, other = _shares(rival)
+            return f"{slot_id} is of a less used model than {rival.slot_id} ({model} {own} busy, {rival.model} {other})"
+        case "cost":
+            other = "at an unknown price" if rival.other is None else f"not {usd(rival.other)}"
+            return f"{slot_id} is cheaper than {rival.slot_id} ({usd(rival.own)}, {other}), both used alike"
         case "score":
-            return f"{slot_id} is of the model with the best score{among}, {cell.model}, among slots used alike"
+            own, other = f"{rival.own:.6g}", f"{rival.other:.6g}"
+            return f"{slot_id} has a better score than {rival.slot_id} ({own}, not {other}), used alike and of one cost"
         case _:
-            return f"{slot_id} is the first by id{among} of equal slots"
+            return f"{slot_id} is the first by id of equal slots"
+
+
+def _shares(rival: Rival) -> tuple[str, str]:
+    own, other = apart(100 * (rival.own or 0.0), 100 * (rival.other or 0.0))
+    return f"{own}%", f"{other}%"
 
 
 def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) -> str:

@@ -23,28 +23,25 @@ class Pair:
     """A task and its slot."""
 
     __slots__ = (
-        "because",
         "bit",
         "busy_ms",
         "chosen_id",
         "code",
         "entry",
         "fallback",
+        "found",
         "gates",
         "mask",
         "next_free_model",
         "slot_id",
     )
 
-    def __init__(
-        self, entry: Entry, choice: Choice, gates: Verdicts, next_free_model: str | None, *, fallback: bool
-    ) -> None:
+    def __init__(self, entry: Entry, choice: Choice, gates: Verdicts, next_free_model: str | None) -> None:
         self.entry = entry
-        #: A second choice of the strategy.
-        self.fallback = fallback
-        self.bit, self.slot_id, self.busy_ms, self.code, self.because = choice
-        #: The chosen slot; a swap may give it another one.
-        self.chosen_id = choice.slot_id
+        #: What the strategy chose, and why; a swap may give the task another slot.
+        self.found = choice.found
+        self.bit, self.slot_id = choice.found.bit, choice.found.slot_id
+        self.busy_ms, self.code, self.fallback = choice.busy_ms, choice.code, choice.is_second
         #: Model of the able slot that had been free longest: the choice of "next free slot".
         self.next_free_model = next_free_model
         #: Verdicts of the gates at the time of choice, and the admitted cells.
@@ -52,6 +49,11 @@ class Pair:
         self.mask = entry.group.mask
         if gates is not entry.group.gates:
             self.mask = sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether a swap gave it another slot than its strategy chose."""
+        return self.slot_id != self.found.slot_id
 
 
 def swap(pairs: list[Pair], index: PoolIndex) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from schemas.vocabulary import MicroUsd
 from streams.core.policy.case import Candidate, Case
+from streams.core.policy.numbers import usd
 
 
 class Credit:
@@ -34,8 +35,8 @@ class Credit:
         cost, tenant = case.cost_uusd(at.model), case.task.tenant_id
         if cost is None:
             return f"The price of {at.model.id} is unknown, and {tenant} pays by a budget."
-        left = _usd(case.available_uusd)
-        return f"{at.model.id} would cost about {_usd(cost)}, and {tenant} has {left} of credit left."
+        left = usd(case.available_uusd)
+        return f"{at.model.id} would cost about {usd(cost)}, and {tenant} has {left} of credit left."
 
     def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:
         """The missing credit; the command has it rounded up to a cent."""
@@ -45,19 +46,15 @@ class Credit:
             return f"Give {model.id} its prices in the catalogue."
         missing = cost - (case.available_uusd or 0)
         cents = (Decimal(missing) / 1_000_000).quantize(Decimal("0.01"), ROUND_UP)
-        return f"{_usd(missing)} more credit: slotwise credit {task.tenant_id} {cents} --pool {task.pool}"
+        return f"{usd(missing)} more credit: slotwise credit {task.tenant_id} {cents} --pool {task.pool}"
 
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
         """The estimated cost on the cheapest of them."""
         least = min((cost for at in refused if (cost := case.cost_uusd(at.model)) is not None), default=None)
-        need = "no price is known" if least is None else f"the cheapest needs {_usd(least)}"
-        return f"{case.task.tenant_id} has {_usd(case.available_uusd)} of credit left, and {need}."
+        need = "no price is known" if least is None else f"the cheapest needs {usd(least)}"
+        return f"{case.task.tenant_id} has {usd(case.available_uusd)} of credit left, and {need}."
 
 
 def exceeds(cost_uusd: MicroUsd | None, available_uusd: int) -> bool:
     """Whether the estimate is more than the available credit; no budget covers an unknown price."""
     return cost_uusd is None or cost_uusd > available_uusd
-
-
-def _usd(uusd: int | None) -> str:
-    return f"${(uusd or 0) / 1e6:.6f}"

@@ -57,6 +57,8 @@ class App(faust.App):
     assignment: Assignment
     projections: Tables
     connections: tuple[Broker, ProgressGroup]
+    #: Whether a worker that is stopped gives its partitions to others at once, and does not come back for them.
+    leaves_group: bool = True
     #: The error that ended the worker; None: none did.
     failure: BaseException | None = None
 

@@ -19,6 +19,8 @@ from streams.errors import MISTAKE, SlotwiseError
 _log = logging.getLogger(__name__)
 
 ENV_PREFIX: Final = "SLOTWISE_"
+#: The instance id of a process that is to have none.
+NAMELESS: Final = "none"
 #: Old names of settings, each accepted with a warning until the next minor version.
 RENAMED: Final = {"delivery_audit_s": "delivery_check_s"}
 
@@ -52,7 +54,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     policy: Annotated[str, _help("Policy; empty: the shipped one", "file")] = ""
     data_dir: Annotated[str, _help("Where `slotwise up` keeps its data", "directory")] = ".slotwise"
     instance_id: Annotated[
-        str, _help("Static group membership: a restarted worker with the same id takes over at once")
+        str,
+        _help(
+            "Name of this process in its group, its own alone, by which a restarted one takes over at once; empty: "
+            "for a worker the host's name and the address of its pages, for a sink `none`, which is no name"
+        ),
     ] = ""
     round_ms_min: Annotated[int, Meta(ge=0, le=60_000), _help("Shortest time that a round collects inputs", "ms")] = 0
     step_inputs_max: Annotated[int, Meta(ge=1, le=100_000), _help("Most inputs that one step holds", "inputs")] = 1000

@@ -51,11 +51,23 @@ class Batches(faust.Schema[Any, Any]):
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Fetches in a thread of its own, with short waits. No position moves while the flow is stopped."""
 
+    app: Any
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Wait less than Faust's 1500 ms, for which there is no setting."""
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - read when it starts, and no argument is passed on
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group in an orderly stop, unless the worker's name was given, and is meant to come back.
+
+        aiokafka never lets a static member leave: for the length of a session its partitions would wait for it.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if self.app.leaves_group and coordinator is not None:
+            coordinator._group_instance_id = None  # noqa: SLF001 - read when it leaves
+        await super().on_thread_stop()
 
     async def _fetch_records(
         self,
@@ -243,6 +255,7 @@ async def check_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
     """
     idle_since_s: float | None = None
     loop = asyncio.get_running_loop()
+    place = Place(app.conf.broker_session_timeout)
     while not app.should_stop:
         await app.sleep(every_s)
         names: Names = app.names
@@ -254,6 +267,13 @@ async def check_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
             )
             return
         if app.should_stop:
+            return
+        name = app.conf.consumer_group_instance_id
+        if name and place.intrudes(getattr(_coordinator(app), "member_id", ""), loop.time()):
+            app.failed(PartitionError(
+                f"A worker named {name} works in the group {app.conf.id} already, and this one, started later, ends: "
+                "give each worker a SLOTWISE_INSTANCE_ID of its own, or each host a name of its own."
+            ))  # fmt: skip
             return
         try:
             assigned = {tp for tp in app.consumer.assignment() if tp.topic in names.inputs}
@@ -281,11 +301,40 @@ async def check_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
             await app.sleep(CHECK_ERROR_PAUSE_S)
 
 
+class Place:
+    """A static member's place in its group. Kafka gives it to whoever joins last under the name, and both join again.
+
+    aiokafka takes it back without a word, for ever: the one that was there first, at its next heartbeat. But the broker
+    gives a member a new id each time, and a place that nobody took is lost by silence only, which needs a session's
+    time. A place that is lost much sooner, the first that a worker got, was another one's.
+    """
+
+    def __init__(self, session_s: float) -> None:
+        #: Two heartbeats and a bit.
+        self._early_s = session_s / 2
+        self._member_id = ""
+        self._got_s = 0.0
+        self._places = 0
+
+    def intrudes(self, member_id: str, now_s: float) -> bool:
+        """Look at the membership; True: this worker took another one's place, who has taken it back."""
+        if not member_id or member_id == self._member_id:
+            return False
+        if self._places:
+            _log.warning("another member has had this worker's place in the group, or it was silent for too long")
+        intrudes = self._places == 1 and now_s - self._got_s < self._early_s
+        self._member_id, self._got_s, self._places = member_id, now_s, self._places + 1
+        return intrudes
+
+
+def _coordinator(app: Any) -> Any:
+    thread = app.consumer._thread  # noqa: SLF001 - as far inside as the rest of this module
+    return getattr(thread._consumer, "_coordinator", None)  # noqa: SLF001
+
+
 def _membership_ended(app: Any) -> BaseException | None:
     """Return the error that ended aiokafka's group coordination: it is only logged, and no partition comes after it."""
-    thread = app.consumer._thread  # noqa: SLF001 - as far inside as the rest of this module
-    coordinator = getattr(thread._consumer, "_coordinator", None)  # noqa: SLF001
-    task = getattr(coordinator, "_coordination_task", None)
+    task = getattr(_coordinator(app), "_coordination_task", None)
     if task is None or app.should_stop or not task.done() or task.cancelled():
         return None
     error: BaseException | None = task.exception()

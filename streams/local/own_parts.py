@@ -15,7 +15,7 @@ import msgspec
 
 from streams.local.process import Part, plain_environment
 from streams.sample.play import SampleProgress
-from streams.settings import ENV_PREFIX, Settings, table
+from streams.settings import ENV_PREFIX, NAMELESS, Settings, table
 
 
 class _Command(Part):
@@ -49,11 +49,18 @@ class WorkerPart(_Command):
 
     name = "The worker"
 
+    def __init__(self, settings: Settings, *, log_file: Path, port: int | None = None, durable: bool = True) -> None:
+        """`durable`: the broker outlives a restart. Tansu does not, and keeps the place of a dead member for ever."""
+        super().__init__(settings, log_file=log_file, port=port)
+        # A directory has one worker, whose port is another one each time.
+        self._name = settings.instance_id or ("up" if durable else NAMELESS)
+
     def _arguments(self) -> list[str]:
         return ["worker"]
 
     def _environment(self) -> dict[str, str]:
-        return super()._environment() | {f"{ENV_PREFIX}WEB_PORT": str(self.port)}
+        own = {f"{ENV_PREFIX}WEB_PORT": str(self.port), f"{ENV_PREFIX}INSTANCE_ID": self._name}
+        return super()._environment() | own
 
     @property
     def web(self) -> str:

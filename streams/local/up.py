@@ -141,7 +141,12 @@ class Up:
         self.watch = Watch(settings, from_start=not self._broker.durable)
         self.watch.start()
         self._supervisor.start("sink", SinkPart(settings, log_file=self._log("sink")))
-        self._supervisor.start("worker", WorkerPart(settings, log_file=self._log("worker"), port=self.options.web_port))
+        self._supervisor.start(
+            "worker",
+            WorkerPart(
+                settings, log_file=self._log("worker"), port=self.options.web_port, durable=self._broker.durable
+            ),
+        )
         self.ready_s = time.monotonic()
         if self.options.sample:
             self._supervisor.start("sample", self._sample(settings))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from streams.settings import NAMELESS
 from streams.sinks.ports import JournalRecord, RetryableError
 
 if TYPE_CHECKING:
@@ -126,12 +127,13 @@ class KafkaRecords:
             return self._consumer
         settings = self._settings
         session_ms = int(settings.session_timeout_s * 1000)
+        named = settings.instance_id not in ("", NAMELESS)
         consumer = AIOKafkaConsumer(
             self.topic,
             bootstrap_servers=settings.broker,
             client_id=self._group,
             group_id=self._group,
-            group_instance_id=f"{settings.instance_id}-{self._group}" if settings.instance_id else None,
+            group_instance_id=f"{settings.instance_id}-{self._group}" if named else None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=session_ms,

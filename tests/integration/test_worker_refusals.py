@@ -99,3 +99,11 @@ async def test_missing_topics_and_other_partition_counts_stop_the_start(tansu: s
         (tmp_path / "worker.log").unlink()
         said = await refused(replace(installation.settings, partitions=3, web_port=port), tmp_path)
         assert "has 2 partitions and slotwise is set to 3" in said
+
+
+async def test_a_name_that_another_worker_has_stops_the_start(tansu: str, tmp_path: Path) -> None:
+    """One sentence, before it takes anything away from the first."""
+    async with Installation(tansu, tmp_path, instance_id="one") as installation:
+        await installation.worker().ready(2)
+        said = await refused(replace(installation.settings, web_port=free_port()), tmp_path)
+        assert said.startswith("A worker named one in the group")

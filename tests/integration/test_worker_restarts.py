@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import KafkaAdminClient
 
+from streams.settings import NAMELESS
 from tests.support.installation import Installation, until
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def installation(broker: ApacheKafka | EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Installation]:
-    """New topics on each kind of broker."""
-    async with Installation(broker.address, tmp_path) as made:
+    """New topics on each kind of broker; Tansu never gives away the place of a dead member that had a name."""
+    async with Installation(broker.address, tmp_path, instance_id="" if broker.durable else NAMELESS) as made:
         yield made
 
 
@@ -151,6 +152,27 @@ async def test_a_paused_worker_that_comes_back_does_no_harm(installation: Instal
         await installation.tasks(40, pools=4, first=160)
         found = await installation.worked_off()
     assert sum(len(one.finished) for one in found) == 200
+
+
+async def test_a_second_worker_of_one_name_ends_and_the_first_goes_on(
+    apache_kafka: ApacheKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere, where no lock of this machine refuses it; else each would take the other's place for ever."""
+    async with Installation(apache_kafka.address, tmp_path, instance_id="one") as installation:
+        first = installation.worker()
+        await installation.slots(1, pools=2)
+        await first.ready(2)
+        async with installation.fleet():
+            await installation.tasks(20, pools=2)
+            await installation.worked_off()
+            monkeypatch.setenv("TMPDIR", str(tmp_path))
+            second = installation.worker()
+            assert await asyncio.to_thread(second.process.wait, 60) == 1
+            assert second.log().splitlines()[-1].startswith("A worker named one works in the group")
+            await installation.tasks(20, pools=2, first=20)
+            await first.ready(2)
+            await installation.worked_off()
+        assert await first.stop() == 0, first.log()
 
 
 async def test_the_tables_say_the_same_after_a_crash(installation: Installation) -> None:

@@ -39,6 +39,7 @@ OVERRIDDEN: dict[str, tuple[type, type, list[str]]] = {
         driver.AIOKafkaConsumerThread,
         ["self", "consumer", "active_partitions", "timeout", "max_records"],
     ),
+    "on_thread_stop": (ConsumerThread, driver.AIOKafkaConsumerThread, ["self"]),
     "_new_consumer_thread": (Consumer, driver.Consumer, ["self"]),
     "getmany": (Consumer, driver.Consumer, ["self", "timeout"]),
     "seek_to_committed": (Consumer, driver.Consumer, ["self"]),

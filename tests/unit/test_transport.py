@@ -267,7 +267,7 @@ class Checked:
 
     def __init__(self, rig: FaustRig, rounds: int) -> None:
         self.names, self.assignment, self.consumer = rig.names, rig.app.assignment, rig.consumer
-        self.conf = SimpleNamespace(id="slotwise")
+        self.conf = SimpleNamespace(id="slotwise", broker_session_timeout=6.0, consumer_group_instance_id=None)
         self.rebalancing = False
         self.consumer_generation_id = 1
         self.failures: list[BaseException] = []

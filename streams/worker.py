@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from signal import Signals
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,8 +22,9 @@ import faust
 from msgspec.structs import replace
 
 from streams import logs
-from streams.app import build_app
+from streams.app import App, build_app
 from streams.core.policy.rulebook import RulebookError
+from streams.ending import ANSWER_S_MAX, STOP_S_MAX, end, end_after
 from streams.errors import FAILED, MISTAKE, SlotwiseError
 from streams.host import free_port, try_lock
 from streams.settings import NAMELESS, Settings, SettingsError, load
@@ -90,7 +92,7 @@ def run(settings: Settings) -> int:
         sys.stderr.write(f"{refusal}\n")
         return refusal.exit_code
     app.leaves_group = not name_given
-    worker = faust.Worker(app, quiet=True, loop=loop, override_logging=False, redirect_stdouts=False)
+    worker = _Worker(app, quiet=True, loop=loop, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
     _log.info("health, metrics and tables on http://%s:%d", app.settings.web_host, app.settings.web_port)
     code: Any = EXIT_OK
@@ -102,6 +104,37 @@ def run(settings: Settings) -> int:
         sys.stderr.write(f"{app.failure}\n")
         return FAILED
     return FAILED if code else EXIT_OK
+
+
+class _Worker(faust.Worker):
+    """Faust's worker, which ends within a bound when it is asked to, also while the broker is away."""
+
+    app: App
+
+    def _schedule_shutdown(self, signal: Signals) -> None:
+        if not self._signal_stop_time:
+            broker = self.app.settings.broker
+            end_after(
+                ANSWER_S_MAX + STOP_S_MAX,
+                f"The stop is not over after {ANSWER_S_MAX + STOP_S_MAX:.0f} s, and this worker ends without it, as if "
+                "killed: nothing is lost. What is in no step is handled at the next start.",
+            )
+            # The clients' complaints about a broker that is away would hide the sentence.
+            for name in ("aiokafka", "faust", "mode", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            self._away = asyncio.ensure_future(self._end_without(broker))
+        super()._schedule_shutdown(signal)
+
+    async def _stop_on_signal(self, signal: Signals) -> None:
+        await self._away
+        await super()._stop_on_signal(signal)
+
+    async def _end_without(self, broker: str) -> None:
+        if not await self.app.connections[0].answers(ANSWER_S_MAX):
+            end(
+                f"The broker at {broker} does not answer, and this worker ends without it: nothing is lost. What is in "
+                "no step is handled at the next start."
+            )
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from streams.commands.console import err, line, out, print_json
 from streams.commands.options import EVERYTHING, Json, takes
+from streams.ending import STOP_S_MAX, end_after
 from streams.errors import FAILED, UNREACHABLE, SlotwiseError
 from streams.host import is_free
 from streams.settings import Settings
@@ -125,7 +126,12 @@ def sink(
         connect(settings.database, Timeouts.of(settings)).close()
     check_topics(settings)
     settings = msgspec.structs.replace(settings, log_json=settings.log_json or as_json)
-    asyncio.run(_until_signal(lambda stop: run(settings, stop, to=to, accept_loss=accept_loss)))
+    where = f"The broker at {settings.broker}" + ("" if to is not None else " or the database")
+    late = (
+        f"{where} does not answer, and the sink ends without it: nothing is lost. What is not written is read again at "
+        "the next start."
+    )
+    asyncio.run(_until_signal(lambda stop: run(settings, stop, to=to, accept_loss=accept_loss), late=late))
 
 
 @app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")
@@ -162,11 +168,20 @@ def _print_result(result: Any) -> None:
         out.print(line(disagreement))
 
 
-async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]]) -> Any:
-    """Run something that ends in good order when its event is set, and set that on Ctrl-C and SIGTERM."""
+async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]], *, late: str | None = None) -> Any:
+    """Run something that ends in good order when its event is set, and set that on Ctrl-C and SIGTERM.
+
+    Where its end waits for something that does not answer, the process ends without it, with the sentence `late`.
+    """
     stop = asyncio.Event()
+
+    def ask() -> None:
+        if late is not None and not stop.is_set():
+            end_after(STOP_S_MAX, late)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, ask)
     return await run(stop)
 
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.kafka.lenient_headers import install
 from streams.topics import FRAME_BYTES
@@ -61,6 +62,17 @@ class Broker:
         parts = [part for part in (self._journal, self._outputs, self._offsets) if part is not None]
         self._journal = self._outputs = self._offsets = None
         await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
+
+    async def answers(self, within_s: float) -> bool:
+        """Whether the broker answers a request in this time; true before the start, when nothing is to be ended."""
+        if self._offsets is None:
+            return True
+        try:
+            async with asyncio.timeout(within_s):
+                await self._offsets._client.fetch_all_metadata()  # noqa: SLF001 - nothing public asks and gives up
+        except (KafkaError, OSError, TimeoutError):
+            return False
+        return True
 
     async def append(self, topic: str, partition: int, value: bytes) -> int:
         """Write one record with the journal's producer and return its offset."""

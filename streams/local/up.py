@@ -32,6 +32,7 @@ from streams.local import up_file
 from streams.local.kafka import ApacheKafka
 from streams.local.own_parts import SamplePart, SinkPart, WorkerPart
 from streams.local.postgres import EmbeddedPostgres
+from streams.local.probe import broker_answers
 from streams.local.process import EmbeddedError, Part
 from streams.local.result import Result, compare, summarise
 from streams.local.signals import signals_ignored
@@ -205,6 +206,12 @@ class Up:
         """Stop every part that runs."""
         with signals_ignored():
             up_file.remove(self.directory)
+            if "broker" in self._parts and self._broker.alive() and not broker_answers(self._broker.port):
+                self._note(
+                    "The broker does not answer: all parts are ended without it. Nothing that is durable is lost."
+                )
+                for name in ("sample", "worker", "sink", "broker"):
+                    self._supervisor.kill(name)
             self._supervisor.stop("sample")
             self._supervisor.stop("worker")
             if "sink" in self._parts and "broker" in self._parts and self._broker.alive():

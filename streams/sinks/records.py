@@ -121,6 +121,12 @@ class KafkaRecords:
             await consumer.stop()
         except KafkaError as error:
             _log.debug("left the group of %s without a word: %s", self.topic, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # While the broker is away, aiokafka lets the cancelling of a task of its own through, before its last act.
+            await consumer._client.close()  # noqa: SLF001 - that last act
 
     async def _joined(self) -> AIOKafkaConsumer:
         if self._consumer is not None:

@@ -130,6 +130,29 @@ def test_a_durable_broker_remembers_what_waits(data_dir: Path) -> None:
         assert [one["outcome"] for one in decided(up, "patient")] == ["waiting", "routed"]
 
 
+@pytest.mark.kafka
+def test_a_frozen_broker_does_not_hold_up_the_end(data_dir: Path) -> None:
+    """Everything ends, with a sentence, and what waited is there at the next start."""
+    try:
+        find_java(), fetch_kafka_jars()
+    except MissingPart as missing:
+        skip_without("kafka", str(missing))
+    with Up(data_dir, "--broker", "kafka") as up:
+        send(up, "t-1")
+        until(lambda: decided(up, "t-1"), "the decision in the audit")
+        pids = up.at.pids
+        os.kill(pids["broker"], signal.SIGSTOP)
+        up.process.send_signal(signal.SIGTERM)
+        assert up.process.wait(30) == 0, up.output.read_text()
+        assert "The broker does not answer" in up.output.read_text()
+        assert "Traceback" not in up.output.read_text()
+        assert not any(map(runs, pids.values()))
+    with Up(data_dir, "--broker", "kafka") as up:
+        assert len(decided(up, "t-1")) == 1
+        send(up, "t-2")
+        until(lambda: decided(up, "t-2"), "the next decision in the audit")
+
+
 def test_a_directory_in_use_is_refused_in_one_sentence(installation: Up) -> None:
     """A second `up` on one directory says so, and does not disturb the first."""
     second = installation.command("up")

@@ -15,6 +15,7 @@ from typing import Any
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.record import default_records, memory_records
@@ -26,6 +27,7 @@ from faust.types import TP
 from streams.app import App
 from streams.kafka.lenient_headers import Records
 from streams.kafka.transport import Consumer, ConsumerThread, Transport
+from streams.worker import _Worker
 from tests.support.faust_rig import faust_rig
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,8 @@ OVERRIDDEN: dict[str, tuple[type, type, list[str]]] = {
     "verify_event_path": (Consumer, driver.Consumer, ["self", "now", "tp"]),
     "_create_directories": (App, faust.App, ["self"]),
     "on_start": (App, faust.App, ["self"]),
+    "_schedule_shutdown": (_Worker, faust.Worker, ["self", "signal"]),
+    "_stop_on_signal": (_Worker, faust.Worker, ["self", "signal"]),
     "Consumer": (Transport, driver.Transport, []),
 }
 
@@ -62,6 +66,7 @@ CALLED: dict[str, tuple[type, list[str]]] = {
     "highwater": (driver.Consumer, ["self", "tp"]),
     "stop_flow": (driver.Consumer, ["self"]),
     "fetch_committed_offsets": (GroupCoordinator, ["self", "partitions"]),
+    "fetch_all_metadata": (AIOKafkaClient, ["self"]),
     "partition_for_key": (faust.Table, ["self", "key"]),
     "crash": (faust.App, ["self", "reason"]),
     "_maybe_uncompress": (default_records._DefaultRecordBatchPy, ["self"]),
@@ -112,6 +117,7 @@ def test_every_override_is_listed_here() -> None:
         (ConsumerThread, driver.AIOKafkaConsumerThread),
         (Consumer, driver.Consumer),
         (App, faust.App),
+        (_Worker, faust.Worker),
     ):
         names = {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
         assert names - {"_abc_impl", "abstract", "logger"} <= set(OVERRIDDEN), ours
@@ -127,7 +133,8 @@ def test_every_private_name_that_is_used_is_known_here() -> None:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
         if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
     }
-    known = {*OVERRIDDEN, *CALLED, "_fetch_max_wait_ms", "_thread", "_consumer", "_coordinator", "_buffer"}
+    read = {"_fetch_max_wait_ms", "_thread", "_consumer", "_coordinator", "_buffer", "_client", "_group_instance_id"}
+    known = {*OVERRIDDEN, *CALLED, *read}
     assert used <= known
 
 

@@ -26,6 +26,7 @@ from streams.kafka.transport import Transport, check_delivery
 from streams.pages import add_pages
 from streams.partition.assignment import Assignment
 from streams.partition.checkpoint import AlternatingCheckpoints
+from streams.partition.clock_watch import ClockWatch
 from streams.partition.ports import Limits, Ports, StateMachine
 from streams.partition.publish import Publisher
 from streams.partition.worker import PartitionWorker
@@ -183,7 +184,7 @@ def _worker_maker(
     app: App, broker: Broker, progress: ProgressGroup, rulebook: Rulebook, plugins: Plugins
 ) -> Callable[[int], PartitionWorker]:
     settings, known = app.settings, app.names
-    clock = SystemClock()
+    clock, watch = SystemClock(), ClockWatch()
     home = home_of(settings.partitions)
     limits = Limits(
         step_inputs_max=settings.step_inputs_max,
@@ -216,6 +217,7 @@ def _worker_maker(
             ticks=KafkaTicks(broker, known, partition),
             checkpoints=AlternatingCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
             clock=clock,
+            clock_watch=watch,
             follower=Publisher(partition, journal, KafkaOutputs(broker, known, partition), progress.of(partition)),
             home=home,
             pressure=pressure(partition),

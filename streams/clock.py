@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from schemas.vocabulary import Millis
+
+#: Clocks that differ by more than this are reported to a person.
+DIFFERENCE_MS_MAX: Final = 3_000
 
 
 class Clock(Protocol):

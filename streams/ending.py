@@ -1,4 +1,4 @@
-"""The end of a process that was asked to stop: in good order, but within a bound, whoever does not answer.
+"""The end of a process that was asked to stop: in good order, but within a bound, also when a server does not answer.
 
 It may end at any time: what counts is durable, and what is undone is done again by the next process.
 """

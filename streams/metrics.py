@@ -95,6 +95,11 @@ RECOVERY_REMAINING = Gauge(
     "router_recovery_remaining_records", "Journal records still to be read before the partition works.", ["partition"],
     registry=REGISTRY,
 )  # fmt: skip
+CLOCK_AHEAD = Gauge(
+    "router_clock_ahead_seconds",
+    "How far this machine's clock is ahead of the broker's, as the last tick showed; negative: behind.",
+    registry=REGISTRY,
+)
 # Outputs and the group.
 PUBLISHED = Counter("router_published_total", "Records published from the journal.", ["topic"], registry=REGISTRY)
 PUBLISH_LAG = Gauge(

@@ -302,11 +302,11 @@ async def check_delivery(app: Any, every_s: float, recovery_s_max: float) -> Non
 
 
 class Place:
-    """A static member's place in its group. Kafka gives it to whoever joins last under the name, and both join again.
+    """A static member's place in its group. Kafka gives it to the last that joins under the name, and both join again.
 
-    aiokafka takes it back without a word, for ever: the one that was there first, at its next heartbeat. But the broker
-    gives a member a new id each time, and a place that nobody took is lost by silence only, which needs a session's
-    time. A place that is lost much sooner, the first that a worker got, was another one's.
+    aiokafka takes it back without a word, again and again: the one that was there first, at its next heartbeat. But the
+    broker gives a member a new id each time, and a place that no other member took is lost by silence only, which needs
+    a session's time. A place that is lost much sooner, the first that a worker got, was another one's.
     """
 
     def __init__(self, session_s: float) -> None:

@@ -50,7 +50,7 @@ class WorkerPart(_Command):
     name = "The worker"
 
     def __init__(self, settings: Settings, *, log_file: Path, port: int | None = None, durable: bool = True) -> None:
-        """`durable`: the broker outlives a restart. Tansu does not, and keeps the place of a dead member for ever."""
+        """`durable`: the broker outlives a restart. Tansu does not, and never gives away the place of a dead member."""
         super().__init__(settings, log_file=log_file, port=port)
         # A directory has one worker, whose port is another one each time.
         self._name = settings.instance_id or ("up" if durable else NAMELESS)

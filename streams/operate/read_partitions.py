@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from typing import Final
 
+from schemas.codec import read_event
+from schemas.events import Tick
+from schemas.vocabulary import FLEET_CONTROL, to_millis
 from streams.clock import SystemClock
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
@@ -27,6 +31,8 @@ from streams.views.overview import RecoveredPartition
 
 #: Partitions that are read at the same time.
 AT_ONCE: Final = 8
+#: So many of the latest control events are looked at for a tick.
+TICK_LOOKBACK: Final = 50
 
 
 class PartitionReadError(SlotwiseError):
@@ -85,4 +91,18 @@ async def _read(settings: Settings, rulebook: Rulebook, broker: Broker, partitio
             f"Partition {partition} cannot be read by the rules here: name those of its workers with --policy and "
             f"--catalog, or read it with the slotwise that wrote it ({(unusable or [error])[0]!r})."
         ) from error
-    return RecoveredPartition(router=found.machine, decided_by=found.decided_by)
+    clock_ahead_ms = await _clock_ahead_ms(broker, known.of(FLEET_CONTROL), partition)
+    return RecoveredPartition(router=found.machine, decided_by=found.decided_by, clock_ahead_ms=clock_ahead_ms)
+
+
+async def _clock_ahead_ms(broker: Broker, topic: str, partition: int) -> int | None:
+    """How far the clock of a partition's worker was ahead of the broker's at its last tick; None: there is none."""
+    first, end = await broker.bounds(topic, partition)
+    ahead_ms = None
+    async with aclosing(broker.read(topic, partition, max(first, end - TICK_LOOKBACK), end)) as runs:
+        async for records in runs:
+            for record in records:
+                event = read_event(FLEET_CONTROL, record.key, record.value, record.headers)
+                if isinstance(event, Tick):
+                    ahead_ms = to_millis(event.at) - record.timestamp
+    return ahead_ms

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from schemas.vocabulary import Millis
 from streams.clock import Clock
 from streams.errors import SlotwiseError
+from streams.partition.clock_watch import ClockWatch
 
 if TYPE_CHECKING:
     from schemas.decision import Advice, Step
@@ -243,5 +244,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     pressure: Callable[[int, bool], None]
     #: Asks the plug-ins that a rulebook names; None where it names none.
     advisor: Callable[[Rulebook], Advisor | None] = lambda _: None
+    #: Gets the difference of this process's clock and the broker's.
+    clock_watch: ClockWatch = field(default_factory=ClockWatch)
     #: The rules of this worker's files, to warn when an activated policy overrides them.
     rulebook: Rulebook | None = None

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from schemas.events import Tick
 from schemas.vocabulary import INPUT_TOPICS
 from streams import metrics
 from streams.partition import deciding, recovery, step_metrics
@@ -70,7 +71,7 @@ class PartitionWorker:
         self._inbox = Inbox(ports.pressure)
         self._reader = RecordReader(partition, ports.home)
         self._advising = Advising(partition, ports.advisor)
-        self._ticking = Ticking(partition, ports.ticks, ports.clock)
+        self._ticking = Ticking(partition, ports.ticks, ports.clock, ports.clock_watch)
         self._checkpointing = Checkpointing(partition, ports.checkpoints, ports.clock, limits)
         self._halt = Halt(partition)
         self._wake = asyncio.Event()
@@ -211,7 +212,7 @@ class PartitionWorker:
             self._wake.clear()
             if not self._inbox.idle or self._halt.requested:
                 break
-            timeout_s = await self._ticking.send_if_due(self.machine)
+            timeout_s = await self._ticking.send_if_due(self.machine, asyncio.get_running_loop().time())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout_s)
         if self._limits.round_ms_min and self._inbox.records < self._limits.step_inputs_max:
@@ -228,13 +229,19 @@ class PartitionWorker:
         finished: list[Callable[[], Any]] = []
         while True:
             taken = self._inbox.take(positions, self._limits.step_inputs_max - len(received))
-            received += [self._reader.read(topic, raw) for topic, raw in taken.records]
+            received += [self._read(topic, raw) for topic, raw in taken.records]
             finished += taken.finished
             for topic, count in taken.duplicates.items():
                 metrics.DUPLICATES.labels(INPUT_TOPICS[topic]).inc(count)
             if taken.gap is None:
                 return received, finished
             await self._refetch(taken.gap)
+
+    def _read(self, topic: int, raw: Raw) -> Received:
+        one = self._reader.read(topic, raw)
+        if isinstance(one.event, Tick):
+            self._ticking.came(one.event, raw.timestamp)
+        return one
 
     async def _refetch(self, gap: Gap) -> None:
         topic, start, end = gap

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from schemas.decision import LedgerRow, SlotRow
 from schemas.vocabulary import Millis, from_millis
+from streams.clock import DIFFERENCE_MS_MAX
 from streams.core.policy.case import Candidate, Moment
 from streams.core.policy.rulebook import Rulebook
 from streams.core.policy.rules import refusing_now
@@ -29,6 +30,8 @@ class RecoveredPartition(Struct, frozen=True, kw_only=True):
     router: Router
     #: Hashes of policy and catalogue; None: no step had to be read.
     decided_by: tuple[str, str] | None = None
+    #: How far the worker's clock was ahead of the broker's when it last sent a tick; None: not known.
+    clock_ahead_ms: int | None = None
 
     @property
     def known(self) -> bool:
@@ -185,7 +188,11 @@ def overview(recovered: Mapping[int, RecoveredPartition], now_ms: Millis, pool: 
         for name, found in sorted(router.state.pools.items())
         if pool in (None, name) and (found.slots or found.tasks or found.ledgers)
     )
-    problems = (*_disagreements(partitions), *(problem for one in pools for problem in _problems(one)))
+    problems = (
+        *_disagreements(partitions),
+        *_clocks(recovered),
+        *(problem for one in pools for problem in _problems(one)),
+    )
     if pool is not None and not pools:
         problems = (*problems, f"No pool {pool} is known: nothing there has slots, tasks or budgets.")
     return Overview(at=from_millis(now_ms), well=not problems, problems=problems, partitions=partitions, pools=pools)
@@ -338,6 +345,19 @@ def _disagreements(partitions: Iterable[PartitionView]) -> Iterable[str]:
         yield (
             f"The workers of partition {', '.join(others)} decide by other files than those here: name theirs with "
             "--policy and --catalog, or activate yours; this overview may differ from what they do."
+        )
+
+
+def _clocks(recovered: Mapping[int, RecoveredPartition]) -> Iterable[str]:
+    differences: dict[int, list[str]] = {}
+    for number, one in sorted(recovered.items()):
+        if one.clock_ahead_ms is not None and abs(one.clock_ahead_ms) > DIFFERENCE_MS_MAX:
+            differences.setdefault(round(one.clock_ahead_ms / 1000), []).append(str(number))
+    for ahead_s, on in differences.items():
+        than = "ahead of" if ahead_s > 0 else "behind"
+        yield (
+            f"The clock of the worker of partition {', '.join(on)} was {abs(ahead_s)} s {than} the broker's at its "
+            "last tick: set both by NTP."
         )
 
 

@@ -157,7 +157,7 @@ async def test_a_paused_worker_that_comes_back_does_no_harm(installation: Instal
 async def test_a_second_worker_of_one_name_ends_and_the_first_goes_on(
     apache_kafka: ApacheKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Elsewhere, where no lock of this machine refuses it; else each would take the other's place for ever."""
+    """Elsewhere, where no lock of this machine refuses it; else each would take the other's place again and again."""
     async with Installation(apache_kafka.address, tmp_path, instance_id="one") as installation:
         first = installation.worker()
         await installation.slots(1, pools=2)

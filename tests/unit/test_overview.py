@@ -148,3 +148,16 @@ def test_marks_that_no_pool_has_yet_are_shown_with_the_partition() -> None:
     found = look(rig)
     assert found.pools == ()
     assert [drain.model for drain in found.partitions[0].drained] == ["opus"]
+
+
+def test_a_worker_whose_clock_differs_from_the_brokers_is_named() -> None:
+    """An hour ahead on two partitions, a moment on the third: one sentence, and none for the moment."""
+    rig = RouterRig()
+    ahead_ms = {0: HOUR_MS, 1: HOUR_MS + 200, 2: 800}
+    found = overview(
+        {number: RecoveredPartition(router=rig.router, clock_ahead_ms=ms) for number, ms in ahead_ms.items()},
+        Millis(rig.now_ms),
+    )
+    assert found.problems == (
+        "The clock of the worker of partition 0, 1 was 3600 s ahead of the broker's at its last tick: set both by NTP.",
+    )

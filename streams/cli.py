@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import msgspec
 import typer
@@ -15,6 +16,8 @@ import typer
 from streams.commands import audit, catalog, control, fleet, policy, run, send, settings, tables, topics
 from streams.commands.codes import code_of, sentence_of
 from streams.commands.console import err, line
+from streams.errors import FAILED
+from streams.secret import masked
 
 app = typer.Typer(name="slotwise", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 for group in (run, send, fleet, control, audit, settings):
@@ -43,10 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a bug is shown whole, but for passwords
         found = code_of(error)
         if found is None:
-            raise
+            sys.stderr.write(masked(traceback.format_exc()))
+            sys.exit(FAILED)
         code = found
         if "--json" in words:
             typer.echo(msgspec.json.encode({"error": sentence_of(error), "exit_code": code}).decode(), err=True)

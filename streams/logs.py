@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from streams.secret import masked
 from streams.text import printable
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def configure(settings: Settings, *, silent: Iterable[str]) -> None:
 def _calm(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if isinstance(value, str) and not key.startswith("_"):
-            event[key] = printable(value[:CHARS_MAX])
+            event[key] = printable(masked(value[:CHARS_MAX]))
     return event
 
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from streams.errors import MISTAKE, SlotwiseError
+from streams.secret import Dsn
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one process."""
 
     broker: Annotated[str, _help("Kafka bootstrap address; several with commas", "host:port")] = "127.0.0.1:9092"
-    database: Annotated[str, _help("Postgres of the audit, with a role that may insert", "DSN")] = (
+    database: Annotated[Dsn, _help("Postgres of the audit, with a role that may insert", "DSN")] = Dsn(
         "postgresql://127.0.0.1:5432/slotwise"
     )
     group: Annotated[str, _help("Name of this installation: consumer groups and Faust's own topics start with it")] = (
@@ -175,7 +176,11 @@ def load(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None)
             near = difflib.get_close_matches(name, by_name, n=1)
             raise SettingsError(f"{name} is no setting of slotwise" + (f"; did you mean {near[0]}?" if near else ""))
         try:
-            values[name] = msgspec.convert(value, row.type, strict=False)
+            values[name] = msgspec.convert(value, row.type, strict=False, dec_hook=_secret)
         except msgspec.ValidationError as error:
             raise SettingsError(f"{row.env}={value!r} cannot be used: {error}. {row.help}.") from None
     return Settings(**values)
+
+
+def _secret(type_: type[Dsn], value: Any) -> Dsn:
+    return type_(value)

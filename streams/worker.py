@@ -27,6 +27,7 @@ from streams.core.policy.rulebook import RulebookError
 from streams.ending import ANSWER_S_MAX, STOP_S_MAX, end, end_after
 from streams.errors import FAILED, MISTAKE, SlotwiseError
 from streams.host import free_port, try_lock
+from streams.secret import masked
 from streams.settings import NAMELESS, Settings, SettingsError, load
 from streams.topics import check_topics
 
@@ -89,7 +90,7 @@ def run(settings: Settings) -> int:
         check_topics(settings)
         app = build_app(settings if settings.web_port else replace(settings, web_port=free_port(settings.web_host)))
     except (SlotwiseError, RulebookError) as refusal:
-        sys.stderr.write(f"{refusal}\n")
+        sys.stderr.write(f"{masked(str(refusal))}\n")
         return refusal.exit_code
     app.leaves_group = not name_given
     worker = _Worker(app, quiet=True, loop=loop, override_logging=False, redirect_stdouts=False)
@@ -101,7 +102,7 @@ def run(settings: Settings) -> int:
     except SystemExit as end:
         code = end.code
     if app.failure is not None:
-        sys.stderr.write(f"{app.failure}\n")
+        sys.stderr.write(f"{masked(str(app.failure))}\n")
         return FAILED
     return FAILED if code else EXIT_OK
 
@@ -142,7 +143,7 @@ def main() -> int:
     try:
         settings = load(os.environ)
     except SettingsError as refusal:
-        sys.stderr.write(f"{refusal}\n")
+        sys.stderr.write(f"{masked(str(refusal))}\n")
         return refusal.exit_code
     return run(settings)
 

@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 from streams.audit.problem import Problem
 from streams.database.connection import Timeouts, connect, reading_audit
 from streams.database.sql import QUERIES
+from streams.secret import Dsn
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
@@ -58,7 +59,7 @@ class StoredPartition(Struct, frozen=True, kw_only=True, rename=lambda name: nam
 class StoredAudit:
     """One journal's rows in the audit database. A context manager; blocks while Postgres answers."""
 
-    def __init__(self, dsn: str, journal: str, timeouts: Timeouts) -> None:
+    def __init__(self, dsn: Dsn | str, journal: str, timeouts: Timeouts) -> None:
         """Connect.
 
         Raises:

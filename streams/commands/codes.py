@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from streams.errors import MISTAKE, UNREACHABLE
+from streams.secret import masked
 
 #: Errors of our libraries that reach the command line; by name, so that nothing is imported only to be compared with.
 _UNREACHABLE: Final = {"KafkaError", "OperationalError"}
@@ -23,9 +24,9 @@ def code_of(error: BaseException) -> int | None:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Return the sentence of an error for the person who ran the command."""
+    """Return the sentence of an error for the person who ran the command; a password that was typed is masked."""
     if hasattr(error, "format_message"):
-        return str(error.format_message())
+        return masked(str(error.format_message()))
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename} cannot be read or written: {error.strerror}."
-    return " ".join(str(error).split()) or type(error).__name__
+        return masked(f"{error.filename} cannot be read or written: {error.strerror}.")
+    return masked(" ".join(str(error).split())) or type(error).__name__

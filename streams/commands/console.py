@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from streams.secret import Secret
 from streams.text import printable
 
 #: Tables for a file or a pipe are as wide as this; on a terminal, as wide as that.
@@ -22,8 +23,14 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """Print a value for programs."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    """Print a value for programs; secrets in it are masked."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=_shown), indent=2).decode())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Secret):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} is no value for programs")
 
 
 def line(text: str) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version as installed_version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from streams.commands.console import out, print_json
 from streams.commands.options import EVERYTHING, Json, takes
+from streams.secret import masked
 from streams.settings import Settings, table
 
 app = typer.Typer()
@@ -30,7 +31,7 @@ def show_settings(
     if as_json:
         print_json(
             [
-                {"name": row.name, "env": row.env, "value": getattr(settings, row.name), "default": row.default,
+                {"name": row.name, "env": row.env, "value": _shown(getattr(settings, row.name)), "default": row.default,
                  "unit": row.unit, "help": row.help}
                 for row in table()
             ]
@@ -41,7 +42,7 @@ def show_settings(
         return
     grid = Table("variable", "value", "unit", "what it is for", box=None)
     for row in table():
-        value = _without_password(str(getattr(settings, row.name)))
+        value = str(_shown(getattr(settings, row.name)))
         style = "" if getattr(settings, row.name) == row.default else "bold"
         grid.add_row(row.env, Text(value, style=style), row.unit, row.help)
     out.print(grid)
@@ -66,7 +67,6 @@ def markdown_table() -> Iterator[str]:
         yield f"| `{row.env}` | {default} | {row.unit} | {row.help} |"
 
 
-def _without_password(text: str) -> str:
-    head, at, tail = text.rpartition("@")
-    scheme, slashes, user = head.partition("://")
-    return f"{scheme}://{user.partition(':')[0]}:***@{tail}" if at and slashes and ":" in user else text
+def _shown(value: Any) -> Any:
+    """Return a value without a password that was written into the wrong setting."""
+    return masked(value) if isinstance(value, str) else value

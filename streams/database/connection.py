@@ -1,7 +1,11 @@
-"""Connections to Postgres: every wait is bounded, and no error message contains a password."""
+"""Connections to Postgres: every wait is bounded, and no error message contains a password.
+
+A DSN is given as a `Dsn`, and revealed here; one without a password may be plain text.
+"""
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
@@ -9,7 +13,8 @@ import psycopg
 from msgspec import Struct
 from psycopg import conninfo, errors
 
-from streams.errors import UNREACHABLE, SlotwiseError
+from streams.errors import MISTAKE, UNREACHABLE, SlotwiseError
+from streams.secret import Dsn
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +31,18 @@ class DatabaseUnreachable(DatabaseError):
     """Postgres does not answer, refuses the login or broke the connection."""
 
     exit_code = UNREACHABLE
+
+
+class NoDsnError(DatabaseError):
+    """The database setting cannot be read; the message does not repeat it, because it may hold a password."""
+
+    exit_code = MISTAKE
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database setting is no Postgres connection string: write it as postgresql://user@host:5432/name, "
+            "with / : @ in a password as %2F %3A %40."
+        )
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -54,18 +71,20 @@ _LIMITS: Final = (
 )
 
 
-def parameters(dsn: str, timeouts: Timeouts, application: str) -> dict[str, str]:
+def parameters(dsn: Dsn | str, timeouts: Timeouts, application: str) -> dict[str, str]:
     """Add time-outs against a silent network to a DSN; the DSN's own parameters win.
 
     Raises:
         DatabaseError: the text is no DSN. The message does not repeat it: it may contain a password.
     """
+    text = dsn.reveal() if isinstance(dsn, Dsn) else dsn
     try:
-        given = {key: str(value) for key, value in conninfo.conninfo_to_dict(dsn).items() if value is not None}
-    except psycopg.ProgrammingError:
-        raise DatabaseError(
-            "The database setting is no Postgres connection string: write it as postgresql://user@host:5432/name."
-        ) from None
+        given = {key: str(value) for key, value in conninfo.conninfo_to_dict(text).items() if value is not None}
+    except (psycopg.Error, ValueError):  # also what no text of Postgres may hold: NUL, halves of a UTF-16 pair
+        raise NoDsnError from None
+    # A password that is not percent-encoded is read as host, port or name, which messages repeat.
+    if "@" in given.get("host", "") + given.get("dbname", "") or not re.fullmatch("[0-9,]*", given.get("port", "")):
+        raise NoDsnError
     return {
         "connect_timeout": str(timeouts.connect_s),
         "tcp_user_timeout": str(int(timeouts.silence_s * 1000)),
@@ -86,7 +105,7 @@ def limits(timeouts: Timeouts) -> tuple[str, Mapping[str, str]]:
 
 
 def connect(
-    dsn: str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, application: str = "slotwise"
+    dsn: Dsn | str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, application: str = "slotwise"
 ) -> psycopg.Connection[TupleRow]:
     """Open a connection in autocommit mode.
 
@@ -109,7 +128,7 @@ def connect(
 
 
 async def connect_async(
-    dsn: str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, application: str = "slotwise"
+    dsn: Dsn | str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, application: str = "slotwise"
 ) -> psycopg.AsyncConnection[TupleRow]:
     """Open a connection in autocommit mode, as `connect` does; database errors are passed on as they are."""
     known = parameters(dsn, timeouts, application)

@@ -17,6 +17,7 @@ from psycopg import errors
 
 from streams.database import sql
 from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, failure, sentence
+from streams.secret import Dsn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ def shipped() -> tuple[Migration, ...]:
 
 
 def migrate(
-    dsn: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, migrations: Sequence[Migration] | None = None
+    dsn: Dsn | str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, migrations: Sequence[Migration] | None = None
 ) -> list[str]:
     """Apply missing migrations and make the partitions of the days to come; return the names of those applied.
 
@@ -93,7 +94,11 @@ def migrate(
 
 
 def maintain(
-    dsn: str, *, days_ahead: int = DAYS_AHEAD, keep_days: int | None = None, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    dsn: Dsn | str,
+    *,
+    days_ahead: int = DAYS_AHEAD,
+    keep_days: int | None = None,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> list[str]:
     """Make the partitions of the days ahead, and drop whole days older than `keep_days` if given; return a report.
 

@@ -15,6 +15,7 @@ import msgspec
 
 from streams.local.process import Part, plain_environment
 from streams.sample.play import SampleProgress
+from streams.secret import Secret
 from streams.settings import ENV_PREFIX, NAMELESS, Settings, table
 
 
@@ -112,6 +113,10 @@ class SamplePart(_Command):
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return settings as the environment of a process, without those at their default."""
+    """Return settings, without those at their default, as the environment of a process; only its owner can read it."""
     values = {row.env: (getattr(settings, row.name), row.default) for row in table()}
-    return {env: str(value) for env, (value, default) in values.items() if value != default}
+    return {
+        env: value.reveal() if isinstance(value, Secret) else str(value)
+        for env, (value, default) in values.items()
+        if value != default
+    }

@@ -12,6 +12,7 @@ import signal
 import subprocess
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import quote
 
 import psycopg
 
@@ -26,7 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres(DirectoryPart):
-    """PostgreSQL 18 on a directory of its own, reachable over TCP from this machine with its password."""
+    """PostgreSQL 18 on a directory of its own, reachable over TCP from this machine with its password.
+
+    No DSN holds the password: it names libpq's password file, which only its owner may read.
+    """
 
     name = "PostgreSQL"
     _stop_signal = signal.SIGINT  # "fast": ends the clients' sessions, then writes everything
@@ -36,6 +40,7 @@ class EmbeddedPostgres(DirectoryPart):
         super().__init__(directory, log_file=log_file or directory / "postgres.log", port=port)
         self._data = self.directory / "pgdata"
         self._password_file = self.directory / "password"
+        self._pass_file = self.directory / "pgpass"
 
     @property
     def dsn(self) -> str:
@@ -44,8 +49,7 @@ class EmbeddedPostgres(DirectoryPart):
 
     def dsn_of(self, database: str) -> str:
         """Return the DSN of a database of this server, as its superuser."""
-        password = self._password_file.read_text()
-        return f"postgresql://postgres:{password}@{self.address}/{database}"
+        return f"postgresql://postgres@{self.address}/{database}?passfile={quote(str(self._pass_file), safe='')}"
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """End the server: `fast` in good order, `immediate` as a crash that the next start recovers from."""
@@ -67,6 +71,8 @@ class EmbeddedPostgres(DirectoryPart):
             _let_pass(binaries, self.directory)
         if not self._data.exists():
             self._initialise(binaries / "initdb")
+        self._pass_file.touch(mode=0o600)
+        self._pass_file.write_text(f"*:*:*:postgres:{self._password_file.read_text()}\n")
         return [
             *(str(binaries / "postgres"), "-D", str(self._data), "-h", HOST, "-p", str(self.port)),
             *("-c", "unix_socket_directories="),  # a socket's path must be short, and the data directory's may not be

@@ -41,6 +41,7 @@ from streams.local.tansu import EmbeddedBroker
 from streams.local.up_file import UpFile
 from streams.local.watch import Watch
 from streams.sample.play import SampleProgress
+from streams.secret import Dsn
 from streams.settings import Settings, table
 from streams.shipped import shipped
 from streams.topics import create_topics
@@ -255,7 +256,7 @@ class Up:
         broker = self._broker
         changes: dict[str, Any] = {
             "broker": broker.address,
-            "database": self._database.dsn_of(DATABASE),
+            "database": Dsn(self._database.dsn_of(DATABASE)),
             "journal": _durable_life(broker.directory) if isinstance(broker, ApacheKafka) else _new_life(),
             "data_dir": str(self.directory),
             "catalog": str(Path(self._given.catalog).absolute()) if self._given.catalog else "",
@@ -293,7 +294,13 @@ class Up:
         pids = {"up": os.getpid()} | self._supervisor.pids
         values = {row.name: getattr(settings, row.name) for row in table() if row.name not in up_file.ADDRESSES}
         others = {name: value for name, value in values.items() if value != getattr(Settings(), name)}
-        content = UpFile(broker=settings.broker, database=settings.database, web=worker.web, pids=pids, settings=others)
+        content = UpFile(
+            broker=settings.broker,
+            database=self._database.dsn_of(DATABASE),
+            web=worker.web,
+            pids=pids,
+            settings=others,
+        )
         up_file.write(self.directory, content)
 
     def _log(self, name: str) -> Path:

@@ -18,7 +18,7 @@ class UpFile(Struct, frozen=True, kw_only=True):
     """Addresses and process ids of one running installation."""
 
     broker: str
-    #: With the password: only its owner may read the file.
+    #: Without the password: it names the file that has it, which only its owner may read.
     database: str
     #: Address of the worker's pages.
     web: str

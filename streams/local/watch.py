@@ -18,6 +18,7 @@ from kafka import TopicPartition
 from msgspec import Struct
 
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from streams.database.connection import connect
 from streams.kafka.blocking import open_consumer
 from streams.partition.reader import LOOKBACK_RECORDS
 from streams.settings import Settings
@@ -113,9 +114,7 @@ class Watch:
                     self._next[where] = records[-1].offset + 1
                 if time.monotonic() - compared_s >= COMPARE_EVERY_S:
                     if audit is None:
-                        audit = stack.enter_context(
-                            psycopg.connect(self._settings.database, autocommit=True, connect_timeout=5)
-                        )
+                        audit = stack.enter_context(connect(self._settings.database, application="slotwise up"))
                     self._compare(consumer, audit)
                     self.trouble = None
                     compared_s = time.monotonic()

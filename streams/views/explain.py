@@ -21,6 +21,7 @@ from streams.core.policy.rules import RULES
 from streams.core.step.controls import MarkingControl
 from streams.database.connection import DEFAULT_TIMEOUTS, Timeouts, connect, reading_audit
 from streams.database.sql import QUERIES
+from streams.secret import Dsn
 from streams.views.recorded import Recorded, marks_of
 from streams.views.why_not import WhyNot, why_not
 
@@ -47,7 +48,7 @@ _ORDER: Final = {verdict: place for place, verdict in enumerate(MEANINGS)}
 
 
 def explain(
-    dsn: str,
+    dsn: Dsn | str,
     task_id: str,
     *,
     pool: str | None = None,
@@ -64,7 +65,7 @@ def explain(
 
 
 def explain_why_not(
-    dsn: str,
+    dsn: Dsn | str,
     task_id: str,
     model: str,
     rulebook: Rulebook,
@@ -115,7 +116,7 @@ def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _asking(dsn: str, timeouts: Timeouts) -> Iterator[Connection[TupleRow]]:
+def _asking(dsn: Dsn | str, timeouts: Timeouts) -> Iterator[Connection[TupleRow]]:
     with connect(dsn, timeouts, application="slotwise explain") as connection, reading_audit():
         yield connection
 

@@ -23,6 +23,7 @@ from psycopg import sql
 from schemas.steps import encode_step
 from streams.core.router import Router
 from streams.database.migrations import migrate
+from streams.secret import Dsn
 from streams.settings import Settings
 from streams.shipped import file_rulebook
 from streams.topics import names
@@ -159,7 +160,7 @@ def make_journal(events: int) -> Journal:
 
 
 def _sink(bench: Bench, journal: Journal, database: str, *profile: str) -> Sunk:
-    settings = replace(bench.stage.settings("sink"), database=database)
+    settings = replace(bench.stage.settings("sink"), database=Dsn(database))
     asyncio.run(_write(settings, journal))
     variables = {"SLOTWISE_BROKER": settings.broker, "SLOTWISE_DATABASE": database}
     variables |= {"SLOTWISE_GROUP": settings.group, "SLOTWISE_TOPIC_PREFIX": settings.topic_prefix}

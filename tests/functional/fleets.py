@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from streams.clock import SystemClock
 from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.operate.send import Kind, send
+from streams.secret import Dsn
 from streams.settings import Settings
 from streams.views.overview import Overview, PoolView, overview
 from tests.functional.commands import until
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def settings(up: Up) -> Settings:
     """Give the settings of a command that joins the installation."""
-    return replace(Settings(), broker=up.at.broker, database=up.at.database, **up.at.settings)
+    return replace(Settings(), broker=up.at.broker, database=Dsn(up.at.database), **up.at.settings)
 
 
 def announce(up: Up, pool: str, *slots: str, account: str | None = None) -> None:

@@ -173,9 +173,11 @@ def test_a_port_in_use_is_reported_in_one_sentence_and_nothing_stays(installatio
 
 
 def test_the_password_of_the_database_is_for_its_owner(installation: Up) -> None:
-    """up.json is readable by its owner only, and no part shows the password on its command line."""
-    assert (installation.directory / "up.json").stat().st_mode & 0o077 == 0
-    password = installation.at.database.partition("postgres:")[2].partition("@")[0]
-    assert password
-    for pid in installation.at.pids.values():
-        assert password not in Path(f"/proc/{pid}/cmdline").read_text()
+    """It stands in the server's directory; up.json, logs, and what processes are started with do not have it."""
+    directory = installation.directory
+    password = (directory / "postgres" / "password").read_text()
+    for file in ("up.json", "postgres/password", "postgres/pgpass"):
+        assert (directory / file).stat().st_mode & 0o077 == 0
+    shown = [directory / "up.json", installation.output, *(directory / "logs").glob("*.log")]
+    shown += [Path(f"/proc/{pid}/{of}") for pid in installation.at.pids.values() for of in ("cmdline", "environ")]
+    assert [path for path in shown if password.encode() in path.read_bytes()] == []

@@ -18,6 +18,7 @@ from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.database.migrations import migrate
 from streams.kafka.client import Broker
+from streams.secret import Dsn
 from streams.settings import Settings
 from streams.sinks.postgres import PostgresSink
 from streams.topics import create_topics, names
@@ -43,7 +44,7 @@ class House:
             self.rig.hand_in(task(f"t-{number}"), after_s=1)
         self.rig.ends("t-1", after_s=30)
         self.settings = Settings(
-            broker=broker, database=database, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", partitions=1
+            broker=broker, database=Dsn(database), topic_prefix=f"t{uuid.uuid4().hex[:8]}.", partitions=1
         )
         create_topics(self.settings)
 
@@ -80,13 +81,13 @@ class House:
 
     def ask(self, statement: str) -> list[Any]:
         """Do something to the database as its owner, who is a superuser here."""
-        with psycopg.connect(self.settings.database, autocommit=True) as connection:
+        with psycopg.connect(self.settings.database.reveal(), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def audit(self, *words: str) -> tuple[int, dict[str, Any]]:
         """Give the exit code and the report of `slotwise audit`."""
-        where = ("--broker", self.settings.broker, "--database", self.settings.database)
+        where = ("--broker", self.settings.broker, "--database", self.settings.database.reveal())
         topics = ("--topic-prefix", self.settings.topic_prefix, "--partitions", "1")
         ran = slotwise("audit", "--json", "--wait-s", WAIT_S, *where, *topics, *words)
         assert ran.stdout, ran.stderr

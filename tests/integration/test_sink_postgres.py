@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from schemas.steps import encode_step
 from streams.database.migrations import maintain, migrate
 from streams.database.sql import QUERIES
+from streams.secret import Dsn
 from streams.settings import Settings
 from streams.sinks.ports import JournalMismatch
 from streams.sinks.postgres import PostgresSink
@@ -108,7 +109,7 @@ def build(address: str, database: str) -> House:
     migrate(database)
     settings = Settings(
         broker=address,
-        database=make_conninfo(database, options="-c role=slotwise_write"),
+        database=Dsn(make_conninfo(database, options="-c role=slotwise_write")),
         topic_prefix=f"t{uuid.uuid4().hex[:8]}.",
         group=f"g{uuid.uuid4().hex[:8]}",
         partitions=PARTITIONS,

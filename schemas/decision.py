@@ -103,7 +103,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     position: int | None = None
     #: A second choice: the strategy's first one could do the work but was refused, or had no free slot.
     fallback: bool = False
-    #: Worth an operator's look: `watching` (usage is high), `unknown_price`, `plugin_failed`.
+    #: Worth an operator's look: `watching` (usage is high), `unknown_price`, `plugin_failed`, `patient` (old work).
     flags: tuple[str, ...] = ()
     #: Date of the price behind the estimate.
     priced_at: str | None = None

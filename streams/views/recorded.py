@@ -56,6 +56,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
         if task.floor_model not in models:
             task = replace(task, floor_model=None)
         percentiles = Percentiles(pool=task.pool, at_ms=self.decided_ms, samples=0, p50=decision.get("p50"))
+        is_patient = "patient" in (decision.get("flags") or ())
         in_reach = {one["model"] for one in decision["alternatives"] if not one.get("out_of_reach")}
         verdicts = [(models[name], gate) for name, gate in self.gates.items() if name in models]
         case = Case(
@@ -68,7 +69,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
             listed=policy.strategy.ranking(task) if decision.get("strategy") == "preference" else (),
             ev=ev,
             percentiles=percentiles,
-            is_low=policy.premium.is_low(ev, task.priority, percentiles),
+            is_low=policy.premium.is_low(ev, task.priority, percentiles) and not is_patient,
             in_reach=tuple(model for model, gate in verdicts if gate not in UNABLE and model.id in in_reach),
             admissible=tuple(model for model, gate in verdicts if gate in PASSED),
             available_uusd=self.available_uusd if self.is_known else None,

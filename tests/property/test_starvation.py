@@ -18,7 +18,7 @@ from tests.support.router_rig import RouterRig
 AGEING_MS = 60_000
 PATIENCE = 101
 #: Coding: what the task below asks for, and what these models have.
-CODING = {"haiku": 5, "sonnet": 8}
+CODING = {"haiku": 5, "sonnet": 8, "opus": 10}
 WORK = st.fixed_dictionaries(
     {
         "priority": st.sampled_from([0, 1, 2, 10, 49, 50, 51, 53, 60, 90]),
@@ -128,11 +128,56 @@ def test_no_task_is_overtaken_by_more_than_the_stated_bound(
             watch.look(rig.hand_in(*events))
 
 
+@pytest.mark.rule("amend.32")
+@pytest.mark.timeout(600)
+@given(
+    fleet=st.sampled_from([["opus-1", "haiku-1"], ["opus-1", "sonnet-1"], ["opus-1", "opus-2", "haiku-1"]]),
+    happens=st.lists(HAPPENS, min_size=5, max_size=30),
+)
+@settings(max_examples=min(settings().max_examples, 100))
+def test_no_premium_slot_idles_beside_a_task_that_has_reached_patience(
+    fleet: list[str], happens: list[tuple[list[dict[str, Any]], int, int]]
+) -> None:
+    """Whatever its EV, and without an event at that moment: the router wakes up by itself."""
+    service = {"ageing_s_per_point": AGEING_MS / 1000, "patience_points": PATIENCE}
+    rig = RouterRig(*fleet, book=rulebook(service=service, leases={"default_s": 8_640_000.0}), strict=False)
+    rig.hand_in(*(task(f"usual-{n}", ev=5.0, deadline_ms=rig.now_ms) for n in range(5)))
+    names = 0
+    for comes, ends, after_ms in happens:
+        events: list[Any] = []
+        until_ms = rig.now_ms + after_ms
+        while (due_ms := rig.router.due_ms()) is not None and due_ms < until_ms:
+            rig.wait((due_ms - rig.now_ms) / 1000)
+            _nothing_idles(rig)
+        rig.now_ms = until_ms
+        for said in comes:
+            names += 1
+            events.append(task(f"t{names}", at_ms=rig.now_ms, **said))
+        slots = rig.router.state.pool("main").slots.values()
+        events += [rig.end_of(str(row.task_id)) for row in [row for row in slots if row.state == "leased"][:ends]]
+        if events:
+            rig.hand_in(*events)
+            _nothing_idles(rig)
+
+
+def _nothing_idles(rig: RouterRig) -> None:
+    pool = rig.router.state.pool("main")
+    free = [row.model for row in pool.slots.values() if row.state == "free"]
+    for row in pool.tasks.values():
+        if row.status.state == "waiting" and any(may(row, model) for model in free):
+            left = PATIENCE - points(row, rig.now_ms)
+            Watch.seen["kept back"] += 1
+            assert left > 0, f"{row.task.task_id} waits beside {free}"
+        elif row.status.state == "running" and points(row, rig.now_ms) >= PATIENCE:
+            slot_row = pool.slots[str(row.status.slot_id)]
+            Watch.seen["let in"] += slot_row.since_ms == rig.now_ms and slot_row.model == "opus" and (row.ev or 0) < 5
+
+
 def test_the_watch_saw_a_task_overtaken() -> None:
     """Every situation that the property is about occurred at least once."""
     if settings().max_examples < 500 or not Watch.seen:
         pytest.skip("a short run may miss something; CI=true makes a long one")
-    assert not [word for word in ("patient", "overtaken", "outranked") if not Watch.seen[word]]
+    assert not [word for word in ("patient", "overtaken", "outranked", "kept back", "let in") if not Watch.seen[word]]
 
 
 def test_a_task_of_no_priority_is_served_although_lifted_work_never_ends() -> None:

@@ -156,7 +156,7 @@ def _answers(question: Question) -> Iterator[str]:
         for gate in behind:
             assert oracle.refuses(gate, model), f"{model}: {gate} would not have refused as well"
             yield f"then {gate}"
-    low = book.policy.premium.is_low(decision.ev, decision.priority, recorded.case().percentiles)
+    low = recorded.case().is_low
     if low and any(gate in ("ok", "busy", "chosen") and book.models[name].tier == PREMIUM_TIER
                    for name, gate in recorded.gates.items()):  # fmt: skip
         yield "sole capable"
@@ -270,4 +270,5 @@ class _Oracle:
         able = [model for model, _ in self.gates.in_reach if self.gates._unable(self.task, model) is None]
         cheaper = [model for model in able if self.rules.tier[model] < PREMIUM_TIER]
         low = ev is None or ev < p50 - abs(p50) * 1e-9
+        low &= not self.gates.is_patient(self.task)
         return low and any(self.gates.is_regular(self.task, model) for model in cheaper)

@@ -72,7 +72,7 @@ class Gates:
             return "quota"
         low = p50 is not None and (task.ev is None or task.ev < p50 - abs(p50) * EXACT)
         ordinary = task.event.priority < self.rules.section("premium")["priority_min"]
-        if low and ordinary and cheaper and model["tier"] == PREMIUM_TIER:
+        if low and ordinary and not self.is_patient(task) and cheaper and model["tier"] == PREMIUM_TIER:
             return "premium"
         return None if self.is_paid(task, name, ledger) else "credit"
 
@@ -110,6 +110,17 @@ class Gates:
         ):
             return "boundary"
         return "floor" if model["tier"] < max(task.tier_min, rules.floor(event)) else None
+
+    def is_patient(self, task: Task) -> bool:
+        """Whether it has waited so long that nothing is kept from it."""
+        return self.patient_ms(task) <= self.now_ms
+
+    def patient_ms(self, task: Task) -> int:
+        """When it has, or will have."""
+        service = self.rules.section("service")
+        points: int = service["patience_points"] - task.event.priority
+        ageing_ms: int = round(service["ageing_s_per_point"] * 1000)
+        return task.since_ms + points * ageing_ms
 
     def _used_up(self, model: Model, account: str | None) -> bool:
         return any(

@@ -55,6 +55,8 @@ class ReferencePool:
         self.before: dict[str, Slot] = {}
         #: Whether a task waits only because of the percentiles.
         self.waits_for_evs = False
+        #: When the tasks that a premium slot is kept from have waited long enough for it.
+        self.patient_ms: list[int] = []
         self.look(0)
 
     # Time.
@@ -62,6 +64,7 @@ class ReferencePool:
     def pass_time(self, now_ms: int, last_ms: int) -> bool:
         """Let everything happen that fell due, in its order; whether the pool must be looked at."""
         some = self.is_old(now_ms) and self.waits_for_evs
+        some |= any(last_ms < patient_ms <= now_ms for patient_ms in self.patient_ms)
         if any(task.state == "waiting" for task in self.tasks.values()):
             some |= any(last_ms < end_ms <= now_ms for end_ms in self.conditions.in_pool(self.name).ends_ms())
             change_ms = next_change_ms(self.rules.models, last_ms)
@@ -88,6 +91,7 @@ class ReferencePool:
             yield from (round(end_ms) for end_ms in self.conditions.in_pool(self.name).ends_ms() if end_ms > now_ms)
             if (change_ms := next_change_ms(self.rules.models, now_ms)) is not None:
                 yield change_ms
+        yield from (patient_ms for patient_ms in self.patient_ms if patient_ms > now_ms)
         if self.waits_for_evs and self.percentiles is not None:
             yield self.percentiles[0] + round(self.rules.section("ev")["recompute_s"] * 1000)
 
@@ -412,7 +416,9 @@ class ReferencePool:
             elif slot.state != "leased" and open_:
                 slot.busy[-1][1] = slot.since_ms
         waiting = [task for task in self.tasks.values() if task.state == "waiting"]
-        self.waits_for_evs = any(self.headline(task) == "reserved_for_ev" for task in waiting)
+        kept = [task for task in waiting if self.headline(task) == "reserved_for_ev"]
+        self.waits_for_evs = bool(kept)
+        self.patient_ms = [self.gates.patient_ms(task) for task in kept]
 
 
 def quantile(ordered: list[float], share: float) -> float:

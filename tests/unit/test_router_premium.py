@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from schemas.events import TaskPending
 from streams.core.router import Router
-from tests.support.builders import START_MS, inputs, retired, rulebook, slot, task
+from tests.support.builders import START_MS, inputs, retired, rulebook, slot, task, tick
 from tests.support.percentiles import percentiles
 from tests.support.router_rig import RouterRig, outcomes
 
@@ -38,7 +38,8 @@ PREMIUM = {
     "priority 89": Case(task(ev=1.0, priority=89), "reserved_for_ev"),
     "priority 90": Case(task(ev=1.0, priority=90), "opus-1"),
     "priority 90 and an unknown EV": Case(task(priority=90), "opus-1"),
-    "priority 89 that aged": Case(task(ev=1.0, priority=89, at_ms=0), "reserved_for_ev"),
+    "priority 89 that aged an hour": Case(task(ev=1.0, priority=89, at_ms=START_MS - 3_600_000), "reserved_for_ev"),
+    "priority 89 that aged to patience": Case(task(ev=1.0, priority=89, at_ms=START_MS - 3_660_000), "opus-1"),
     "quest priority 95 opens no gate": Case(task(quest_priority=95), "reserved_for_ev", want_lifted=True),
     "nothing cheaper is good enough": Case(task(ev=1.0, requires={"coding": 10}), "opus-1"),
     "nothing cheaper is allowed": Case(task(ev=1.0, floor_model="opus"), "opus-1"),
@@ -56,6 +57,47 @@ def test_opus_is_kept_for_tasks_of_value_while_haiku_is_busy(case: Case) -> None
     step = rig.hand_in(case.task)
     assert outcomes(step) == {"t-1": case.want}
     assert step.decisions[0].lifted == case.want_lifted
+
+
+PATIENT = (100 * 60_000, "low", "It has reached 150 points, so no premium slot is kept from it.")
+
+
+def kept_back(**policy: Any) -> RouterRig:
+    """Give a rig in which `low` waits beside an idle opus; the lease of the haiku outlasts patience."""
+    rig = RouterRig("opus-1", "haiku-1", book=rulebook(leases={"default_s": 86_400.0}, **policy))
+    rig.hand_in(task("in-the-way"))
+    percentiles(rig, *FIVES)
+    assert outcomes(rig.hand_in(task("low", ev=1.0))) == {"low": "reserved_for_ev"}
+    return rig
+
+
+@pytest.mark.rule("amend.32")
+def test_an_idle_opus_takes_old_work_of_low_value_without_any_event() -> None:
+    """The router asks to be woken at the millisecond of patience, although percentiles are not due before."""
+    rig = kept_back(ev={"recompute_s": 86_400.0, "window_s": 86_400.0})
+    after_ms, name, says = PATIENT
+    assert rig.router.due_ms() == START_MS + after_ms
+    assert rig.wait(after_ms / 1000 - 0.001).decisions == ()
+    step = rig.wait(0.001)
+    assert outcomes(step) == {name: "opus-1"}
+    assert says in step.decisions[0].reason
+    assert step.decisions[0].flags == ("patient",)
+
+
+@pytest.mark.rule("amend.32")
+def test_a_discarded_look_past_patience_opens_nothing() -> None:
+    """Around each step one of two hours later is computed, and never was; nor does a follower remember its own."""
+    rig = kept_back(ev={"recompute_s": 86_400.0, "window_s": 86_400.0})
+    rig.discarded = inputs(tick(), now_ms=START_MS + 2 * 3_600_000)
+    assert rig.wait(3_600).decisions == ()
+    assert outcomes(rig.follower.handle(rig.discarded)) == {"low": "opus-1"}
+    assert outcomes(rig.hand_in(task("low-2", ev=1.0))) == {"low-2": "reserved_for_ev"}
+    assert outcomes(rig.follower.handle(inputs(task("low-3", ev=1.0), now_ms=rig.now_ms, offset=90))) == {
+        "low-3": "reserved_for_ev"
+    }
+    assert rig.router.due_ms() == rig.follower.due_ms() == START_MS + PATIENT[0]
+    rig.discarded = []
+    assert outcomes(rig.wait(2_400))["low"] == "opus-1"
 
 
 LIFT = {

@@ -181,7 +181,10 @@ def test_premium_names_the_ev_and_the_priority() -> None:
     """What lies at P50, or the priority from which the premium floor does not apply."""
     found = ask("opus", "premium", decision={"p50": 41.0, "ev": 3.2})
     assert found.says == "opus is kept for tasks above P50 (41); this one has EV 3.2."
-    assert found.flip == "An EV of 41 or more (now 3.2), or a priority of 90 or more (now 50)."
+    assert (
+        found.flip
+        == "An EV of 41 or more (now 3.2), a priority of 90 or more (now 50), or 150 points of priority and waiting."
+    )
 
 
 def test_credit_names_how_much_is_missing() -> None:
@@ -327,6 +330,20 @@ def test_an_emergency_model_is_not_the_cheaper_one_that_keeps_premium_back() -> 
     listed = low | {"alternatives": alternatives, "strategy": "preference"}
     found = ask("opus", "exhausted", exhausted(product="claude"), decision=listed, task_type="offline")
     assert len(found.then) == 1, "asked for by a list, the local model is one like any other"
+
+
+@pytest.mark.rule("amend.31", "amend.32", "record.explain")
+def test_premium_would_not_have_refused_where_patience_or_a_fleet_without_cheaper_slots_opened_it() -> None:
+    """The row says both: a flag of the decision, and of a model that it was out of reach."""
+    low: dict[str, Any] = {"p50": 41.0, "ev": 3.2, "flags": []}
+
+    def then(haiku: dict[str, Any], **decision: Any) -> int:
+        row = low | {"alternatives": [{"model": "opus", "gate": "exhausted"}, {"model": "haiku", **haiku}]} | decision
+        return len(ask("opus", "exhausted", exhausted(product="claude"), decision=row).then)
+
+    assert then({"gate": "drained"}) == 1
+    assert then({"gate": "drained", "out_of_reach": True}) == 0
+    assert then({"gate": "drained"}, flags=["patient"]) == 0
 
 
 def test_a_mark_of_one_account_is_no_second_refusal() -> None:

@@ -113,12 +113,9 @@ class Group:
         self.family = family
         #: Models that can do the work, also where other gates refuse them.
         self.able_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.verdicts[of] not in UNABLE)
-        #: Of those the ones that count as cheaper for the premium floor, and the premium ones that it may keep; 0 where
-        #: the tasks are not below it.
-        self.cheaper_mask = self.dear_mask = 0
-        if key.low:
-            self.dear_mask = self.able_mask & fleet.tier_masks.get(PREMIUM_TIER, 0)
-            self.cheaper_mask = self.able_mask & ~self.dear_mask & ~key.emergency_mask
+        #: Of those the premium ones, and the ones that count as cheaper for the premium floor.
+        self.dear_mask = self.able_mask & fleet.tier_masks.get(PREMIUM_TIER, 0)
+        self.cheaper_mask = self.able_mask & ~self.dear_mask & ~key.emergency_mask
         #: Of each cell: the refusing gate, or None.
         self.gates: Verdicts = ()
         #: Bit i: the i-th cell is admissible; in the second mask it is refused by `premium` only, not by `credit`.
@@ -143,7 +140,7 @@ class Group:
         verdicts, emergency_mask = self.key.verdicts, self.key.emergency_mask
         gates = [first(verdicts[of], gate) for of, gate in zip(fleet.model_of, conditions.by_cell, strict=True)]
         self._in_reach = conditions.in_reach
-        if self.cheaper_mask & conditions.in_reach:
+        if self.key.low and self.cheaper_mask & conditions.in_reach:
             premium.keep(gates, self.dear_mask)
         unpaid = 0
         if self.bill is not None and self.family is not None:

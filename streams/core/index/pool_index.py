@@ -48,6 +48,10 @@ class PoolIndex:
         self.waiting = WaitingIndex()
         self.entries = self.waiting.entries
         self.wakeups = Wakeups(pool, self.due, self.waiting, rulebook, now_ms)
+        #: The `now` of the groups: that of the decision in progress, else the state's.
+        self.now_ms = now_ms
+        #: Ids of tasks that are in their groups because they reach patience in the decision in progress.
+        self._now_patient: dict[str, None] = {}
         #: From when on, and up to when, the prices hold by which the tasks are in their groups.
         self._priced_ms = _price_span(rulebook, now_ms)
         #: The fleet and percentiles of the groups.
@@ -78,6 +82,10 @@ class PoolIndex:
         shape = self._shapes.of(row)
         policy = self.rulebook.policy
         low = shape.has_floor and policy.premium.is_low(row.ev, task.priority, self.percentiles)
+        if low and (patient_ms := self.rulebook.patient_ms(row)) <= self.now_ms:
+            low = False
+            if patient_ms > self.wakeups.now_ms:
+                self._now_patient[task.task_id] = None
         lifted = policy.lift.lifts(row.ev, task.quest_priority, self.percentiles)
         group = shape.groups.get((low, lifted))
         if group is None:
@@ -152,7 +160,7 @@ class PoolIndex:
 
     def applied(self, now_ms: Millis) -> None:
         """Finish after a step was applied."""
-        self.wakeups.now_ms = now_ms
+        self.now_ms = self.wakeups.now_ms = now_ms
         self.prepared.clear()
         self._credit.tidy()
 
@@ -186,13 +194,15 @@ class PoolIndex:
     def _announce(self, entry: Entry) -> None:
         headline = entry.row.status.headline
         entry.group.announce(entry)
-        self.wakeups.reserved_for_ev += headline == "reserved_for_ev"
+        if headline == "reserved_for_ev":
+            self.wakeups.reserve(entry)
         if self.announced_mask is not None and entry.group.headline(self.announced_mask) != headline:
             self.announced_mask = None
 
     def _withdraw(self, entry: Entry, headline: ReasonCode | None) -> None:
         entry.group.withdraw(headline)
-        self.wakeups.reserved_for_ev -= headline == "reserved_for_ev"
+        if headline == "reserved_for_ev":
+            self.wakeups.unreserve()
 
     # Alignment with what verdicts depend on.
 
@@ -210,6 +220,7 @@ class PoolIndex:
 
         `slots_max` is an upper bound of the pool's slots.
         """
+        self.now_ms = now_ms
         for tenant, row in ledgers.items():
             self.balances.leave(tenant, row.available_uusd)
         self.balances.has_slots(slots_max)
@@ -221,6 +232,7 @@ class PoolIndex:
             before, self.percentiles = self.percentiles, percentiles
             self.prepared.clear()
             self._move(self.waiting.between(before, percentiles))
+        self._look_at_patience()
         changed = self.conditions.look(self.fleet, self.fleet.mask_of(in_service), marks, now_ms)
         # Credit first: a group that has just been evaluated no longer shows that its family must be split.
         self.look_at_credit()
@@ -247,8 +259,19 @@ class PoolIndex:
             self._move([entry for entry in waiting.of_tenant(tenant) if is_of(entry.group, key)])
         return regrouped
 
+    def _look_at_patience(self) -> None:
+        """Move tasks that have reached patience out of the groups below the floor; `release` moves them back."""
+        points, cycle = self.rulebook.patience_points, self.now_ms // self.rulebook.ageing_ms
+        for group in [group for group in self.groups.values() if group.key.low]:
+            # The head has the most points.
+            while (queue := group.queue).live and -queue.bound(cycle)[0] >= points:
+                found = queue.head(self.now_ms)
+                if found is None or found[1] < points:
+                    break
+                self._move([found[0]])
+
     def _move(self, entries: Iterable[Entry]) -> None:
-        """Move entries whose group changed with their cost or the percentiles."""
+        """Move entries whose group changed with their cost, the percentiles or the time."""
         for entry in entries:
             fresh = self.classify(entry.row)
             if fresh.group is not entry.group:
@@ -271,7 +294,7 @@ class PoolIndex:
         self._credit.clear()
         self.balances.begin_again(priced=all(model.tariff.is_known for model in self._shapes.models))
         self.prepared.clear()
-        self.wakeups.reserved_for_ev = 0
+        self.wakeups.clear()
         for entry in self.entries.values():
             fresh = self.classify(entry.row)
             entry.group, entry.shape, entry.costs = fresh.group, fresh.shape, fresh.costs
@@ -289,8 +312,12 @@ class PoolIndex:
         entry.take(self._undo)
 
     def release(self) -> None:
-        """End a decision: undo what it hid and reserved."""
+        """End a decision: undo what it hid and reserved, and go back to the time of the state."""
         self._undo.run()
+        self.now_ms = self.wakeups.now_ms
+        if self._now_patient:
+            self._move([self.entries[task_id] for task_id in self._now_patient if task_id in self.entries])
+            self._now_patient.clear()
         self._credit.tidy()
 
     def ahead(self, entry: Entry) -> int:

@@ -50,7 +50,7 @@ class Case(Moment, frozen=True, kw_only=True):
     listed: tuple[str, ...] = ()
     ev: float | None = None
     percentiles: Percentiles | None = None
-    #: EV and priority are below the premium floor.
+    #: EV and priority are below the premium floor, and the task has not reached patience.
     is_low: bool = False
     #: Models of the pool's fleet that can do the work (no gate with `unable` refuses them) and are in reach: they have
     #: a slot in service that no mark refuses without a known end.

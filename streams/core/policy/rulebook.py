@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.decision import Percentiles
+from schemas.decision import Percentiles, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import DIMENSIONS, Complexity, MicroUsd, Millis, Objective, Strategy, Word
 from streams.core.policy.catalog import PREMIUM_TIER, Catalog, Model
@@ -45,7 +45,8 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     announcements_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     #: and so many a second in the long run; the rest follow later.
     announcements_per_s: Annotated[float, Meta(gt=0.0, le=1_000.0)] = 100.0
-    #: From so many points (priority and waiting) on a task is served beside lifted ones, so that it does not starve.
+    #: From so many points (priority and waiting) on a task is served beside lifted ones, and premium slots are open to
+    #: it, so that it does not starve.
     patience_points: Annotated[int, Meta(ge=101, le=1_000_000)] = 150
     #: A task's `at` that is further behind counts as this old, so that no wrong clock buys a place in the line.
     at_behind_max_s: Seconds = 2_592_000.0
@@ -229,6 +230,10 @@ class Rulebook:
     def arrival_ms(self, at_ms: Millis, now_ms: Millis) -> Millis:
         """Return the time from which a task of this `at` counts: never after `now`, and never too far behind it."""
         return Millis(min(max(at_ms, now_ms - self._at_behind_ms), now_ms))
+
+    def patient_ms(self, row: TaskRow) -> Millis:
+        """Return the time at which the task reaches `patience_points`, if it waits that long."""
+        return Millis(row.status.since_ms + (self.patience_points - row.task.priority) * self.ageing_ms)
 
     def lease_ms(self, complexity: Complexity | None) -> Millis:
         """Return how long a task's lease lasts, by its class."""

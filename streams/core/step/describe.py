@@ -165,6 +165,8 @@ class Describer:
 
     def _flags(self, row: TaskRow) -> tuple[str, ...]:
         flags = self._index.conditions.flags
+        if self._rulebook.patient_ms(row) <= self._now_ms:
+            flags = (*flags, "patient")
         return (*flags, "plugin_failed") if row.advice is not None and row.advice.failed else flags
 
     def _saved(self, given: Assignment, other: Model | None, task: TaskPending) -> MicroUsd | None:

@@ -15,6 +15,23 @@ from streams.core.step.swaps import Pair
 
 def routed(pair: Pair, index: PoolIndex) -> str:
     """Return why this task got this slot: what decided, and nothing else."""
+    return f"{_chosen(pair, index)}{_patience(pair, index)}"
+
+
+def _patience(pair: Pair, index: PoolIndex) -> str:
+    """Return what opened the premium slot, where that was patience."""
+    group, row, rulebook = pair.entry.group, pair.entry.row, index.rulebook
+    if (
+        not group.dear_mask >> pair.bit & 1
+        or rulebook.patient_ms(row) > index.now_ms
+        or not group.cheaper_mask & index.conditions.in_reach
+        or not rulebook.policy.premium.is_low(row.ev, row.task.priority, index.percentiles)
+    ):
+        return ""
+    return f" It has reached {rulebook.patience_points} points, so no premium slot is kept from it."
+
+
+def _chosen(pair: Pair, index: PoolIndex) -> str:
     if pair.is_swapped:
         return (
             "Swapped within the round, where the better tier goes to the higher EV: "

@@ -38,7 +38,7 @@ class PremiumFloor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Premium:
-    """EV and priority against the premium floor."""
+    """EV, priority and patience against the premium floor."""
 
     gate: Final[Gate] = "premium"
     headline: Final = "reserved_for_ev"
@@ -64,15 +64,12 @@ class Premium:
         return f"{at.model.id} is kept for tasks above P50 ({line}); this one has EV {ev}."
 
     def remedy(self, case: Case, refused: Sequence[Candidate]) -> str:  # noqa: ARG002 -- all of them open alike
-        """An EV at P50, or the priority from which the floor does not apply."""
+        """An EV at P50, the priority from which the floor does not apply, or patience."""
         p50 = case.percentiles.p50 if case.percentiles is not None else None
         now = "unknown" if case.ev is None else f"{case.ev:g}"
-        least = case.rulebook.policy.premium.priority_min
-        return (
-            f"An EV of {p50:g} or more (now {now}), or a priority of {least} or more (now {case.task.priority})."
-            if p50 is not None
-            else f"A priority of {least} or more (now {case.task.priority})."
-        )
+        least, points = case.rulebook.policy.premium.priority_min, case.rulebook.patience_points
+        opens = f"a priority of {least} or more (now {case.task.priority}), or {points} points of priority and waiting."
+        return f"An EV of {p50:g} or more (now {now}), {opens}" if p50 is not None else f"A{opens[1:]}"
 
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
         """The reason of the first of them; it is the same for all."""

@@ -13,7 +13,8 @@ from typing import Final
 from msgspec import Struct
 
 from schemas.events import Outcome, SlotFreed, TaskRouted
-from schemas.vocabulary import Complexity, Fit, Tier, from_millis
+from schemas.vocabulary import Complexity, Fit, Tier, from_millis, to_millis
+from streams.core.policy.tariff import Tariff, Usage
 from streams.sample.work import SampleTask
 
 #: Slots by model: few premium ones, so that their places are worth something; every model of the catalogue has one.
@@ -48,8 +49,7 @@ class Engine(Struct, frozen=True):
     tier: Tier
     speed_tps: float
     quality: float
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
+    tariff: Tariff
 
 
 class Slot(Struct, frozen=True):
@@ -129,15 +129,14 @@ def _outcome(task: SampleTask, engine: Engine, routed: TaskRouted, output_tokens
     stray = QUALITY_SPREAD * (2.0 * draw("quality", number, routed.attempt, routed.model) - 1.0)
     quality = 0.0 if failed else min(1.0, max(0.0, engine.quality + stray))
     fit = _fit(engine.tier, wanted, failed=failed)
-    cost_usd = (
-        task.event.input_tokens * engine.input_usd_per_mtok + output_tokens * engine.output_usd_per_mtok
-    ) / 1_000_000
+    usage = Usage(task.event.input_tokens, output_tokens)
+    cost_uusd = engine.tariff.cost_uusd(usage, to_millis(routed.decided_at))
     return Outcome(
         task_id=routed.task_id,
         status="failure" if failed else "success",
         input_tokens=task.event.input_tokens,
         output_tokens=output_tokens,
-        cost_usd=round(cost_usd, 6),
+        cost_usd=cost_uusd / 1_000_000 if cost_uusd is not None else None,
         latency_s=round(duration_s, 3),
         quality=round(quality, 3),
         accepted=not failed and quality >= QUALITY_ACCEPTED,

@@ -104,8 +104,7 @@ def engines(settings: Settings) -> Iterator[Engine]:
             tier=model.tier,
             speed_tps=model.speed_tps,
             quality=model.quality,
-            input_usd_per_mtok=model.input_usd_per_mtok or 0.0,
-            output_usd_per_mtok=model.output_usd_per_mtok or 0.0,
+            tariff=model.tariff,
         )
 
 

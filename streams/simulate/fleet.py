@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from schemas.vocabulary import Tier
 from streams.core.policy.catalog import PREMIUM_TIER, Model
+from streams.core.policy.tariff import Tariff
 from streams.errors import MISTAKE, SlotwiseError
 
 
@@ -25,8 +26,7 @@ class Slot(Struct, frozen=True):
     tier: Tier
     #: Output tokens a second.
     speed_tps: float
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
+    tariff: Tariff
     #: 0..1; None: the catalogue does not say it.
     quality: float | None = None
 
@@ -59,14 +59,13 @@ def _slot(slot_id: str, model_id: str, catalog: Mapping[str, Model]) -> Slot:
         raise FleetError(f"The catalogue has no model {model_id}: a fleet can have {', '.join(sorted(catalog))}.")
     if model.speed_tps is None:
         raise FleetError(f"The catalogue has no speed_tps of {model_id}, so its work cannot be timed.")
-    if model.input_usd_per_mtok is None or model.output_usd_per_mtok is None:
+    if not model.tariff.is_known:
         raise FleetError(f"The catalogue has no prices of {model_id}, so its work cannot be charged.")
     return Slot(
         slot_id=slot_id,
         model_id=model_id,
         tier=model.tier,
         speed_tps=model.speed_tps,
-        input_usd_per_mtok=model.input_usd_per_mtok,
-        output_usd_per_mtok=model.output_usd_per_mtok,
+        tariff=model.tariff,
         quality=model.quality,
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from schemas.events import TaskPending
-from schemas.vocabulary import Dimension, Tier, from_millis
+from schemas.vocabulary import Dimension, Tier, from_millis, to_millis
 from streams.core.policy.ev import ingredients
 from streams.core.policy.rulebook import Rulebook
 from streams.simulate.fleet import Fleet, FleetError, Slot
@@ -46,7 +46,8 @@ class Job(Struct, frozen=True, eq=False):
     #: Virtual time of its arrival.
     at_ms: int
     task: TaskPending
-    #: Tokens of all its calls.
+    #: How many calls like the recorded one it is, and the tokens of all of them.
+    calls: float
     input_tokens: float
     output_tokens: float
     ev: float | None
@@ -64,8 +65,11 @@ class Job(Struct, frozen=True, eq=False):
         return max(1, round(1000 * self.output_tokens / slot.speed_tps))
 
     def cost_usd(self, slot: Slot) -> float:
-        """What it costs on that slot in dollars."""
-        return (self.input_tokens * slot.input_usd_per_mtok + self.output_tokens * slot.output_usd_per_mtok) / 1e6
+        """What it costs on that slot in dollars: each call at the prices of its length and time."""
+        rates = slot.tariff.rates(self.task.input_tokens, to_millis(self.task.at))
+        assert rates is not None  # noqa: S101 -- a fleet has no model without prices
+        uusd = self.input_tokens * rates.input + self.output_tokens * rates.output + self.calls * slot.tariff.fee_uusd
+        return uusd / 1e6
 
 
 def jobs(calls: Sequence[Call], fleet: Fleet, rulebook: Rulebook, *, chance: Random, load: float) -> list[Job]:
@@ -116,6 +120,7 @@ def _job(number: int, call: Call, chance: Random, times: float, models: Collecti
     return Job(
         at_ms=round(1000 * call.at_s),
         task=task,
+        calls=times,
         input_tokens=times * call.input_tokens,
         output_tokens=times * call.output_tokens,
         ev=task.ev if task.ev is not None else ingredients(task),

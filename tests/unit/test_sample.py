@@ -7,6 +7,8 @@ import msgspec
 from schemas.codec import read_event, write_event
 from schemas.events import TaskPending, TaskRouted
 from schemas.vocabulary import TASK_PENDING
+from streams.core.policy.prices import Prices
+from streams.core.policy.tariff import Tariff
 from streams.sample.fleet import SLOTS, Fleet, draw
 from streams.sample.play import engines
 from streams.sample.work import tasks
@@ -68,6 +70,15 @@ def test_a_decision_is_taken_once_and_a_stale_one_never() -> None:
     assert fleet.take(routed(SAMPLE[1].event.task_id, lease=4)) is None
     assert fleet.take(msgspec.structs.replace(routed(SAMPLE[2].event.task_id, lease=6), pool="elsewhere")) is None
     assert fleet.take(routed(SAMPLE[3].event.task_id, lease=6)) is not None
+
+
+def test_the_work_of_a_model_without_a_price_has_no_known_cost() -> None:
+    """It is not free."""
+    unknown = Tariff(Prices(output_usd_per_mtok=1.0), (), (), None)
+    fleet = Fleet([msgspec.structs.replace(one, tariff=unknown) for one in engines(Settings())], SAMPLE)
+    work = fleet.take(routed(SAMPLE[0].event.task_id))
+    assert work is not None
+    assert work.outcome.cost_usd is None
 
 
 def test_the_same_decision_always_ends_the_same_way() -> None:

@@ -37,7 +37,7 @@ def job(at_s: float, tokens: float, *, ev: float = 1.0, priority: int = 50, **re
         task_id=f"job-{at_ms}", pool="offline", at=from_millis(EPOCH_MS + at_ms), ev=ev, priority=priority,
         requires=requires,  # type: ignore[arg-type]  # dimensions by keyword
     )  # fmt: skip
-    return Job(at_ms, task, 1_000_000.0, tokens, ev, able(task, MIXED, BOOK))
+    return Job(at_ms, task, 1.0, 1_000_000.0, tokens, ev, able(task, MIXED, BOOK))
 
 
 def test_waits_in_a_line_are_what_a_hand_finds() -> None:
@@ -113,6 +113,15 @@ def test_the_same_seed_gives_the_same_work() -> None:
         for seed in (1, 1, 2)
     )
     assert first == again != other
+
+
+def test_a_call_is_charged_at_the_prices_of_its_length_with_a_fee_for_each() -> None:
+    """A job of ten calls of 150,000 tokens is no prompt of 1.5 million, and is not charged as short ones."""
+    steep = BOOK.models["haiku"]
+    (slot,) = fleet({"haiku": 1}, {"haiku": structs.replace(steep, request_usd=0.01)})
+    task = TaskPending(task_id="t", pool="p", at=from_millis(EPOCH_MS), input_tokens=150_000)
+    job = Job(0, task, 10.0, 1_500_000.0, 10_000.0, 1.0, {"haiku": 1})
+    assert job.cost_usd(slot) == pytest.approx(0.75 + 0.025 + 0.1)
 
 
 def test_a_fleet_names_models_that_can_be_simulated() -> None:

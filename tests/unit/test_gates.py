@@ -297,7 +297,7 @@ def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: s
     rig = RouterRig("haiku-1")
     told: dict[str, Any] = {"tenant_id": "acme", "input_tokens": 123_457, "output_tokens": 4_321}
     model = rig.book.models["haiku"]
-    cost = model.cost_uusd(123_457, 4_321, Millis(START_MS))
+    cost = model.tariff.estimate_uusd(123_457, 4_321, Millis(START_MS))
     assert cost is not None
     credited = BudgetCredited(
         control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE
@@ -309,7 +309,7 @@ def test_credit_covers_the_estimate_to_the_micro_dollar(short_uusd: int, want: s
 def test_credit_covers_the_length_of_the_class(short_uusd: int, want: str) -> None:
     """A trivial task of unknown length writes 1,024 tokens at the most, and no more must be paid for."""
     rig = RouterRig("haiku-1")
-    cost = rig.book.models["haiku"].cost_uusd(100_000, 1_024, Millis(START_MS))
+    cost = rig.book.models["haiku"].tariff.estimate_uusd(100_000, 1_024, Millis(START_MS))
     assert cost is not None
     credited = BudgetCredited(
         control_id="c", pool="main", tenant_id="acme", amount_usd=(cost - short_uusd) / 1e6, **WHOSE

@@ -52,7 +52,7 @@ LENGTHS = {
 def test_a_long_prompt_costs_what_the_vendor_asks_for_long_prompts(tokens: int, want_uusd: int) -> None:
     """Not a fifth of it."""
     steep = model(price_steps=[{"above_input_tokens": 100_000, "input_usd_per_mtok": 5.0}])
-    assert steep.cost_uusd(tokens, 0, NOON) == want_uusd
+    assert steep.tariff.estimate_uusd(tokens, 0, NOON) == want_uusd
 
 
 @pytest.mark.rule("amend.36")
@@ -72,7 +72,7 @@ def test_a_price_left_out_of_a_step_is_that_of_the_step_below() -> None:
 def test_the_shipped_rows_have_the_steps_of_the_price_file() -> None:
     """Haiku is five times dearer above 100,000 tokens, gpt-5 and minimax twice above 272,000 and 512,000."""
     cost = {
-        (name, tokens): BOOK.models[name].cost_uusd(tokens, 1_000, NOON)
+        (name, tokens): BOOK.models[name].tariff.estimate_uusd(tokens, 1_000, NOON)
         for name, tokens in (("haiku", 150_000), ("gpt-5", 300_000), ("minimax", 600_000), ("opus", 900_000))
     }
     assert cost == {
@@ -107,15 +107,15 @@ def test_a_price_of_cached_input_that_is_not_known_is_not_0() -> None:
 @pytest.mark.rule("amend.36")
 def test_an_estimate_takes_the_dearer_price_for_an_answer_that_may_be_thinking() -> None:
     """Its share is not known before; the settlement gives the difference back."""
-    assert model(reasoning_usd_per_mtok=7.0).cost_uusd(100, 10, NOON) == 170
-    assert model(reasoning_usd_per_mtok=1.0).cost_uusd(100, 10, NOON) == 120
+    assert model(reasoning_usd_per_mtok=7.0).tariff.estimate_uusd(100, 10, NOON) == 170
+    assert model(reasoning_usd_per_mtok=1.0).tariff.estimate_uusd(100, 10, NOON) == 120
 
 
 @pytest.mark.rule("amend.36")
 def test_a_fee_a_request_is_charged_whatever_the_tokens() -> None:
     """A model whose tokens cost nothing is not free then."""
     fee = model(input_usd_per_mtok=0.0, output_usd_per_mtok=0.0, request_usd=0.02)
-    assert fee.cost_uusd(0, 0, NOON) == fee.cost_uusd(900, 100, NOON) == 20_000
+    assert fee.tariff.estimate_uusd(0, 0, NOON) == fee.tariff.estimate_uusd(900, 100, NOON) == 20_000
     assert fee.tariff.cost_uusd(Usage(5, 5), NOON) == 20_000
     assert not fee.tariff.is_free
 
@@ -130,7 +130,7 @@ HALVES = {
 @pytest.mark.parametrize(("prices", "tokens", "want"), HALVES.values(), ids=HALVES.keys())
 def test_amounts_are_whole_micro_dollars_rounded_half_up(prices: dict[str, float], tokens: int, want: int) -> None:
     """As before there were steps."""
-    assert str(model(**prices).cost_uusd(tokens, 0, NOON)) == str(want)
+    assert str(model(**prices).tariff.estimate_uusd(tokens, 0, NOON)) == str(want)
 
 
 UNKNOWN: dict[str, dict[str, Any]] = {
@@ -147,7 +147,7 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 def test_what_lacks_a_price_that_is_needed_has_no_cost(prices: dict[str, Any]) -> None:
     """Unknown is never 0; the fee alone is no price."""
     lacking = model(request_usd=1.0, **prices)
-    assert lacking.cost_uusd(100, 10, NOON) is lacking.tariff.cost_uusd(Usage(100, 10), NOON) is None
+    assert lacking.tariff.estimate_uusd(100, 10, NOON) is lacking.tariff.cost_uusd(Usage(100, 10), NOON) is None
     assert not lacking.tariff.is_known
 
 
@@ -156,7 +156,7 @@ def test_another_price_holds_from_the_minute_it_begins_to_the_minute_it_ends() -
     """Over midnight, in UTC."""
     night = model(price_hours=[{"from": "16:30", "to": "00:30", "input_usd_per_mtok": 0.5}])
     times = ("16:29:59.999", "16:30", "23:59:59.999", "00:00", "00:29:59.999", "00:30", "12:00")
-    cost = [night.cost_uusd(100, 10, at(f"2026-11-21T{time}")) for time in times]
+    cost = [night.tariff.estimate_uusd(100, 10, at(f"2026-11-21T{time}")) for time in times]
     assert cost == [120, 70, 70, 70, 70, 120, 120]
 
 
@@ -190,5 +190,5 @@ def test_at_every_minute_of_a_week_the_price_is_the_one_that_a_plain_reading_of_
 def test_a_model_with_another_price_has_another_tariff() -> None:
     """Though the first one's was used before."""
     first = model()
-    assert first.cost_uusd(100, 10, NOON) == 120
-    assert msgspec.structs.replace(first, input_usd_per_mtok=2.0).cost_uusd(100, 10, NOON) == 220
+    assert first.tariff.estimate_uusd(100, 10, NOON) == 120
+    assert msgspec.structs.replace(first, input_usd_per_mtok=2.0).tariff.estimate_uusd(100, 10, NOON) == 220

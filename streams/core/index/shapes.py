@@ -137,7 +137,7 @@ class Shapes:
 
     def costs(self, task: TaskPending, shape: Shape) -> Costs:
         """Return the estimated cost of the task on each model of the fleet."""
-        return tuple([self.cost_uusd(task, shape, place) for place in range(len(self.models))])
+        return self._rulebook.costs_uusd(task, shape.complexity, self.models, self._priced_ms)
 
     def cost_uusd(self, task: TaskPending, shape: Shape, place: int) -> MicroUsd | None:
         """Return the estimated cost of the task on the model at this place of the fleet; None: a price is unknown."""

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from schemas.vocabulary import Dimension, MicroUsd, Millis, Tier, Word
+from schemas.vocabulary import Dimension, Tier, Word
 from streams.core.policy.prices import PriceHours, Prices, PriceStep, mistakes_of_hours, mistakes_of_steps
 from streams.core.policy.tariff import Tariff
 
@@ -68,10 +68,6 @@ class Model(Prices, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
     def tariff(self) -> Tariff:
         """Its prices, ready for use."""
         return Tariff(self, self.price_steps, self.price_hours, self.request_usd)
-
-    def cost_uusd(self, input_tokens: int, output_tokens: int, at_ms: Millis) -> MicroUsd | None:
-        """Return the estimated cost of a request of that time; None where a price is unknown."""
-        return self.tariff.estimate_uusd(input_tokens, output_tokens, at_ms)
 
 
 class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

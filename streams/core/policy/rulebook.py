@@ -255,7 +255,19 @@ class Rulebook:
         self, task: TaskPending, complexity: Complexity | None, model: Model, at_ms: Millis
     ) -> MicroUsd | None:
         """Return the estimated cost of the task on this model at that time; None where a price is unknown."""
-        return model.cost_uusd(task.input_tokens, self.output_tokens(task, complexity, model), at_ms)
+        return model.tariff.estimate_uusd(task.input_tokens, self.output_tokens(task, complexity, model), at_ms)
+
+    def costs_uusd(
+        self, task: TaskPending, complexity: Complexity | None, models: Iterable[Model], at_ms: Millis
+    ) -> tuple[MicroUsd | None, ...]:
+        """Return the same for each of these models; the class's limit is looked up once."""
+        most, tokens = self.max_tokens(complexity, task.output_tokens), task.input_tokens
+        return tuple(
+            [
+                model.tariff.estimate_uusd(tokens, expected_output(task, self._fitting(most, tokens, model)), at_ms)
+                for model in models
+            ]
+        )
 
     def cost_max_uusd(self, task: TaskPending, complexity: Complexity | None) -> int:
         """Return an upper bound of the task's cost on any model."""
@@ -273,8 +285,11 @@ class Rulebook:
 
         An answer is not shortened below the policy's `tokens_min`; the gate `context` then refuses the model.
         """
-        most = min(self.max_tokens(complexity, task.output_tokens), model.output_tokens_max)
-        room = model.context_window - task.input_tokens
+        return self._fitting(self.max_tokens(complexity, task.output_tokens), task.input_tokens, model)
+
+    def _fitting(self, most: int, input_tokens: int, model: Model) -> int:
+        most = min(most, model.output_tokens_max)
+        room = model.context_window - input_tokens
         return most if most <= room else max(room, min(most, self.policy.output.tokens_min))
 
     def max_tokens(self, complexity: Complexity | None, output_tokens: int | None) -> int:

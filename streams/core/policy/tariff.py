@@ -43,7 +43,7 @@ class Rates(NamedTuple):
 class Tariff:
     """The prices of one model."""
 
-    __slots__ = ("_lengths", "_minutes", "_one", "_rates", "fee_uusd", "is_free", "is_known")
+    __slots__ = ("_answer", "_input", "_lengths", "_minutes", "_rates", "fee_uusd", "is_free", "is_known")
 
     def __init__(
         self, base: Prices, steps: Sequence[PriceStep], hours: Sequence[PriceHours], request_usd: float | None
@@ -61,8 +61,10 @@ class Tariff:
             spans = [(*minutes, _over(base, one)) for one in hours for minutes in one.minutes()]
             self._minutes, known = _timetable(base, sorted(spans, key=itemgetter(0)))
         self._rates: list[Rates | None] = [_rates(prices) for prices in known]
-        #: The rates of a model that has neither: most have one price.
-        self._one = self._rates[0] if len(self._rates) == 1 else None
+        #: The prices of an estimate where they are always the same, as those of most models are; else None.
+        one = self._rates[0] if len(self._rates) == 1 else None
+        self._input = one.input if one is not None else None
+        self._answer = one.answer if one is not None else None
         #: No request has an unknown price.
         self.is_known = None not in self._rates
         #: Every request is known to cost nothing.
@@ -78,10 +80,14 @@ class Tariff:
 
     def estimate_uusd(self, input_tokens: int, output_tokens: int, at_ms: Millis) -> MicroUsd | None:
         """Return what a request will cost of which nothing is known but its lengths; None where a price is unknown."""
-        rates = self._one or self.rates(input_tokens, at_ms)
-        if rates is None:
-            return None
-        return MicroUsd(int(input_tokens * rates.input + output_tokens * rates.answer + self.fee_uusd + 0.5))
+        dear, dearer = self._input, self._answer
+        if dear is None or dearer is None:
+            rates = self.rates(input_tokens, at_ms)
+            if rates is None:
+                return None
+            dear, dearer = rates.input, rates.answer
+        exact = input_tokens * dear + output_tokens * dearer + self.fee_uusd
+        return int(exact + 0.5)  # type: ignore[return-value]  # MicroUsd(), a call, would cost a third of this method
 
     def cost_uusd(self, usage: Usage, at_ms: Millis) -> MicroUsd | None:
         """Return what a request of that time has cost; None where a price is unknown."""

@@ -48,7 +48,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
         lease_expires_at_ms=Millis(now_ms + rulebook.lease_ms(complexity)),
         max_tokens=max_tokens,
         output_tokens=output_tokens,
-        cost_uusd=model.cost_uusd(task.input_tokens, output_tokens, now_ms),
+        cost_uusd=model.tariff.estimate_uusd(task.input_tokens, output_tokens, now_ms),
     )
     has_budget = entry.tenant in index.balances.left
     draft.put_slot(

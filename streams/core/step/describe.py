@@ -173,5 +173,5 @@ class Describer:
         """What was not spent by not using the other model for the same tokens; unknown where a price is."""
         if other is None or given.cost_uusd is None:
             return None
-        theirs = other.cost_uusd(task.input_tokens, given.output_tokens, self._now_ms)
+        theirs = other.tariff.estimate_uusd(task.input_tokens, given.output_tokens, self._now_ms)
         return MicroUsd(theirs - given.cost_uusd) if theirs is not None else None

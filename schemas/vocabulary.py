@@ -63,8 +63,9 @@ Mode = Literal["live", "shadow", "replay"]
 #: The gates in the order in which they are evaluated; the first that refuses is the model's verdict.
 Gate = Literal["capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit"]
 GATES: Final[tuple[Gate, ...]] = get_args(Gate)
-#: Verdict on one model: the gate that refused it, or `busy`, `ok` (could have been chosen), `chosen`.
-Verdict = Literal[Gate, "busy", "ok", "chosen"]
+#: Verdict on one model: the gate that refused it, or `lost` (all slots that it may use), `busy`, `ok` (could have been
+#: chosen), `chosen`.
+Verdict = Literal[Gate, "lost", "busy", "ok", "chosen"]
 #: What decided for a slot among those that the strategy left, or what put a model's best slot behind it: context on the
 #: slot or under its account, nothing else was free, the slot's use, its model's, estimated cost, score, slot id, a swap
 #: within the round. `catalogue`: the static fallback chose.
@@ -82,10 +83,10 @@ Decisive = Literal[
 ]
 #: How a task's wait ended; `waiting`: it goes on.
 DecisionOutcome = Literal["routed", "waiting", "cancelled", "expired", "dead_lettered", "dropped"]
-#: Headline of a waiting task: `capable_busy`, or the word of the rule whose gate leaves it no model.
+#: Headline of a waiting task: `capable_busy`, `lost`, or the word of the rule whose gate leaves it no model.
 Headline = Literal[
     "no_capable_model", "capable_busy", "reserved_for_ev", "exhausted", "quota", "credit", "drained", "boundary",
-    "context", "floor",
+    "context", "floor", "lost",
 ]  # fmt: skip
 #: The reason: the strategy that routed the task, the headline of a waiting task, or how the task ended.
 ReasonCode = Literal[

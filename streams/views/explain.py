@@ -40,6 +40,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "chosen": "took the task",
     "ok": "would have done as well",
     "busy": "would have done, but had no free slot",
+    "lost": "would have done, but its slots were lost",
     **{rule.gate: rule.means for rule in reversed(RULES)},
 }
 #: Kinds of the operators' events that set or end marks.

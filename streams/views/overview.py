@@ -15,6 +15,7 @@ from schemas.decision import LedgerRow, SlotRow
 from schemas.vocabulary import Millis, from_millis
 from streams.clock import DIFFERENCE_MS_MAX
 from streams.core.policy.case import Candidate, Moment
+from streams.core.policy.lost_slots import lost_slots
 from streams.core.policy.rulebook import Rulebook
 from streams.core.policy.rules import refusing_now
 from streams.core.policy.rules.drained import Drained
@@ -58,6 +59,8 @@ class CellView(Struct, frozen=True, kw_only=True):
 
     account: str | None
     slots: Slots
+    #: Ids of the lost ones.
+    lost: tuple[str, ...]
     #: The gate of those that look at marks which refuses every task now, and its reason; None: no gate does.
     gate: str | None
     reason: str | None
@@ -293,6 +296,7 @@ def _cell(moment: Moment, at: Candidate, rows: list[SlotRow]) -> CellView:
     return CellView(
         account=at.account,
         slots=_slots(rows),
+        lost=tuple(sorted(row.slot_id for row in rows if row.state == "lost" and not row.retired)),
         gate=rule.gate if rule is not None else None,
         reason=rule.reason(moment, at) if rule is not None else None,
         until=from_millis(ends_ms) if ends_ms is not None else None,
@@ -367,8 +371,11 @@ def _problems(pool: PoolView) -> Iterable[str]:
             who = model.model if cell.account is None else f"{model.model} of {cell.account}"
             if cell.reason is not None:
                 yield f"{pool.pool}: {who} gets nothing new: {cell.reason}"
-            if cell.slots.lost:
-                yield f"{pool.pool}: {cell.slots.lost} slots of {who} are lost: their leases ran out unanswered."
+            if cell.lost:
+                many = "1 slot" if len(cell.lost) == 1 else f"{len(cell.lost)} slots"
+                yield f"{pool.pool}: {many} of {who} lost, as a lease ran out: {lost_slots(cell.lost, pool.pool)}"
+    if count := pool.tasks.waiting_by_reason.get("lost"):
+        yield f"{pool.pool}: {count} tasks wait that only lost slots could do."
     if count := pool.tasks.waiting_by_reason.get("no_capable_model"):
         yield f"{pool.pool}: {count} tasks wait that no model of the fleet is good enough for."
     for budget in pool.budgets:

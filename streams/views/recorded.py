@@ -24,8 +24,8 @@ from streams.core.step import controls
 from streams.core.step.controls import MarkingControl
 from streams.core.step.draft import StepDraft
 
-#: Verdicts of a model that every gate admitted.
-PASSED: Final = frozenset(get_args(Verdict)) - frozenset(GATES)
+#: Verdicts of a model that every gate admitted, with a slot in service.
+PASSED: Final = frozenset(get_args(Verdict)) - frozenset(GATES) - {"lost"}
 
 
 class Recorded(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from msgspec import Struct
 from streams.core.policy.case import Candidate, Case, each_once
 from streams.core.policy.catalog import Model
 from streams.core.policy.document import nearest
+from streams.core.policy.lost_slots import COMES_BACK
 from streams.core.policy.numbers import usd
 from streams.core.policy.rules import BY_GATE, RULES, Rule
 from streams.views.recorded import Recorded
@@ -86,6 +87,15 @@ def _busy(recorded: Recorded, model: Model) -> tuple[str, str]:
     )
 
 
+def _lost(recorded: Recorded, model: Model) -> tuple[str, str]:
+    pool = recorded.decision["pool"]
+    gone = f"one that is gone for good is retired: slotwise retire SLOT --pool {pool} (slotwise check names them)."
+    return (
+        f"Every gate let {model.id} through, but its slots were lost: their leases had run out.",
+        f"Find out why they do not report: {COMES_BACK}; {gone}",
+    )
+
+
 def _ok(recorded: Recorded, model: Model) -> tuple[str, str]:
     decision = recorded.decision
     chosen = recorded.rulebook.models.get(decision["chosen_model"] or "")
@@ -102,6 +112,7 @@ def _chosen(recorded: Recorded, model: Model) -> tuple[str, str]:
 
 _PASSED: Final[Mapping[str, Callable[[Recorded, Model], tuple[str, str]]]] = {
     "busy": _busy,
+    "lost": _lost,
     "ok": _ok,
     "chosen": _chosen,
 }

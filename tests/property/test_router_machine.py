@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -63,7 +63,7 @@ MUST_BE_SEEN = (
         "traded with money",
         "patient",
     ),
-    *("reserved_for_ev", "capable_busy", "no_capable_model", "boundary", "context", "floor"),
+    *("reserved_for_ev", "capable_busy", "lost", "gate:lost", "no_capable_model", "boundary", "context", "floor"),
     *("quota", "credit", "watching", "emergency", "near", "activated", "not activated"),
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
     *(
@@ -367,7 +367,7 @@ class Routing(RuleBasedStateMachine):
         said = json.loads(bytes(decision.alternatives))
         free = {other.cell for other in pool.slots.values() if other.state == "free"}
         open_to = {cell[0] for cell in free if one.said[cell] is None}
-        words = {name: gate or ("ok" if name in open_to else "busy") for name, gate in one.verdicts.items()}
+        words = {name: _word(pool, one.said, name, gate, open_to) for name, gate in one.verdicts.items()}
         assert {name: row["gate"] for name, row in said.items()} == words | {place.model: "chosen"}
         self._same_reason(one, decision, said)
         self._same_scores(said, one.scores)
@@ -480,13 +480,14 @@ class Routing(RuleBasedStateMachine):
                 assert one.reason_code == pool.headline(task)
                 # Among many it is an estimate.
                 assert one.position == pool.position(task, one.decided_at_ms) or self.crowd > 32
-                assert gates == {model: gate or "busy" for model, gate in pool.verdicts(task).items()}
+                verdicts = pool.verdicts(task)
+                assert gates == {name: _word(pool, pool.said(task), name, verdicts[name], ()) for name in verdicts}
                 self._same_scores(said, pool.scores(task))
             if one.outcome in ("waiting", "routed"):
                 event = pool.tasks[one.task_id].event
                 assert one.complexity == pool.rules.class_of(event)
                 assert one.objective == pool.rules.objective(event)
-            assert set(gates.values()) <= {*GATES, "busy", "ok", "chosen"}
+            assert set(gates.values()) <= {*GATES, "lost", "busy", "ok", "chosen"}
 
     def _keeps_its_word(self, step: Step, announced: Mapping[tuple[str, str], int]) -> None:
         self.seen.update(step.counts)
@@ -526,6 +527,18 @@ class Routing(RuleBasedStateMachine):
             places.update((pool.name, task_id) for task_id in pool.finished)
         assert set(places) == self.accepted
         assert set(places.values()) <= {1}
+
+
+def _word(
+    pool: ReferencePool, said: Mapping[Any, str | None], name: str, gate: str | None, free: Container[str]
+) -> str:
+    """The verdict on a model that may have passed every gate."""
+    if gate is not None:
+        return gate
+    if name in free:
+        return "ok"
+    admitted = [cell for cell, refused in said.items() if cell[0] == name and refused is None]
+    return "busy" if any(cell in pool.gates.in_service for cell in admitted) else "lost"
 
 
 TestRouting = pytest.mark.timeout(900)(Routing.TestCase)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from math import inf
 from typing import Any
 
@@ -32,9 +32,9 @@ class Gates:
         self.cells: list[Cell] = [
             cell for model in rules.model for cell in {slot.cell for slot in fleet} if cell[0] == model
         ]
-        in_service = {slot.cell for slot in fleet if slot.state != "lost"}
+        self.in_service = {slot.cell for slot in fleet if slot.state != "lost"}
         #: Those that will do work sooner or later: of what operators and probes say a drain alone may have no end.
-        self.in_reach = {cell for cell in in_service if self.view.drains.get(cell[0]) != inf}
+        self.in_reach = {cell for cell in self.in_service if self.view.drains.get(cell[0]) != inf}
 
     def cell_verdicts(
         self, task: Task, p50: float | None, ledger: Ledger | None, *, closed: bool | None = None
@@ -47,7 +47,7 @@ class Gates:
         )
         said = {cell: self._gate(task, cell, cheaper, p50, ledger) for cell in self.cells}
         if closed is None:
-            closed = None in [said[cell] for cell in regular]
+            closed = None in [said[cell] for cell in regular if cell in self.in_service]
         if closed:
             for cell in self.cells:
                 if cell not in regular and said[cell] not in ("capability", "context"):
@@ -150,8 +150,11 @@ def furthest(said: Mapping[Cell, str | None]) -> dict[str, str | None]:
     return verdicts
 
 
-def headline(said: Mapping[Cell, str | None], kept: Iterable[Cell]) -> str:
+def headline(said: Mapping[Cell, str | None], kept: Iterable[Cell], in_service: Container[Cell]) -> str:
     """Why a task waits, when slots of these cells are free and it could pay for them."""
+    admitted = [cell for cell, gate in said.items() if gate is None]
+    if admitted and not any(cell in in_service for cell in admitted):
+        return "lost"
     if any(said.get(cell) == "premium" for cell in kept):
         return "reserved_for_ev"
     if None in said.values():

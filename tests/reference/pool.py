@@ -53,7 +53,7 @@ class ReferencePool:
         self.ended: dict[str, str] = {}
         #: The slots as they were before the step.
         self.before: dict[str, Slot] = {}
-        #: Whether a task waits only because of the percentiles.
+        #: Whether a task may wait only because of the percentiles.
         self.waits_for_evs = False
         #: When the tasks that a premium slot is kept from have waited long enough for it.
         self.patient_ms: list[int] = []
@@ -349,7 +349,11 @@ class ReferencePool:
 
     def is_served(self, task: Task) -> bool:
         """Whether a model that is always a candidate may do it, so that the emergency model may not."""
-        return None in [gate for cell, gate in self.said(task).items() if self.gates.is_regular(task, cell[0])]
+        return None in [
+            gate
+            for cell, gate in self.said(task).items()
+            if self.gates.is_regular(task, cell[0]) and cell in self.gates.in_service
+        ]
 
     def lifted(self, task: Task) -> bool:
         """Whether it may claim a higher tier than it needs."""
@@ -364,7 +368,8 @@ class ReferencePool:
         """Why it waits."""
         free = {slot.cell for slot in self.slots.values() if slot.state == "free"}
         ledger = self.ledger(task)
-        return headline(self.said(task), [cell for cell in free if self.gates.is_paid(task, cell[0], ledger)])
+        kept = [cell for cell in free if self.gates.is_paid(task, cell[0], ledger)]
+        return headline(self.said(task), kept, self.gates.in_service)
 
     def scores(self, task: Task) -> dict[str, float]:
         """How good the models are that it may use."""
@@ -416,7 +421,7 @@ class ReferencePool:
             elif slot.state != "leased" and open_:
                 slot.busy[-1][1] = slot.since_ms
         waiting = [task for task in self.tasks.values() if task.state == "waiting"]
-        kept = [task for task in waiting if self.headline(task) == "reserved_for_ev"]
+        kept = [task for task in waiting if self.headline(task) in ("reserved_for_ev", "lost")]
         self.waits_for_evs = bool(kept)
         self.patient_ms = [self.gates.patient_ms(task) for task in kept]
 

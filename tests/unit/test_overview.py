@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from schemas.events import BudgetCredited, FleetControl, ModelDrained, ModelExhausted, QuotaUpdated
 from schemas.vocabulary import Millis, from_millis
 from streams.views.overview import ModelView, Overview, PoolView, RecoveredPartition, overview
@@ -161,3 +163,17 @@ def test_a_worker_whose_clock_differs_from_the_brokers_is_named() -> None:
     assert found.problems == (
         "The clock of the worker of partition 0, 1 was 3600 s ahead of the broker's at its last tick: set both by NTP.",
     )
+
+
+@pytest.mark.rule("amend.48")
+def test_check_names_lost_slots_and_what_brings_them_back() -> None:
+    """And how many tasks wait for nothing else."""
+    rig = RouterRig("haiku-1", "haiku-2")
+    rig.hand_in(task("a"), task("b"), task("c"))
+    rig.wait(1_800)
+    found = look(rig)
+    assert model_of(found, "haiku").cells[0].lost == ("haiku-1", "haiku-2")
+    slots, tasks = found.problems
+    assert slots.startswith("main: 2 slots of haiku lost, as a lease ran out: haiku-1, haiku-2. A slot comes back when")
+    assert slots.endswith("slotwise retire haiku-1 --pool main")
+    assert tasks == "main: 3 tasks wait that only lost slots could do."

@@ -225,7 +225,7 @@ def test_a_slot_is_lost_when_its_lease_runs_out(complexity: str | None, want_s: 
     rig.wait(want_s - 0.001)
     assert rig.runs_on("a") == "haiku-1"
     step = rig.wait(0.001)
-    assert outcomes(step) == {"a": "capable_busy"}
+    assert outcomes(step) == {"a": "lost"}
     assert step.decisions[0].attempt == 2
     row = rig.row("haiku-1")
     assert row is not None
@@ -241,7 +241,7 @@ def test_a_lost_slot_comes_back_by_announcing_itself() -> None:
     late = rig.end_of("a")
     rig.wait(1_800)
     assert rig.hand_in(slot()).counts == {"duplicate_free": 1}
-    assert rig.headline("a") == "capable_busy"
+    assert rig.headline("a") == "lost"
     step = rig.hand_in(slot(at_ms=rig.now_ms))
     assert outcomes(step) == {"a": "haiku-1"}
     assert step.decisions[0].lease == 2

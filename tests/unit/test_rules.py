@@ -18,13 +18,13 @@ def test_the_rules_are_the_gates_in_the_order_in_which_they_are_asked() -> None:
 
 def test_every_verdict_is_a_gates_or_says_how_far_the_model_got() -> None:
     """No verdict without a rule that can give it."""
-    assert [verdict for verdict in get_args(Verdict) if verdict not in GATES] == ["busy", "ok", "chosen"]
+    assert [verdict for verdict in get_args(Verdict) if verdict not in GATES] == ["lost", "busy", "ok", "chosen"]
 
 
-def test_every_headline_is_a_rules_but_the_one_of_busy_slots() -> None:
+def test_every_headline_is_a_rules_but_those_of_busy_and_of_lost_slots() -> None:
     """No two rules share one, so that a waiting task's reason code leads to its rule."""
     assert len(BY_HEADLINE) == len(RULES)
-    assert {*BY_HEADLINE, "capable_busy"} == set(get_args(Headline))
+    assert {*BY_HEADLINE, "capable_busy", "lost"} == set(get_args(Headline))
     assert set(get_args(Headline)) <= set(get_args(ReasonCode))
 
 

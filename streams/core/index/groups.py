@@ -88,6 +88,7 @@ class Group:
     __slots__ = (
         "_able",
         "_in_reach",
+        "_in_service",
         "_pictures",
         "able_mask",
         "announced",
@@ -131,7 +132,7 @@ class Group:
         self.announced: dict[ReasonCode | None, Announced] = {}
         self._pictures: dict[tuple[int, int, Scores | None, tuple[Decisive | None, ...]], Raw] = {}
         self._able: str | None = None
-        self._in_reach = 0
+        self._in_service = self._in_reach = 0
 
     def look(
         self, fleet: Fleet, conditions: Conditions, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
@@ -139,7 +140,7 @@ class Group:
         """Apply the present conditions; `keep_shut`: an emergency model does not open in the middle of a round."""
         verdicts, emergency_mask = self.key.verdicts, self.key.emergency_mask
         gates = [first(verdicts[of], gate) for of, gate in zip(fleet.model_of, conditions.by_cell, strict=True)]
-        self._in_reach = conditions.in_reach
+        self._in_service, self._in_reach = conditions.in_service, conditions.in_reach
         if self.key.low and self.cheaper_mask & conditions.in_reach:
             premium.keep(gates, self.dear_mask)
         unpaid = 0
@@ -153,7 +154,7 @@ class Group:
             # An evaluation in the middle of a round is repeated after it.
             self.valid_to_uusd = -inf if keep_shut else min((cost for cost in limits if cost > left), default=inf)
         if emergency_mask:
-            self.shut = emergency.closes(gates, emergency_mask) or (keep_shut and self.shut)
+            self.shut = emergency.closes(gates, emergency_mask, conditions.in_service) or (keep_shut and self.shut)
             if self.shut:
                 emergency.close(gates, emergency_mask)
         self.gates = tuple(gates)
@@ -193,14 +194,16 @@ class Group:
         return sorted(found)[:count]
 
     def able(self, fleet: Fleet) -> str:
-        """Names of admissible models."""
+        """Names of admissible models with a slot in service."""
         if self._able is None:
-            models = {fleet.cells[i].model: None for i, gate in enumerate(self.gates) if gate is None}
-            self._able = ", ".join(models)
+            busy = self.mask & self._in_service
+            self._able = ", ".join(dict.fromkeys(cell.model for i, cell in enumerate(fleet.cells) if busy >> i & 1))
         return self._able
 
     def headline(self, free_mask: int) -> ReasonCode:
         """Return the headline of these tasks, when the cells in `free_mask` have a free slot."""
+        if self.mask and not self.mask & self._in_service:
+            return "lost"
         if self.premium_mask & free_mask:
             return "reserved_for_ev"
         if self.mask:
@@ -226,38 +229,36 @@ class Group:
         key = (free_mask & self.mask, chosen, scores, behind)
         raw = self._pictures.get(key) if now else None
         if raw is None:
-            raw = _picture(fleet, gates, free_mask, self._in_reach, chosen, scores, behind)
+            raw = self._picture(fleet, gates, free_mask, chosen, scores, behind)
             if now:
                 if len(self._pictures) >= _PICTURES_MAX:
                     self._pictures.clear()
                 self._pictures[key] = raw
         return raw
 
-
-def _picture(
-    fleet: Fleet,
-    gates: Verdicts,
-    free_mask: int,
-    in_reach: int,
-    chosen: int,
-    scores: Scores | None,
-    behind: tuple[Decisive | None, ...],
-) -> Raw:
-    free = sum(1 << i for i, gate in enumerate(gates) if gate is None) & free_mask
-    words: dict[str, dict[str, object]] = {}
-    for at, (model, mask) in enumerate(zip(fleet.models, fleet.model_masks, strict=True)):
-        own = [gate for i, gate in enumerate(gates) if mask >> i & 1]
-        if chosen >= 0 and mask >> chosen & 1:
-            word: str = "chosen"
-        elif None in own:
-            word = "ok" if free & mask else "busy"
-        else:
-            word = furthest(own) or "busy"
-        words[model] = {"gate": word}
-        if not mask & in_reach:
-            words[model]["out_of_reach"] = True
-        if scores is not None and (score := scores[at]) is not None:
-            words[model]["score"] = score
-        if word == "ok" and behind and behind[at] is not None:
-            words[model]["behind"] = behind[at]
-    return Raw(encode(words))
+    def _picture(
+        self,
+        fleet: Fleet,
+        gates: Verdicts,
+        free_mask: int,
+        chosen: int,
+        scores: Scores | None,
+        behind: tuple[Decisive | None, ...],
+    ) -> Raw:
+        admitted = sum(1 << i for i, gate in enumerate(gates) if gate is None)
+        words: dict[str, dict[str, object]] = {}
+        for at, (model, mask) in enumerate(zip(fleet.models, fleet.model_masks, strict=True)):
+            if chosen >= 0 and mask >> chosen & 1:
+                word: str = "chosen"
+            elif own := mask & admitted:
+                word = "ok" if own & free_mask else "busy" if own & self._in_service else "lost"
+            else:
+                word = furthest(gate for i, gate in enumerate(gates) if mask >> i & 1) or "busy"
+            words[model] = {"gate": word}
+            if not mask & self._in_reach:
+                words[model]["out_of_reach"] = True
+            if scores is not None and (score := scores[at]) is not None:
+                words[model]["score"] = score
+            if word == "ok" and behind and behind[at] is not None:
+                words[model]["behind"] = behind[at]
+        return Raw(encode(words))

@@ -30,7 +30,7 @@ from streams.core.index.slot_index import SlotIndex
 from streams.core.index.undo import Undo
 from streams.core.index.waiting import Entry
 from streams.core.index.waiting_index import WaitingIndex
-from streams.core.index.wakeups import Wakeups
+from streams.core.index.wakeups import BEHIND_PREMIUM, Wakeups
 from streams.core.policy.rulebook import Rulebook
 from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
@@ -194,14 +194,14 @@ class PoolIndex:
     def _announce(self, entry: Entry) -> None:
         headline = entry.row.status.headline
         entry.group.announce(entry)
-        if headline == "reserved_for_ev":
+        if headline in BEHIND_PREMIUM:
             self.wakeups.reserve(entry)
         if self.announced_mask is not None and entry.group.headline(self.announced_mask) != headline:
             self.announced_mask = None
 
     def _withdraw(self, entry: Entry, headline: ReasonCode | None) -> None:
         entry.group.withdraw(headline)
-        if headline == "reserved_for_ev":
+        if headline in BEHIND_PREMIUM:
             self.wakeups.unreserve()
 
     # Alignment with what verdicts depend on.

@@ -36,6 +36,8 @@ class SlotIndex:
         #: Registered slots by cell, and those in service; cells without any are absent. The decision in progress
         #: does not change them.
         self.registered: dict[Cell, int] = {}
+        #: Lost slots by id, as the state has them.
+        self.lost: dict[str, Cell] = {}
         self.in_service: dict[Cell, int] = {}
         #: Free slots by bit of the fleet. The decision in progress does not change it.
         self.free_counts: list[int] = []
@@ -86,6 +88,8 @@ class SlotIndex:
         _add(self.registered, cell, 1)
         if is_in_service(row):
             _add(self.in_service, cell, 1)
+        else:
+            self.lost[row.slot_id] = cell
         if row.state == "free":
             self.free(cell).add(row.slot_id, row.since_ms)
             self._count(cell, 1)
@@ -95,6 +99,8 @@ class SlotIndex:
         _add(self.registered, cell, -1)
         if is_in_service(row):
             _add(self.in_service, cell, -1)
+        else:
+            del self.lost[row.slot_id]
         if row.state == "free":
             self.free(cell).remove(row.slot_id)
             self._count(cell, -1)

@@ -6,14 +6,16 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Final
 
-from schemas.vocabulary import Millis
+from schemas.vocabulary import Millis, ReasonCode
 from streams.core.index.due import DueList
 from streams.core.index.waiting import Entry
 from streams.core.index.waiting_index import WaitingIndex
 from streams.core.policy.rulebook import Rulebook
 from streams.core.state.pool import Pool
 
-#: Stale entries before the list of reserved waits is compacted.
+#: Headlines of tasks that may wait because premium slots are kept from them; a kept slot may be behind lost ones.
+BEHIND_PREMIUM: Final = frozenset[ReasonCode | None](("reserved_for_ev", "lost"))
+#: Stale entries before the list of these tasks is compacted.
 _SPARE: Final = 64
 
 
@@ -27,13 +29,13 @@ class Wakeups:
         self._rulebook = rulebook
         #: The state's `now`.
         self.now_ms = now_ms
-        #: How many tasks wait because premium slots are kept from them, as announced.
+        #: How many tasks may wait because premium slots are kept from them, as announced.
         self._reserved = 0
         #: When each of them reaches patience; stale items are dropped when they reach the top.
         self._patient: list[tuple[Millis, str, Entry]] = []
 
     def reserve(self, entry: Entry) -> None:
-        """Add a waiting task whose announced headline is `reserved_for_ev`."""
+        """Add a waiting task whose announced headline is in `BEHIND_PREMIUM`."""
         self._reserved += 1
         heappush(self._patient, (self._rulebook.patient_ms(entry.row), entry.task_id, entry))
         if len(self._patient) > 2 * self._reserved + _SPARE:
@@ -87,4 +89,4 @@ class Wakeups:
 
     def _is_current(self, item: tuple[Millis, str, Entry]) -> bool:
         at_ms, _, entry = item
-        return at_ms > self.now_ms and entry.alive and entry.row.status.headline == "reserved_for_ev"
+        return at_ms > self.now_ms and entry.alive and entry.row.status.headline in BEHIND_PREMIUM

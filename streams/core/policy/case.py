@@ -55,7 +55,7 @@ class Case(Moment, frozen=True, kw_only=True):
     #: Models of the pool's fleet that can do the work (no gate with `unable` refuses them) and are in reach: they have
     #: a slot in service that no mark refuses without a known end.
     in_reach: tuple[Model, ...] = ()
-    #: Models that every gate admits.
+    #: Models with a slot in service that every gate admits.
     admissible: tuple[Model, ...] = ()
     #: Available credit of its tenant; None: the tenant has no budget.
     available_uusd: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final
 
 from msgspec import Raw
@@ -9,7 +10,7 @@ from msgspec import Raw
 from schemas.decision import Decision, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, Decisive, MicroUsd, Millis, ReasonCode
-from streams.core.index.fleet import Scores
+from streams.core.index.fleet import Cell, Scores
 from streams.core.index.waiting import Entry
 from streams.core.policy.catalog import Model
 from streams.core.policy.ev import percentile_of
@@ -105,10 +106,14 @@ class Describer:
     def waits(self, entry: Entry, headline: ReasonCode, free_mask: int, position: int) -> Decision:
         """The task waits; `free_mask` are the cells with a free slot after the round."""
         group, index = entry.group, self._index
-        sentence = sentences.waits(entry, headline, index, free_mask)
+        sentence = sentences.waits(entry, headline, index, free_mask, self._lost)
         scores = self._scores(entry, group.mask)
         alternatives = group.alternatives(index.fleet, group.gates, free_mask, -1, scores)
         return self._unrouted(entry, "waiting", headline, sentence, alternatives, position)
+
+    @cached_property
+    def _lost(self) -> dict[str, Cell]:
+        return self._draft.lost()
 
     def _unrouted(
         self,

@@ -235,6 +235,16 @@ class PoolDraft:
         """Return those of them with a slot that is not lost."""
         return self._cells(self.index.slots.in_service, is_in_service)
 
+    def lost(self) -> dict[str, Cell]:
+        """Return the lost slots by id, with the changes of the draft."""
+        found = dict(self.index.slots.lost)
+        for slot_id in (*self.slots, *self.slots_gone):
+            found.pop(slot_id, None)
+            slot = self.slot(slot_id)
+            if slot is not None and is_registered(slot) and not is_in_service(slot):
+                found[slot_id] = cell_of(slot)
+        return found
+
     def _cells(self, known: Mapping[Cell, int], counts_slot: Callable[[SlotRow], bool]) -> AbstractSet[Cell]:
         if not self._fleet_changes:
             return known.keys()

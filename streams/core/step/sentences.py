@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from schemas.decision import TaskRow
 from schemas.vocabulary import Decisive, ReasonCode
+from streams.core.index.fleet import Cell
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.waiting import Entry
 from streams.core.policy.case import Candidate, Case, each_once
+from streams.core.policy.lost_slots import lost_slots
 from streams.core.policy.numbers import apart, usd
 from streams.core.policy.rules import BY_HEADLINE, MARKS_RULES
 from streams.core.step.comparison import Rival
@@ -108,12 +112,15 @@ def _shares(rival: Rival) -> tuple[str, str]:
     return f"{own}%", f"{other}%"
 
 
-def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int) -> str:
-    """Return why this task waits."""
+def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int, lost: Mapping[str, Cell]) -> str:
+    """Return why this task waits; `lost` are the lost slots of its pool."""
     group = entry.group
     fleet = index.fleet
     if headline == "capable_busy":
         return f"Every slot that may do it is busy: {group.able(fleet)}."
+    if headline == "lost":
+        own = sorted(slot_id for slot_id, cell in lost.items() if group.mask >> fleet.bit[cell] & 1)
+        return f"Every slot that may do it is lost: {lost_slots(own, entry.row.task.pool)}"
     if not fleet.cells:
         return "The pool has no slot yet."
     case, rule = _case(entry, index), BY_HEADLINE[headline]

@@ -1,8 +1,8 @@
 """The local emergency model: a fallback, eligible only when no other model is, or when the task asks for it.
 
-While it is closed its verdict is `boundary`. It opens as soon as no other model of the fleet passes every gate for the
-task; then its own gates decide. It does not count as a cheaper model for the gate `premium`: a model that is only for
-emergencies must not close the premium models.
+While it is closed its verdict is `boundary`. It opens as soon as no other model with a slot in service passes every
+gate for the task; then its own gates decide. It does not count as a cheaper model for the gate `premium`: a model that
+is only for emergencies must not close the premium models.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def is_closed(model: Model, case: Case) -> bool:
     return any(not is_emergency_only(other, case.task, case.listed) for other in case.admissible)
 
 
-def closes(gates: Sequence[Gate | None], emergency_mask: int) -> bool:
-    """The same for a group's cells: whether one outside the mask `emergency_mask` is admissible."""
-    return any(gate is None for i, gate in enumerate(gates) if not emergency_mask >> i & 1)
+def closes(gates: Sequence[Gate | None], emergency_mask: int, in_service: int) -> bool:
+    """The same for a group's cells: whether one outside the mask `emergency_mask` is admissible and has slots."""
+    regular = in_service & ~emergency_mask
+    return any(gate is None for i, gate in enumerate(gates) if regular >> i & 1)
 
 
 def close(gates: list[Gate | None], emergency_mask: int) -> None:

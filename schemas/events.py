@@ -130,7 +130,11 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     latency_s: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
     quality: Share | None = None
     accepted: bool | None = None
+    #: Of a failure: your word for it. `rate_limited`, `overloaded` and `quota` are no attempt of the task: it waits,
+    #: and the slot's product is exhausted until `retry_at`.
     error_class: Word | None = None
+    #: When the vendor takes work again, at most 7 days from now; absent or past: after the policy's pause.
+    retry_at: Time | None = None
     fit: Fit | None = None
 
 

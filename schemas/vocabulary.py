@@ -57,6 +57,8 @@ Objective = Literal["cost_speed", "balanced", "quality"]
 Profile = Literal["fast", "strong"]
 OnFailure = Literal["escalate", "retry", "drop"]
 OutcomeStatus = Literal["success", "failure", "cancelled"]
+#: Error classes of a failure that is no attempt: the vendor did not take the work.
+OVERLOADED: Final = frozenset(("rate_limited", "overloaded", "quota"))
 Fit = Literal["good_fit", "underpowered", "overprovisioned", "failed"]
 Mode = Literal["live", "shadow", "replay"]
 

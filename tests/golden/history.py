@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SPAN = re.compile(r"([+-])((?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+)")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_TIMES = frozenset(("at", "until", "deadline", "not_before", "resets_at"))
+_TIMES = frozenset(("at", "until", "deadline", "not_before", "resets_at", "retry_at"))
 #: What always names its pool: tasks, slots, and kinds of operators' events whose field is required.
 _OF_A_POOL = frozenset((TASK_PENDING, SLOT_FREED)).union(
     str(kind.__struct_config__.tag)
@@ -249,6 +249,8 @@ def _spelled(fields: dict[str, Any], texts: dict[str, tuple[str, str]]) -> dict[
         book = load_rulebook(catalog, policy)
         texted = {"policy_text": policy, "catalog_text": catalog}
         fields = {"policy": book.policy_hash, "catalog": book.catalog_hash} | texted | fields
+    if isinstance(fields.get("outcome"), dict):
+        fields = fields | {"outcome": _spelled(fields["outcome"], texts)}
     return {
         name: from_millis(START_MS + span_ms(value)) if name in _TIMES and _SPAN.fullmatch(str(value)) else value
         for name, value in fields.items()

@@ -23,7 +23,7 @@ from streams.settings import Settings
 from streams.sinks.postgres import PostgresSink
 from streams.topics import create_topics, names
 from tests.functional.commands import slotwise
-from tests.support.builders import task
+from tests.support.builders import rulebook, task
 from tests.support.router_rig import RouterRig
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class House:
 
     def __init__(self, broker: str, database: str) -> None:
         migrate(database)
-        self.rig = RouterRig("haiku-1", "haiku-2")
+        self.rig = RouterRig("haiku-1", "haiku-2", book=rulebook())
         for number in (1, 2, 3):
             self.rig.hand_in(task(f"t-{number}"), after_s=1)
         self.rig.ends("t-1", after_s=30)

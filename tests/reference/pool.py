@@ -149,7 +149,13 @@ class ReferencePool:
             self._end(task, "dead_lettered", now_ms)
         elif task.deadline_ms is not None and task.deadline_ms <= now_ms:
             self._end(task, "expired", now_ms)
-        elif pause_ms := round(attempts["back_off_s"] * 1000):
+        elif pause_ms := round(
+            1000
+            * min(
+                attempts["back_off_s"] * 2 ** (task.failures - 1),
+                max(attempts["back_off_s"], attempts["back_off_max_s"]),
+            )
+        ):
             task.state, task.due_ms, task.since_ms = "delayed", now_ms + pause_ms, now_ms + pause_ms
 
     def _end(self, task: Task, how: str, now_ms: int) -> None:
@@ -217,8 +223,15 @@ class ReferencePool:
         self._pay(task, self._actual(self._work(slot), ours))
         status = ours.status if ours is not None else "success"
         on_failure, tier = task.event.on_failure, self.rules.tier[slot.model]
+        not_taken = ours is not None and was_not_taken(ours)
+        if ours is not None and not_taken:
+            self._no_room(slot, ours, now_ms)
         if task.cancelled:
             self._end(task, "cancelled", now_ms)
+        elif not_taken and task.deadline_ms is not None and task.deadline_ms <= now_ms:
+            self._end(task, "expired", now_ms)
+        elif not_taken:
+            task.state = "waiting"
         elif status != "failure":
             self._end(task, {"success": "done"}.get(status, status), now_ms)
         elif on_failure == "drop":
@@ -227,6 +240,15 @@ class ReferencePool:
             self._end(task, "dead_lettered", now_ms)
         else:
             self._again(slot, now_ms, tier + 1 if on_failure == "escalate" else task.tier_min)
+
+    def _no_room(self, slot: Slot, outcome: Outcome, now_ms: int) -> None:
+        """The slot's product takes nothing for a while."""
+        until_ms = min(to_millis(outcome.retry_at) if outcome.retry_at is not None else 0, now_ms + 7 * 86_400_000)
+        if until_ms <= now_ms:
+            until_ms = now_ms + round(self.rules.section("attempts")["overload_pause_s"] * 1000)
+        product = self.rules.model[slot.model]["product"]
+        if self.conditions.in_pool(self.name).marks.get((product, slot.account), 0) < until_ms:
+            self.conditions.exhaust(self.name, product, slot.account, until_ms)
 
     def _lose(self, slot: Slot, now_ms: int) -> None:
         """The lease ends, and no report said how the work went."""
@@ -251,6 +273,8 @@ class ReferencePool:
         on_failure, tier = task.event.on_failure, self.rules.tier.get(work.model)
         if status != "failure":
             self._end(task, {"success": "done"}.get(status, status), now_ms)
+        elif ours is not None and was_not_taken(ours):
+            task.decision_id = ""
         elif on_failure == "drop":
             self._end(task, "dropped", now_ms)
         elif on_failure == "escalate" and tier is not None:
@@ -287,6 +311,8 @@ class ReferencePool:
         if outcome is not None and outcome.cost_usd is not None:
             return round(outcome.cost_usd * 1_000_000)
         reserved, event, model = work.reserved_uusd or 0, work.task.event, self.rules.model.get(work.model)
+        if outcome is not None and was_not_taken(outcome):
+            reserved = 0
         if outcome is None or model is None:
             return reserved
         cached, thought = outcome.cached_input_tokens, outcome.reasoning_tokens
@@ -424,6 +450,11 @@ class ReferencePool:
         kept = [task for task in waiting if self.headline(task) in ("reserved_for_ev", "lost")]
         self.waits_for_evs = bool(kept)
         self.patient_ms = [self.gates.patient_ms(task) for task in kept]
+
+
+def was_not_taken(outcome: Outcome) -> bool:
+    """Whether the vendor had no room for the work."""
+    return outcome.status == "failure" and outcome.error_class in ("rate_limited", "overloaded", "quota")
 
 
 def quantile(ordered: list[float], share: float) -> float:

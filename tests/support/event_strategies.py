@@ -237,6 +237,9 @@ COSTS = st.sampled_from(
         {"input_tokens": 30_000, "cached_input_tokens": 29_000, "output_tokens": 500, "reasoning_tokens": 400},
         {"input_tokens": 10, "cached_input_tokens": 500},
         {"reasoning_tokens": 90},
+        {"error_class": "rate_limited"},
+        {"error_class": "overloaded", "cost_usd": 0.1, "retry_at": "2026-11-21T12:00:00.000Z"},
+        {"error_class": "quota", "retry_at": "2027-01-01T00:00:00.000Z"},
     ]
 )
 

@@ -28,7 +28,8 @@ class RouterRig:
 
     def __init__(self, *slots: str, book: Rulebook | None = None, strict: bool = True, **named: Any) -> None:
         """Begin with these slots announced, `haiku-1` for a slot that runs haiku."""
-        self.book = book or rulebook()
+        #: Without a rulebook of its own a test's tasks are tried again without a pause.
+        self.book = book or rulebook(attempts={"back_off_s": 0.0})
         self.make: Callable[[], Router] = lambda: Router(0, self.book, **named)
         self.router = self.make()
         #: Fed with journal records only.

@@ -105,7 +105,8 @@ def test_what_was_said_stays_with_a_task_that_waits_and_with_its_next_attempt() 
     hand_in(at, (task("t-1"), advice))
     at.router = Router.restore(0, at.book, picture(at.router))
     assert outcomes(at.hand_in(*(slot(name) for name in ("haiku-1", "opus-1", "sonnet-1")))) == {"t-1": "opus-1"}
-    again = at.ends("t-1", "failure").decisions[0]
+    at.ends("t-1", "failure")
+    again = at.wait(5).decisions[0]
     assert (again.attempt, again.chosen_slot_id, again.flags) == (2, "opus-1", ("plugin_failed",))
 
 

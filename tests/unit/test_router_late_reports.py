@@ -43,7 +43,9 @@ def test_the_end_of_a_lease_that_ran_out_in_the_same_step_counts() -> None:
 @pytest.mark.parametrize("end", ["cancelled", "expired", "dead_lettered", "done elsewhere"])
 def test_a_late_outcome_of_a_task_that_is_over_is_paid_for_and_changes_nothing_else(end: str) -> None:
     """It was cancelled, its deadline passed, it was given up, or another slot did it."""
-    rig = RouterRig("haiku-1", "haiku-2", book=rulebook(attempts={"failures_max": 1 if end == "dead_lettered" else 5}))
+    failures_max = 1 if end == "dead_lettered" else 5
+    book = rulebook(attempts={"back_off_s": 0.0, "failures_max": failures_max})
+    rig = RouterRig("haiku-1", "haiku-2", book=book)
     rig.hand_in(CREDITED)
     rig.hand_in(task("a", tenant_id="acme", deadline_ms=START_MS + (1_000 if end == "expired" else 10**9)))
     lost = str(rig.runs_on("a"))

@@ -22,7 +22,7 @@ from tests.support.router_rig import RouterRig
 
 def history() -> RouterRig:
     """Give a history of four steps: slots, two tasks of which one waits, and the end of the first."""
-    rig = RouterRig("haiku-1")
+    rig = RouterRig("haiku-1", book=rulebook())
     rig.hand_in(task("t-1"), after_s=1)
     rig.hand_in(task("t-2"), after_s=1)
     rig.ends("t-1", after_s=30)

@@ -98,7 +98,11 @@ class Attempts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often a task is tried, and how long finished ids are remembered."""
 
     failures_max: Annotated[int, Meta(ge=1, le=100)] = 5
-    back_off_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 0.0
+    #: Pause before the second attempt; it doubles from attempt to attempt, up to the second value.
+    back_off_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 5.0
+    back_off_max_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 300.0
+    #: How long a product is marked exhausted that was overloaded and did not say until when.
+    overload_pause_s: Annotated[float, Meta(ge=0.001, le=86_400.0)] = 60.0
     finished_memory_s: Seconds = 86_400.0
 
 
@@ -225,7 +229,7 @@ class Rulebook:
         self.ev_window_ms = round(policy.ev.window_s * 1000)
         self.memory_ms = round(policy.attempts.finished_memory_s * 1000)
         self.unknown_reset_ms = round(policy.quota.unknown_reset_s * 1000)
-        self.back_off_ms = round(policy.attempts.back_off_s * 1000)
+        self.overload_pause_ms = round(policy.attempts.overload_pause_s * 1000)
 
     def arrival_ms(self, at_ms: Millis, now_ms: Millis) -> Millis:
         """Return the time from which a task of this `at` counts: never after `now`, and never too far behind it."""
@@ -234,6 +238,12 @@ class Rulebook:
     def patient_ms(self, row: TaskRow) -> Millis:
         """Return the time at which the task reaches `patience_points`, if it waits that long."""
         return Millis(row.status.since_ms + (self.patience_points - row.task.priority) * self.ageing_ms)
+
+    def back_off_ms(self, failures: int) -> int:
+        """Return the pause after so many failures: it doubles with each, up to the policy's bound."""
+        attempts = self.policy.attempts
+        most_s = max(attempts.back_off_s, attempts.back_off_max_s)
+        return round(min(attempts.back_off_s * 2.0 ** (failures - 1), most_s) * 1000)
 
     def lease_ms(self, complexity: Complexity | None) -> Millis:
         """Return how long a task's lease lasts, by its class."""

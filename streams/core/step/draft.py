@@ -129,6 +129,11 @@ class PoolDraft:
             if mark.pool in (None, pool.name):
                 self.mark(mark)
 
+    def mark_by_itself(self, row: Mark, taken: ControlTaken) -> None:
+        """Set a mark that no operator sent, with the event that stands for it in the journal."""
+        self._step.controls[taken.control_id] = taken
+        self._step.mark(row)
+
     def mark(self, row: Mark) -> bool:
         """Set a mark that concerns this pool; return whether it changes anything here."""
         if self.marks is self.pool.marks:

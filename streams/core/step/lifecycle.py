@@ -17,7 +17,7 @@ from streams.core.policy.catalog import PREMIUM_TIER
 from streams.core.policy.document import nearest
 from streams.core.policy.ev import CachedScorer
 from streams.core.policy.rulebook import Rulebook
-from streams.core.step import money
+from streams.core.step import money, overload
 from streams.core.step.draft import PoolDraft
 
 _HISTORY_MAX = 64
@@ -150,12 +150,17 @@ def end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: 
             reserved_uusd=status.reserved_uusd,
         )
         spent = _write_down(draft, work, slot.slot_id, slot.lease, outcome, now_ms, rulebook)
+        if overload.is_overload(outcome):
+            model = rulebook.models[slot.model]
+            overload.exhaust(draft, work.decision_id, slot.slot_id, model, slot.account, outcome, now_ms, rulebook)
     money.settle(draft, row, spent, now_ms)
     result = outcome.status if outcome is not None else "success"
     if status.cancelled:
         draft.finish(row, "cancelled", now_ms)
     elif result != "failure":
         draft.finish(row, "done" if result == "success" else "cancelled", now_ms)
+    elif outcome is not None and overload.is_overload(outcome):
+        _wait_on(draft, row, f"{slot.slot_id}: {outcome.error_class}", now_ms)
     elif row.task.on_failure == "drop":
         draft.end(row, "dropped", (outcome and outcome.error_class) or "no error class given", now_ms)
     elif row.task.on_failure == "escalate":
@@ -194,6 +199,9 @@ def end_unreported(
     ran = rulebook.models.get(work.model)
     if result != "failure":
         draft.finish(row, "done" if result == "success" else "cancelled", now_ms)
+    elif overload.is_overload(outcome):
+        # That was long ago: it marks nothing, and the task waits on.
+        draft.change_status(row, replace(row.status, decision_id=None))
     elif row.task.on_failure == "drop":
         draft.end(row, "dropped", (outcome and outcome.error_class) or "no error class given", now_ms)
     elif row.task.on_failure == "escalate" and ran is not None and ran.tier >= (row.task.max_tier or PREMIUM_TIER):
@@ -252,6 +260,9 @@ def _write_down(
     spent = money.actual(work.task, complexity, model, outcome, rulebook, work.decided_ms)
     if money.is_contradictory(outcome):
         draft.count("contradictory_outcome")
+    if spent is None and overload.is_overload(outcome):
+        # Nothing was done.
+        spent = MicroUsd(0)
     cost = spent
     if cost is None:
         cost = work.reserved_uusd
@@ -313,7 +324,7 @@ def _again(
     if row.task.deadline is not None and to_millis(row.task.deadline) <= now_ms:
         draft.end(row, "expired", row.task.deadline, now_ms)
         return
-    due_ms = Millis(now_ms + rulebook.back_off_ms)
+    due_ms = Millis(now_ms + rulebook.back_off_ms(failures))
     delayed = due_ms > now_ms
     draft.change_status(
         row,
@@ -329,6 +340,24 @@ def _again(
             history=recorded.history,
         ),
     )
+
+
+def _wait_on(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> None:
+    """Make a task pending again whose work was not taken: it goes on with its attempt, and keeps its age."""
+    status = row.status
+    if row.task.deadline is not None and to_millis(row.task.deadline) <= now_ms:
+        draft.end(row, "expired", row.task.deadline, now_ms)
+        return
+    fresh = TaskStatus(
+        state="waiting",
+        attempt=status.attempt,
+        failures=status.failures,
+        since_ms=status.since_ms,
+        accepted_ms=now_ms,
+        tier_min=status.tier_min,
+        history=status.history,
+    )
+    draft.change_status(row, _with_entry(fresh, now_ms, draft.seq, "not taken", detail))
 
 
 def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> None:

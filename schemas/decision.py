@@ -375,6 +375,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One record of the journal: inputs, decisions and the rows that they write. All or nothing."""
 
     v: int = STEP_VERSION
+    #: Id of the journal that the step belongs to; a journal that is created again has another. Absent in old journals.
+    journal: str | None = None
     partition: int
     #: Counts from 0 without a gap. The first record with a number counts; later ones with it are ignored.
     seq: int

@@ -209,7 +209,7 @@ def _worker_maker(
         return machine
 
     def open_worker(partition: int) -> PartitionWorker:
-        journal = KafkaJournal(broker, known, partition)
+        journal, published = KafkaJournal(broker, known, partition), progress.of(partition)
         ports = Ports(
             journal=journal,
             inputs=KafkaInputs(broker, known, partition),
@@ -218,7 +218,8 @@ def _worker_maker(
             checkpoints=AlternatingCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
             clock=clock,
             clock_watch=watch,
-            follower=Publisher(partition, journal, KafkaOutputs(broker, known, partition), progress.of(partition)),
+            follower=Publisher(partition, journal, KafkaOutputs(broker, known, partition), published),
+            published_journal=published.journal_id,
             home=home,
             pressure=pressure(partition),
             advisor=plugins.advisor,

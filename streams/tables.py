@@ -47,6 +47,7 @@ Rows = MutableMapping[Key, Row]
 class _StepPart(Struct, frozen=True, kw_only=True, gc=False):
     """The part of a step that the tables use; the rest is skipped while decoding."""
 
+    journal: str | None = None
     partition: int
     seq: int
     now_ms: int

@@ -7,6 +7,7 @@ between two writers, so it stops the start; so does a journal that the broker ma
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.partitioner import murmur2
@@ -40,6 +41,8 @@ CONNECT_TIMEOUT_MS: Final = 5_000
 HOUR_MS: Final = 3_600_000
 #: The journal is kept so many times longer than inputs: recovery must not find inputs without their steps.
 JOURNAL_LIVES_LONGER: Final = 2
+#: Longest wait for the broker to delete topics.
+RENEW_S_MAX: Final = 30.0
 DEAD_LETTER_BYTES_MAX: Final = 2_097_152
 UNKNOWN_TOPIC: Final = UnknownTopicOrPartitionError.errno
 
@@ -177,6 +180,34 @@ def create_topics(settings: Settings) -> list[str]:
             admin.wait_for_topics(missing)
         _check(admin, settings)
     return missing
+
+
+def renew_topics(settings: Settings) -> list[str]:
+    """Delete all topics of the installation and create them again: what they hold is given up. Return their names.
+
+    Raises:
+        TopicsError: no broker, a worker is still in the group, or the broker refuses.
+    """
+    known = [topic.name for topic in topics(settings)]
+    with _admin(settings) as admin:
+        (group,) = admin.describe_groups([settings.group]).values()
+        if group.get("members"):
+            raise TopicsError(
+                f"{len(group['members'])} workers are in the group {settings.group}: stop all of them, and wait until "
+                f"their session is over ({settings.session_timeout_s:g} s)."
+            )
+        there = [name for name, partitions in _partitions(admin, known).items() if partitions]
+        if there:
+            admin.delete_topics(there)
+            deadline_s = time.monotonic() + RENEW_S_MAX
+            while any(_partitions(admin, there).values()):
+                if time.monotonic() > deadline_s:
+                    raise TopicsError(
+                        f"The broker at {settings.broker} has not deleted the topics within {RENEW_S_MAX:.0f} s: give "
+                        "the command again, or delete them with the broker's own tools."
+                    )
+                time.sleep(0.1)
+    return create_topics(settings)
 
 
 def check_topics(settings: Settings) -> None:

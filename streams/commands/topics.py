@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 from rich.table import Table
 
@@ -23,6 +25,37 @@ def topics_create(settings: Settings, *, as_json: Json = False) -> None:
         print_json({"created": created})
     else:
         out.print("\n".join(created) if created else "All topics are there already.")
+
+
+@app.command("renew", epilog="Example: slotwise topics renew --confirm slotwise")
+@takes(
+    *("broker", "topic_prefix", "group", "partitions", "replication", "retention_hours", "step_bytes_max"),
+    "session_timeout_s",
+    join=True,
+)
+def topics_renew(
+    settings: Settings,
+    *,
+    confirm: Annotated[str, typer.Option(help="The installation's group, to say that you mean it.")],
+    as_json: Json = False,
+) -> None:
+    """Delete all topics and create them again: a new journal, from nothing. All tasks and decisions in them are gone.
+
+    All workers must be stopped. The audit in Postgres stays; give the new journal another SLOTWISE_JOURNAL there.
+    """
+    from streams.topics import TopicsError, renew_topics  # noqa: PLC0415 - brings the Kafka client along
+
+    if confirm != settings.group:
+        raise TopicsError(
+            f"This deletes all tasks and decisions on the broker at {settings.broker}: nothing was done. To do it, "
+            f"confirm with the group's name: --confirm {settings.group}."
+        )
+    created = renew_topics(settings)
+    if as_json:
+        print_json({"created": created})
+    else:
+        out.print("\n".join(created))
+        out.print("The audit keeps the old journal: set SLOTWISE_JOURNAL to another name before the sink starts.")
 
 
 @app.command("list", epilog="Example: slotwise topics list --json")

@@ -74,6 +74,11 @@ class Broker:
             return False
         return True
 
+    async def topics(self) -> set[str]:
+        """Return the topics that exist now."""
+        cluster = await _started(self._offsets)._client.fetch_all_metadata()  # noqa: SLF001 - `topics` may be old
+        return set(cluster.topics())
+
     async def append(self, topic: str, partition: int, value: bytes) -> int:
         """Write one record with the journal's producer and return its offset."""
         done = await _started(self._journal).send_and_wait(topic, value, partition=partition)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from schemas.vocabulary import FLEET_CONTROL
 from streams.partition.outputs import Outgoing
 from streams.partition.ports import JournalPosition
 
@@ -45,15 +46,17 @@ class ProgressGroup:
         self._broker = broker
         self._group_id = group_id
         self._all = [TopicPartition(names.journal, partition) for partition in range(partitions)]
+        #: Kafka forgets the offsets of a topic that is deleted; those here stay when the journal goes.
+        self._beside = [TopicPartition(names.of(FLEET_CONTROL), partition) for partition in range(partitions)]
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
         """Connect."""
         consumer = self._broker.group(self._group_id)
         await consumer.start()
-        consumer.assign(self._all)
+        consumer.assign([*self._all, *self._beside])
         # Only its committed offsets are used: nothing is fetched.
-        consumer.pause(*self._all)
+        consumer.pause(*self._all, *self._beside)
         self._consumer = consumer
 
     async def stop(self) -> None:
@@ -64,7 +67,7 @@ class ProgressGroup:
 
     def of(self, partition: int) -> KafkaProgress:
         """Return the progress of one partition."""
-        return KafkaProgress(self, self._all[partition])
+        return KafkaProgress(self, self._all[partition], self._beside[partition])
 
     async def load(self, where: TopicPartition) -> OffsetAndMetadata | None:
         """Return what is committed."""
@@ -73,9 +76,9 @@ class ProgressGroup:
         committed: OffsetAndMetadata | None = found.get(where)
         return None if committed is None or committed.offset < 0 else committed
 
-    async def save(self, where: TopicPartition, committed: OffsetAndMetadata) -> None:
-        """Commit."""
-        await self._started().commit({where: committed})
+    async def save(self, committed: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commit, all at once."""
+        await self._started().commit(dict(committed))
 
     def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -84,20 +87,35 @@ class ProgressGroup:
 
 
 class KafkaProgress:
-    """How far one partition is published, as a committed offset."""
+    """How far one partition is published, as a committed offset; with the journal's id, there and beside it."""
 
-    def __init__(self, group: ProgressGroup, where: TopicPartition) -> None:
+    def __init__(self, group: ProgressGroup, where: TopicPartition, beside: TopicPartition) -> None:
         self._group = group
         self._where = where
+        self._beside = beside
 
     async def load(self) -> tuple[int, int | None] | None:
         """Return offset and step; the step is None where the broker keeps no metadata."""
         committed = await self._group.load(self._where)
         if committed is None:
             return None
-        seq = committed.metadata.removeprefix("seq=")
+        seq = _fields(committed).get("seq", "")
         return committed.offset, int(seq) if seq.isdecimal() else None
 
-    async def save(self, position: JournalPosition) -> None:
-        """Commit offset and step."""
-        await self._group.save(self._where, OffsetAndMetadata(position.offset, f"seq={position.seq}"))
+    async def journal_id(self) -> str | None:
+        """Return the id of the journal that was published last; None: nothing is known of one."""
+        committed = await self._group.load(self._beside)
+        return None if committed is None else _fields(committed).get("journal")
+
+    async def save(self, position: JournalPosition, journal_id: str | None) -> None:
+        """Commit offset, step and journal."""
+        note = "" if journal_id is None else f";journal={journal_id}"
+        committed = {self._where: OffsetAndMetadata(position.offset, f"seq={position.seq}{note}")}
+        if journal_id is not None:
+            committed[self._beside] = OffsetAndMetadata(0, f"journal={journal_id}")
+        await self._group.save(committed)
+
+
+def _fields(committed: OffsetAndMetadata) -> dict[str, str]:
+    """The metadata, `name=value` with semicolons."""
+    return dict(one.partition("=")[::2] for one in committed.metadata.split(";"))

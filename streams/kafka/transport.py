@@ -21,7 +21,9 @@ from schemas.vocabulary import INPUT_TOPICS
 from streams import metrics
 from streams.kafka.client import Broker
 from streams.partition.assignment import Assignment
+from streams.partition.journal_id import REMEDY
 from streams.partition.ports import JournalError, PartitionError
+from streams.partition.recovery import cut_short
 from streams.tables import Tables
 from streams.topics import Names
 
@@ -166,6 +168,7 @@ class Consumer(driver.Consumer):
         """Bring the workers to the journal's end and seek to what they have not handled. Idempotent in a generation."""
         positions = dict(await super().seek_to_committed())
         generation = self.app.consumer_generation_id
+        await self._check_topics()
         partitions = self._assigned_partitions()
         await self._workers.assign(generation, partitions)
         wanted = {
@@ -182,6 +185,23 @@ class Consumer(driver.Consumer):
         wanted = {tp: offset for tp, offset in wanted.items() if tp in assigned}
         await self.seek_wait(wanted)
         return positions | wanted
+
+    async def _check_topics(self) -> None:
+        """A topic that is deleted while we run has no partitions: the group would seem to be split."""
+        assigned = {tp.topic for tp in self.assignment()}
+        lacking = {*self._names.inputs, self._names.journal} - assigned
+        if not assigned or not lacking:
+            return
+        gone = sorted(lacking - await self._broker.topics())
+        if gone:
+            raise self._fail(
+                JournalError(f"The topic {', '.join(gone)} is gone: it was deleted while we ran. {REMEDY}.")
+            )
+        for partition, worker in self._workers.workers.items():
+            known_end = worker.journal_position.offset
+            first, end = await self._broker.bounds(self._names.journal, partition)
+            if end < known_end:
+                raise self._fail(cut_short(partition, first, end, known_end))
 
     def _assigned_partitions(self) -> set[int]:
         by_topic: dict[str, set[int]] = {
@@ -207,8 +227,7 @@ class Consumer(driver.Consumer):
                 raise self._fail(
                     JournalError(
                         f"{tp.topic}[{tp.partition}] ends at {end}, but the journal holds inputs up to {start - 1}: "
-                        "the topic was deleted and created again. Restore it, or start a new installation "
-                        "(another group and topic prefix)."
+                        f"the topic was deleted and created again. {REMEDY}."
                     )
                 )
 

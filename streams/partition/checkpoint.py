@@ -4,6 +4,9 @@ A snapshot is chunks with the keys `<partition>/<copy>/<number>` and, last, a he
 `<partition>/<copy>/head` that says what a complete snapshot is: how many chunks and the SHA-256 of all of them. What
 was torn by a crash, or overwritten by a worker that was paused and came back, does not fit its head and is ignored;
 the other copy remains.
+
+With the key `<partition>/journal` the topic keeps the id of the journal: an empty journal beside it is not a new one,
+but one that was deleted.
 """
 
 from __future__ import annotations
@@ -61,11 +64,15 @@ class AlternatingCheckpoints:
         self._newest: str | None = None
         #: The topic's end as far as we wrote or read it; another end means another writer.
         self._end = -1
+        #: Id of the journal, as of the last load or keep.
+        self.journal_id: str | None = None
 
     async def load(self) -> list[Checkpoint]:
         """Return the complete snapshots, newest first."""
         self._end = await self._topic.end()
         records = await self._topic.latest()
+        journal_id = records.get(f"{self._partition}/journal")
+        self.journal_id = journal_id.decode(errors="replace") if journal_id else None
         found = {copy: self._assemble(copy, records) for copy in COPIES}
         complete = {copy: snapshot for copy, snapshot in found.items() if snapshot is not None}
         order = sorted(complete, key=lambda copy: complete[copy].position.seq, reverse=True)
@@ -95,6 +102,11 @@ class AlternatingCheckpoints:
         )
         await self._put(self._key(copy, "head"), msgspec.json.encode(head))
         self._newest = copy
+
+    async def keep(self, journal_id: str) -> None:
+        """Keep the journal's id beside the snapshots."""
+        await self._put(f"{self._partition}/journal", journal_id.encode())
+        self.journal_id = journal_id
 
     async def _put(self, key: str, value: bytes) -> None:
         offset = await self._topic.put(key, value)

@@ -33,6 +33,7 @@ class Checkpointing:
         #: When the last snapshot was taken, or this process began.
         self.saved_ms = 0
         self._saving: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     def save_if_due(self, machine: StateMachine, position: JournalPosition) -> None:
         """Begin to save the present state if enough has changed, or anything a long time ago."""
@@ -47,12 +48,25 @@ class Checkpointing:
             self._save(machine, position, chunks, changes), name=f"checkpoint {self._partition}"
         )
 
+    def keep_id(self, journal_id: str) -> None:
+        """Begin to keep the id of the journal, once a step has it and it is not kept; a failure is tried again."""
+        if self._checkpoints.journal_id == journal_id or (self._keeping is not None and not self._keeping.done()):
+            return
+        self._keeping = asyncio.create_task(self._keep(journal_id), name=f"journal id {self._partition}")
+
     async def stop(self) -> None:
         """Give up a snapshot that is being written; it is incomplete and will be ignored."""
-        if self._saving is not None:
-            self._saving.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._saving
+        for task in (self._saving, self._keeping):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _keep(self, journal_id: str) -> None:
+        try:
+            await self._checkpoints.keep(journal_id)
+        except Exception as error:  # noqa: BLE001 - the next step tries again
+            _log.warning("partition %d: the journal's id was not kept: %r", self._partition, error)
 
     async def _save(
         self, machine: StateMachine, position: JournalPosition, chunks: Iterable[bytes], changes: int

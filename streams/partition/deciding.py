@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from schemas.input import Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis
@@ -22,13 +24,13 @@ _log = logging.getLogger(__name__)
 
 
 def decide(
-    partition: int, machine: StateMachine, received: list[Received], clock_ms: Millis, limits: Limits
+    partition: int, machine: StateMachine, received: list[Received], clock_ms: Millis, limits: Limits, journal_id: str
 ) -> tuple[Step, bytes] | str:
     """Return the step and its encoding, or the problem if there can be none for these records together."""
     began_s = time.perf_counter()
     try:
         inputs = with_times(received, now_ms=machine.now_ms, clock_ms=clock_ms, ahead_ms_max=limits.now_ahead_ms_max)
-        step = machine.handle(inputs)
+        step = replace(machine.handle(inputs), journal=journal_id)
         value = encode_step(step)
     except Exception as error:  # noqa: BLE001 - whatever a pure function raises stays in the worker
         _log.warning("partition %d: the router failed on %d inputs from %s@%d", partition, len(received),

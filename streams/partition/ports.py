@@ -7,7 +7,7 @@ twins, and one contract suite tests both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -182,7 +182,14 @@ class Ticks(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Snapshots of a partition's state, for starting faster than from the journal's beginning."""
+    """Snapshots of a partition's state, for starting faster than from the journal's beginning; and the journal's id."""
+
+    @property
+    def journal_id(self) -> str | None:
+        """Id of the journal that they are of, as of the last load; None: none is kept yet."""
+
+    async def keep(self, journal_id: str) -> None:
+        """Keep the journal's id."""
 
     async def load(self) -> Sequence[Checkpoint]:
         """Return the complete ones, newest first."""
@@ -228,6 +235,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     journal_retention_hours: float
 
 
+async def _no_id() -> None:
+    """Know no id."""
+
+
 class Ports(Struct, frozen=True, kw_only=True):
     """Everything outside that a worker touches, so that a test can replace all of it."""
 
@@ -244,6 +255,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     pressure: Callable[[int, bool], None]
     #: Asks the plug-ins that a rulebook names; None where it names none.
     advisor: Callable[[Rulebook], Advisor | None] = lambda _: None
+    #: Id of the journal that the publisher has followed; None: none is kept.
+    published_journal: Callable[[], Awaitable[str | None]] = field(default_factory=lambda: _no_id)
     #: Gets the difference of this process's clock and the broker's.
     clock_watch: ClockWatch = field(default_factory=ClockWatch)
     #: The rules of this worker's files, to warn when an activated policy overrides them.

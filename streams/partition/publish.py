@@ -51,8 +51,8 @@ class Progress(Protocol):
     async def load(self) -> tuple[int, int | None] | None:
         """Return the journal offset to go on from and the step expected there, where known; None: nothing yet."""
 
-    async def save(self, position: JournalPosition) -> None:
-        """Remember."""
+    async def save(self, position: JournalPosition, journal_id: str | None, /) -> None:
+        """Remember the place, and which journal it is a place of; None: a journal without an id."""
 
 
 class Publisher:
@@ -71,6 +71,7 @@ class Publisher:
         self._done: JournalPosition | None = None
         self._committed: JournalPosition | None = None
         self._committed_s = 0.0
+        self._journal_id: str | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = False
@@ -167,6 +168,7 @@ class Publisher:
                     position = JournalPosition(entry.offset + 1, position.seq if step is None else step.seq + 1)
                     if step is not None:
                         outgoing.extend(output_records(step))
+                self._journal_id = reader.journal
                 await self._send(outgoing, position)
                 await self._maybe_commit(at_once=False)
         if until > start.offset:
@@ -182,6 +184,7 @@ class Publisher:
                 outgoing.extend(output_records(step))
             taken += 1
         offset, step = self._steps[taken - 1]
+        self._journal_id = reader.journal
         await self._send(outgoing, JournalPosition(offset + 1, step.seq + 1))
         # Taken away only now: after a failure the journal is read up to what is still offered.
         for _ in range(taken):
@@ -204,7 +207,7 @@ class Publisher:
         if self._done is None or self._done == self._committed:
             return
         if at_once or now_s - self._committed_s >= COMMIT_S:
-            await self._progress.save(self._done)
+            await self._progress.save(self._done, self._journal_id)
             self._committed, self._committed_s = self._done, now_s
 
     async def _where(self) -> JournalPosition:

@@ -31,6 +31,10 @@ class Numbered(Protocol):
     def seq(self) -> int:
         """Its number in that history."""
 
+    @property
+    def journal(self) -> str | None:
+        """Id of the journal that it belongs to; None: an older slotwise wrote it."""
+
 
 _Part = TypeVar("_Part", bound=Numbered)
 
@@ -76,8 +80,15 @@ class RecordDamaged(ReadingError):
 class JournalReader(Generic[_Part]):
     """Reads one partition's records in the order of their offsets, whole or in part."""
 
-    def __init__(self, partition: int, decode: Callable[[bytes], _Part], *, start: JournalPosition) -> None:
-        """`decode` raises `StepError` for a record that is no step."""
+    def __init__(
+        self,
+        partition: int,
+        decode: Callable[[bytes], _Part],
+        *,
+        start: JournalPosition,
+        journal: str | None = None,
+    ) -> None:
+        """`decode` raises `StepError` for a record that is no step; `journal` is the journal's id, where known."""
         self._partition = partition
         self._decode = decode
         #: Records before this offset were read.
@@ -88,6 +99,8 @@ class JournalReader(Generic[_Part]):
         self._joins_at = 0
         #: Records ignored because their number was taken.
         self.fenced = 0
+        #: Id of the journal; by default that of the first step that counts and has one.
+        self.journal = journal
 
     @classmethod
     def joining(cls, partition: int, decode: Callable[[bytes], _Part], *, offset: int) -> Self:
@@ -125,6 +138,8 @@ class JournalReader(Generic[_Part]):
             self.offset, self.seq = offset + 1, max(self.seq or 0, part.seq + 1)
             return False
         wanted = part.seq if self.seq is None else self.seq
+        if part.seq >= wanted and part.journal is not None and self.journal not in (None, part.journal):
+            raise self._damaged(f"It is a step of journal {part.journal}, and this one is {self.journal}.", offset)
         if part.seq > wanted:
             raise StepsMissing(partition=self._partition, wanted=wanted, got=part.seq, offset=offset)
         self.offset = offset + 1
@@ -132,6 +147,7 @@ class JournalReader(Generic[_Part]):
             self.fenced += 1
             return False
         self.seq = part.seq + 1
+        self.journal = self.journal or part.journal
         return True
 
     def _damaged(self, problem: str, offset: int) -> RecordDamaged:

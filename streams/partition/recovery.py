@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,7 +17,10 @@ from msgspec import Struct
 from schemas.decision import Step
 from schemas.steps import decode_step
 from streams import metrics
+from streams.partition import journal_id as journal_ids
+from streams.partition.journal_id import REMEDY
 from streams.partition.ports import (
+    Checkpoint,
     Checkpoints,
     Journal,
     JournalError,
@@ -45,6 +48,8 @@ class Recovered(Struct, Generic[_Machine], frozen=True):
     saved_ms: int | None
     #: Policy and catalogue hash of the last step that was read; None where the checkpoint holds them all.
     decided_by: tuple[str, str] | None
+    #: Id of the journal; None: it has none yet.
+    journal_id: str | None
 
 
 class _Loaded(NamedTuple, Generic[_Machine]):
@@ -54,24 +59,32 @@ class _Loaded(NamedTuple, Generic[_Machine]):
 
 
 async def recover(
-    partition: int, journal: Journal, checkpoints: Checkpoints, make: MakeStateMachine[_Machine]
+    partition: int,
+    journal: Journal,
+    checkpoints: Checkpoints,
+    make: MakeStateMachine[_Machine],
+    published_journal: str | None = None,
 ) -> Recovered[_Machine]:
-    """Bring a new state machine to the journal's end.
+    """Bring a new state machine to the journal's end; `published_journal` is the id of the journal published so far.
 
     Raises:
+        OtherJournal: the journal was created again.
         JournalError: steps between the checkpoint and the journal are missing, or one is damaged.
         PartitionError: a step cannot be applied.
     """
-    loaded = await _load(partition, journal, checkpoints, make)
+    found = await checkpoints.load()
+    known_ids = {"its checkpoints": checkpoints.journal_id, "what was published and handled": published_journal}
+    journal_id = await journal_ids.check(partition, journal, known_ids)
+    loaded = await _load(partition, journal, found, make)
     decided_by: tuple[str, str] | None = None
 
     async def take(offset: int, step: Step) -> None:
-        nonlocal decided_by
+        nonlocal decided_by, journal_id
         apply(partition, loaded.machine, offset, step)
-        decided_by = (step.policy, step.catalog)
+        decided_by, journal_id = (step.policy, step.catalog), journal_id or step.journal
 
-    end = await read_tail(partition, journal, loaded.position, take)
-    return Recovered(loaded.machine, loaded.position, end, loaded.saved_ms, decided_by)
+    end = await read_tail(partition, journal, loaded.position, take, journal_id=journal_id)
+    return Recovered(loaded.machine, loaded.position, end, loaded.saved_ms, decided_by, journal_id)
 
 
 async def read_tail(
@@ -81,10 +94,12 @@ async def read_tail(
     take: Callable[[int, Step], Awaitable[None]],
     *,
     at_least: int = 0,
+    journal_id: str | None = None,
 ) -> int:
     """Hand the accepted steps from `start` to the journal's end to `take`, each with its offset; return that end.
 
-    `at_least` is an end that is known to exist, where the broker may not know it yet.
+    `at_least` is an end that is known to exist, where the broker may not know it yet; `journal_id` is the id that the
+    steps must have, where known.
 
     Raises:
         JournalError: the journal does not reach from `start` to the end, or a step is missing or damaged.
@@ -94,7 +109,7 @@ async def read_tail(
     if end < start.offset or first > start.offset:
         raise cut_short(partition, first, end, start.offset)
     remaining = metrics.RECOVERY_REMAINING.labels(str(partition))
-    reader = JournalReader(partition, decode_step, start=start)
+    reader = JournalReader(partition, decode_step, start=start, journal=journal_id)
     async with aclosing(journal.read(start.offset, end)) as runs:
         async for run in runs:
             fenced = reader.fenced
@@ -129,23 +144,21 @@ def cut_short(partition: int, first: int, end: int, known_end: int) -> JournalEr
     """Return the error for a journal that does not hold what was read of it before."""
     return JournalError(
         f"The journal of partition {partition} holds offsets {first} to {end}, but was read up to {known_end} "
-        "before: it was deleted or cut while we ran. Restore it before starting again."
+        f"before: it was deleted or cut while we ran. {REMEDY}."
     )
 
 
 async def _load(
-    partition: int, journal: Journal, checkpoints: Checkpoints, make: MakeStateMachine[_Machine]
+    partition: int, journal: Journal, found: Sequence[Checkpoint], make: MakeStateMachine[_Machine]
 ) -> _Loaded[_Machine]:
-    # In this order: a checkpoint that is written during the reading is never beyond the end that is seen.
-    found = await checkpoints.load()
+    # After the checkpoints: one that is written during the reading is never beyond the end that is seen.
     first, end = await journal.bounds()
     for checkpoint in found:
         position = checkpoint.position
         if position.offset > end:
             raise JournalError(
                 f"The journal of partition {partition} ends at {end}, but a checkpoint was taken at "
-                f"{position.offset}: the journal was deleted or cut. Restore it, or start a new installation "
-                "(another group and topic prefix)."
+                f"{position.offset}: the journal was deleted or cut. {REMEDY}."
             )
         if position.offset < first:
             break
@@ -161,7 +174,6 @@ async def _load(
     if first > 0:
         raise JournalError(
             f"The journal of partition {partition} begins at offset {first} and no checkpoint reaches it, so "
-            "that its state cannot be known: restore the journal or the checkpoint topic from a copy, or start a "
-            "new installation (another group and topic prefix) after a drain."
+            f"that its state cannot be known. {REMEDY}."
         )
     return _Loaded(make(None), JournalPosition(0, 0), None)

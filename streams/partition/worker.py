@@ -31,6 +31,7 @@ from streams.partition.advising import Advising
 from streams.partition.checkpointing import Checkpointing
 from streams.partition.halt import Halt, Halted
 from streams.partition.inbox import REFETCH_RECORDS_MAX, Gap, Inbox
+from streams.partition.journal_id import new_id
 from streams.partition.ports import DeadLetter, JournalPosition, PartitionError
 from streams.partition.received import Received, RecordReader, cut_at_activations
 from streams.partition.ticking import Ticking
@@ -66,6 +67,9 @@ class PartitionWorker:
         self._machine: StateMachine | None = None
         #: Where the journal ends as far as this worker has read or written it.
         self._end = 0
+        #: Id of the journal; made up here while no step that counts has one.
+        self._journal_id = new_id(ports.clock.now_ms())
+        self._identified = False
         #: Where this process began to read the journal.
         self._base = JournalPosition(0, 0)
         self._inbox = Inbox(ports.pressure)
@@ -126,8 +130,15 @@ class PartitionWorker:
         if self._machine is not None:
             await self._read_back(offer=False)
             return
-        found = await recovery.recover(self.partition, self._ports.journal, self._ports.checkpoints, self._make)
+        found = await recovery.recover(
+            self.partition,
+            self._ports.journal,
+            self._ports.checkpoints,
+            self._make,
+            await self._ports.published_journal(),
+        )
         self._machine, self._base, self._end = found.machine, found.base, found.end
+        self._identify(found.journal_id)
         self._checkpointing.saved_ms = self._ports.clock.now_ms() if found.saved_ms is None else found.saved_ms
 
     async def start(self) -> None:
@@ -270,7 +281,9 @@ class PartitionWorker:
             received = [one for one in received if one.raw.offset > self.position(one.topic)]
             if not received:
                 return []
-            decided = deciding.decide(self.partition, self.machine, received, self._ports.clock.now_ms(), self._limits)
+            decided = deciding.decide(
+                self.partition, self.machine, received, self._ports.clock.now_ms(), self._limits, self._journal_id
+            )
             if isinstance(decided, str):
                 if len(received) > 1:
                     middle = len(received) // 2
@@ -325,7 +338,9 @@ class PartitionWorker:
 
     async def _confirm(self, offset: int, step: Step) -> None:
         self._end = offset + 1
+        self._identify(step.journal)
         recovery.apply(self.partition, self.machine, offset, step)
+        self._checkpointing.keep_id(self._journal_id)
         if step.activated is not None:
             _log.info("partition %d decides by policy %s (catalogue %s) from step %d on", self.partition,
                       step.activated.policy, step.activated.catalog, step.seq)  # fmt: skip
@@ -345,11 +360,22 @@ class PartitionWorker:
                 await self._confirm(offset, step)
             else:
                 self._end = offset + 1
+                self._identify(step.journal)
                 recovery.apply(self.partition, self.machine, offset, step)
 
         self._end = await recovery.read_tail(
-            self.partition, self._ports.journal, self.journal_position, take, at_least=at_least
+            self.partition,
+            self._ports.journal,
+            self.journal_position,
+            take,
+            at_least=at_least,
+            journal_id=self._journal_id if self._identified else None,
         )
+
+    def _identify(self, journal_id: str | None) -> None:
+        """Take over the id of the first step that counts and has one, also of another worker's."""
+        if journal_id is not None and not self._identified:
+            self._journal_id, self._identified = journal_id, True
 
     def _positions(self) -> list[int]:
         return [self.position(topic) for topic in _TOPICS]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.decision import Step
 from schemas.steps import decode_step, encode_step
@@ -53,7 +54,8 @@ def rederive(router: Router, journal: Journal, records: InputRecords) -> Iterato
         step = reader.take(offset, value)
         if step is None:
             continue
-        derived = router.handle(inputs_of(step, records))
+        # The worker writes the journal's id into the step; the router knows of none.
+        derived = replace(router.handle(inputs_of(step, records)), journal=step.journal)
         router.apply(step)
         yield step, derived
 

@@ -62,6 +62,7 @@ class TakenIn(Struct, frozen=True, gc=False):
 class AuditStep(Struct, frozen=True, kw_only=True, gc=False):
     """The stored part of a step."""
 
+    journal: str | None = None
     partition: int
     seq: int
     now_ms: Millis

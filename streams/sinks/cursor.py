@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 
+from schemas.steps import StepError
 from streams.partition.ports import JournalPosition
 from streams.partition.reader import JournalReader, RecordDamaged, StepsMissing
 from streams.sinks.audit_step import AuditStep, read_audit_step
@@ -45,6 +46,7 @@ class Cursor:
         if record.offset <= position.offset:
             if record.offset == position.offset and hashlib.sha256(raw).digest() != position.sha256:
                 raise JournalMismatch(f"has another record at offset {record.offset}")
+            self._check_again(record.offset, raw)
             return None
         self.seen = record.offset
         step = (
@@ -59,6 +61,18 @@ class Cursor:
         taken = JournaledStep(step, record.offset, record.at_ms, raw, sha256, chain)
         self.position = taken.position
         return taken
+
+    def _check_again(self, offset: int, raw: bytes) -> None:
+        """Look at a record from before the position: a journal that is created again begins again there."""
+        known = self._reader.journal
+        if known is None:
+            return
+        try:
+            found = read_audit_step(raw).journal
+        except StepError:
+            return
+        if found not in (None, known):
+            raise JournalMismatch(f"has a step of the journal {found} at offset {offset}, and this was {known}")
 
     def _take_accepting_loss(self, offset: int, raw: bytes) -> AuditStep | None:
         """Take a record like the reader, but pass over a damaged one and continue behind a gap."""
@@ -75,4 +89,6 @@ class Cursor:
             return self._reader.take(offset, raw)
 
     def _reader_at(self, offset: int, seq: int) -> JournalReader[AuditStep]:
-        return JournalReader(self.partition, read_audit_step, start=JournalPosition(offset, seq))
+        return JournalReader(
+            self.partition, read_audit_step, start=JournalPosition(offset, seq), journal=self.position.journal_id
+        )

@@ -48,6 +48,7 @@ class LinesFileError(SlotwiseError):
 class _StepNumber(Struct, frozen=True):
     partition: int
     seq: int
+    journal: str | None = None
 
 
 class _Line(Struct, frozen=True):
@@ -117,6 +118,7 @@ class JsonLinesStore:
                     offset=read.offset,
                     sha256=bytes.fromhex(read.sha256),
                     chain=bytes.fromhex(read.chain),
+                    journal_id=read.step.journal,
                 )
             except (msgspec.DecodeError, ValueError):
                 raise LinesFileError(

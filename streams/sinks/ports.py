@@ -33,6 +33,8 @@ class SinkPosition(Struct, frozen=True):
     offset: int
     sha256: bytes
     chain: bytes
+    #: Id of the journal that the step is of; None: of one without.
+    journal_id: str | None = None
 
 
 #: Before the first step. The first hash of every chain is linked to zeros.
@@ -52,7 +54,13 @@ class JournaledStep(Struct, frozen=True):
     @property
     def position(self) -> SinkPosition:
         """Return the position of a store whose last step this is."""
-        return SinkPosition(seq=self.step.seq, offset=self.offset, sha256=self.sha256, chain=self.chain)
+        return SinkPosition(
+            seq=self.step.seq,
+            offset=self.offset,
+            sha256=self.sha256,
+            chain=self.chain,
+            journal_id=self.step.journal,
+        )
 
 
 class RetryableError(Exception):

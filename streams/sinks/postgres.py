@@ -61,7 +61,10 @@ Answer = TypeVar("Answer")
 class PostgresStore:
     """The audit tables, written by one connection, which is replaced after every failure."""
 
-    remedy = "Give this journal a name of its own (SLOTWISE_JOURNAL), or an empty database."
+    remedy = (
+        "Restore the journal from a copy, or give the new one a name of its own in the audit (SLOTWISE_JOURNAL), or an "
+        "empty database."
+    )
 
     def __init__(
         self,
@@ -87,8 +90,10 @@ class PostgresStore:
         async def ask(connection: AsyncConnection[TupleRow]) -> dict[int, SinkPosition]:
             found: dict[int, SinkPosition] = {}
             cursor = await connection.execute(QUERIES["standing"], {"journal": self._journal})
-            async for partition, seq, offset, sha256, link in cursor:
-                found[partition] = SinkPosition(seq=seq, offset=offset, sha256=sha256, chain=link)
+            async for partition, seq, offset, sha256, link, journal_id in cursor:
+                found[partition] = SinkPosition(
+                    seq=seq, offset=offset, sha256=sha256, chain=link, journal_id=journal_id
+                )
             return found
 
         return await self._guarded(ask)

@@ -58,7 +58,8 @@ def step_line(journal: str, journaled: JournaledStep) -> str:
         f"{escaped(journal)}\t{step.partition}\t{step.seq}\t{journaled.offset}\t{_time(step.now_ms)}\t{step.mode}\t"
         f"{len(step.inputs)}\t{len(step.rejected)}\t{len(step.decisions)}\t{len(step.work)}\t"
         f"{len(step.controls)}\t{len(step.money)}\t"
-        f"\\\\x{journaled.sha256.hex()}\t\\\\x{journaled.chain.hex()}\n"
+        f"\\\\x{journaled.sha256.hex()}\t\\\\x{journaled.chain.hex()}\t"
+        f"{_NULL if step.journal is None else escaped(step.journal)}\n"
     )
 
 

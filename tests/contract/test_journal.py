@@ -62,7 +62,7 @@ class MemoryProgress:
         """Return what was saved."""
         return None if self.position is None else (self.position.offset, self.position.seq)
 
-    async def save(self, position: JournalPosition) -> None:
+    async def save(self, position: JournalPosition, _journal_id: str | None) -> None:
         """Remember."""
         self.position = position
 
@@ -197,8 +197,8 @@ async def test_a_compacted_topic_keeps_the_last_value_of_a_key(ports: Implementa
 async def test_progress_is_nothing_at_first_and_then_the_last_saved(ports: Implementation) -> None:
     """The step's number comes back where the broker keeps metadata; else it is looked up in the journal."""
     assert await ports.progress.load() is None
-    await ports.progress.save(JournalPosition(5, 4))
-    await ports.progress.save(JournalPosition(9, 7))
+    await ports.progress.save(JournalPosition(5, 4), None)
+    await ports.progress.save(JournalPosition(9, 7), None)
     loaded = await ports.progress.load()
     assert loaded in {(9, 7), (9, None)}
 

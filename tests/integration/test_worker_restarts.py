@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -14,7 +15,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import KafkaAdminClient
 
+from streams.kafka.outputs import ProgressGroup
 from streams.settings import NAMELESS
+from streams.topics import TopicsError, create_topics, renew_topics
 from tests.support.installation import Installation, until
 
 if TYPE_CHECKING:
@@ -265,3 +268,64 @@ def cut(installation: Installation, topic: str, offset: int) -> None:
     """Delete the records of partition 0 before an offset, as retention does."""
     with contextlib.closing(KafkaAdminClient(bootstrap_servers=installation.settings.broker)) as admin:
         admin.delete_records({KafkaTopicPartition(topic, 0): offset})
+
+
+async def test_a_journal_that_was_deleted_is_not_begun_again_without_a_word(
+    apache_kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    """Stopped or running, with the checkpoints or without: the worker ends and says what helps, and that does."""
+    async with Installation(apache_kafka.address, tmp_path) as installation:
+        names, settings = installation.names, installation.settings
+        worker = installation.worker()
+        await installation.tasks(20, pools=2)
+        await worker.ready(2)
+        await installation.sound()
+
+        async def kept() -> bool:
+            known = [ProgressGroup(installation._broker, names, f"{settings.group}-publisher", 2)]
+            await known[0].start()
+            try:
+                return all([await known[0].of(partition).journal_id() for partition in range(2)])
+            finally:
+                await known[0].stop()
+
+        await until("the journal's id is committed", kept)
+        assert await worker.stop() == 0, worker.log()
+        for doomed in ([names.journal], [names.journal, names.checkpoint]):
+            await asyncio.to_thread(create_again, installation, doomed)
+            worker = installation.worker()
+            assert await asyncio.to_thread(worker.process.wait, 60) == 1
+            said = worker.log_file.read_text().splitlines()[-1]
+            assert "it was deleted and created again" in said
+            assert "`slotwise topics renew`" in said
+            assert not await installation.records(names.journal)
+        await until("no worker is in the group", functools.partial(renewed, installation))
+        installation.sent.clear()
+        worker = installation.worker()
+        await worker.ready(2)
+        await installation.tasks(4, pools=2, first=100)
+        await installation.sound()
+        await asyncio.to_thread(create_again, installation, [names.journal])
+        await installation.tasks(4, pools=2, first=200)
+        assert await asyncio.to_thread(worker.process.wait, 60) == 1
+        said = worker.log_file.read_text().splitlines()[-1]
+        assert "deleted" in said
+        assert "`slotwise topics renew`" in said
+
+
+def create_again(installation: Installation, doomed: list[str]) -> None:
+    """Delete topics and create them again."""
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=installation.settings.broker)) as admin:
+        admin.delete_topics(doomed)
+    while True:
+        with contextlib.suppress(TopicsError):
+            if set(create_topics(installation.settings)) >= set(doomed):
+                return
+
+
+async def renewed(installation: Installation) -> bool:
+    """Whether all topics could be created again."""
+    try:
+        return bool(await asyncio.to_thread(renew_topics, installation.settings))
+    except TopicsError:
+        return False

@@ -215,7 +215,7 @@ class Progress:
         """Nothing is published yet."""
         return None
 
-    async def save(self, position: JournalPosition) -> None:
+    async def save(self, position: JournalPosition, _journal_id: str | None) -> None:
         """Keep it."""
         self.saved = position
 

@@ -49,9 +49,9 @@ class StubProgress(StubBroker):
     def __init__(self, _broker: Any, _names: Any, group: str, partitions: int) -> None:
         self.name, self.group, self.partitions = "progress", group, partitions
 
-    def of(self, partition: int) -> tuple[str, int]:
+    def of(self, partition: int) -> SimpleNamespace:
         """Give the progress of one partition."""
-        return self.group, partition
+        return SimpleNamespace(place=(self.group, partition), journal_id=None)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def test_a_partitions_worker_has_the_ports_on_kafka() -> None:
     assert isinstance(ports.checkpoints._topic, KafkaCompacted)
     assert isinstance(ports.follower, Publisher)
     progress: Any = ports.follower._progress
-    assert progress == ("test-publisher", 1)
+    assert progress.place == ("test-publisher", 1)
     limits = worker._limits
     assert (limits.step_inputs_max, limits.checkpoint_changes_min, limits.journal_retention_hours) == (17, 3, 5.0)
     machine = worker._make(None)

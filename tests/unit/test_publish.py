@@ -60,7 +60,7 @@ class Progress:
         """Return what was saved; some brokers forget the step."""
         return None if self.saved is None else (self.saved.offset, self.saved.seq if self.with_seq else None)
 
-    async def save(self, position: JournalPosition) -> None:
+    async def save(self, position: JournalPosition, _journal_id: str | None) -> None:
         """Remember."""
         self.saved = position
 

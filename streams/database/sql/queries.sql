@@ -1,6 +1,6 @@
 -- standing --
 -- The position of the audit in a journal: the last step of each partition.
-SELECT partition, seq, journal_offset, record_sha256, chain_sha256 FROM journal_standing(%(journal)s)
+SELECT partition, seq, journal_offset, record_sha256, chain_sha256, journal_id FROM journal_position(%(journal)s)
 
 -- make_partition --
 -- Have a day's partitions made before its first rows are written.
@@ -10,7 +10,7 @@ SELECT audit_make_partition(%(day)s::date)
 -- The fence: if another sink wrote one of these numbers first, the whole transaction fails.
 COPY journal_steps (
     journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, controls, money,
-    record_sha256, chain_sha256
+    record_sha256, chain_sha256, journal_id
 ) FROM STDIN
 
 -- copy_decisions --

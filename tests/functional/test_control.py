@@ -171,7 +171,7 @@ MISTAKES = {
     ),
     "a share that is a percentage": Mistake(
         words=("quota", "set", "--product", "claude", "--window", "5h", "--utilisation", "83"),
-        want="less than or equal to 1",
+        want="for 83 % send 0.83",
     ),
     "a time that is none": Mistake(words=("exhausted", "opus", "--until", "tomorrow"), want="no ISO time"),
     "a time without a zone": Mistake(words=("drain", "opus", "--until", "2027-01-01T00:00:00"), want="which zone"),

@@ -144,7 +144,7 @@ def test_prices_are_refreshed_from_the_file_that_people_have(catalog_file: Path)
     assert catalog_file.read_text() == text
     written = slotwise(*words, "--write")
     assert written.returncode == 0, written.stderr
-    assert " values differ in 8 priced models; written to" in written.stdout
+    assert "1 values differ in 8 priced models; written to" in written.stdout
     assert "local: left alone: a 32B coder on a machine you own is not in the file." in written.stderr
     lines = catalog_file.read_text().splitlines()
     assert "priced_at = 2026-12-01" in lines

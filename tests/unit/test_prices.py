@@ -75,9 +75,9 @@ def values(found: Refreshed) -> dict[str, Any]:
 
 
 def test_the_shipped_catalogue_has_the_prices_and_windows_of_its_source() -> None:
-    """Every model that the file prices has no price or limit that differs; the local one is said and left alone."""
+    """Every model that the file prices has no value that differs; the local one is said and left alone."""
     found = compare(catalog(), rows(), TODAY)
-    assert [(one.model, change) for one in found for change in one.changes if change.key != "price_steps"] == []
+    assert [(one.model, change) for one in found for change in one.changes] == []
     assert [one.model for one in found if not one.found] == ["local"]
 
 
@@ -154,6 +154,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=situation) for situation, case in LEFT.items()])
+@pytest.mark.rule("amend.36")
 def test_a_row_that_says_no_price_to_believe_is_left_alone(case: Left) -> None:
     """What is not known stays as it is, and the reason is said, as a word for programs and a sentence for people."""
     raw = json.dumps({"model": {**PLAIN, **case.values}, "other": PLAIN}, default=str)
@@ -173,12 +174,14 @@ def test_a_known_price_of_nothing_stays_one() -> None:
     assert (values(found), found.notes) == ({"cache_read_usd_per_mtok": 0.0}, ())
 
 
+@pytest.mark.rule("amend.36")
 def test_a_fee_a_request_is_taken() -> None:
     """Beside prices of tokens; a fee of 0 is none."""
     assert values(one_row({**PLAIN, "input_cost_per_request": 0.005}))["request_usd"] == 0.005
     assert "request_usd" not in values(one_row({**PLAIN, "input_cost_per_request": 0}))
 
 
+@pytest.mark.rule("amend.36")
 def test_cached_input_for_nothing_is_left_out_and_said() -> None:
     """The rest of the row is taken."""
     found = priced_as("coralbricks/glm-5.3", odd("1.110.2"))
@@ -187,6 +190,7 @@ def test_cached_input_for_nothing_is_left_out_and_said() -> None:
     assert found.notes == ("cache_read_input_token_cost is 0 beside a real price, which may mean unknown: left out.",)
 
 
+@pytest.mark.rule("amend.36")
 def test_thinking_has_a_price_of_its_own_where_it_differs() -> None:
     """A price of thinking that equals that of the answer is no news."""
     assert values(one_row({**PLAIN, "output_cost_per_reasoning_token": 8e-06}))["reasoning_usd_per_mtok"] == 8.0
@@ -195,6 +199,7 @@ def test_thinking_has_a_price_of_its_own_where_it_differs() -> None:
     assert values(back)["reasoning_usd_per_mtok"] == 2.0
 
 
+@pytest.mark.rule("amend.36")
 def test_every_threshold_becomes_a_step() -> None:
     """Of input, output and cached input; what a threshold does not name holds as below it."""
     found = values(priced_as("kyma/qwen3.7-flash", odd("1.110.2")))
@@ -244,6 +249,7 @@ def test_steps_that_the_catalogue_says_in_other_words_are_no_change() -> None:
     )
 
 
+@pytest.mark.rule("amend.36")
 def test_tiers_are_steps() -> None:
     """The first is the row's own price; a tier above it holds for the whole request."""
     found = values(priced_as("dashscope/qwen3-coder-flash", odd("1.110.2")))
@@ -277,6 +283,7 @@ CHEAPER = {"input_usd_per_mtok": 0.15, "output_usd_per_mtok": 0.6, "cache_read_u
 
 
 @pytest.mark.parametrize("name", ["deepseek/deepseek-v4-flash", "tencent/deepseek-v4.1-flash"])
+@pytest.mark.rule("amend.36")
 def test_hours_of_the_day_with_another_price_are_taken(name: str) -> None:
     """By weekday, and over midnight; the second reads its days in Shanghai, which here comes to the same."""
     found = priced_as(name, odd("1.110.2"))
@@ -312,6 +319,7 @@ def test_a_row_has_steps_or_hours_and_the_other_is_said() -> None:
     assert "by length are left out" in found.notes[0]
 
 
+@pytest.mark.rule("amend.36")
 def test_an_alias_is_followed() -> None:
     """Along a chain too; the way is said."""
     found = priced_as("deepseek/deepseek-flash-latest", odd("1.110.2"))
@@ -338,6 +346,7 @@ def test_an_alias_is_followed() -> None:
         pytest.param(b'{"model": {"input_cost_per_token": 1, "input_cost_per_token": 2}}', "input_cost", id="key"),
     ],
 )
+@pytest.mark.rule("amend.36")
 def test_what_stands_twice_is_left_alone(raw: bytes, want: str) -> None:
     """The last one is no better than the first."""
     found = priced_as("model", read_prices(raw, "f"))
@@ -347,12 +356,14 @@ def test_what_stands_twice_is_left_alone(raw: bytes, want: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gradient_ai/anthropic-claude-3.7-sonnet", "gemini/gemini-gemma-2-27b-it"])
+@pytest.mark.rule("amend.36")
 def test_no_window_comes_from_max_tokens(name: str) -> None:
     """It is the window, the answer, or their sum; a window of 1,024 would refuse every task."""
     found = values(priced_as(name, odd("1.80.0"), output_tokens_max=8192))
     assert found.keys() == {"input_usd_per_mtok", "output_usd_per_mtok"}
 
 
+@pytest.mark.rule("amend.40")
 def test_the_longest_input_is_not_the_window() -> None:
     """The file states the input alone; the window is that of the catalogue, unless the input alone is longer."""
     file = {**PLAIN, "max_input_tokens": 272_000, "max_output_tokens": 128_000}
@@ -367,6 +378,7 @@ def test_the_longest_input_is_not_the_window() -> None:
     assert (moved["context_window"], moved["input_tokens_max"]) == (272_000, 272_000)
 
 
+@pytest.mark.rule("amend.36")
 def test_an_answer_longer_than_the_window_is_pointed_out() -> None:
     """And not taken over."""
     found = priced_as("wandb/google/gemma-4-31B-it", odd("1.110.2"), context_window=200_000, output_tokens_max=8192)

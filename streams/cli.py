@@ -18,6 +18,7 @@ from streams.commands.codes import code_of, sentence_of
 from streams.commands.console import err, line
 from streams.errors import FAILED
 from streams.secret import masked
+from streams.text import printable
 
 app = typer.Typer(name="slotwise", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 for group in (run, send, fleet, control, audit, settings):
@@ -53,7 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(FAILED)
         code = found
         if "--json" in words:
-            typer.echo(msgspec.json.encode({"error": sentence_of(error), "exit_code": code}).decode(), err=True)
+            typer.echo(
+                msgspec.json.encode({"error": printable(sentence_of(error)), "exit_code": code}).decode(), err=True
+            )
         else:
             err.print(line(sentence_of(error)))
     sys.exit(code or 0)

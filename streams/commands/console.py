@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,13 +20,21 @@ from streams.text import printable
 #: Tables for a file or a pipe are as wide as this; on a terminal, as wide as that.
 WIDE: Final = 200
 
+#: Halves of UTF-16 pairs: Python reads bytes of a file's name that are not UTF-8 as such.
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """Print a value for programs; secrets in it are masked."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=_shown), indent=2).decode())
+    try:
+        text = msgspec.json.encode(value, enc_hook=_shown)
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8, which no JSON can hold: its bytes are escaped
+        whole = json.dumps(msgspec.to_builtins(value, enc_hook=_shown), ensure_ascii=False)
+        text = _HALVES.sub(lambda half: rf"\\u{ord(half[0]):04x}", whole).encode()
+    typer.echo(msgspec.json.format(text, indent=2).decode())
 
 
 def _shown(value: Any) -> str:

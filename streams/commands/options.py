@@ -13,8 +13,7 @@ import msgspec
 import typer
 
 from streams.local import up_file
-from streams.secret import Dsn
-from streams.settings import RENAMED, Settings, from_environment, load, table
+from streams.settings import RENAMED, Settings, SettingsError, from_environment, load, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -76,6 +75,12 @@ def _joined(settings: Settings, stated: set[str]) -> Settings:
     if running is None:
         return settings
     host, _, port = running.web.removeprefix("http://").rpartition(":")
-    addresses = {"broker": running.broker, "database": Dsn(running.database), "web_host": host, "web_port": int(port)}
+    addresses = {"broker": running.broker, "database": running.database, "web_host": host, "web_port": port}
     found = {**running.settings, **addresses, "data_dir": settings.data_dir}
-    return msgspec.structs.replace(settings, **{name: value for name, value in found.items() if name not in stated})
+    try:
+        read = load({}, found)
+    except SettingsError as error:
+        raise SettingsError(
+            f"{Path(settings.data_dir) / up_file.NAME} is of another slotwise ({error}): start `slotwise up` again."
+        ) from None
+    return msgspec.structs.replace(settings, **{name: getattr(read, name) for name in found if name not in stated})

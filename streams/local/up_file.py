@@ -42,10 +42,10 @@ def remove(directory: Path) -> None:
 
 
 def read(directory: Path) -> UpFile | None:
-    """Read the file of an installation that runs; None when there is none, or when it was ended by force."""
+    """Read the file of an installation that runs; None where there is none, or none that can be read or still runs."""
     try:
         content = msgspec.json.decode((directory / NAME).read_bytes(), type=UpFile)
         os.kill(content.pids["up"], 0)
-    except (OSError, KeyError, msgspec.DecodeError):
+    except (OSError, KeyError, ValueError, OverflowError, RecursionError, msgspec.DecodeError):
         return None
     return content

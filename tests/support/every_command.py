@@ -139,7 +139,7 @@ def unplugged(directory: Path) -> Iterator[None]:
         raise ConnectionRefusedError(111, "Connection refused")
 
     def no_broker(*_: Any, **__: Any) -> Any:
-        raise kafka.errors.NoBrokersAvailable
+        raise kafka.errors.KafkaTimeoutError("no broker")
 
     async def no_broker_later(*_: Any, **__: Any) -> Any:
         raise aiokafka.errors.KafkaConnectionError
@@ -153,8 +153,8 @@ def unplugged(directory: Path) -> Iterator[None]:
     def no_start(*_: Any, **__: Any) -> Any:
         raise UpError("Nothing is started here.")
 
-    async def nothing_later(*_: Any, **__: Any) -> None:
-        pass
+    async def follow(follower: Any, _stop: Any) -> None:
+        await follower._store.positions()
 
     def worker(settings: Settings) -> int:
         file_rulebook(settings)
@@ -165,7 +165,8 @@ def unplugged(directory: Path) -> Iterator[None]:
         return {n: RecoveredPartition(router=router, decided_by=None) for n in list(partitions)[:PARTITIONS_MAX]}
 
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(directory):
-        patch.setattr(typer.main, "get_command", lambda _app: tree())
+        whole = tree()
+        patch.setattr(typer.main, "get_command", lambda _app: whole)
         patch.setattr(socket, "getaddrinfo", refuse)
         patch.setattr(socket, "create_connection", refuse)
         for where in ("streams.topics", "streams.operate.recommend"):
@@ -179,7 +180,7 @@ def unplugged(directory: Path) -> Iterator[None]:
         for module in (read_partitions, orders, recommend):
             patch.setattr(module, "read_partitions", read)
         patch.setattr("streams.kafka.client.Broker.start", no_broker_later)
-        patch.setattr("streams.sinks.follow.JournalFollower.run", nothing_later)
+        patch.setattr("streams.sinks.follow.JournalFollower.run", follow)
         patch.setattr("streams.sample.play._clients", no_broker)
         patch.setattr("streams.sample.play.tasks", lambda run, count: tasks(run, min(count, TASKS_MAX)))
         patch.setattr("streams.worker.run", worker)

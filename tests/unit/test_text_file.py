@@ -9,6 +9,7 @@ import pytest
 
 from streams import text_file
 from streams.text_file import TextFileError, read_text_file
+from tests.support.every_command import run, unplugged
 
 TEXT = 'title = "Übersicht"\r\nowner = "Zoë"\r\n'
 
@@ -43,6 +44,20 @@ def test_another_encoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(TextFileError) as refused:
         read_text_file("policy.toml")
     assert str(refused.value) == want
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "JSON"])
+def test_a_name_that_is_not_utf_8_is_shown_escaped(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """Whether the file is good, or is not there."""
+    name = "caf\udce9.toml"
+    with unplugged(tmp_path):
+        missing = run("policy", "check", name, *form)
+        Path(name).write_text("")
+        good = run("policy", "check", name, *form)
+    assert (missing.code, good.code) == (2, 0)
+    assert "cannot be read" in missing.stderr
+    assert "\\udce9.toml" in missing.stderr
+    assert "\\udce9.toml" in good.stdout
 
 
 def test_what_is_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

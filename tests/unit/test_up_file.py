@@ -1,0 +1,50 @@
+"""Commands join a running `slotwise up` by its file, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.every_command import run, unplugged
+
+FILE: dict[str, Any] = {
+    "broker": "127.0.0.1:9",
+    "database": "postgresql://127.0.0.1:9/x",
+    "web": "http://127.0.0.1:9",
+    "pids": {"up": os.getpid()},
+}
+
+
+def check(directory: Path, content: bytes) -> str:
+    """Run `slotwise check` beside a file of this content; what it says on standard error."""
+    (directory / ".slotwise").mkdir()
+    (directory / ".slotwise" / "up.json").write_bytes(content)
+    with unplugged(directory):
+        ended = run("check")
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b'{"pids": {"up": 1e3}}', b""])
+def test_a_file_that_cannot_be_read_is_no_installation(tmp_path: Path, content: bytes) -> None:
+    """The command asks the broker of the settings."""
+    assert "up.json" not in check(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "more", [{"settings": {"partitions": ["a"]}}, {"settings": {"partitons": 8}}, {"web": "http://here:there"}]
+)
+def test_a_file_of_another_version_says_what_to_do(tmp_path: Path, more: dict[str, Any]) -> None:
+    """A setting that this version does not know, or of another form."""
+    said = check(tmp_path, json.dumps(FILE | more).encode())
+    assert ".slotwise/up.json is of another slotwise" in said
+    assert "start `slotwise up` again" in said
+
+
+def test_a_process_number_that_there_cannot_be_is_no_installation(tmp_path: Path) -> None:
+    """It is larger than any."""
+    assert "up.json" not in check(tmp_path, json.dumps(FILE | {"pids": {"up": 2**62}}).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from enum import StrEnum
+from http.client import HTTPException
 from typing import Annotated, Any
 
 import msgspec
@@ -60,7 +61,7 @@ def _page(settings: Settings, path: str) -> Any:
     try:
         with urllib.request.urlopen(address, timeout=5) as answer:
             return msgspec.json.decode(answer.read())
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, HTTPException, ValueError, msgspec.DecodeError) as error:  # also a host that there cannot be
         raise PageError(
             f"No worker answers at {address} ({error}): start one, or say where it is with --web-host and --web-port."
         ) from None

@@ -48,3 +48,11 @@ def test_a_file_of_another_version_says_what_to_do(tmp_path: Path, more: dict[st
 def test_a_process_number_that_there_cannot_be_is_no_installation(tmp_path: Path) -> None:
     """It is larger than any."""
     assert "up.json" not in check(tmp_path, json.dumps(FILE | {"pids": {"up": 2**62}}).encode())
+
+
+def test_a_host_that_there_cannot_be_is_one_that_does_not_answer(tmp_path: Path) -> None:
+    """As the address of a worker's pages."""
+    with unplugged(tmp_path):
+        for host in ("a\x19b", "é" * 80, "[::1", "a b"):
+            ended = run("tables", "show", "utilisation", f"--web-host={host}")
+            assert (ended.code, ended.stderr.partition(" at ")[0]) == (3, "No worker answers")

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Container, Mapping
+from itertools import cycle
 from typing import Any, ClassVar
 
 import pytest
@@ -116,6 +117,7 @@ class Routing(RuleBasedStateMachine):
         variant=st.sampled_from(["shipped", "shipped", "odd", "strict", "preference", "plugged", "priced"]),
         off=OFF,
         fleet=FLEETS,
+        accounts=st.sampled_from([(None,), ("a1", "a2"), ("a2", "a1", None)]),
     )
     def begin(
         self,
@@ -126,12 +128,14 @@ class Routing(RuleBasedStateMachine):
         variant: str,
         off: frozenset[str],
         fleet: list[str],
+        accounts: tuple[str | None, ...],
     ) -> None:
-        """A pool with some slots, or none yet."""
+        """A pool with some slots, of the accounts in turn, or none yet."""
         self.discarded = discarded
         self._set_up(told_max, back_off_s, thrown_away_ms, variant, off)
         if fleet:
-            self._step([(0, slot(name)) for name in fleet])
+            whose = (None,) if "accounts" in off else accounts
+            self._step([(0, slot(name, account=of)) for name, of in zip(fleet, cycle(whose), strict=False)])
 
     @rule(batch=st.lists(st.tuples(PAUSES_MS, MAKINGS), min_size=1, max_size=8))
     def things_happen(self, batch: list[tuple[int, Making]]) -> None:

@@ -123,6 +123,9 @@ EVS = st.sampled_from([None, -3.0, 0.0, 1.0, 2.0, 2.5, 5.0, 7.0, 8.0, 9.0, 40.0]
 PROVIDERS = st.sampled_from([("anthropic",), ("openai",), ("google", "anthropic")])
 ON_FAILURE = st.sampled_from(["retry", "escalate", "escalate", "drop"])
 TENANTS = st.sampled_from(["acme", "acme", "bob"])
+AFFINITIES = st.sampled_from(
+    [{"slot_id": "haiku-2"}, {"account": "a1"}, {"slot_id": "opus-2", "account": "a2"}, {"account": "a2"}]
+)
 #: What a task may say beside its EV and priority, by the feature it is part of: a few of these.
 QUIRKS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "limits": {
@@ -164,9 +167,7 @@ QUIRKS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "profile": st.sampled_from(["fast", "strong"]),
         "lane": st.sampled_from(["night", "vip", "none"]),
         "task_type": st.sampled_from(["code", "analysis", "writing", "bulk", "offline", "docs", "security", "odd"]),
-        "affinity": st.sampled_from(
-            [{"slot_id": "haiku-2"}, {"account": "a1"}, {"slot_id": "opus-2", "account": "a2"}, {"account": "a2"}]
-        ),
+        "affinity": AFFINITIES,
     },
     "money": {
         "tenant_id": TENANTS,
@@ -197,10 +198,12 @@ QUIRK = st.sampled_from(sorted(QUIRKS)).flatmap(
     )
 )
 TASKS = st.builds(
-    lambda ev, priority, tenant, quirks: [("", "ev", ev), ("", "priority", priority), *tenant, *quirks],
+    lambda ev, priority, *more: [("", "ev", ev), ("", "priority", priority), *itertools.chain(*more)],
     EVS,
     st.sampled_from([0, 49, 50, 50, 51, 89, 90, 100]),
     st.lists(TENANTS.map(lambda tenant: ("money", "tenant_id", tenant)), max_size=1),
+    # Where a task has context decides seldom, so many tasks have some.
+    st.lists(AFFINITIES.map(lambda near: ("strategies", "affinity", near)), max_size=1),
     st.lists(QUIRK, max_size=4),
 )
 TIMES = ("at_ms", "deadline_ms", "not_before_ms")

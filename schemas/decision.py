@@ -51,7 +51,7 @@ class Rejected(Struct, frozen=True, kw_only=True, gc=False):
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The decision about one task, with everything that explains it."""
 
-    #: UUIDv5 of pool, seq and task, so that replay gives the same id.
+    #: UUIDv5 of pool, seq and task, so that replay gives the same id; of a second life in one step with its number.
     decision_id: str
     task_id: str
     pool: str
@@ -186,12 +186,29 @@ class TaskChanged(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Finished(Struct, frozen=True, kw_only=True, gc=False):
-    """A finished task; its id is remembered for a while, so that a redelivery is a duplicate."""
+    """A finished task; its id is remembered for a while, so that a redelivery is a duplicate.
+
+    If it is in `tasks` of the same step too, it was sent again there and has begun a new life.
+    """
 
     pool: str
     task_id: str
     at_ms: Millis
     what: str
+    #: The `at` of its event, as sent; None: a version wrote the row that did not remember it.
+    task_at_ms: Millis | None = None
+
+
+class Duplicate(Struct, frozen=True, array_like=True, gc=False):
+    """A task that was sent again after its end, and ignored: `[pool, task_id, at_ms, ended, ended_ms]`."""
+
+    pool: str
+    task_id: str
+    #: When it was ignored.
+    at_ms: Millis
+    #: How and when the task had ended.
+    ended: str
+    ended_ms: Millis
 
 
 class LastReport(Struct, frozen=True, array_like=True, gc=False):
@@ -413,6 +430,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unannounced: tuple[str, ...] = field(default=(), name="untold")
     #: Use of the announcement allowance by pool: (pool, used up to).
     announced: tuple[tuple[str, Millis], ...] = field(default=(), name="told")
+    #: Tasks sent again after their end that are no new lives.
+    duplicates: tuple[Duplicate, ...] = ()
     #: Counts of ignored inputs and other events, by word: duplicates, stale frees, ...
     counts: dict[str, int] = {}
 

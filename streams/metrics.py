@@ -46,6 +46,12 @@ COUNTED = Counter(
 DUPLICATES = Counter(
     "router_duplicates_total", "Inputs delivered again and dropped by position.", ["topic"], registry=REGISTRY
 )
+DUPLICATE_TASKS = Counter(
+    "router_duplicate_tasks_total",
+    "Tasks sent again after their end and ignored; `slotwise explain` of a task lists its own.",
+    ["pool"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter(
     "router_dead_letters_total", "Inputs refused to a dead-letter topic.", ["topic"], registry=REGISTRY
 )

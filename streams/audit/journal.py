@@ -60,6 +60,8 @@ class JournalAudit:
         self._leases: dict[Slot, int] = {}
         #: When what is remembered happened, oldest first.
         self._finished: dict[Task, int] = {}
+        #: How the tasks of `_finished` ended.
+        self._ended: dict[Task, str] = {}
         self._controls: dict[str, int] = {}
         self._ledgers = Ledgers(whole=True)
         #: Ends of leases, the earliest first; some are over already.
@@ -147,13 +149,24 @@ class JournalAudit:
     def _apply_tasks(self, step: Fields) -> set[Task]:
         """Take over the tasks of a step; gives those that it touched."""
         seq, touched = step["seq"], set()
+        # Ends first: a task that ended in this step may have begun a new life in it.
+        for row in step.get("finished", ()):
+            task = (row["pool"], row["task_id"])
+            touched.add(task)
+            self.tasks.pop(task, None)
+            self._finished.pop(task, None)
+            self._finished[task] = row["at_ms"]
+            self._ended[task] = row["what"]
         for row in step.get("tasks", ()):
             task = (row["task"]["pool"], row["task"]["task_id"])
             touched.add(task)
             if task in self.tasks:
                 self.report("once", f"{_named(task)} is accepted while it lives", seq)
-            finished_ms = self._finished.get(task)
-            if finished_ms is not None and row["standing"]["accepted_ms"] - finished_ms <= self._memory_ms:
+            finished_ms = self._finished.pop(task, None)
+            what = self._ended.pop(task, None)
+            known = finished_ms is not None and row["standing"]["accepted_ms"] - finished_ms <= self._memory_ms
+            # Sent again after an end without success it is a new life.
+            if known and (what == "done" or row["at_ms"] <= finished_ms):
                 self.report("once", f"{_named(task)} is accepted again, though it is finished", seq)
             self.tasks[task] = row["standing"]
         for row in step.get("moved", ()):
@@ -162,12 +175,6 @@ class JournalAudit:
             if task not in self.tasks and self.whole:
                 self.report("conservation", f"{_named(task)} changes, but was never accepted or is finished", seq)
             self.tasks[task] = row["standing"]
-        for row in step.get("finished", ()):
-            task = (row["pool"], row["task_id"])
-            touched.add(task)
-            self.tasks.pop(task, None)
-            self._finished.pop(task, None)
-            self._finished[task] = row["at_ms"]
         return touched
 
     def _apply_slots(self, step: Fields) -> dict[Slot, Fields | None]:
@@ -253,6 +260,7 @@ class JournalAudit:
                 if now_ms - at_ms <= self._memory_ms:
                     break
                 del remembered[oldest]
+                self._ended.pop(oldest, None)
 
 
 def _named(one: tuple[str, str]) -> str:

@@ -34,6 +34,8 @@ def render(history: Sequence[Mapping[str, Any]]) -> Table:
             block.add_row(Text(f"  {_work(one['work'])}"))
         if one["money"]:
             block.add_row(Text(f"  {_money(one['money'])}"))
+        for again in one["sent_again"]:
+            block.add_row(Text(f"  {_sent_again(again)}", style="yellow"))
         table.add_row(block)
     return table
 
@@ -124,6 +126,17 @@ def _money(movements: Sequence[Mapping[str, Any]]) -> str:
         + ", ".join(f"{printable(one['kind'])} ${one['amount_usd']:.4f} at {one['at']}" for one in movements)
         + "."
     )
+
+
+def _sent_again(again: Mapping[str, Any]) -> str:
+    """Say why nothing came of a task that was sent again, and what to do."""
+    ended = printable(again["ended"])
+    if ended == "done":
+        advice = "It is done: to have it done once more, send another id."
+    else:
+        advice = f"To have it done again, send it with an `at` after {again['ended_at']}."
+    why = f"Sent again at {again['at']} and ignored as a duplicate: it had ended at {again['ended_at']} ({ended})."
+    return f"{why} {advice}"
 
 
 def _verdicts(alternatives: Sequence[Mapping[str, Any]]) -> Table:

@@ -145,6 +145,8 @@ def _print_pool(pool: PoolView) -> None:
             f"{tasks.running} running, {tasks.delayed} delayed"
         )
     )
+    if pool.duplicates:
+        out.print(f"  {pool.duplicates} sent again after their end and ignored; slotwise explain says of each why")
     if pool.models:
         grid = Table("  model", "tier", "free", "leased", "lost", "accounts", "quota", "state", box=None)
         for model in pool.models:

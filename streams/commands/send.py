@@ -45,6 +45,8 @@ def send(
     """Send events: keyed by pool, each line checked first as the router will check it.
 
     Lines that the router would refuse are not sent but printed with the reason; the exit code is 1 then.
+    A task that was given up may be sent as it is on task.pending.dlq: with --now its time is the present, and it is
+    done again.
     """
     from streams.operate.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415

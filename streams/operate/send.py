@@ -12,14 +12,16 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
+import msgspec
 from kafka.errors import KafkaError
-from msgspec import Struct
+from msgspec import Struct, field
 
 from schemas.codec import read_event, write_event
+from schemas.decision import HistoryEntry
 from schemas.input import Unreadable
 from schemas.refusals import RefusedError
 from schemas.strict_json import parse_object
-from schemas.vocabulary import FLEET_CONTROL, SLOT_FREED, TASK_PENDING, from_millis
+from schemas.vocabulary import FLEET_CONTROL, SLOT_FREED, TASK_PENDING, Millis, from_millis
 from streams.clock import SystemClock
 from streams.errors import UNREACHABLE, SlotwiseError
 from streams.kafka.blocking import open_producer
@@ -31,6 +33,13 @@ SOURCE: Final = "/slotwise/send"
 #: A record that the broker does not confirm in this time counts as not sent.
 CONFIRM_S_MAX: Final = 30.0
 REFUSALS_SHOWN_MAX: Final = 20
+
+
+class _DeadTask(Struct, frozen=True):
+    """The value of a dead letter of a task that was given up."""
+
+    task: dict[str, Any]
+    history: tuple[HistoryEntry, ...] = field(name="story")
 
 
 class SendError(SlotwiseError):
@@ -70,6 +79,9 @@ def send(
 ) -> Sent:
     """Send every line that is an event of that kind; `stamp` fills in a missing `at` with now.
 
+    A task that was given up, as `task.pending.dlq` has it with its history, is sent as the task, and with `stamp` its
+    `at` is now: what is sent again after its end is done again.
+
     Raises:
         SendError: the broker did not confirm a record.
     """
@@ -83,7 +95,12 @@ def send(
             if not value:
                 continue
             sent.lines += 1
-            records = records_of(settings, topic, _stamped(value) if stamp else value)
+            found = _task_given_up(value, stamp=stamp) if kind == "task" else value
+            if isinstance(found, bytes):
+                found = _stamped(found) if stamp else found
+                records = records_of(settings, topic, found)
+            else:
+                records = found
             if isinstance(records, Unreadable):
                 sent.refused += 1
                 if len(sent.refusals) < REFUSALS_SHOWN_MAX:
@@ -136,6 +153,26 @@ def _stamped(line: bytes) -> bytes:
     if not fields or "at" in fields:
         return line
     return b'{"at":"%s",%s' % (from_millis(SystemClock().now_ms()).encode(), line[1:])
+
+
+def _task_given_up(line: bytes, *, stamp: bool) -> bytes | Unreadable:
+    """Return the task of a dead letter of a task that was given up; any other line as it is.
+
+    One that would be ignored as a duplicate, because its `at` is from before its end, is refused.
+    """
+    try:
+        fields = parse_object(line)
+        if fields.keys() != {"task", "story"}:
+            return line
+        dead = msgspec.convert(fields, _DeadTask)
+    except (RefusedError, msgspec.ValidationError):
+        return line
+    if stamp:
+        return msgspec.json.encode(dead.task | {"at": from_millis(SystemClock().now_ms())})
+    ended_ms = max((entry.at_ms for entry in dead.history), default=Millis(0))
+    if str(dead.task.get("at", "")) <= from_millis(ended_ms):
+        return Unreadable("field at: from before the task was given up, so it would be ignored; send it with --now.")
+    return msgspec.json.encode(dead.task)
 
 
 def _confirm(future: Any, line: int, settings: Settings) -> None:

@@ -63,7 +63,11 @@ def output_records(step: Step) -> Iterator[Outgoing]:
             tracestate=decision.tracestate,
         )
         yield Outgoing(topic, record)
-    ends = {(decision.pool, decision.task_id): decision for decision in step.decisions}
+    ends = {
+        (decision.pool, decision.task_id): decision
+        for decision in step.decisions
+        if decision.outcome == "dead_lettered"
+    }
     for row in step.dead:
         end = ends.get((row.task.pool, row.task.task_id))
         headers = dead_letter_headers(

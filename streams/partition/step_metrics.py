@@ -27,5 +27,7 @@ def observe(step: Step, *, step_bytes: int, append_s: float, clock_ms: Millis) -
     failed = Counter(one.pool for one in step.decisions if one.reason_code == "router_error")
     for pool, count in failed.items():
         metrics.ROUTER_ERRORS.labels(metrics.pool_label(pool)).inc(count)
+    for pool, count in Counter(one.pool for one in step.duplicates).items():
+        metrics.DUPLICATE_TASKS.labels(metrics.pool_label(pool)).inc(count)
     for what, count in step.counts.items():
         metrics.COUNTED.labels(what).inc(count)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import NODEFAULT, Raw, Struct, defstruct
 
-from schemas.decision import ControlTaken, Decision, MoneyMovement, WorkDone
+from schemas.decision import ControlTaken, Decision, Duplicate, MoneyMovement, WorkDone
 from schemas.events import TaskPending
 from schemas.steps import decode_step_by
 from schemas.vocabulary import Millis, Mode
@@ -77,6 +77,7 @@ class AuditStep(Struct, frozen=True, kw_only=True, gc=False):
     work: tuple[WorkDone, ...] = ()
     controls: tuple[ControlTaken, ...] = ()
     money: tuple[MoneyMovement, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -20,7 +20,7 @@ from schemas.vocabulary import from_millis, to_millis
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from schemas.decision import Decision, MoneyMovement, WorkDone
+    from schemas.decision import Decision, Duplicate, MoneyMovement, WorkDone
     from streams.sinks.ports import JournaledStep
 
 _NULL: Final = r"\N"
@@ -35,6 +35,8 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _CAUSES: Final = (b"\\", b"\t", b"\n", b"\r")
 #: Characters with a meaning in COPY.
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+#: Outcomes of decisions about a task that goes on.
+_OF_A_LIVE_TASK: Final = ("routed", "waiting")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 _Row = TypeVar("_Row", bound=Struct)
@@ -57,7 +59,7 @@ def step_line(journal: str, journaled: JournaledStep) -> str:
     return (
         f"{escaped(journal)}\t{step.partition}\t{step.seq}\t{journaled.offset}\t{_time(step.now_ms)}\t{step.mode}\t"
         f"{len(step.inputs)}\t{len(step.rejected)}\t{len(step.decisions)}\t{len(step.work)}\t"
-        f"{len(step.controls)}\t{len(step.money)}\t"
+        f"{len(step.controls)}\t{len(step.money)}\t{_duplicates(step.duplicates) if step.duplicates else _NULL}\t"
         f"\\\\x{journaled.sha256.hex()}\t\\\\x{journaled.chain.hex()}\t"
         f"{_NULL if step.journal is None else escaped(step.journal)}\n"
     )
@@ -84,7 +86,12 @@ def decision_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
             p50, p90 = one.p50, one.p90
             percentiles = f"{null if p50 is None else p50}\t{null if p90 is None else p90}"
         asked = null
-        if taken_in and (taken := taken_in.pop((one.pool, one.task_id), None)) is not None:
+        # The end of a life that another one followed in the step is not about the task that was taken in.
+        if (
+            taken_in
+            and one.outcome in _OF_A_LIVE_TASK
+            and (taken := taken_in.pop((one.pool, one.task_id), None)) is not None
+        ):
             asked = str(_ENCODE(taken.asked()), "utf-8")
             if odd:
                 asked = escaped_json(asked)
@@ -160,6 +167,19 @@ def money_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
             f"{start}{place}\t{one.pool}\t{one.tenant_id}\t{one.kind}\t{usd(one.amount_uusd)}\t"
             f"{one.decision_id or null}\t{one.control_id or null}\t{_time(one.at_ms)}{end}"
         )
+
+
+def _duplicates(duplicates: Iterable[Duplicate]) -> str:
+    """Write tasks that were sent again for nothing as JSON; ids and words need no escape."""
+    return (
+        "["
+        + ",".join(
+            f'{{"pool":"{one.pool}","task_id":"{one.task_id}","at":"{_time(one.at_ms)}",'
+            f'"ended":"{one.ended}","ended_at":"{_time(one.ended_ms)}"}}'
+            for one in duplicates
+        )
+        + "]"
+    )
 
 
 def day(at_ms: int) -> str:

@@ -128,7 +128,25 @@ def _explained(
     found = connection.cursor(row_factory=dict_row).execute(
         QUERIES["explain"], {"task_id": task_id, "pool": pool, "mode": mode, "rows_max": ROWS_MAX}
     )
-    return plain(found.fetchall())
+    history = plain(found.fetchall())
+    again = connection.cursor(row_factory=dict_row).execute(
+        QUERIES["sent_again"], {"task_id": task_id, "pool": pool, "mode": mode, "rows_max": ROWS_MAX}
+    )
+    _attach(history, again.fetchall())
+    return history
+
+
+def _attach(history: Sequence[dict[str, Any]], again: Sequence[Mapping[str, Any]]) -> None:
+    """Put each time that the task was sent again for nothing to the last decision before it."""
+    for one in again:
+        of = [
+            decision
+            for decision in history
+            if (decision["journal"], decision["pool"]) == (one["journal"], one["pool"])
+            and decision["seq"] <= one["seq"]
+        ]
+        if of:
+            of[-1]["sent_again"].append({name: one[name] for name in ("at", "ended", "ended_at")})
 
 
 def _task(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> TaskPending:
@@ -149,6 +167,8 @@ def _entry(row: dict[str, Any]) -> dict[str, Any]:
         "alternatives": alternatives,
         "work": work if work.get("status") is not None else None,
         "money": row["money"] or [],
+        #: When the task was sent again after its end and ignored, filled in by `_attach`.
+        "sent_again": [],
     }
 
 

@@ -121,6 +121,10 @@ class JournalStats:
         self.first_seq.setdefault(step.partition, step.seq)
         self.steps += 1
         self._count_inputs(step)
+        # Ends first: a task that ended in this step may have begun a new life in it.
+        for gone in step.finished:
+            self._stand(gone.pool, gone.task_id, None)
+            self._titles.pop((gone.pool, gone.task_id), None)
         for row in step.tasks:
             self._titles[row.task.pool, row.task.task_id] = row.task.title
             self._stand(row.task.pool, row.task.task_id, row.status)
@@ -128,9 +132,6 @@ class JournalStats:
             self._stand(changed.pool, changed.task_id, changed.status)
         for decision in step.decisions:
             self._count_decision(decision)
-        for gone in step.finished:
-            self._stand(gone.pool, gone.task_id, None)
-            self._titles.pop((gone.pool, gone.task_id), None)
         self._count_slots(step)
         for done in step.work:
             self.work[done.outcome.status] += 1

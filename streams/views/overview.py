@@ -149,6 +149,8 @@ class PoolView(Struct, frozen=True, kw_only=True):
     budgets: tuple[Budget, ...]
     ev_p50: float | None
     ev_p90: float | None
+    #: Tasks sent again after their end and ignored, since the beginning.
+    duplicates: int
 
 
 class PartitionView(Struct, frozen=True, kw_only=True):
@@ -227,6 +229,7 @@ def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
         budgets=tuple(_budget(row) for _, row in sorted(pool.ledgers.items())),
         ev_p50=percentiles.p50 if percentiles is not None else None,
         ev_p90=percentiles.p90 if percentiles is not None else None,
+        duplicates=pool.duplicates,
     )
 
 

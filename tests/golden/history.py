@@ -11,6 +11,7 @@ import copy
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
@@ -411,6 +412,7 @@ _LINES: dict[str, Any] = {
     "slots": _slots,
     "ledger": _ledgers,
     "ends": lambda came, _: {_name(row.pool, row.task_id): row.what for row in came.finished},
+    "duplicates": lambda came, _: dict(Counter(_name(row.pool, row.task_id) for row in came.duplicates)),
     "percentiles": _percentiles,
     "due": lambda _, picture: "never" if picture.due_ms is None else said_ms(picture.due_ms - START_MS),
     "history": lambda came, _: {row.task.task_id: [entry.what for entry in row.status.history] for row in came.dead},

@@ -14,7 +14,7 @@ from msgspec import Raw
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from schemas.decision import ControlTaken, MoneyMovement, TaskRow, TaskStatus
+from schemas.decision import ControlTaken, Duplicate, MoneyMovement, TaskRow, TaskStatus
 from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams.database.connection import connect_async
 from streams.database.migrations import maintain, migrate
@@ -188,6 +188,54 @@ def test_explain_answers_why_not_from_earlier_events_and_movements(audit: str) -
     (told,) = explain(reader, "t-1")
     assert [one["kind"] for one in told["money"]] == ["reserve", "settle"]
     assert told["asked"] == {"input_tokens": 100_000, "output_tokens": 10_000}
+
+
+@pytest.mark.rule("amend.28")
+def test_work_that_is_settled_after_its_release_is_in_the_budget_and_in_the_answers(audit: str) -> None:
+    """The release has made the reservation available again; what came late is consumed from there, once."""
+    rules = rulebook()
+    lost = decision(of=1, tenant_id="acme", decided_at_ms=START_MS)
+    asked = decision(
+        of=2, task_id="t-2", tenant_id="acme", alternatives={"opus": {"gate": "credit"}, "haiku": {"gate": "chosen"}},
+        decided_at_ms=START_MS + 1,
+    )  # fmt: skip
+    taken = TaskRow(
+        task=task("t-2", tenant_id="acme", input_tokens=9_000_000),
+        at_ms=Millis(START_MS),
+        status=TaskStatus(state="running", attempt=1, since_ms=Millis(START_MS), accepted_ms=Millis(START_MS)),
+    )
+    write(
+        audit,
+        step(0, money=(moved("credit", 10),)),
+        step(1, lost, money=(moved("reserve", 2, lost),)),
+        step(2, asked, now_ms=START_MS + 1, tasks=(taken,), money=(moved("release", 2, lost, START_MS + 1),)),
+        step(3, now_ms=START_MS + 2, work=(work(lost),), money=(moved("settle", 3, lost, START_MS + 2),)),
+    )
+    (found,) = ask(audit, "SELECT * FROM v_budgets")
+    sums = [float(found[f"{name}_usd"]) for name in ("credited", "available", "reserved", "consumed")]
+    assert sums == [10, 7, 0, 3]
+    reader = make_conninfo(audit, options="-c role=slotwise_read")
+    why = explain_why_not(reader, "t-2", "opus", rules)
+    assert why is not None
+    assert "acme has $10.000000 of credit left" in why[1].says
+    (told,) = explain(reader, "t-1")
+    assert [one["kind"] for one in told["money"]] == ["reserve", "release", "settle"]
+    assert told["work"]["status"] == "success"
+
+
+@pytest.mark.rule("amend.33")
+def test_explain_says_when_a_finished_task_was_sent_again_for_nothing(audit: str) -> None:
+    """With the last decision of the life that had ended; another task, or the id in another pool, has no part in it."""
+    first, second = (decision(of=of, outcome="cancelled", reason_code="cancelled") for of in (1, 3))
+    ended = Millis(START_MS)
+    again = [
+        Duplicate(pool, task_id, Millis(START_MS + ms), "cancelled", ended)
+        for pool, task_id, ms in (("main", "t-1", 5), ("side", "t-1", 6), ("main", "t-2", 7))
+    ]
+    write(audit, step(0), step(1, first), step(2, duplicates=tuple(again)), step(3, second))
+    told = explain(make_conninfo(audit, options="-c role=slotwise_read"), "t-1", pool="main")
+    at, ended_at = from_millis(START_MS + 5), from_millis(START_MS)
+    assert [one["sent_again"] for one in told] == [[{"at": at, "ended": "cancelled", "ended_at": ended_at}], []]
 
 
 def test_a_budget_outlives_the_days_that_are_dropped(audit: str) -> None:

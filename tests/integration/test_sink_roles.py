@@ -72,7 +72,7 @@ def test_the_writer_may_copy_and_learn_where_it_stands(audit: psycopg.Connection
     """COPY needs no more than INSERT; the place comes from a function."""
     act_as(audit, "slotwise_write")
     with audit.cursor().copy("COPY journal_steps FROM STDIN") as copy:
-        copy.write("j\t0\t1\t1\t2026-11-21T10:00:00Z\tlive\t1\t0\t0\t0\t\\\\x00\t\\\\x00\t0\t0\tlife\n")
+        copy.write("j\t0\t1\t1\t2026-11-21T10:00:00Z\tlive\t1\t0\t0\t0\t\\\\x00\t\\\\x00\t0\t0\tlife\t\\N\n")
     assert audit.execute("SELECT partition, seq FROM journal_standing('j')").fetchall() == [(0, 1)]
     position = audit.execute("SELECT partition, seq, journal_id FROM journal_position('j')").fetchall()
     assert position == [(0, 1, "life")]

@@ -55,7 +55,7 @@ class ReferencePartition:
         touched: dict[str, None] = dict.fromkeys(also)
         self.rejected = 0
         for pool in self.pools.values():
-            pool.ended = {}
+            pool.ends, pool.ended = [], {}
             pool.before = dict(pool.slots)
         for item in batch:
             for pool in self.pools.values():

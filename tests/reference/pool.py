@@ -31,6 +31,15 @@ class Unreported(NamedTuple):
     reserved_uusd: int | None
 
 
+class End(NamedTuple):
+    """How a task ended."""
+
+    at_ms: int
+    how: str
+    #: The `at` of its event, as it was sent.
+    sent_at: str
+
+
 class ReferencePool:
     """One pool, decided by looking at everything."""
 
@@ -43,13 +52,17 @@ class ReferencePool:
         self.reports: dict[str, list[tuple[int, int, EventId | None]]] = {}
         #: Slots whose latest lease ended without a report, and what they worked on.
         self.unreported: dict[str, Unreported] = {}
-        self.finished: dict[str, int] = {}
+        self.finished: dict[str, End] = {}
+        #: How many tasks came again after their end for nothing.
+        self.duplicates = 0
         self.early_cancels: dict[str, int] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.samples: list[tuple[int, float]] = []
         self.percentiles: tuple[int, float, float] | None = None
         #: How many EVs they were computed of.
         self.samples_then = 0
+        #: The ends of a step, in their order, and the last one of each task.
+        self.ends: list[tuple[str, str]] = []
         self.ended: dict[str, str] = {}
         #: The slots as they were before the step.
         self.before: dict[str, Slot] = {}
@@ -109,7 +122,12 @@ class ReferencePool:
 
     def pend(self, event: TaskPending, advice: Advice | None, now_ms: int) -> bool:
         """A task arrives, or arrives again; whether it could be taken."""
-        if event.task_id in self.tasks or event.task_id in self.finished:
+        if event.task_id in self.tasks:
+            return True
+        end = self.finished.get(event.task_id)
+        at_ms = min(to_millis(event.at), now_ms)
+        if end is not None and (end.how == "done" or at_ms <= end.at_ms or event.at == end.sent_at):
+            self.duplicates += 1
             return True
         floor = self.rules.tier.get(event.floor_model, 0) if event.floor_model is not None else 1
         if not floor or floor > (event.max_tier or 3):
@@ -118,7 +136,9 @@ class ReferencePool:
         task = self.tasks[event.task_id] = Task(event, advice, now_ms, behind_ms)
         if task.ev is not None:
             self.samples.append((now_ms, task.ev))
-        if event.task_id in self.early_cancels:
+        self.finished.pop(event.task_id, None)
+        cancel_ms = self.early_cancels.get(event.task_id)
+        if cancel_ms is not None and (end is None or cancel_ms >= at_ms):
             self._end(task, "cancelled", now_ms)
         elif task.deadline_ms is not None and task.deadline_ms <= now_ms:
             self._end(task, "expired", now_ms)
@@ -131,7 +151,7 @@ class ReferencePool:
             task.cancelled = True
         elif task is not None:
             self._end(task, "cancelled", now_ms)
-        elif task_id not in self.finished:
+        elif task_id not in self.finished or self.finished[task_id].how != "done":
             self.early_cancels[task_id] = now_ms
 
     def _again(self, slot: Slot, now_ms: int, tier_min: int | None = None) -> None:
@@ -161,8 +181,9 @@ class ReferencePool:
     def _end(self, task: Task, how: str, now_ms: int) -> None:
         del self.tasks[task.id]
         self.early_cancels.pop(task.id, None)
-        self.finished[task.id] = now_ms
+        self.finished[task.id] = End(now_ms, how, task.event.at)
         self.ended[task.id] = how
+        self.ends.append((task.id, how))
 
     # Slots.
 

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from schemas.decision import ControlTaken, MoneyMovement, TaskRow, TaskStatus
+from schemas.decision import ControlTaken, Duplicate, MoneyMovement, TaskRow, TaskStatus
 from schemas.events import TaskPending
 from schemas.vocabulary import MicroUsd, Millis
 from streams.database.sql import QUERIES, parse
 from streams.sinks import rows
 from streams.sinks.cursor import Cursor
 from streams.sinks.ports import BEFORE_FIRST, JournaledStep, JournalRecord
-from tests.support.builders import decision, journal, step, task, work
+from tests.support.builders import START_MS, decision, journal, step, task, work
 
 
 def journaled(*decisions: object, **named: object) -> JournaledStep:
@@ -59,6 +59,27 @@ def test_a_step_says_what_it_holds() -> None:
     row = named("copy_steps", rows.step_line("j", one))
     assert (row["journal_offset"], row["inputs"], row["decisions"], row["work"]) == ("7", "2", "2", "0")
     assert row["record_sha256"] == f"\\x{one.sha256.hex()}"
+
+
+@pytest.mark.rule("amend.33")
+def test_a_step_says_which_tasks_were_sent_again_for_nothing() -> None:
+    """As JSON for explain; absent where there are none."""
+    once = Duplicate("main", "t-1", Millis(START_MS + 1), "done", Millis(START_MS))
+    row = named("copy_steps", rows.step_line("j", journaled(duplicates=(once, once))))
+    assert (
+        json.loads(row["duplicates"] or "")
+        == [
+            {
+                "pool": "main",
+                "task_id": "t-1",
+                "at": "2026-11-21T10:00:00.001Z",
+                "ended": "done",
+                "ended_at": "2026-11-21T10:00:00.000Z",
+            }
+        ]
+        * 2
+    )
+    assert named("copy_steps", rows.step_line("j", journaled()))["duplicates"] is None
 
 
 def test_an_outcome_is_joined_to_its_decision() -> None:

@@ -116,3 +116,25 @@ def test_what_strangers_wrote_does_not_act_on_the_terminal() -> None:
     text = shown(row(reason="a\x1b[2Jb\r\nc \u202e [bold]d[/bold]", layer="\x07docs"))
     assert "a\\u001b[2Jb\\u000d\\u000ac \\u202e [bold]d[/bold]" in text
     assert "layer \\u0007docs" in text
+
+
+@pytest.mark.rule("amend.33")
+@pytest.mark.parametrize(
+    ("ended", "advice"),
+    [
+        ("done", "It is done: to have it done once more, send another id."),
+        ("expired", "To have it done again, send it with an `at` after 2026-11-21T10:00:00.000Z."),
+    ],
+)
+def test_a_task_that_was_sent_again_for_nothing_says_so_and_what_to_do(ended: str, advice: str) -> None:
+    """When it came, how it had ended, and how it would be done again."""
+    (told,) = plain([row()])
+    again = {"at": "2026-11-21T10:05:00.000Z", "ended": ended, "ended_at": "2026-11-21T10:00:00.000Z"}
+    told["sent_again"].append(again)
+    out = Console(width=200, no_color=True)
+    with out.capture() as capture:
+        out.print(render([told]))
+    assert (
+        "Sent again at 2026-11-21T10:05:00.000Z and ignored as a duplicate: it had ended at 2026-11-21T10:00:00.000Z "
+        f"({ended}). {advice}"
+    ) in capture.get()

@@ -114,3 +114,31 @@ def test_a_line_without_an_end_does_not_fill_the_memory(broker: Producer) -> Non
     (refusal,) = sent.refusals
     assert refusal.line == 2
     assert f"at most {VALUE_BYTES_MAX} are read" in refusal.reason
+
+
+DEAD = (
+    b'{"task":{"task_id":"a","pool":"main",%s,"priority":7},'
+    b'"story":[[1795255200000,3,"accepted"],[1795255260000,4,"failed"]]}'
+)
+
+
+@pytest.mark.rule("amend.33")
+def test_a_task_that_was_given_up_is_sent_again_as_its_dead_letter(broker: Producer) -> None:
+    """With the time of now, so that it is done again and not ignored as a duplicate; or with one from after its end."""
+    assert send(DEAD % AT, stamp=True).sent == 1
+    later = b'"at":"2026-11-21T10:01:00.001Z"'
+    assert send(DEAD % later).sent == 1
+    again, edited = map(json.loads, broker.values)
+    assert again["at"] > edited["at"] == "2026-11-21T10:01:00.001Z"
+    assert [{**one, "at": ""} for one in (again, edited)] == [
+        {"task_id": "a", "pool": "main", "at": "", "priority": 7}
+    ] * 2
+
+
+def test_a_dead_letter_with_its_old_time_is_refused_and_not_sent_for_nothing(broker: Producer) -> None:
+    """The router would ignore it; the sentence says what to do."""
+    sent = send(DEAD % AT, DEAD % b'"at":"2026-11-21T10:01:00.000Z"', b'{"task":{},"story":3}')
+    assert (sent.sent, broker.values) == (0, [])
+    assert [one.reason for one in sent.refusals[:2]] == [
+        "field at: from before the task was given up, so it would be ignored; send it with --now."
+    ] * 2

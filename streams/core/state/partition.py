@@ -57,6 +57,7 @@ class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
     model_busy: dict[str, tuple[list[int], list[int], int]]
     marks: MarksDump
     ledgers: tuple[LedgerRow, ...]
+    duplicates: int = 0
 
 
 class _Tasks(Struct, frozen=True, kw_only=True, tag="tasks"):
@@ -137,17 +138,22 @@ class Partition:
             self.pool(slot.pool).put_slot(slot, now_ms)
         for gone in step.slots_gone:
             self.pool(gone.pool).put_gone(gone, now_ms)
-        for task in step.tasks:
-            touched[task.task.pool] = None
-            self.pool(task.task.pool).tasks[task.task.task_id] = task
-        for changed in step.tasks_changed:
-            tasks = self.pool(changed.pool).tasks
-            tasks[changed.task_id] = msgspec.structs.replace(tasks[changed.task_id], status=changed.status)
+        # Ends first: a task that ended in this step may have begun a new life in it.
         for finished in step.finished:
             touched[finished.pool] = None
             pool = self.pool(finished.pool)
             pool.put_finished(finished)
             pool.cancels.pop(finished.task_id, None)
+        for task in step.tasks:
+            touched[task.task.pool] = None
+            pool = self.pool(task.task.pool)
+            pool.tasks[task.task.task_id] = task
+            pool.finished.pop(task.task.task_id, None)
+        for changed in step.tasks_changed:
+            tasks = self.pool(changed.pool).tasks
+            tasks[changed.task_id] = msgspec.structs.replace(tasks[changed.task_id], status=changed.status)
+        for duplicate in step.duplicates:
+            self.pool(duplicate.pool).duplicates += 1
         for pool_name, task_id, at_ms in step.cancels:
             self.pool(pool_name).cancels[task_id] = at_ms
         self.unannounced = step.unannounced
@@ -221,6 +227,7 @@ class Partition:
                     model_busy={model: curve.dump() for model, curve in pool.model_busy.items()},
                     marks=pool.marks.dump(),
                     ledgers=tuple(pool.ledgers.values()),
+                    duplicates=pool.duplicates,
                 ),
                 tuple(pool.tasks.values()),
                 [
@@ -278,6 +285,7 @@ class Partition:
                     pool.evs.load(row.minutes)
                     pool.model_busy = {model: BusyCurve(*dump) for model, dump in row.model_busy.items()}
                     pool.marks = Marks.load(row.marks)
+                    pool.duplicates = row.duplicates
                     pool.ledgers = {ledger.tenant_id: ledger for ledger in row.ledgers}
                 case _Slots() as part:
                     pool = self.pool(part.pool)

@@ -22,6 +22,7 @@ class Pool:
         "announced_ms",
         "busy",
         "cancels",
+        "duplicates",
         "evs",
         "finished",
         "gone",
@@ -51,6 +52,8 @@ class Pool:
         self.gone: dict[str, SlotGone] = {}
         #: Cancels of tasks not seen yet: task id -> when.
         self.cancels: dict[str, Millis] = {}
+        #: How many tasks were sent again after their end, and ignored.
+        self.duplicates = 0
         self.evs = EvWindow(ev_window_ms)
         self.percentiles: Percentiles | None = None
         #: The allowance of repeated announcements is used up to here; it grows with time.
@@ -98,6 +101,8 @@ class Pool:
     def put_finished(self, row: Finished) -> None:
         """Remove the task, and remember its id."""
         self.tasks.pop(row.task_id, None)
+        # The latest end is the last one, also where an earlier life of the task is still remembered.
+        self.finished.pop(row.task_id, None)
         self.finished[row.task_id] = row
         self._finished_order.append(row)
 

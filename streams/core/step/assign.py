@@ -41,7 +41,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
     max_tokens = rulebook.answer_tokens(task, complexity, model)
     output_tokens = expected_output(task, max_tokens)
     given = Assignment(
-        decision_id=decision_id(task.pool, draft.seq, task.task_id),
+        decision_id=decision_id(task.pool, draft.seq, task.task_id, draft.life(task.task_id)),
         slot_id=slot.slot_id,
         model=model,
         lease=slot.lease + 1,

@@ -22,7 +22,7 @@ def step_of(
     for pool in pools:
         known = pool.pool.tasks
         for task_id, row in pool.tasks.items():
-            if task_id in known:
+            if task_id in known and task_id not in pool.finished:
                 changed.append(TaskChanged(pool=pool.pool.name, task_id=task_id, status=row.status))
             else:
                 tasks.append(row)
@@ -56,5 +56,6 @@ def step_of(
         cancels=tuple([(pool.pool.name, task_id, at) for pool in pools for task_id, at in pool.cancels.items()]),
         unannounced=tuple([pool.pool.name for pool in pools if pool.unannounced]),
         announced=tuple([(pool.pool.name, pool.announced_ms) for pool in pools if pool.announced_ms is not None]),
+        duplicates=tuple([one for pool in pools for one in pool.duplicates]),
         counts=draft.counts,
     )

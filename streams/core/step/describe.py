@@ -101,7 +101,8 @@ class Describer:
         reason: ReasonCode = ending.outcome  # type: ignore[assignment]  # an ending's outcome is a reason code as well
         sentence = sentences.ended(ending.outcome, ending.detail)
         alternatives = entry.group.alternatives(self._index.fleet, entry.group.gates, 0, -1, None)
-        return self._unrouted(entry, ending.outcome, reason, sentence, alternatives)
+        origin = ending.origin or self._last
+        return self._unrouted(entry, ending.outcome, reason, sentence, alternatives, origin, ending.life)
 
     def waits(self, entry: Entry, headline: ReasonCode, free_mask: int, position: int) -> Decision:
         """The task waits; `free_mask` are the cells with a free slot after the round."""
@@ -109,7 +110,9 @@ class Describer:
         sentence = sentences.waits(entry, headline, index, free_mask, self._lost)
         scores = self._scores(entry, group.mask)
         alternatives = group.alternatives(index.fleet, group.gates, free_mask, -1, scores)
-        return self._unrouted(entry, "waiting", headline, sentence, alternatives, position)
+        task_id = entry.task_id
+        origin, life = self._draft.origins.get(task_id, self._last), self._draft.life(task_id)
+        return self._unrouted(entry, "waiting", headline, sentence, alternatives, origin, life, position)
 
     @cached_property
     def _lost(self) -> dict[str, Cell]:
@@ -122,14 +125,16 @@ class Describer:
         code: ReasonCode,
         sentence: str,
         alternatives: Raw,
+        origin: tuple[int, int],
+        life: int,
         position: int | None = None,
     ) -> Decision:
         row = entry.row
         task, status, complexity = row.task, row.status, entry.shape.complexity
         percentiles = self._index.percentiles
-        topic, offset = self._draft.origins.get(task.task_id, self._last)
+        topic, offset = origin
         return Decision(
-            decision_id=decision_id(task.pool, self._draft.seq, task.task_id),
+            decision_id=decision_id(task.pool, self._draft.seq, task.task_id, life),
             task_id=task.task_id,
             pool=task.pool,
             outcome=outcome,

@@ -17,6 +17,7 @@ from schemas.decision import (
     Activated,
     ControlTaken,
     Decision,
+    Duplicate,
     EvSample,
     Finished,
     LedgerRow,
@@ -42,12 +43,18 @@ from streams.core.state.pool import Pool
 class Ending:
     """A task that ended without a slot in this step; it becomes a decision."""
 
-    __slots__ = ("detail", "outcome", "row")
+    __slots__ = ("detail", "life", "origin", "outcome", "row")
 
-    def __init__(self, row: TaskRow, outcome: DecisionOutcome, detail: str) -> None:
+    def __init__(
+        self, row: TaskRow, outcome: DecisionOutcome, detail: str, life: int, origin: tuple[int, int] | None
+    ) -> None:
         self.row = row
         self.outcome: DecisionOutcome = outcome
         self.detail = detail
+        #: How many lives of this task id ended in this step before.
+        self.life = life
+        #: Topic and offset of the task's record, if it came in this step.
+        self.origin = origin
 
 
 class StepDraft:
@@ -110,6 +117,8 @@ class PoolDraft:
         #: Task ids whose entry in the index no longer waits.
         self.left: dict[str, None] = {}
         self.endings: list[Ending] = []
+        self._lives: dict[str, int] = {}
+        self.duplicates: list[Duplicate] = []
         self.dead: list[TaskRow] = []
         self.evs: list[EvSample] = []
         self.work: list[WorkDone] = []
@@ -154,10 +163,19 @@ class PoolDraft:
 
     def task(self, task_id: str) -> TaskRow | None:
         """Return the unfinished task."""
-        if task_id in self.finished:
-            return None
         row = self.tasks.get(task_id)
-        return row if row is not None else self.pool.tasks.get(task_id)
+        if row is not None:
+            # It may be a new life of a task that ended in this step.
+            return row
+        return self.pool.tasks.get(task_id) if task_id not in self.finished else None
+
+    def end_of(self, task_id: str) -> Finished | None:
+        """Return how the task ended, where that is remembered; it may be old."""
+        return self.finished.get(task_id) or self.pool.finished.get(task_id)
+
+    def life(self, task_id: str) -> int:
+        """Return how many lives of the task ended in this step with a decision."""
+        return self._lives.get(task_id, 0)
 
     def slot(self, slot_id: str) -> SlotRow | None:
         """Return the slot."""
@@ -210,11 +228,16 @@ class PoolDraft:
         task_id = row.task.task_id
         self._leaves(task_id)
         self.tasks.pop(task_id, None)
-        self.finished[task_id] = Finished(pool=self.pool.name, task_id=task_id, at_ms=at_ms, what=what)
+        self.finished[task_id] = Finished(
+            pool=self.pool.name, task_id=task_id, at_ms=at_ms, what=what, task_at_ms=to_millis(row.task.at)
+        )
 
     def end(self, row: TaskRow, outcome: DecisionOutcome, detail: str, at_ms: Millis) -> None:
         """Finish the task without a slot, with a decision."""
-        self.endings.append(Ending(row, outcome, detail))
+        task_id = row.task.task_id
+        life = self.life(task_id)
+        self._lives[task_id] = life + 1
+        self.endings.append(Ending(row, outcome, detail, life, self.origins.pop(task_id, None)))
         self.finish(row, outcome, at_ms)
 
     def expect(self, item: Due) -> None:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from schemas.decision import EvSample, HistoryEntry, SlotRow, TaskRow, TaskStatus, Unreported, WorkDone
+from schemas.decision import (
+    Duplicate,
+    EvSample,
+    Finished,
+    HistoryEntry,
+    SlotRow,
+    TaskRow,
+    TaskStatus,
+    Unreported,
+    WorkDone,
+)
 from schemas.events import Outcome, TaskCancelled, TaskPending
 from schemas.input import Input
 from schemas.vocabulary import MicroUsd, Millis, Tier, to_millis
@@ -30,15 +40,19 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     if known is not None:
         draft.count("duplicate_task" if known.task == task else "conflicting_task")
         return None
-    if _is_over(draft, task_id, now_ms, rulebook):
+    at_ms = rulebook.arrival_ms(to_millis(task.at), now_ms)
+    ended = _end_of(draft, task_id, now_ms, rulebook)
+    if ended is not None and not _is_new_life(ended, task, at_ms):
         draft.count("duplicate_task")
+        draft.duplicates.append(Duplicate(draft.pool.name, task_id, now_ms, ended.what, ended.at_ms))
         return None
     refusal = _unusable(task, rulebook)
     if refusal is not None:
         return refusal
+    if ended is not None:
+        draft.count("redriven_task")
     advice = item.advice
     ev = scorer.ev(task, now_ms, advice)
-    at_ms = rulebook.arrival_ms(to_millis(task.at), now_ms)
     due_ms = to_millis(task.not_before) if task.not_before is not None else None
     delayed = due_ms is not None and due_ms > now_ms
     status = TaskStatus(
@@ -62,6 +76,9 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     if ev is not None:
         draft.evs.append(EvSample(draft.pool.name, now_ms, ev))
     cancelled_ms = draft.cancels.get(task_id, draft.pool.cancels.get(task_id))
+    if cancelled_ms is not None and ended is not None and cancelled_ms < at_ms:
+        # It was said of the life before.
+        cancelled_ms = None
     if cancelled_ms is not None and cancelled_ms >= now_ms - rulebook.memory_ms:
         draft.cancels.pop(task_id, None)
         draft.end(row, "cancelled", "a cancel that came before it", now_ms)
@@ -72,11 +89,15 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     return None
 
 
-def _is_over(draft: PoolDraft, task_id: str, now_ms: Millis, rulebook: Rulebook) -> bool:
-    if task_id in draft.finished:
-        return True
-    finished = draft.pool.finished.get(task_id)
-    return finished is not None and finished.at_ms >= now_ms - rulebook.memory_ms
+def _end_of(draft: PoolDraft, task_id: str, now_ms: Millis, rulebook: Rulebook) -> Finished | None:
+    """Return how the task ended, for as long as the policy has its id remembered."""
+    ended = draft.end_of(task_id)
+    return ended if ended is not None and ended.at_ms >= now_ms - rulebook.memory_ms else None
+
+
+def _is_new_life(ended: Finished, task: TaskPending, at_ms: Millis) -> bool:
+    """Whether a task that is sent again is to be done again: it had no success, and this is not the event of before."""
+    return ended.what != "done" and at_ms > ended.at_ms and to_millis(task.at) != ended.task_at_ms
 
 
 def _unusable(task: TaskPending, rulebook: Rulebook) -> str | None:
@@ -97,9 +118,11 @@ def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rul
     """Cancel a task; a running one keeps its slot until it is freed."""
     row = draft.task(event.task_id)
     if row is None:
-        if _is_over(draft, event.task_id, now_ms, rulebook):
+        ended = _end_of(draft, event.task_id, now_ms, rulebook)
+        if ended is not None:
             draft.count("late_cancel")
-        else:
+        if ended is None or ended.what != "done":
+            # It may be of a new life that is on its way: topics have no common order.
             draft.cancels[event.task_id] = now_ms
     elif row.status.state != "running":
         draft.end(row, "cancelled", event.by, now_ms)

@@ -9,7 +9,7 @@ SELECT audit_make_partition(%(day)s::date)
 -- copy_steps --
 -- The fence: if another sink wrote one of these numbers first, the whole transaction fails.
 COPY journal_steps (
-    journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, controls, money,
+    journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, controls, money, duplicates,
     record_sha256, chain_sha256, journal_id
 ) FROM STDIN
 
@@ -68,6 +68,18 @@ WHERE d.task_id = %(task_id)s
     AND (%(pool)s::text IS NULL OR d.pool = %(pool)s)
     AND (%(mode)s::text IS NULL OR d.mode = %(mode)s)
 ORDER BY d.journal, d.pool, d.decided_at, d.seq
+LIMIT %(rows_max)s
+
+-- sent_again --
+-- When a task was sent again after its end, for nothing. Views only.
+SELECT s.journal, s.mode, again ->> 'pool' AS pool, s.seq,
+    again ->> 'at' AS at, again ->> 'ended' AS ended, again ->> 'ended_at' AS ended_at
+FROM v_journal_steps AS s CROSS JOIN LATERAL jsonb_array_elements(s.duplicates) AS again
+WHERE s.duplicates @> jsonb_build_array(jsonb_build_object('task_id', %(task_id)s::text))
+    AND again ->> 'task_id' = %(task_id)s
+    AND (%(pool)s::text IS NULL OR again ->> 'pool' = %(pool)s)
+    AND (%(mode)s::text IS NULL OR s.mode = %(mode)s)
+ORDER BY s.journal, again ->> 'pool', s.seq
 LIMIT %(rows_max)s
 
 -- marks_before --

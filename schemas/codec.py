@@ -124,6 +124,8 @@ def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) 
     # 4. Do its fields agree with each other and with the key?
     _check_times(event)
     _check_key(event, key)
+    if isinstance(event, SlotFreed) and event.state != "free":
+        _check_state(event)
     if isinstance(event, _OF_A_PRODUCT) and event.product is None and event.model is None:
         raise RefusedError("field product: missing, and so is field model; one of the two says what is meant.")
     return event
@@ -164,6 +166,18 @@ def _check_times(event: Event) -> None:
             text = None if text is None else getattr(text, name)
         if text is not None and _is_moment(text) is None:
             raise RefusedError(f"field {'.'.join(path)}: {no_moment(text)}")
+
+
+def _check_state(event: SlotFreed) -> None:
+    """A slot that works on names its lease, one that is idle has none, and neither has an outcome."""
+    if event.state == "working" and event.lease is None:
+        raise RefusedError("field lease: missing; a slot that is `working` names the lease that it renews.")
+    if event.state == "idle" and event.lease is not None:
+        raise RefusedError("field lease: a slot that is `idle` has none; at the end of its work it is `free`.")
+    if event.outcome is not None:
+        raise RefusedError(
+            f"field outcome: a slot that is `{event.state}` has none; at the end of its work it is `free`."
+        )
 
 
 def _check_key(event: Event, key: bytes | None) -> None:

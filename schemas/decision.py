@@ -98,6 +98,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     propensity: float | None = None
     lease: int | None = None
     lease_expires_at_ms: Millis | None = None
+    #: How often the lease may be renewed.
+    lease_renewals_max: int = 0
     max_tokens: int | None = None
     #: Place in service order, from 1, of a waiting task.
     position: int | None = None
@@ -248,10 +250,13 @@ class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     since_ms: Millis
     task_id: str | None = None
     lease_expires_at_ms: Millis | None = None
+    #: How often it may still renew its lease.
+    renewals_left: int = 0
     #: It finishes its task and gets no other.
     retired: bool = False
     last_report: LastReport | None = None
     #: The work of its latest lease, where that ended without a report: until it is reported or the next lease begins.
+    #: A leased slot has it when it has taken its task up again.
     unreported: Unreported | None = None
 
 

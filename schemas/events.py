@@ -25,6 +25,7 @@ from schemas.vocabulary import (
     Profile,
     ReasonCode,
     Share,
+    SlotReport,
     Strategy,
     Text,
     Tier,
@@ -148,9 +149,11 @@ class SlotFreed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     #: Required when the router does not know the slot yet.
     model: Word | None = None
     account: Id | None = None
-    #: Number of the lease that ends; absent on a first announcement and after a restart.
+    #: Number of the lease that ends, or is renewed; absent on a first announcement and after a restart.
     lease: Count | None = None
     outcome: Outcome | None = None
+    #: `free`: it is there, or free again. `working`: it works on, and renews its `lease`. `idle`: it still is free.
+    state: SlotReport = "free"
 
 
 class Control(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -269,6 +272,8 @@ class TaskRouted(Struct, frozen=True, kw_only=True):
     #: Sent back by the slot when it is done; a smaller number than the slot's latest is stale.
     lease: Count
     lease_expires_at: Time
+    #: How often the slot may renew the lease, each time for its whole length from then on.
+    lease_renewals_max: int = 0
     max_tokens: Tokens
     reason: Text
     attempt: int

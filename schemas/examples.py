@@ -131,6 +131,7 @@ EXAMPLES: Final[Mapping[type, Mapping[str, Any]]] = {
         "tier": 1,
         "lease": 12,
         "lease_expires_at": "2026-11-21T10:30:00.000Z",
+        "lease_renewals_max": 8,
         "max_tokens": 1024,
         "reason": "Lowest capable tier for coding>=4; haiku-1 is less used than haiku-2 (12% busy, not 31%).",
         "attempt": 1,

@@ -141,6 +141,16 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
         schema["anyOf"] = [
             {"required": [name], "properties": {name: {"type": "string"}}} for name in ("product", "model")
         ]
+    if struct is SlotFreed:
+        nothing = {"type": "null"}
+        schema["anyOf"] = [
+            {"properties": {"state": {"const": "free"}}},
+            {
+                "required": ["lease"],
+                "properties": {"state": {"const": "working"}, "lease": {"not": nothing}, "outcome": nothing},
+            },
+            {"properties": {"state": {"const": "idle"}, "lease": nothing, "outcome": nothing}},
+        ]
     if struct is Step:
         properties["v"] = {"description": "Version of this layout, always the first field.", "const": STEP_VERSION}
         schema["required"] = ["v", *schema["required"]]

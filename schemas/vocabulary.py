@@ -56,6 +56,7 @@ Strategy = Literal["cheapest_capable", "objective", "preference"]
 Objective = Literal["cost_speed", "balanced", "quality"]
 Profile = Literal["fast", "strong"]
 OnFailure = Literal["escalate", "retry", "drop"]
+SlotReport = Literal["free", "working", "idle"]
 OutcomeStatus = Literal["success", "failure", "cancelled"]
 #: Error classes of a failure that is no attempt: the vendor did not take the work.
 OVERLOADED: Final = frozenset(("rate_limited", "overloaded", "quota"))

@@ -242,7 +242,8 @@ class _Utilisation:
         was = self._was(key)
         if was is not None and was["seq"] >= seq:
             return
-        if was is None or was["state"] != slot.state or was["lease"] != slot.lease:
+        since = None if was is None else (was["state"], was["lease"], was["since_ms"])
+        if since != (slot.state, slot.lease, slot.since_ms):
             self._close(key, slot.since_ms, seq)
         self._open[key] = {
             "seq": seq, "state": slot.state, "model": slot.model, "lease": slot.lease, "since_ms": slot.since_ms,

@@ -92,6 +92,7 @@ def _routed(decision: Decision, step: Step) -> TaskRouted:
         tier=decision.tier or 1,
         lease=decision.lease or 0,
         lease_expires_at=_moment(Millis(0) if lease_expires_at_ms is None else lease_expires_at_ms),
+        lease_renewals_max=decision.lease_renewals_max,
         max_tokens=decision.max_tokens or 0,
         reason=decision.reason,
         attempt=decision.attempt,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
+from msgspec.structs import replace
 
 from schemas.codec import read_event, write_event
 from schemas.decision import STEP_VERSION, Step
@@ -88,7 +89,14 @@ def structs(cls: type) -> st.SearchStrategy[Any]:
     events = values_of(inspect.type_info(cls))
     if cls in (ModelExhausted, ModelRestored):
         return events.filter(lambda event: event.product is not None or event.model is not None)
-    return events
+    return events.map(agreeing) if cls is SlotFreed else events
+
+
+def agreeing(event: SlotFreed) -> SlotFreed:
+    """Give the report with what its state needs, and without what it rules out."""
+    if event.state == "free":
+        return event
+    return replace(event, outcome=None, lease=None if event.state == "idle" else event.lease or 0)
 
 
 TOPICS = {TaskPending: TASK_PENDING, SlotFreed: SLOT_FREED} | dict.fromkeys(get_args(FleetControl), FLEET_CONTROL)

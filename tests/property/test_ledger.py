@@ -21,6 +21,7 @@ from tests.support.event_strategies import (
     OTHER,
     PAUSES_MS,
     PENDS,
+    RENEWALS,
     RESTARTS,
     SLOTS,
     TENANTS,
@@ -57,7 +58,9 @@ DONE = st.builds(
     st.booleans(),
     st.sampled_from([{}, {"cost_usd": 0.4}, {"cost_usd": 0.0}, {"input_tokens": 5}, {"output_tokens": 90_000}]),
 )
-MUCH = st.tuples(PAUSES_MS, evenly(PAID, PAID, PAID, DONE, DONE, DONE, LATE, MONEY, PENDS, SLOTS, MARKS, OTHER))
+MUCH = st.tuples(
+    PAUSES_MS, evenly(PAID, PAID, PAID, DONE, DONE, DONE, LATE, RENEWALS, MONEY, PENDS, SLOTS, MARKS, OTHER)
+)
 LATER: st.SearchStrategy[tuple[int, Making]] = st.tuples(
     st.sampled_from([61_000, 1_800_000]), st.just(lambda _: tick()) | RESTARTS
 )

@@ -46,6 +46,7 @@ from tests.support.event_strategies import (
     hashes,
     pending,
     texts,
+    works_on,
 )
 from tests.support.router_rig import RouterRig, picture
 
@@ -68,7 +69,7 @@ MUST_BE_SEEN = (
     *("quota", "credit", "watching", "emergency", "near", "activated", "not activated"),
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
     *("chosen by use", "thrown away", "overdrawn", "stale_free", "late_free", "duplicate_free", "lost_slot"),
-    *("duplicate_task", "redriven_task"),
+    *("duplicate_task", "redriven_task", "renewed_lease", "taken_up", "stale_renewal", "excess_renewal"),
     *("conflicting_task", "foreign_outcome", "late_cancel", "cancelled_while_running", "duplicate_control"),
     *(f"because {word}" for word in ("affinity_slot", "affinity_account", "only_free", "least_used", "model_share")),
     *(f"because {word}" for word in ("cost", "score", "id", "swap")),
@@ -209,6 +210,12 @@ class Routing(RuleBasedStateMachine):
         """Every slot that holds a task is given back."""
         makings = [given_back(pick, status, 0, 0, False, {}) for pick in range(len(self.stage.leased()))]
         self._happen([(0 if i else after_ms, making) for i, making in enumerate(makings)] or [(0, lambda _: tick())])
+
+    @rule(times=st.integers(1, 3), after_ms=PAUSES_MS)
+    def all_work_goes_on(self, times: int, after_ms: int) -> None:
+        """Every slot that holds a task, or lost one, renews its lease, also more often than it may."""
+        makings = [works_on(pick, 0, n, None) for pick in range(len(self.stage.renewable())) for n in range(times)]
+        self._step([(after_ms or 1, making(self.stage)) for making in makings] or [(0, tick())])
 
     @rule()
     def slots_restart(self) -> None:
@@ -429,6 +436,8 @@ class Routing(RuleBasedStateMachine):
             row.slot_id: (
                 *(row.model, row.account, row.state, row.lease, row.retired, row.task_id),
                 row.unreported and (row.unreported.decision_id, row.unreported.reserved_uusd),
+                row.lease_expires_at_ms,
+                row.renewals_left if row.state != "free" else 0,
             )
             for row in state.slots.values()
         } == {
@@ -440,6 +449,8 @@ class Routing(RuleBasedStateMachine):
                 one.retired,
                 one.task_id if one.state == "leased" else None,
                 (work := pool.unreported.get(one.id)) and (work.decision_id, work.reserved_uusd),
+                one.expires_ms if one.state == "leased" else None,
+                one.renewals_left if one.state != "free" else 0,
             )
             for one in pool.slots.values()
         }

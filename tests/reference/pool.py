@@ -188,11 +188,21 @@ class ReferencePool:
     # Slots.
 
     def report(self, event: SlotFreed, event_id: EventId | None, now_ms: int) -> bool:
-        """A slot announces itself, is given back, or says something stale; whether it makes sense."""
-        slot, seen = self.slots.get(event.slot_id), event.slot_id in self.leases
+        """A slot says how it is; whether that makes sense."""
+        slot = self.slots.get(event.slot_id)
         if event.model not in (None, *self.rules.tier):
             return False
-        if event.lease is not None and seen:
+        if event.state == "working":
+            if slot is not None and event.lease == slot.lease and not self._is_old(event, event_id, now_ms):
+                self._works_on(slot, event, event_id, now_ms)
+            return True
+        if event.state == "idle" and (slot is None or slot.state != "free"):
+            return True
+        return self._is_free(slot, event, event_id, now_ms)
+
+    def _is_free(self, slot: Slot | None, event: SlotFreed, event_id: EventId | None, now_ms: int) -> bool:
+        """A slot announces itself, is given back, or says something stale; whether it makes sense."""
+        if event.lease is not None and event.slot_id in self.leases:
             if slot is not None and slot.state == "leased" and event.lease == slot.lease:
                 self._give_back(slot, event, now_ms)
             elif event.slot_id in self.unreported and event.lease == self.leases[event.slot_id]:
@@ -233,6 +243,24 @@ class ReferencePool:
             return at_ms <= accepted_ms
         return at_ms <= latest_ms
 
+    def _works_on(self, slot: Slot, event: SlotFreed, event_id: EventId | None, now_ms: int) -> None:
+        """The slot has not ended its work: its lease goes on, if it may and if no other slot has the task."""
+        work = self.unreported.get(slot.id)
+        if not slot.renewals_left or slot.state == "free":
+            return
+        if slot.state == "lost":
+            if work is None or self.tasks.get(work.task.id) is not work.task:
+                return
+            if work.task.state == "running" or work.task.decision_id != work.decision_id:
+                return
+            slot.state, slot.since_ms, slot.task_id, slot.expires_ms = "leased", now_ms, work.task.id, 0
+            work.task.state = "running"
+            work.task.attempt -= 1
+            work.task.failures -= 1
+        slot.renewals_left -= 1
+        slot.expires_ms = max(slot.expires_ms, now_ms + self.rules.lease_ms(self.tasks[slot.task_id].event))
+        self.reports[slot.id].append((to_millis(event.at), now_ms, event_id))
+
     def _register(self, slot_id: str, model: str, account: str | None, now_ms: int) -> None:
         slot = self.slots[slot_id] = Slot(slot_id, model, account, self.leases.setdefault(slot_id, 0), now_ms)
         if slot_id in self.before:
@@ -241,7 +269,11 @@ class ReferencePool:
     def _give_back(self, slot: Slot, event: SlotFreed, now_ms: int) -> None:
         task = self.tasks[slot.task_id]
         ours = event.outcome if event.outcome is not None and event.outcome.task_id == task.id else None
-        self._pay(task, self._actual(self._work(slot), ours))
+        work = self._work(slot)
+        if self.unreported.pop(slot.id, None) is None:
+            self._pay(task, self._actual(work, ours))
+        elif (ledger := self.ledger(task)) is not None and work.reserved_uusd is not None:
+            ledger.settle(0, self._actual(work, ours))
         status = ours.status if ours is not None else "success"
         on_failure, tier = task.event.on_failure, self.rules.tier[slot.model]
         not_taken = ours is not None and was_not_taken(ours)
@@ -277,7 +309,9 @@ class ReferencePool:
         self._again(slot, now_ms)
 
     def _work(self, slot: Slot) -> Unreported:
-        """What the slot works on."""
+        """What the slot works on; what it was lost with once, and has taken up again, has no money held back."""
+        if slot.id in self.unreported:
+            return self.unreported[slot.id]
         task = self.tasks[slot.task_id]
         return Unreported(task, task.decision_id, slot.since_ms, slot.model, task.reserved_uusd)
 
@@ -452,6 +486,7 @@ class ReferencePool:
         self.unreported.pop(slot.id, None)
         slot.state, slot.since_ms, slot.task_id = "leased", now_ms, task.id
         slot.expires_ms = now_ms + self.rules.lease_ms(task.event)
+        slot.renewals_left = self.rules.renewals_max(task.event)
         task.state, task.decision_id = "running", decision_id
         if (ledger := self.ledger(task)) is not None:
             task.reserved_uusd = self.estimate(task, slot)

@@ -88,6 +88,11 @@ class Rules:
         limit_s: float = leases["by_complexity_s"].get(self.class_of(event), leases["default_s"])
         return round(limit_s * 1000)
 
+    def renewals_max(self, event: TaskPending) -> int:
+        """How often its lease may be renewed."""
+        leases = self.section("leases")
+        return int(leases["renewals_by_complexity_max"].get(self.class_of(event), leases["renewals_max"]))
+
     def floor(self, event: TaskPending) -> int:
         """The lowest tier it may use, escalation apart."""
         role = self.section("floor", "by_role").get(event.agent_role or "")

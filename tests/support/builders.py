@@ -133,6 +133,11 @@ def freed(slot_id: str, lease: int, task_id: str | None = None, status: str = "s
     return SlotFreed(slot_id=slot_id, lease=lease, outcome=outcome, **_at(named))
 
 
+def working(slot_id: str, lease: int, **named: Any) -> SlotFreed:
+    """Give the report of a slot that works on under its lease."""
+    return SlotFreed(slot_id=slot_id, lease=lease, state="working", **_at(named))
+
+
 def _control(named: dict[str, Any]) -> dict[str, Any]:
     return {"control_id": f"c-{next(_control_numbers)}", "by": "ops", **_at(named)}
 

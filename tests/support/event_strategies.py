@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.decision import Advice, SlotRow
 from schemas.event_id import EventId
@@ -36,7 +37,7 @@ from schemas.input import Unreadable
 from schemas.vocabulary import from_millis
 from streams.core.policy.rulebook import RulebookError, load_rulebook
 from streams.shipped import shipped
-from tests.support.builders import cancelled, freed, retired, slot, task, tick
+from tests.support.builders import cancelled, freed, retired, slot, task, tick, working
 from tests.support.router_rig import RouterRig
 
 FLEET = (
@@ -79,6 +80,11 @@ class Stage:
         """The slots that hold a task."""
         rows = [row for pool in self.rig.router.state.pools.values() for row in pool.slots.values()]
         return sorted((row for row in rows if row.state == "leased"), key=lambda row: (row.pool, row.slot_id))
+
+    def renewable(self) -> list[SlotRow]:
+        """The slots that hold a task, and those that lost it."""
+        rows = [row for pool in self.rig.router.state.pools.values() for row in pool.slots.values()]
+        return sorted((row for row in rows if row.state != "free"), key=lambda row: (row.pool, row.slot_id))
 
     def reportable(self) -> list[tuple[str, str, int, str]]:
         """Work whose lease ended without a report: pool, slot, lease and task."""
@@ -293,6 +299,29 @@ def given_back_late(pick: int, status: str | None, older: int, other: int, costs
     return make
 
 
+def works_on(pick: int, older: int, at_ms: int, event_id: EventId | None) -> Making:
+    """A slot renews its lease: rightly, or another one, or once too often."""
+
+    def make(stage: Stage) -> Event:
+        renewable = stage.renewable()
+        if not renewable:
+            return working("haiku-1", 1, at_ms=stage.now_ms)
+        row = renewable[pick % len(renewable)]
+        event = working(row.slot_id, max(0, row.lease - older), pool=row.pool, at_ms=stage.now_ms + at_ms)
+        return stage.identified(event, event_id)
+
+    return make
+
+
+def stays_idle(slot_id: str, pool: str, at_ms: int) -> Making:
+    """A slot says that it still is free."""
+
+    def make(stage: Stage) -> Event:
+        return replace(slot(slot_id, pool=pool, at_ms=stage.now_ms + at_ms), state="idle")
+
+    return make
+
+
 def restarted(pick: int) -> Making:
     """A slot that holds a task says that it is there: it has forgotten the task."""
 
@@ -412,6 +441,7 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
         {
             "premium": {"priority_min": 50},
             "complexity_tier_min": {"trivial": 2},
+            "leases": {"renewals_max": 1, "renewals_by_complexity_max": {"trivial": 0}},
             "service": {"patience_points": 101, "ageing_s_per_point": 30.0, "at_behind_max_s": 3_600.0},
             "floor": {"by_role": {"linter": "opus", "stranger": "sonnet"}},
         },
@@ -559,6 +589,10 @@ PENDS = st.builds(pending, NUMBERS, TASKS, POOL)
 EVENT_IDS = st.sampled_from([None, None, None, EventId("/one", "1"), EventId("/one", "2"), EventId("/two", "1")])
 AT_MS = st.sampled_from([0, 0, 0, 0, -1_000, 1, 60, 30_000, -7_200_000])
 SLOTS = st.builds(announced, st.sampled_from(FLEET), st.none(), ACCOUNTS, POOL, AT_MS, EVENT_IDS)
+RENEWALS = evenly(
+    st.builds(works_on, st.integers(0, 9), st.just(0), st.sampled_from([0, 0, 0, 1]), st.none()),
+    st.builds(works_on, st.integers(0, 9), st.sampled_from([0, 0, 1, -1]), AT_MS, EVENT_IDS),
+)
 LATE = st.builds(given_back_late, st.integers(0, 9), STATUS, st.sampled_from([0, 0, 0, 1]), st.integers(0, 4), COSTS)
 FREES = st.builds(given_back, st.integers(0, 9), STATUS, st.just(0), st.integers(0, 4), st.booleans(), COSTS)
 RESTARTS = st.builds(restarted, st.integers(0, 9))
@@ -580,9 +614,10 @@ OTHER = evenly(
     st.builds(again, st.integers(0, 30)),
     st.builds(again, st.integers(0, 30), order=st.just(value=True)),
     RESTARTS,
+    st.builds(stays_idle, st.sampled_from(FLEET), POOL, AT_MS),
     st.just(lambda _: tick()),
     st.just(lambda _: Unreadable(reason="Not JSON.")),
     MISTAKES,
 )
-MAKINGS = evenly(PENDS, PENDS, PENDS, SLOTS, FREES, FREES, LATE, MARKS, QUOTAS, MONEY, OTHER, OTHER)
+MAKINGS = evenly(PENDS, PENDS, PENDS, SLOTS, FREES, FREES, LATE, RENEWALS, MARKS, QUOTAS, MONEY, OTHER, OTHER)
 PAUSES_MS = st.sampled_from([0, 0, 0, 0, 1, 700, 5_000, 61_000])

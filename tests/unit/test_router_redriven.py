@@ -83,6 +83,17 @@ def test_a_deadline_of_the_life_before_does_not_end_the_new_one() -> None:
     assert outcomes(rig.wait(28)) == {"a": "expired"}
 
 
+@pytest.mark.rule("amend.33")
+@pytest.mark.parametrize(("at_s", "want"), [(3, "cancelled"), (4, "cancelled"), (5, "no_capable_model")])
+def test_a_cancel_after_the_end_is_of_a_life_that_was_sent_before_it(at_s: int, want: str) -> None:
+    """It came first, as topics have no common order; one that is sent after the cancel is wanted."""
+    rig = RouterRig()
+    rig.hand_in(task("a"))
+    rig.hand_in(cancelled("a"), after_s=1)
+    assert rig.hand_in(cancelled("a"), after_s=3).counts == {"late_cancel": 1}
+    assert outcomes(rig.hand_in(task("a", at_ms=START_MS + at_s * 1_000), after_s=6)) == {"a": want}
+
+
 def lives(rig: RouterRig) -> Step:
     """Three lives of one task in one step: two are cancelled, the last one goes on."""
     rig.hand_in(task("a"))

@@ -73,6 +73,7 @@ def test_a_lost_slot_holds_nothing_but_knows_what_it_worked_on() -> None:
         state="lost",
         lease=1,
         since_ms=routed.lease_expires_at_ms,
+        renewals_left=8,
         last_report=LastReport(Millis(START_MS), Millis(START_MS)),
         unreported=Unreported(
             decision_id=routed.decision_id,

@@ -78,10 +78,12 @@ class Lift(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Leases(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a lease lasts before its slot counts as lost."""
+    """How long a lease lasts before its slot counts as lost, and how often it may be renewed for that long."""
 
     default_s: Seconds = 1_800.0
     by_complexity_s: dict[Complexity, Seconds] = {}
+    renewals_max: Annotated[int, Meta(ge=0, le=100_000)] = 8
+    renewals_by_complexity_max: dict[Complexity, Annotated[int, Meta(ge=0, le=100_000)]] = {}
 
 
 class Output(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -250,6 +252,15 @@ class Rulebook:
         leases = self.policy.leases
         limit_s = leases.by_complexity_s.get(complexity, leases.default_s) if complexity else leases.default_s
         return Millis(round(limit_s * 1000))
+
+    def renewals_max(self, complexity: Complexity | None) -> int:
+        """Return how often a task's lease may be renewed, by its class."""
+        leases = self.policy.leases
+        return (
+            leases.renewals_by_complexity_max.get(complexity, leases.renewals_max)
+            if complexity
+            else leases.renewals_max
+        )
 
     def complexity(self, task: TaskPending) -> Complexity | None:
         """Return the task's class, given or by the table."""

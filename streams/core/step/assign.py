@@ -22,6 +22,7 @@ class Assignment(Struct, frozen=True, kw_only=True, gc=False):
     model: Model
     lease: int
     lease_expires_at_ms: Millis
+    renewals_max: int
     #: The most output tokens that the task may use, and the expected number.
     max_tokens: int
     output_tokens: int
@@ -46,6 +47,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
         model=model,
         lease=slot.lease + 1,
         lease_expires_at_ms=Millis(now_ms + rulebook.lease_ms(complexity)),
+        renewals_max=rulebook.renewals_max(complexity),
         max_tokens=max_tokens,
         output_tokens=output_tokens,
         cost_uusd=model.tariff.estimate_uusd(task.input_tokens, output_tokens, now_ms),
@@ -62,6 +64,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
             since_ms=now_ms,
             task_id=task.task_id,
             lease_expires_at_ms=given.lease_expires_at_ms,
+            renewals_left=given.renewals_max,
             last_report=slot.last_report,
         )
     )

@@ -86,6 +86,7 @@ class Describer:
             propensity=1.0,
             lease=given.lease,
             lease_expires_at_ms=given.lease_expires_at_ms,
+            lease_renewals_max=given.renewals_max,
             max_tokens=given.max_tokens,
             fallback=pair.fallback,
             flags=(*flags, "unknown_price") if cost_uusd is None else flags,

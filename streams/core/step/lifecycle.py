@@ -128,7 +128,7 @@ def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rul
         draft.end(row, "cancelled", event.by, now_ms)
     elif not row.status.cancelled:
         draft.change_status(
-            row, _with_entry(replace(row.status, cancelled=True), now_ms, draft.seq, "cancelled", event.by)
+            row, with_entry(replace(row.status, cancelled=True), now_ms, draft.seq, "cancelled", event.by)
         )
         draft.count("cancelled_while_running")
 
@@ -162,9 +162,10 @@ def end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: 
         return
     status = row.status
     outcome = _own(draft, outcome, row.task.task_id)
-    spent = None
+    # A task that was taken up again after its lease had run out has no reservation any more.
+    late, spent = slot.unreported, None
     if outcome is not None and status.decision_id is not None:
-        work = Unreported(
+        work = late or Unreported(
             decision_id=status.decision_id,
             # The slot is leased since the decision.
             decided_ms=slot.since_ms,
@@ -176,7 +177,10 @@ def end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: 
         if overload.is_overload(outcome):
             model = rulebook.models[slot.model]
             overload.exhaust(draft, work.decision_id, slot.slot_id, model, slot.account, outcome, now_ms, rulebook)
-    money.settle(draft, row, spent, now_ms)
+    if late is not None:
+        money.settle_late(draft, late, spent, now_ms)
+    else:
+        money.settle(draft, row, spent, now_ms)
     result = outcome.status if outcome is not None else "success"
     if status.cancelled:
         draft.finish(row, "cancelled", now_ms)
@@ -230,7 +234,7 @@ def end_unreported(
     elif row.task.on_failure == "escalate" and ran is not None and ran.tier >= (row.task.max_tier or PREMIUM_TIER):
         _cannot_escalate(draft, row, work.model, slot_id, now_ms)
     else:
-        status = _with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
+        status = with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
         tier_min = _above(ran.tier) if row.task.on_failure == "escalate" and ran is not None else status.tier_min
         draft.change_status(row, replace(status, decision_id=None, tier_min=tier_min))
 
@@ -238,8 +242,8 @@ def end_unreported(
 def lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str) -> Unreported | None:
     """Make a task of unknown outcome pending again, and release its reservation; return what may be reported late."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
-    unreported = None
-    if row is not None and row.status.decision_id is not None:
+    unreported = slot.unreported
+    if unreported is None and row is not None and row.status.decision_id is not None:
         task = row.task
         unreported = Unreported(
             decision_id=row.status.decision_id,
@@ -312,7 +316,7 @@ def _above(tier: Tier) -> Tier:
 
 
 def _cannot_escalate(draft: PoolDraft, row: TaskRow, model: str, slot_id: str, now_ms: Millis) -> None:
-    recorded = _with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
+    recorded = with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
     _give_up(draft, replace(row, status=recorded), f"a failure on {model}, from where it cannot escalate", now_ms)
 
 
@@ -335,7 +339,7 @@ def _again(
         draft.finish(row, "cancelled", now_ms)
         return
     failures = status.failures + 1
-    recorded = _with_entry(status, now_ms, draft.seq, why, slot.slot_id)
+    recorded = with_entry(status, now_ms, draft.seq, why, slot.slot_id)
     if failures >= rulebook.policy.attempts.failures_max:
         _give_up(
             draft,
@@ -380,7 +384,7 @@ def _wait_on(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> Non
         tier_min=status.tier_min,
         history=status.history,
     )
-    draft.change_status(row, _with_entry(fresh, now_ms, draft.seq, "not taken", detail))
+    draft.change_status(row, with_entry(fresh, now_ms, draft.seq, "not taken", detail))
 
 
 def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> None:
@@ -388,6 +392,6 @@ def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> Non
     draft.end(row, "dead_lettered", detail, now_ms)
 
 
-def _with_entry(status: TaskStatus, now_ms: Millis, seq: int, what: str, detail: str) -> TaskStatus:
+def with_entry(status: TaskStatus, now_ms: Millis, seq: int, what: str, detail: str) -> TaskStatus:
     """Return the status with another history entry; the oldest entries are dropped first."""
     return replace(status, history=(*status.history, HistoryEntry(now_ms, seq, what, detail))[-_HISTORY_MAX:])

@@ -1,4 +1,4 @@
-"""What a slot reports: it announces itself, or frees itself in time or late; and what operators say of it.
+"""What a slot reports: it announces itself, works on, or frees itself in time or late; and what operators say of it.
 
 The lease decides what a report means that names one. A report without one is an announcement: a repeated or an older
 one changes nothing, whatever the clocks of dispatchers say, and any other ends the lease that the slot holds.
@@ -11,11 +11,13 @@ from msgspec.structs import replace
 from schemas.decision import LastReport, SlotGone, SlotRow, Unreported
 from schemas.event_id import EventId
 from schemas.events import SlotFreed
-from schemas.vocabulary import Millis, to_millis
+from schemas.vocabulary import Millis
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step import lifecycle
 from streams.core.step.draft import PoolDraft
+from streams.core.step.last_report import latest, old
+from streams.core.step.renewals import renew
 
 
 def report(
@@ -24,7 +26,14 @@ def report(
     """Handle a slot's report; return the reason of a refusal."""
     if event.model is not None and event.model not in rulebook.models:
         return f"model {event.model} is not in the catalogue.{nearest(event.model, rulebook.models)}"
+    if event.state == "working":
+        renew(draft, event, event_id, now_ms, rulebook)
+        return None
     slot = draft.slot(event.slot_id)
+    if event.state == "idle" and (slot is None or slot.state != "free"):
+        # It was sent before the slot knew of its lease, or by a slot that must announce itself first.
+        draft.count("stale_free")
+        return None
     if slot is None:
         return _of_absent(draft, event, event_id, now_ms, rulebook)
     if event.lease is None:
@@ -34,7 +43,7 @@ def report(
     elif slot.state == "leased":
         lifecycle.end_lease(draft, slot, event.outcome, now_ms, rulebook)
         if slot.retired:
-            draft.drop_slot(replace(slot, last_report=_latest(slot.last_report, event, event_id, now_ms)), now_ms)
+            draft.drop_slot(replace(slot, last_report=latest(slot.last_report, event, event_id, now_ms)), now_ms)
         else:
             _put_free(draft, slot, event, event_id, now_ms)
     else:
@@ -58,14 +67,14 @@ def _of_absent(
         draft.count("late_free")
         lifecycle.end_unreported(draft, gone.unreported, event.slot_id, gone.lease, event.outcome, now_ms, rulebook)
         draft.put_gone(
-            SlotGone(gone.pool, gone.slot_id, gone.lease, now_ms, _latest(gone.last_report, event, event_id, now_ms))
+            SlotGone(gone.pool, gone.slot_id, gone.lease, now_ms, latest(gone.last_report, event, event_id, now_ms))
         )
         return None
     if event.lease is not None:
         draft.count("stale_free")
     last = gone.last_report if gone is not None else None
-    if last is not None and (word := _is_old(last, event, event_id, now_ms)) is not None:
-        draft.count(word)
+    if (word := old(last, event, event_id, now_ms)) is not None:
+        draft.count(f"{word}_free")
         return None
     if event.model is None:
         return f"slot {event.slot_id} is not known yet, so its model must be said."
@@ -78,7 +87,7 @@ def _of_absent(
             state="free",
             lease=gone.lease if gone is not None else 0,
             since_ms=now_ms,
-            last_report=_latest(last, event, event_id, now_ms),
+            last_report=latest(last, event, event_id, now_ms),
             unreported=gone.unreported if gone is not None else None,
         )
     )
@@ -93,8 +102,8 @@ def _announced(
     if last is None and slot.state == "leased":
         # A row of a version that remembered no report.
         last = LastReport(slot.since_ms, slot.since_ms)
-    if last is not None and (word := _is_old(last, event, event_id, now_ms)) is not None:
-        draft.count(word)
+    if (word := old(last, event, event_id, now_ms)) is not None:
+        draft.count(f"{word}_free")
         return
     unreported = slot.unreported
     if slot.state == "leased":
@@ -102,25 +111,6 @@ def _announced(
     elif slot.state == "free" and event.model in (None, slot.model):
         draft.count("duplicate_free")
     _put_free(draft, slot, event, event_id, now_ms, unreported)
-
-
-def _is_old(last: LastReport, event: SlotFreed, event_id: EventId | None, now_ms: Millis) -> str | None:
-    """Return the word by which a report counts that says nothing new: it is repeated, or older than the last one."""
-    at_ms = to_millis(event.at)
-    if at_ms == last.at_ms or (event_id is not None and event_id == (last.ce_source, last.ce_id)):
-        return "duplicate_free"
-    if at_ms > last.at_ms:
-        return None
-    # A clock that was ahead and was set right speaks of a time after the last report, and no longer of the future.
-    was_ahead = last.at_ms > now_ms
-    return None if was_ahead and last.accepted_ms < at_ms <= now_ms else "stale_free"
-
-
-def _latest(last: LastReport | None, event: SlotFreed, event_id: EventId | None, now_ms: Millis) -> LastReport:
-    """Return what is remembered of reports once this one is accepted."""
-    at_ms = to_millis(event.at)
-    source, id_ = event_id if event_id is not None else (None, None)
-    return LastReport(at_ms if last is None else max(at_ms, last.at_ms), now_ms, source, id_)
 
 
 def _put_free(
@@ -143,7 +133,7 @@ def _put_free(
             state="free",
             lease=slot.lease,
             since_ms=slot.since_ms if stays else now_ms,
-            last_report=_latest(slot.last_report, event, event_id, now_ms),
+            last_report=latest(slot.last_report, event, event_id, now_ms),
             unreported=unreported,
         )
     )

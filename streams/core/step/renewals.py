@@ -1,0 +1,88 @@
+"""A slot that works on renews its lease, up to the number of times that was granted with it."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from schemas.decision import SlotRow, TaskRow, TaskStatus
+from schemas.event_id import EventId
+from schemas.events import SlotFreed
+from schemas.vocabulary import Millis
+from streams.core.policy.rulebook import Rulebook
+from streams.core.step import lifecycle
+from streams.core.step.draft import PoolDraft
+from streams.core.step.last_report import latest, old
+
+
+def renew(draft: PoolDraft, event: SlotFreed, event_id: EventId | None, now_ms: Millis, rulebook: Rulebook) -> None:
+    """Renew the lease for its whole length from now; a lost slot takes its task up again if no other was given it."""
+    slot = draft.slot(event.slot_id)
+    if slot is None or event.lease != slot.lease:
+        draft.count("stale_renewal")
+        return
+    word = old(slot.last_report, event, event_id, now_ms)
+    row = _worked_on(draft, slot)
+    if word is not None or row is None:
+        draft.count(f"{word or 'stale'}_renewal")
+    elif not slot.renewals_left:
+        draft.count("excess_renewal")
+    else:
+        _renew(draft, slot, row, event, event_id, now_ms, rulebook)
+
+
+def _worked_on(draft: PoolDraft, slot: SlotRow) -> TaskRow | None:
+    """Return the task that the slot works on rightly: it holds it, or lost it and no other slot was given it since."""
+    if slot.state == "leased" and slot.task_id is not None:
+        return draft.task(slot.task_id)
+    if slot.state != "lost" or slot.unreported is None:
+        return None
+    row = draft.task(slot.unreported.task.task_id)
+    if row is None or row.status.state == "running" or row.status.decision_id != slot.unreported.decision_id:
+        return None
+    return row
+
+
+def _renew(
+    draft: PoolDraft,
+    slot: SlotRow,
+    row: TaskRow,
+    event: SlotFreed,
+    event_id: EventId | None,
+    now_ms: Millis,
+    rulebook: Rulebook,
+) -> None:
+    limit_ms = Millis(now_ms + rulebook.lease_ms(rulebook.complexity(row.task)))
+    renewed = replace(
+        slot,
+        # Another policy may have shorter leases: what was granted stays.
+        lease_expires_at_ms=max(limit_ms, slot.lease_expires_at_ms or limit_ms),
+        renewals_left=slot.renewals_left - 1,
+        last_report=latest(slot.last_report, event, event_id, now_ms),
+    )
+    if slot.state == "lost":
+        renewed = replace(renewed, state="leased", since_ms=now_ms, task_id=row.task.task_id)
+        _take_up(draft, renewed, row, now_ms)
+        draft.count("taken_up")
+    draft.put_slot(renewed)
+    draft.expect((renewed.lease_expires_at_ms or limit_ms, "lease", slot.slot_id, slot.lease))
+    draft.count("renewed_lease")
+
+
+def _take_up(draft: PoolDraft, slot: SlotRow, row: TaskRow, now_ms: Millis) -> None:
+    """Let the task run where it was lost: the attempt was none. Its reservation is settled late, as it was released."""
+    status = row.status
+    draft.change_status(
+        row,
+        TaskStatus(
+            state="running",
+            attempt=status.attempt - 1,
+            failures=status.failures - 1,
+            since_ms=status.since_ms,
+            accepted_ms=status.accepted_ms,
+            tier_min=status.tier_min,
+            slot_id=slot.slot_id,
+            lease=slot.lease,
+            decision_id=status.decision_id,
+            history=lifecycle.with_entry(status, now_ms, draft.seq, "taken up", slot.slot_id).history,
+        ),
+    )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.event_fields import TIME_FIELDS
 from schemas.events import (
@@ -91,9 +92,23 @@ def write_event(
             headers.append(("tracestate", tracestate.encode()))
     return Record(
         key=None if event.pool is None else event.pool.encode(),
-        value=_ENCODER.encode(event),
+        value=encode_event(event),
         headers=tuple(headers),
     )
+
+
+def encode_event(event: Event | TaskRouted | TaskAwaitSlot) -> bytes:
+    """Return the value of an event's record."""
+    if not isinstance(event, TaskPending | TaskRouted) or event.payload is None:
+        return _ENCODER.encode(event)
+    return b'%b,"payload":%b}' % (_ENCODER.encode(replace(event, payload=None))[:-1], event.payload.encode())
+
+
+def _with_payload_as_text(value: bytes) -> bytes:
+    """Make the payload of a task the text that `TaskPending` holds: every value in it as it was written."""
+    parts = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    text = msgspec.json.format(bytes(parts["payload"]), indent=-1).decode()
+    return msgspec.json.encode(parts | {"payload": msgspec.Raw(msgspec.json.encode(text))})
 
 
 def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Event:
@@ -112,6 +127,8 @@ def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) 
     fields = parse_object(value)
     if "schema_version" in fields:
         _check_version(fields["schema_version"])
+    if topic == TASK_PENDING and fields.get("payload") is not None:
+        value = _with_payload_as_text(value)
     # 3. Is it an event of this topic?
     try:
         event: Event = decoder.decode(value)

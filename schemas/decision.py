@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Raw, Struct, field
 
 from schemas.events import Outcome, TaskPending
+from schemas.marks import DrainMark, ExhaustedMark, Mark, QuotaRow
 from schemas.vocabulary import (
     Complexity,
     DecisionOutcome,
@@ -73,6 +74,9 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     input_offset: int
     chosen_slot_id: str | None = None
     chosen_model: str | None = None
+    #: Of the chosen slot, and of its model.
+    chosen_account: str | None = None
+    chosen_provider: str | None = None
     tier: Tier | None = None
     layer: str | None = None
     lane: str | None = None
@@ -111,6 +115,9 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     priced_at: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
+    #: Of a routed task: number of the step that accepted it, whose `tasks` have its event; the payload stands only
+    #: there. None: by an earlier version.
+    accepted_seq: int | None = None
 
 
 class HistoryEntry(Struct, frozen=True, array_like=True, gc=False):
@@ -177,6 +184,8 @@ class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     tracestate: str | None = None
     #: Answers of plug-ins when it arrived.
     advice: Advice | None = None
+    #: Number of the step that accepted it; None: by an earlier version.
+    accepted_seq: int | None = None
 
 
 class TaskChanged(Struct, frozen=True, kw_only=True, gc=False):
@@ -305,48 +314,6 @@ class WorkDone(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     cost_uusd: MicroUsd | None = None
 
 
-class ExhaustedMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A product is exhausted until a time, for one account or (None) for all; `pool` None: in the whole partition."""
-
-    pool: str | None = None
-    product: str
-    account: str | None = None
-    #: None: the mark ends now; without an account, the marks of all accounts end.
-    until_ms: Millis | None = None
-
-
-class DrainMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """An operator took a model out of service; `pool` None: in the whole partition."""
-
-    pool: str | None = None
-    model: str
-    #: False: it is in service again.
-    drained: bool
-    #: None: without end.
-    until_ms: Millis | None = None
-
-
-class QuotaRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Usage of one window of a product, as reported; `pool` None: in the whole partition."""
-
-    pool: str | None = None
-    product: str
-    account: str | None = None
-    #: None: what was reported of all windows ends now; without an account, of all accounts.
-    window: str | None = None
-    #: 0..1.
-    utilisation: float = 0.0
-    #: Falls to 0 then; None: in a journal of an earlier version, until the next report.
-    resets_at_ms: Millis | None = None
-    status: str | None = None
-    #: When it was reported; of one window the newest report counts. None: by an earlier version.
-    at_ms: Millis | None = None
-
-
-#: What operators and probes report of the fleet.
-Mark = ExhaustedMark | DrainMark | QuotaRow
-
-
 class LedgerRow(Struct, frozen=True, gc=False):
     """A tenant's money in one pool: available + reserved + consumed = credited, always."""
 
@@ -413,7 +380,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: tuple[TaskRow, ...] = ()
     tasks_changed: tuple[TaskChanged, ...] = field(default=(), name="moved")
     finished: tuple[Finished, ...] = ()
-    #: Tasks given up after their last attempt, with their history; they are also in `finished`.
+    #: Tasks given up after their last attempt, with their history, without payload; they are also in `finished`.
     dead: tuple[TaskRow, ...] = ()
     slots: tuple[SlotRow, ...] = ()
     slots_gone: tuple[SlotGone, ...] = ()

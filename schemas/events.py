@@ -17,6 +17,7 @@ from schemas.vocabulary import (
     Dimension,
     Fit,
     Id,
+    JsonText,
     Mode,
     Objective,
     OnFailure,
@@ -24,6 +25,7 @@ from schemas.vocabulary import (
     Percent,
     Profile,
     ReasonCode,
+    Ref,
     Share,
     SlotReport,
     Strategy,
@@ -35,6 +37,9 @@ from schemas.vocabulary import (
     Word,
 )
 
+Labels = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=256)]], Meta(max_length=32)
+]
 Names = Annotated[tuple[Word, ...], Meta(max_length=1000)]
 
 
@@ -111,6 +116,12 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     affinity: Affinity | None = None
     #: After a reported failure: one tier higher, again, or never.
     on_failure: OnFailure = "retry"
+    #: Where the work is described. Like `labels` and `payload` it decides nothing, and is handed to the dispatcher.
+    ref: Ref | None = None
+    #: Short texts by name.
+    labels: Labels = {}
+    #: Any JSON, of at most so many bytes as the policy's `service.payload_bytes_max` says. It never enters the audit.
+    payload: JsonText | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -260,7 +271,7 @@ FleetControl = (
 Event = TaskPending | SlotFreed | FleetControl
 
 
-class TaskRouted(Struct, frozen=True, kw_only=True):
+class TaskRouted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A task has a slot (topic `task.routed`). Delivered at least once, in order per pool; dedupe by `decision_id`."""
 
     decision_id: str
@@ -281,6 +292,20 @@ class TaskRouted(Struct, frozen=True, kw_only=True):
     mode: Mode
     policy: str
     catalog: str
+    #: Account of the slot.
+    account: Id | None = None
+    #: Provider of the model.
+    provider: Word | None = None
+    #: As the task's producer sent it, like all that follows: a dispatcher needs no second source.
+    title: Text = ""
+    tenant_id: Word | None = None
+    agent_role: Word | None = None
+    task_type: Word | None = None
+    input_tokens: Tokens = 0
+    deadline: Time | None = None
+    ref: Ref | None = None
+    labels: Labels = {}
+    payload: JsonText | None = None
 
 
 class TaskAwaitSlot(Struct, frozen=True, kw_only=True, omit_defaults=True):

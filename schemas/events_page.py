@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from schemas.examples import EXAMPLES
 from schemas.json_schema import TOPICS, meanings, name_keys, structs_in
-from schemas.vocabulary import ID_PATTERN, TIME_PATTERN
+from schemas.vocabulary import ID_PATTERN, REF_PATTERN, TIME_PATTERN
 
+_FORMS: Final = {ID_PATTERN: "id", REF_PATTERN: "URI reference, 1 to 2,048 characters", TIME_PATTERN: "time"}
 _LINE_CHARS_MAX: Final = 118
 _BLOCK: Final = re.compile(r"(<!-- (fields|example) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -67,12 +68,16 @@ def _form(form: Mapping[str, Any]) -> str:
             words = ", ".join(f"`{value}`" for value in values)
         case {"$ref": name}:
             words = f"{name}, see there"
-        case {"pattern": pattern} if pattern in (ID_PATTERN, TIME_PATTERN):
-            words = "id" if pattern == ID_PATTERN else "time"
+        case {"pattern": pattern} if pattern in _FORMS:
+            words = _FORMS[pattern]
+        case {"contentMediaType": "application/json"}:
+            words = "any JSON"
         case {"propertyNames": {"enum": _} as keys, "additionalProperties": values}:
             words = f"object, keys {_form(keys)}, each value: {_form(values)}"
         case {"type": "object"}:
-            words = f"object, each value: {_form(form['additionalProperties'])}"
+            some = f"object{_range(form, 'minProperties', 'maxProperties', ' members')}"
+            names = f", keys: {_form({'type': 'string'} | form['propertyNames'])}" if "propertyNames" in form else ""
+            words = f"{some}{names}, each value: {_form(form['additionalProperties'])}"
         case {"type": "array"}:
             words = f"list{_range(form, 'minItems', 'maxItems', ' items')}, each: {_form(form['items'])}"
         case {"type": "string"}:

@@ -68,6 +68,7 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
 
 #: Name of the definition for fields without a type of their own.
 ANY_JSON: Final = "AnyJson"
+_REFERENCE: Final = {"$ref": f"#/$defs/{ANY_JSON}"}
 _NO_NUL: Final = r"^[^\u0000]*$"
 _FLOAT_MAX: Final = sys.float_info.max
 
@@ -80,9 +81,11 @@ def json_schema(topic: str) -> dict[str, Any]:
     _, defs = msgspec.json.schema_components(structs, ref_template="#/$defs/{name}")
     for struct in structs_in(structs):
         _complete(struct, defs[struct.__name__], spoken=topic in INPUT_TOPICS and struct in structs)
+        if topic != DECISION_AUDIT:
+            _put_json(defs[struct.__name__])
         if topic in INPUT_TOPICS:
             _narrow(defs[struct.__name__])
-    if topic in INPUT_TOPICS:
+    if topic in (*INPUT_TOPICS, TASK_ROUTED):
         defs[ANY_JSON] = _any_json()
     references = [{"$ref": f"#/$defs/{struct.__name__}"} for struct in structs]
     return {
@@ -156,12 +159,22 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
         schema["required"] = ["v", *schema["required"]]
 
 
+def _put_json(schema: dict[str, Any]) -> None:
+    """Make a field that holds JSON as text the JSON itself, as it is on the wire."""
+    for name, form in schema.get("properties", {}).items():
+        if any(option.get("contentMediaType") == "application/json" for option in form.get("anyOf", ())):
+            meaning = {key: form[key] for key in ("description",) if key in form}
+            schema["properties"][name] = meaning | _REFERENCE
+
+
 def _narrow(schema: dict[str, Any]) -> None:
     """Add what events must fulfil on arrival, beyond the types; a journal may hold what earlier versions took."""
     for inner in schema.values():
         for part in inner if isinstance(inner, list) else [inner]:
             if isinstance(part, dict):
                 _narrow(part)
+    if "propertyNames" in schema and "enum" not in schema["propertyNames"]:
+        schema["propertyNames"]["pattern"] = _NO_NUL
     match schema:
         case {"pattern": pattern}:
             schema["pattern"] = MOMENT_PATTERN if pattern == TIME_PATTERN else pattern
@@ -170,20 +183,19 @@ def _narrow(schema: dict[str, Any]) -> None:
         case {"type": "number"} if "exclusiveMaximum" not in schema:
             schema |= {"minimum": -_FLOAT_MAX, "maximum": _FLOAT_MAX} | schema
         case {"type": "object", "properties": dict()}:
-            schema |= {"propertyNames": {"pattern": _NO_NUL}, "additionalProperties": {"$ref": f"#/$defs/{ANY_JSON}"}}
+            schema |= {"propertyNames": {"pattern": _NO_NUL}, "additionalProperties": _REFERENCE}
 
 
 def _any_json() -> dict[str, Any]:
     """Return what a value may be that has no type of its own: no NUL, and numbers that a double can hold."""
-    anything = {"$ref": f"#/$defs/{ANY_JSON}"}
     schema: dict[str, Any] = {
         "description": "Any JSON without NUL, nested at most 32 deep with its record.",
         "anyOf": [
             {"type": ["null", "boolean"]},
             {"type": "number"},
             {"type": "string"},
-            {"type": "array", "items": anything},
-            {"type": "object", "propertyNames": {"pattern": _NO_NUL}, "additionalProperties": anything},
+            {"type": "array", "items": _REFERENCE},
+            {"type": "object", "propertyNames": {"pattern": _NO_NUL}, "additionalProperties": _REFERENCE},
         ],
     }
     _narrow(schema)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from schemas.event_fields import CHOICES
-from schemas.vocabulary import ID_PATTERN, TIME_PATTERN, YEAR_MAX, YEAR_MIN
+from schemas.vocabulary import ID_PATTERN, REF_PATTERN, TIME_PATTERN, YEAR_MAX, YEAR_MIN
 
 #: Most characters of input that a refusal repeats.
 ECHO_CHARS_MAX: Final = 80
@@ -23,6 +23,7 @@ class RefusedError(Exception):
 #: What a pattern asks for, in words.
 _FORMS: Final[Mapping[str, str]] = {
     ID_PATTERN: "1 to 128 letters, digits or . _ : -",
+    REF_PATTERN: "a URI reference (letters, digits, - . _ ~ : / ? # [ ] @ ! $ & ' ( ) * + , ; = and %XX)",
     TIME_PATTERN: "a time like 2026-11-21T10:00:00.000Z (RFC 3339, in UTC, with Z)",
 }
 
@@ -51,7 +52,8 @@ def explain(message: str, fields: dict[str, Any]) -> str:
     if names == ["utilisation"] and isinstance(found, int | float) and found > 1:
         return f"field utilisation: {describe(found)} is no share, which goes from 0 to 1{_percent(found)}."
     if path.startswith("`key` in") and isinstance(found, dict):
-        found = next(key for key in found if key not in allowed)
+        # Without a closed list a key is too long, or empty.
+        found = next(key for key in found if key not in allowed) if allowed else max(found, key=len)
     elif path.endswith("[...]`"):
         return f"{field}: expected every value to be {wanted}."
     return f"{field}: expected {wanted}, found {describe(found)}."

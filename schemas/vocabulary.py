@@ -36,11 +36,17 @@ _DAY: Final = (
 #: not, because earlier versions took any year.
 MOMENT_PATTERN: Final = rf"^{_DAY}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\.[0-9]{{1,9}})?Z$(?!\n)"
 
+#: Characters of a URI or of a reference relative to one (RFC 3986); the apostrophe is spelled out.
+REF_PATTERN: Final = r"^(?:[A-Za-z0-9._~:/?#\[\]@!$&\x27()*+,;=-]|%[0-9A-Fa-f]{2})+$(?!\n)"
+
 Id = Annotated[str, Meta(pattern=ID_PATTERN, description="Letters, digits, `.`, `_`, `:`, `-`; 1 to 128 of them.")]
 Time = Annotated[
     str,
     Meta(pattern=TIME_PATTERN, description="RFC 3339 in UTC with `Z`, years 1970 to 9999; milliseconds optional."),
 ]
+Ref = Annotated[str, Meta(pattern=REF_PATTERN, max_length=2048, description="URI reference (RFC 3986).")]
+#: JSON as text, without space between its parts, so that every value comes out as it was sent; on the wire it is JSON.
+JsonText = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/json"})]
 Word = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=8192)]
 Percent = Annotated[int, Meta(ge=0, le=100)]

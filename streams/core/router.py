@@ -11,7 +11,7 @@ from itertools import chain
 from math import inf
 from typing import Final, get_args
 
-from schemas.decision import Activated, ControlTaken, HistoryEntry, Rejected, Step
+from schemas.decision import Activated, ControlTaken, HistoryEntry, Rejected, Step, TaskRow
 from schemas.events import (
     BudgetCredited,
     FleetControl,
@@ -147,6 +147,11 @@ class Router:
         if self.state.unannounced:
             due.append(Millis(self.state.now_ms + _ANNOUNCE_AGAIN_MS))
         return min(due, default=None)
+
+    def task(self, pool: str, task_id: str) -> TaskRow | None:
+        """Return an unfinished task."""
+        found = self.state.pools.get(pool)
+        return found.tasks.get(task_id) if found is not None else None
 
     def history(self, task_id: str) -> tuple[HistoryEntry, ...]:
         """Return the history of an unfinished task, in any pool of this partition."""

@@ -19,7 +19,7 @@ from streams.partition.ports import SOURCE, Entry
 if TYPE_CHECKING:
     from schemas.decision import Step
     from schemas.events import Tick
-    from streams.partition.ports import DeadLetter, JournalPosition
+    from streams.partition.ports import DeadLetter, FindTask, JournalPosition
 
 _RUN = 500
 
@@ -175,7 +175,7 @@ class NoFollower:
         self._took = took
         self._stopped = asyncio.Event()
 
-    async def start(self, base: JournalPosition, end: JournalPosition) -> None:  # noqa: ARG002 - of the protocol
+    async def start(self, base: JournalPosition, end: JournalPosition, find: FindTask) -> None:  # noqa: ARG002 - of the protocol
         """Nothing to catch up with."""
         self._stopped.clear()
 

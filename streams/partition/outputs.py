@@ -7,15 +7,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
-from schemas.codec import write_event
+from schemas.codec import encode_event, write_event
 from schemas.dead_letters import dead_letter_headers
 from schemas.decision import Decision, HistoryEntry, Step
-from schemas.events import TaskAwaitSlot, TaskPending, TaskRouted
+from schemas.events import TaskAwaitSlot, TaskRouted
 from schemas.record import Record
 from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
 from streams.partition.ports import SOURCE
+from streams.partition.task_events import TaskEvents
 
 
 class Outgoing(NamedTuple):
@@ -44,15 +45,16 @@ def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
 class _DeadTask(Struct, frozen=True):
     """The value of a dead letter for a task that was given up."""
 
-    task: TaskPending
+    #: The event as it was sent.
+    task: Raw
     history: tuple[HistoryEntry, ...] = field(name="story")
 
 
-def output_records(step: Step) -> Iterator[Outgoing]:
-    """Give everything that a step announces, in order."""
+def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
+    """Give everything that a step announces, in order; `events` are those of the tasks that it routes or gives up."""
     for decision in step.decisions:
         topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
-        event = _routed(decision, step) if decision.outcome == "routed" else _await_slot(decision, step)
+        event = _routed(decision, step, events) if decision.outcome == "routed" else _await_slot(decision, step)
         record = write_event(
             topic,
             event,
@@ -77,12 +79,14 @@ def output_records(step: Step) -> Iterator[Outgoing]:
             "The task failed its last attempt." if end is None else end.reason,
             attempt=row.status.attempt,
         )
-        value = msgspec.json.encode(_DeadTask(task=row.task, history=row.status.history))
+        task = events.get((row.task.pool, row.task.task_id, row.accepted_seq), row.task)
+        value = msgspec.json.encode(_DeadTask(task=Raw(encode_event(task)), history=row.status.history))
         yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
 
 
-def _routed(decision: Decision, step: Step) -> TaskRouted:
+def _routed(decision: Decision, step: Step, events: TaskEvents) -> TaskRouted:
     lease_expires_at_ms = decision.lease_expires_at_ms
+    task = events.get((decision.pool, decision.task_id, decision.accepted_seq))
     return TaskRouted(
         decision_id=decision.decision_id,
         task_id=decision.task_id,
@@ -100,6 +104,17 @@ def _routed(decision: Decision, step: Step) -> TaskRouted:
         mode=step.mode,
         policy=step.policy,
         catalog=step.catalog,
+        account=decision.chosen_account,
+        provider=decision.chosen_provider,
+        tenant_id=decision.tenant_id,
+        agent_role=decision.agent_role,
+        task_type=decision.task_type,
+        title="" if task is None else task.title,
+        input_tokens=0 if task is None else task.input_tokens,
+        deadline=None if task is None else task.deadline,
+        ref=None if task is None else task.ref,
+        labels={} if task is None else task.labels,
+        payload=None if task is None else task.payload,
     )
 
 

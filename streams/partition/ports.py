@@ -8,7 +8,7 @@ twins, and one contract suite tests both.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct, field
 
@@ -18,7 +18,7 @@ from streams.errors import SlotwiseError
 from streams.partition.clock_watch import ClockWatch
 
 if TYPE_CHECKING:
-    from schemas.decision import Advice, Step
+    from schemas.decision import Advice, Step, TaskRow
     from schemas.events import TaskPending, Tick
     from schemas.input import Input
     from streams.core.policy.rulebook import Rulebook
@@ -96,6 +96,10 @@ class Checkpoint(Struct, frozen=True, gc=False):
 # The state machine ----------------------------------------------------------------------------------------------------
 
 
+#: Gives an unfinished task by pool and id.
+FindTask: TypeAlias = "Callable[[str, str], TaskRow | None]"
+
+
 class StateMachine(Protocol):
     """The router, as far as a worker knows it: `streams.core.router.Router`, or a toy in tests."""
 
@@ -126,6 +130,9 @@ class StateMachine(Protocol):
 
     def position(self, topic: int, /) -> int:
         """Offset of the last input handled, -1: none."""
+
+    def task(self, pool: str, task_id: str, /) -> TaskRow | None:
+        """Return an unfinished task."""
 
     def due_ms(self) -> Millis | None:
         """When something falls due without an input."""
@@ -201,8 +208,11 @@ class Checkpoints(Protocol):
 class Follower(Protocol):
     """Takes confirmed steps, in order, while the worker works: the publisher."""
 
-    async def start(self, base: JournalPosition, end: JournalPosition) -> None:
-        """Go on from where it got to; up to `end` it reads the journal, which the worker knows from `base` on."""
+    async def start(self, base: JournalPosition, end: JournalPosition, find: FindTask) -> None:
+        """Go on from where it got to; up to `end` it reads the journal, which the worker knows from `base` on.
+
+        `find` gives the tasks that are not finished at present.
+        """
 
     def offer(self, offset: int, step: Step) -> bool:
         """Take one confirmed step; False: there is no room."""

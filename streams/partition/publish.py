@@ -22,8 +22,9 @@ from schemas.steps import decode_step
 from streams import metrics
 from streams.backoff import Backoff
 from streams.partition.outputs import Outgoing, output_records
-from streams.partition.ports import Journal, JournalError, JournalPosition
+from streams.partition.ports import FindTask, Journal, JournalError, JournalPosition
 from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
+from streams.partition.task_events import EventFinder
 
 _log = logging.getLogger(__name__)
 
@@ -76,10 +77,12 @@ class Publisher:
         self._room = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
+        self._events = EventFinder(partition, journal)
         self._lag = metrics.PUBLISH_LAG.labels(str(partition))
 
-    async def start(self, base: JournalPosition, end: JournalPosition) -> None:
+    async def start(self, base: JournalPosition, end: JournalPosition, find: FindTask) -> None:
         """Begin to publish, from the remembered place; steps from `end` on will be offered."""
+        self._events.find = find
         self._steps.clear()
         self._base, self._fed = base, end.offset
         self._done = self._committed = None
@@ -167,7 +170,7 @@ class Publisher:
                         raise
                     position = JournalPosition(entry.offset + 1, position.seq if step is None else step.seq + 1)
                     if step is not None:
-                        outgoing.extend(output_records(step))
+                        outgoing.extend(output_records(step, await self._events.of(step, entry.offset)))
                 self._journal_id = reader.journal
                 await self._send(outgoing, position)
                 await self._maybe_commit(at_once=False)
@@ -177,11 +180,11 @@ class Publisher:
     async def _send_offered(self, reader: JournalReader[Step]) -> None:
         outgoing: list[Outgoing] = []
         taken = 0
-        for offset, step in self._steps:
+        for offset, step in tuple(self._steps):
             if len(outgoing) >= SENT_MAX:
                 break
             if reader.accept(offset, step):
-                outgoing.extend(output_records(step))
+                outgoing.extend(output_records(step, await self._events.of(step, offset)))
             taken += 1
         offset, step = self._steps[taken - 1]
         self._journal_id = reader.journal

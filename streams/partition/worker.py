@@ -150,7 +150,7 @@ class PartitionWorker:
             self._warned = True
         self._halt.clear()
         self._inbox.start(self._positions())
-        await self._ports.follower.start(self._base, self.journal_position)
+        await self._ports.follower.start(self._base, self.journal_position, self.machine.task)
         self._task = asyncio.create_task(self._work(), name=f"partition {self.partition}")
 
     async def halt(self) -> None:

@@ -16,7 +16,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from schemas.decision import STEP_VERSION, Accepted, ControlTaken, EvSample, Step
+from schemas.decision import STEP_VERSION, Accepted, ControlTaken, EvSample, Step, TaskRow
 from schemas.events import ModelDrained
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis, from_millis
@@ -158,6 +158,9 @@ class Machine:
         del topic
         return -1
 
+    def task(self, pool: str, task_id: str) -> TaskRow | None:
+        """No task is unfinished."""
+
     def due_ms(self) -> Millis | None:
         """Nothing falls due."""
 
@@ -224,7 +227,7 @@ async def by_the_publisher(log: Log) -> Outcome:
     """From the journal, as after a crash; progress must never pass what stopped it."""
     outputs, progress = Outputs(), Progress()
     publisher = Publisher(0, MemoryJournal(log), outputs, progress)
-    await publisher.start(JournalPosition(0, 0), JournalPosition(log.end, 0))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(log.end, 0), Machine().task)
     failed = asyncio.create_task(publisher.failed())
     end = log.end
     await until(lambda: failed.done() or (progress.saved.offset if progress.saved else 0) == end)

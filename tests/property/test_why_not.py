@@ -72,7 +72,12 @@ class Question(NamedTuple):
 
 LIMITS = st.sampled_from(sorted(QUIRKS["limits"])).flatmap(
     lambda name: st.tuples(st.just("limits"), st.just(name), QUIRKS["limits"][name])
-) | st.just(("strategies", "both", {"strategy": "preference", "task_type": "offline"}))
+) | st.sampled_from(
+    [
+        ("strategies", "both", {"strategy": "preference", "task_type": "offline"}),
+        ("limits", "both", {"requires": {"coding": 9}, "input_tokens": 2_000_000}),
+    ]
+)
 #: It is decided as it comes; what gates look at comes more often than elsewhere.
 THAT_ASK = st.builds(
     lambda quirks, limits: [*(one for one in quirks if one[0] != "times"), *limits], TASKS, st.lists(LIMITS, max_size=3)

@@ -130,7 +130,8 @@ class ReferencePool:
             self.duplicates += 1
             return True
         floor = self.rules.tier.get(event.floor_model, 0) if event.floor_model is not None else 1
-        if not floor or floor > (event.max_tier or 3):
+        too_long = len((event.payload or "").encode()) > self.rules.section("service")["payload_bytes_max"]
+        if too_long or not floor or floor > (event.max_tier or 3):
             return False
         behind_ms = round(self.rules.section("service")["at_behind_max_s"] * 1000)
         task = self.tasks[event.task_id] = Task(event, advice, now_ms, behind_ms)

@@ -65,6 +65,10 @@ class Progress:
         self.saved = position
 
 
+def unknown(pool: str, task_id: str) -> TaskRow | None:
+    """No task is unfinished."""
+
+
 def history(count: int) -> list[Step]:
     """One decision a step."""
     return [step(seq, decision(task_id=f"t-{seq}", of=seq)) for seq in range(count)]
@@ -80,7 +84,7 @@ async def test_confirmed_steps_are_published_in_order() -> None:
     """Without reading it back."""
     outputs, progress = Outputs(), Progress()
     publisher = Publisher(0, MemoryJournal(), outputs, progress)
-    await publisher.start(JournalPosition(0, 0), JournalPosition(0, 0))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(0, 0), unknown)
     for offset, one in enumerate(history(10)):
         assert publisher.offer(offset, one)
     await publisher.stop()
@@ -95,7 +99,7 @@ async def test_a_new_publisher_goes_on_where_the_last_one_got_to() -> None:
         await written(journal, history(8))
         progress.saved = JournalPosition(3, 3)
         publisher = Publisher(0, journal, outputs, progress)
-        await publisher.start(JournalPosition(0, 0), JournalPosition(8, 8))
+        await publisher.start(JournalPosition(0, 0), JournalPosition(8, 8), unknown)
         await until(lambda found=progress: found.saved == JournalPosition(8, 8))  # type: ignore[misc]
         await publisher.stop()
         assert outputs.tasks() == [f"t-{seq}" for seq in range(3, 8)]
@@ -107,7 +111,7 @@ async def test_a_fenced_step_is_never_published() -> None:
     zombie = step(1, decision(task_id="zombie", of=1))
     await written(journal, [*history(2), zombie, *history(4)[2:]])
     publisher = Publisher(0, journal, outputs, Progress())
-    await publisher.start(JournalPosition(0, 0), JournalPosition(5, 4))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(5, 4), unknown)
     await until(lambda: len(outputs.arrived) == 4)
     await publisher.stop()
     assert outputs.tasks() == ["t-0", "t-1", "t-2", "t-3"]
@@ -119,7 +123,7 @@ async def test_a_journal_with_a_gap_ends_the_publisher_and_is_not_committed_past
     steps = history(5)
     await written(journal, [steps[0], steps[2], steps[3]])
     publisher = Publisher(0, journal, outputs, progress)
-    await publisher.start(JournalPosition(0, 0), JournalPosition(3, 4))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(3, 4), unknown)
     publisher.offer(3, steps[4])
     with pytest.raises(StepsMissing, match="goes from step 0 to step 2 at offset 1: step 1 is missing"):
         await publisher.failed()
@@ -134,7 +138,7 @@ async def test_a_worker_that_offers_a_later_step_than_the_next_ends_the_publishe
     steps = history(5)
     await written(journal, steps[:2])
     publisher = Publisher(0, journal, outputs, progress)
-    await publisher.start(JournalPosition(0, 0), JournalPosition(2, 2))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(2, 2), unknown)
     publisher.offer(2, steps[3])
     with pytest.raises(StepsMissing):
         await publisher.failed()
@@ -149,7 +153,7 @@ async def test_a_fenced_record_before_the_remembered_place_does_not_confuse_the_
     await written(journal, [*steps[:3], steps[1], steps[3]])
     progress.saved = JournalPosition(4, 3)
     publisher = Publisher(0, journal, outputs, progress)
-    await publisher.start(JournalPosition(0, 0), JournalPosition(5, 4))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(5, 4), unknown)
     await until(lambda: progress.saved == JournalPosition(5, 4))
     await publisher.stop()
     assert outputs.tasks() == ["t-3"]
@@ -161,7 +165,7 @@ async def test_a_failure_repeats_and_leaves_nothing_out() -> None:
     steps = history(20)
     await written(journal, steps)
     publisher = Publisher(0, journal, outputs, progress)
-    await publisher.start(JournalPosition(0, 0), JournalPosition(10, 10))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(10, 10), unknown)
     for offset in range(10, 20):
         publisher.offer(offset, steps[offset])
     await until(lambda: progress.saved == JournalPosition(20, 20))
@@ -172,7 +176,7 @@ async def test_a_failure_repeats_and_leaves_nothing_out() -> None:
 async def test_a_full_queue_makes_the_worker_wait() -> None:
     """Memory is bounded."""
     publisher = Publisher(0, MemoryJournal(), Outputs(), Progress())
-    await publisher.start(JournalPosition(0, 0), JournalPosition(0, 0))
+    await publisher.start(JournalPosition(0, 0), JournalPosition(0, 0), unknown)
     steps = history(STEPS_MAX + 1)
     taken = [publisher.offer(offset, one) for offset, one in enumerate(steps)]
     assert taken == [True] * STEPS_MAX + [False]
@@ -186,7 +190,7 @@ def test_a_routed_task_and_a_waiting_one_have_topics_of_their_own() -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     routed = decision(task_id="t-1", traceparent=trace)
     waiting = decision(task_id="t-2", outcome="waiting", position=3, alternatives={"opus": {"gate": "premium"}})
-    one, other = output_records(step(0, routed, waiting))
+    one, other = output_records(step(0, routed, waiting), {})
     assert (one.topic, other.topic) == ("task.routed", "task.await_slot")
     assert one.record.key == b"main"
     headers = dict(one.record.headers)
@@ -210,7 +214,7 @@ def test_a_task_given_up_is_a_dead_letter_with_its_history() -> None:
         ),
     )
     end = decision(task_id="t-1", outcome="dead_lettered", reason_code="dead_lettered", reason="Failed 3 times.")
-    announced, letter = output_records(step(0, end, dead=(row,)))
+    announced, letter = output_records(step(0, end, dead=(row,)), {})
     assert (announced.topic, letter.topic) == ("task.await_slot", "task.pending.dlq")
     value = json.loads(letter.record.value)
     assert (value["task"]["task_id"], len(value["story"])) == ("t-1", 1)

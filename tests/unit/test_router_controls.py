@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from schemas.decision import DrainMark, ExhaustedMark, MoneyMovement, QuotaRow
+from schemas.decision import MoneyMovement
 from schemas.events import (
     BudgetCredited,
     FleetControl,
@@ -17,6 +17,7 @@ from schemas.events import (
     PolicyActivated,
     QuotaUpdated,
 )
+from schemas.marks import DrainMark, ExhaustedMark, QuotaRow
 from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.shipped import shipped

@@ -31,7 +31,7 @@ def test_a_dispatcher_is_told_how_often_it_may_renew(complexity: str | None, wan
     """By class; so often the lease moves on, and no more."""
     rig = RouterRig("opus-1", book=rulebook(leases={"default_s": 60.0, "by_complexity_s": {}}))
     step = rig.hand_in(task("a", complexity=complexity))
-    (record,) = [one.record for one in output_records(step)]
+    (record,) = [one.record for one in output_records(step, {})]
     assert json.loads(record.value)["lease_renewals_max"] == want
     for number in range(1, want + 1):
         rig.now_ms += 50_000

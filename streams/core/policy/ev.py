@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from schemas.decision import Advice, EvSample, Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import Millis
@@ -56,14 +58,16 @@ class CachedScorer:
         if advice is not None and advice.ev is not None:
             return _known(advice.ev)
         key = (task.pool, task.task_id)
+        # A payload is large, and is not remembered beyond its task.
+        bare = task if task.payload is None else replace(task, payload=None)
         known = self._known_scores.get(key)
-        if known is not None and now_ms - known[0] < self.keep_ms and known[1] == task:
+        if known is not None and now_ms - known[0] < self.keep_ms and known[1] == bare:
             return known[2]
         try:
             ev = _known(self._scorer(task))
         except Exception:  # noqa: BLE001 -- whatever a plug-in raises, the task is routed as one of unknown EV
             ev = None
-        self._known_scores[key] = (now_ms, task, ev)
+        self._known_scores[key] = (now_ms, bare, ev)
         self._known_scores.move_to_end(key)
         while len(self._known_scores) > _CACHE_MAX:
             self._known_scores.popitem(last=False)

@@ -50,6 +50,8 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     patience_points: Annotated[int, Meta(ge=101, le=1_000_000)] = 150
     #: A task's `at` that is further behind counts as this old, so that no wrong clock buys a place in the line.
     at_behind_max_s: Seconds = 2_592_000.0
+    #: Longest payload of a task, without space between its parts; it is in memory until the task ends.
+    payload_bytes_max: Annotated[int, Meta(ge=0, le=131_072)] = 16_384
 
 
 class EvPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

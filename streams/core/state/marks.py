@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from schemas.decision import DrainMark, ExhaustedMark, Mark, QuotaRow
+from schemas.marks import DrainMark, ExhaustedMark, Mark, QuotaRow
 from schemas.vocabulary import Millis
 
 #: A report of a quota is remembered this long, even after its reset: an older one that arrives changes nothing.

@@ -19,6 +19,7 @@ class Assignment(Struct, frozen=True, kw_only=True, gc=False):
 
     decision_id: str
     slot_id: str
+    account: str | None
     model: Model
     lease: int
     lease_expires_at_ms: Millis
@@ -44,6 +45,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
     given = Assignment(
         decision_id=decision_id(task.pool, draft.seq, task.task_id, draft.life(task.task_id)),
         slot_id=slot.slot_id,
+        account=slot.account,
         model=model,
         lease=slot.lease + 1,
         lease_expires_at_ms=Millis(now_ms + rulebook.lease_ms(complexity)),
@@ -89,6 +91,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
             traceparent=row.traceparent,
             tracestate=row.tracestate,
             advice=row.advice,
+            accepted_seq=row.accepted_seq,
         )
     )
     if has_budget and given.cost_uusd is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.decision import Accepted, DrainMark, ExhaustedMark, QuotaRow, Step, TaskChanged, TaskRow
+from schemas.decision import Accepted, Step, TaskChanged, TaskRow
 from schemas.input import Input
+from schemas.marks import DrainMark, ExhaustedMark, QuotaRow
 from schemas.vocabulary import Millis, Mode
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step.draft import StepDraft

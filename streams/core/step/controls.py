@@ -6,8 +6,8 @@ from msgspec import Raw
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from schemas.decision import DrainMark, ExhaustedMark, QuotaRow
 from schemas.events import FleetControl, ModelDrained, ModelExhausted, ModelRestored, PolicyActivated, QuotaUpdated
+from schemas.marks import DrainMark, ExhaustedMark, QuotaRow
 from schemas.vocabulary import Millis, to_millis
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook

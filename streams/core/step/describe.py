@@ -66,6 +66,8 @@ class Describer:
             input_offset=offset,
             chosen_slot_id=given.slot_id,
             chosen_model=model.id,
+            chosen_account=given.account,
+            chosen_provider=model.provider,
             tier=model.tier,
             layer=task.layer,
             lane=task.lane,
@@ -93,6 +95,7 @@ class Describer:
             priced_at=model.priced_at.isoformat() if model.priced_at is not None and cost_uusd is not None else None,
             traceparent=row.traceparent,
             tracestate=row.tracestate,
+            accepted_seq=row.accepted_seq,
         )
 
     def ended(self, ending: Ending) -> Decision:

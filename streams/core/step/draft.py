@@ -21,7 +21,6 @@ from schemas.decision import (
     EvSample,
     Finished,
     LedgerRow,
-    Mark,
     MoneyMovement,
     Percentiles,
     Rejected,
@@ -31,6 +30,7 @@ from schemas.decision import (
     TaskStatus,
     WorkDone,
 )
+from schemas.marks import Mark
 from schemas.vocabulary import DecisionOutcome, Millis, to_millis
 from streams.core.index.due import Due
 from streams.core.index.fleet import Cell, cell_of

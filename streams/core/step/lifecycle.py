@@ -71,6 +71,7 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
         traceparent=item.traceparent,
         tracestate=item.tracestate,
         advice=advice,
+        accepted_seq=draft.seq,
     )
     draft.origins[task_id] = (item.topic, item.offset)
     if ev is not None:
@@ -101,6 +102,12 @@ def _is_new_life(ended: Finished, task: TaskPending, at_ms: Millis) -> bool:
 
 
 def _unusable(task: TaskPending, rulebook: Rulebook) -> str | None:
+    most = rulebook.policy.service.payload_bytes_max
+    if task.payload is not None and (size := len(task.payload.encode())) > most:
+        return (
+            f"payload has {size} bytes, and {most} are allowed (service.payload_bytes_max): "
+            "keep it elsewhere and say where with ref."
+        )
     if task.floor_model is not None:
         model = rulebook.models.get(task.floor_model)
         if model is None:
@@ -388,7 +395,8 @@ def _wait_on(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> Non
 
 
 def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> None:
-    draft.dead.append(row)
+    # Its payload stands in the journal once, where it was accepted.
+    draft.dead.append(replace(row, task=replace(row.task, payload=None)))
     draft.end(row, "dead_lettered", detail, now_ms)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas.decision import ControlTaken, ExhaustedMark
+from schemas.decision import ControlTaken
 from schemas.events import ModelExhausted, Outcome
+from schemas.marks import ExhaustedMark
 from schemas.vocabulary import OVERLOADED, Millis, from_millis, to_millis
 from streams.core.policy.catalog import Model
 from streams.core.policy.rulebook import Rulebook

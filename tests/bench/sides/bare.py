@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.codec import read_event
+from schemas.decision import Step
 from schemas.input import Input
 from schemas.steps import encode_step
 from schemas.trace import trace_of
@@ -29,6 +30,7 @@ from schemas.vocabulary import INPUT_TOPICS
 from streams.clock import SystemClock
 from streams.core.router import Router, accept_time
 from streams.partition.outputs import output_records
+from streams.partition.task_events import TaskEvents
 from streams.settings import Settings, load
 from streams.shipped import file_rulebook
 from streams.topics import names
@@ -94,7 +96,7 @@ class Loop:
                 await acknowledged
                 router.apply(step)
                 if self._publish:
-                    for outgoing in output_records(step):
+                    for outgoing in output_records(step, self._events(router, step)):
                         record = outgoing.record
                         told.append(
                             await outputs.send(
@@ -106,6 +108,12 @@ class Loop:
                             )
                         )
             await asyncio.gather(*told)
+
+    @staticmethod
+    def _events(router: Router, step: Step) -> TaskEvents:
+        """Of what it routed; all of it runs now."""
+        rows = (router.task(one.pool, one.task_id) for one in step.decisions if one.outcome == "routed")
+        return {(row.task.pool, row.task.task_id, row.accepted_seq): row.task for row in rows if row is not None}
 
     def _inputs(self, router: Router, some: list[tuple[int, ConsumerRecord[bytes, bytes]]]) -> list[Input]:
         clock_ms = SystemClock().now_ms()

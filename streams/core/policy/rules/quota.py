@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from schemas.decision import QuotaRow
+from schemas.marks import QuotaRow
 from schemas.vocabulary import Millis, Tier, Word, from_millis
 from streams.core.policy.case import Candidate, Moment, each_once
 from streams.core.policy.catalog import Model

@@ -190,6 +190,41 @@ def test_explain_answers_why_not_from_earlier_events_and_movements(audit: str) -
     assert told["asked"] == {"input_tokens": 100_000, "output_tokens": 10_000}
 
 
+@pytest.mark.rule("amend.39", "record.explain")
+def test_why_not_knows_the_newest_report_of_a_quota_not_the_last_that_came(audit: str) -> None:
+    """As the router: an older report that came late said nothing, and one that was dated ahead counts as of then."""
+    rules = rulebook()
+    asked = decision(
+        of=3, alternatives={"opus": {"gate": "quota"}, "haiku": {"gate": "chosen"}}, decided_at_ms=START_MS + 9
+    )
+    usage = {"provider": "anthropic", "product": "claude", "window": "5h", "resets_at": "2026-11-21T15:00:00.000Z"}
+    ahead = from_millis(START_MS + 8 * HOUR_MS)
+    reports = (
+        {**control_at(START_MS, "c-1"), **usage, "utilisation": 0.5, "at": ahead},
+        {**control_at(START_MS + 2, "c-2"), **usage, "utilisation": 0.85},
+        {**control_at(START_MS + 3, "c-3"), **usage, "utilisation": 0.1, "at": from_millis(START_MS + 1)},
+    )
+    steps = [
+        step(place, now_ms=START_MS + ms, controls=(taken_at(START_MS + ms, event),))
+        for place, (ms, event) in enumerate(zip((0, 2, 3), reports, strict=True))
+    ]
+    write(audit, *steps, step(3, asked, now_ms=START_MS + 9))
+    found = explain_why_not(make_conninfo(audit, options="-c role=slotwise_read"), "t-1", "opus", rules)
+    assert found is not None
+    assert found[1].says == "opus is held back: claude is at 85% of its quota; opus stops at 80%."
+
+
+def control_at(at_ms: int, control_id: str) -> dict[str, Any]:
+    """Give the fields of every report."""
+    return {"kind": "quota.updated", "control_id": control_id, "at": from_millis(at_ms), "by": "probe"}
+
+
+def taken_at(at_ms: int, event: dict[str, Any]) -> ControlTaken:
+    """Give a report as a step took it."""
+    raw = Raw(json.dumps(event).encode())
+    return ControlTaken(control_id=event["control_id"], at_ms=Millis(at_ms), kind="quota.updated", event=raw)
+
+
 @pytest.mark.rule("amend.28")
 def test_work_that_is_settled_after_its_release_is_in_the_budget_and_in_the_answers(audit: str) -> None:
     """The release has made the reservation available again; what came late is consumed from there, once."""

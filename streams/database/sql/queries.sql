@@ -83,7 +83,8 @@ ORDER BY s.journal, again ->> 'pool', s.seq
 LIMIT %(rows_max)s
 
 -- marks_before --
--- The last operators' event before a decision, for each of these kinds and each thing that it names.
+-- The last operators' event before a decision, for each of these kinds and each thing that it names; of reports of a quota
+-- the newest, whenever it came: one that is dated ahead counts as of when it came.
 SELECT event, taken_at
 FROM (
     SELECT DISTINCT ON (
@@ -96,7 +97,7 @@ FROM (
         AND seq <= %(seq)s
     ORDER BY
         kind, pool, event ->> 'product', event ->> 'model', event ->> 'account', event ->> 'window',
-        taken_at DESC, seq DESC
+        CASE kind WHEN 'quota.updated' THEN least(at, taken_at) END DESC, taken_at DESC, seq DESC
 ) AS last
 ORDER BY taken_at, seq
 LIMIT %(rows_max)s

@@ -17,6 +17,7 @@ from schemas.decision import Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import GATES, Millis, Verdict
 from streams.core.policy.case import Candidate, Case
+from streams.core.policy.catalog import Model
 from streams.core.policy.rulebook import Rulebook
 from streams.core.policy.rules import BY_GATE, UNABLE
 from streams.core.state.marks import Marks
@@ -59,18 +60,22 @@ class Recorded(Struct, frozen=True, kw_only=True):
         is_patient = "patient" in (decision.get("flags") or ())
         in_reach = {one["model"] for one in decision["alternatives"] if not one.get("out_of_reach")}
         verdicts = [(models[name], gate) for name, gate in self.gates.items() if name in models]
+        below = self._below(verdicts)
         case = Case(
             rulebook=self.rulebook,
             marks=self.marks,
             now_ms=self.decided_ms,
             task=task,
             complexity=decision.get("complexity"),
+            class_gave_way=bool(below),
             ruled_out=self.ruled_out,
             listed=policy.strategy.ranking(task) if decision.get("strategy") == "preference" else (),
             ev=ev,
             percentiles=percentiles,
             is_low=policy.premium.is_low(ev, task.priority, percentiles) and not is_patient,
-            in_reach=tuple(model for model, gate in verdicts if gate not in UNABLE and model.id in in_reach),
+            in_reach=tuple(
+                model for model, gate in verdicts if gate not in UNABLE and model.id in in_reach and model not in below
+            ),
             admissible=tuple(model for model, gate in verdicts if gate in PASSED),
             available_uusd=self.available_uusd if self.is_known else None,
         )
@@ -78,10 +83,16 @@ class Recorded(Struct, frozen=True, kw_only=True):
             return case
         # The row does not have the tier after an escalation: it is the floor of models that no other floor refuses.
         floor = BY_GATE["floor"]
-        below = [
+        under = [
             model.tier for model, gate in verdicts if gate == "floor" and not floor.refuses(case, Candidate(model))
         ]
-        return replace(case, escalated_tier=max(below, default=0) + 1)
+        return replace(case, escalated_tier=max(under, default=0) + 1)
+
+    def _below(self, verdicts: Iterable[tuple[Model, str]]) -> list[Model]:
+        """Return models below the bar of the task's class that passed the gate `floor`: the bar gave way to credit."""
+        name = self.decision.get("complexity")
+        bar = self.rulebook.policy.class_tier_min(name) if name is not None else 1
+        return [model for model, gate in verdicts if model.tier < bar and gate not in UNABLE]
 
 
 def marks_of(said: Iterable[tuple[Millis, MarkingControl]], pool: str, rulebook: Rulebook) -> Marks:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from schemas.decision import Decision, Step
 from schemas.events import BudgetCredited, TaskPending
-from schemas.vocabulary import Millis
+from schemas.vocabulary import Complexity, Millis
 from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.core.state.utilisation import SHORT_MS
@@ -77,6 +77,7 @@ MUST_BE_SEEN = (
         "unknown_slot",
         "out of reach",
         "not taken",
+        "gave way",
         "prices changed",
         "contradictory_outcome",
         *(f"gate:{gate}" for gate in GATES),
@@ -182,9 +183,12 @@ class Routing(RuleBasedStateMachine):
             max_size=8,
         ),
         budget=st.sampled_from([None, None, 0.01, 0.1, 0.3, 1.0, 3.0, -1.0]),
+        of=st.sampled_from([None, None, "standard", "complex", "expert"]),
     )
-    def paid_work_comes(self, work: list[tuple[float, str, int, int]], budget: float | None) -> None:
-        """Tasks of all sizes that budgets pay for."""
+    def paid_work_comes(
+        self, work: list[tuple[float, str, int, int]], budget: float | None, of: Complexity | None
+    ) -> None:
+        """Tasks of all sizes that budgets pay for, of a class or of none."""
         money = (
             []
             if budget is None
@@ -198,6 +202,7 @@ class Routing(RuleBasedStateMachine):
                     ("money", "tenant_id", tenant),
                     ("money", "output_tokens", output),
                     ("money", "input_tokens", input_),
+                    *([("money", "complexity", of)] if of is not None else []),
                 ],
                 "main",
             )
@@ -357,7 +362,8 @@ class Routing(RuleBasedStateMachine):
             assert pool.ledger(task) is not None
             assert any(pool.ledger(one.task) is pool.ledger(task) for one in choices)
             gate = pool.said(task)[slots[task.id].cell]
-            assert gate in (None, "credit") or not pool.gates.is_regular(task, slots[task.id].model), gate
+            gave_way = gate == "floor" and pool.rules.lower_bar(task.event) < pool.rules.bar(task.event)
+            assert gate in (None, "credit") or gave_way or not pool.gates.is_regular(task, slots[task.id].model), gate
         self.seen["served after a trade"] += bool(later)
         for id_, decision in routed.items():
             place = slots[id_]
@@ -382,6 +388,9 @@ class Routing(RuleBasedStateMachine):
         words = {name: _word(pool, one.said, name, gate, open_to) for name, gate in one.verdicts.items()}
         assert {name: row["gate"] for name, row in said.items()} == words | {place.model: "chosen"}
         self._same_reason(one, decision, said)
+        assert (" Credit: " in decision.reason) == one.gave_way
+        assert decision.fallback or not one.gave_way
+        self.seen["gave way"] += one.gave_way
         self._same_scores(said, one.scores)
 
     def _same_reason(self, one: Choice, decision: Decision, said: dict[str, Any]) -> None:

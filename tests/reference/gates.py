@@ -27,7 +27,7 @@ class Gates:
 
     def __init__(self, rules: Rules, view: View, slots: Iterable[Slot], now_ms: int) -> None:
         self.rules, self.view, self.now_ms = rules, view, now_ms
-        self._known: dict[tuple[str, int, str], str | None] = {}
+        self._known: dict[tuple[str, int, str, bool], str | None] = {}
         fleet = [slot for slot in slots if not slot.retired]
         self.cells: list[Cell] = [
             cell for model in rules.model for cell in {slot.cell for slot in fleet} if cell[0] == model
@@ -37,15 +37,29 @@ class Gates:
         self.in_reach = {cell for cell in self.in_service if self.view.drains.get(cell[0]) != inf}
 
     def cell_verdicts(
-        self, task: Task, p50: float | None, ledger: Ledger | None, *, closed: bool | None = None
+        self,
+        task: Task,
+        p50: float | None,
+        ledger: Ledger | None,
+        *,
+        closed: bool | None = None,
+        gave_way: bool | None = None,
     ) -> dict[Cell, str | None]:
-        """The first gate that refuses, for each cell; `closed` says of the emergency model what the others do not."""
+        """The first gate that refuses, for each cell.
+
+        `closed` and `gave_way` say of the emergency model and of the bar of the class what the verdicts do not.
+        """
         regular = [cell for cell in self.cells if self.is_regular(task, cell[0])]
         cheaper = any(
             self.rules.tier[cell[0]] < PREMIUM_TIER and cell in self.in_reach and not self._unable(task, cell[0])
             for cell in regular
         )
         said = {cell: self._gate(task, cell, cheaper, p50, ledger) for cell in self.cells}
+        if gave_way is None:
+            gave_way = self.is_short_of_credit(task, said)
+        if gave_way:
+            for cell in [cell for cell, gate in said.items() if gate == "floor"]:
+                said[cell] = self._gate(task, cell, cheaper, p50, ledger, gave_way=True)
         if closed is None:
             closed = None in [said[cell] for cell in regular if cell in self.in_service]
         if closed:
@@ -54,15 +68,35 @@ class Gates:
                     said[cell] = "boundary"
         return said
 
+    def is_short_of_credit(self, task: Task, said: Mapping[Cell, str | None]) -> bool:
+        """Whether nothing but credit refuses the last models at the bar of its class, which then gives way."""
+        regular = {cell: gate for cell, gate in said.items() if self.is_regular(task, cell[0])}
+        lower = self.rules.lower_bar(task.event) < self.rules.bar(task.event)
+        open_to = [cell for cell, gate in regular.items() if gate is None and cell in self.in_service]
+        return lower and not open_to and "credit" in regular.values()
+
+    def gives_way(self, task: Task, p50: float | None, ledger: Ledger | None) -> bool:
+        """Whether the bar of its class gives way to credit."""
+        return self.is_short_of_credit(task, self.cell_verdicts(task, p50, ledger, closed=False, gave_way=False))
+
     def is_regular(self, task: Task, model: str) -> bool:
         """Whether it is always a candidate, not in an emergency only."""
         emergency = EMERGENCY in self.rules.model[model].get("roles", [])
         return not emergency or task.event.local_only or model in self.rules.listed(task.event)
 
-    def _gate(self, task: Task, cell: Cell, cheaper: bool, p50: float | None, ledger: Ledger | None) -> str | None:
+    def _gate(
+        self,
+        task: Task,
+        cell: Cell,
+        cheaper: bool,
+        p50: float | None,
+        ledger: Ledger | None,
+        *,
+        gave_way: bool = False,
+    ) -> str | None:
         name, account = cell
         model = self.rules.model[name]
-        if unable := self._unable(task, name):
+        if unable := self._unable(task, name, gave_way=gave_way):
             return unable
         if self.view.exhausted(model["product"], account, self.now_ms):
             return "exhausted"
@@ -83,14 +117,14 @@ class Gates:
         estimate = self.rules.estimate(task.event, self.rules.model[name], self.now_ms)
         return ledger is None or (estimate is not None and ledger.available >= estimate)
 
-    def _unable(self, task: Task, name: str) -> str | None:
+    def _unable(self, task: Task, name: str, *, gave_way: bool = False) -> str | None:
         """The first of the gates that look at the task and the model only; asked of every account of the model."""
-        key = (task.id, task.tier_min, name)
+        key = (task.id, task.tier_min, name, gave_way)
         if key not in self._known:
-            self._known[key] = self._unable_for(task, name)
+            self._known[key] = self._unable_for(task, name, gave_way=gave_way)
         return self._known[key]
 
-    def _unable_for(self, task: Task, name: str) -> str | None:
+    def _unable_for(self, task: Task, name: str, *, gave_way: bool) -> str | None:
         event, rules, model = task.event, self.rules, self.rules.model[name]
         lane = rules.lane(event)
         refused = task.advice.refused if task.advice is not None else {}
@@ -109,7 +143,7 @@ class Gates:
             or name in refused
         ):
             return "boundary"
-        return "floor" if model["tier"] < max(task.tier_min, rules.floor(event)) else None
+        return "floor" if model["tier"] < max(task.tier_min, rules.floor(event, gave_way=gave_way)) else None
 
     def is_patient(self, task: Task) -> bool:
         """Whether it has waited so long that nothing is kept from it."""

@@ -417,12 +417,15 @@ class ReferencePool:
         self.gates = Gates(self.rules, self.conditions.in_pool(self.name), self.slots.values(), now_ms)
         self._known: dict[object, dict[Cell, str | None]] = {}
 
-    def said(self, task: Task, *, closed: bool | None = None) -> dict[Cell, str | None]:
-        """The first gate that refuses, for each cell; `closed` stands for what the emergency model depends on."""
+    def said(self, task: Task, *, closed: bool | None = None, gave_way: bool | None = None) -> dict[Cell, str | None]:
+        """The first gate that refuses, for each cell.
+
+        `closed` and `gave_way` stand for what the emergency model and the bar of the class depend on.
+        """
         ledger, p50 = self.ledger(task), self.percentiles[1] if self.percentiles is not None else None
-        key = (task.id, task.tier_min, p50, ledger.row() if ledger is not None else None, closed)
+        key = (task.id, task.tier_min, p50, ledger.row() if ledger is not None else None, closed, gave_way)
         if key not in self._known:
-            self._known[key] = self.gates.cell_verdicts(task, p50, ledger, closed=closed)
+            self._known[key] = self.gates.cell_verdicts(task, p50, ledger, closed=closed, gave_way=gave_way)
         return self._known[key]
 
     def verdicts(self, task: Task) -> dict[str, str | None]:
@@ -436,6 +439,11 @@ class ReferencePool:
             for cell, gate in self.said(task).items()
             if self.gates.is_regular(task, cell[0]) and cell in self.gates.in_service
         ]
+
+    def gives_way(self, task: Task) -> bool:
+        """Whether the bar of its class gives way to credit."""
+        p50 = self.percentiles[1] if self.percentiles is not None else None
+        return self.gates.gives_way(task, p50, self.ledger(task))
 
     def lifted(self, task: Task) -> bool:
         """Whether it may claim a higher tier than it needs."""

@@ -93,12 +93,23 @@ class Rules:
         leases = self.section("leases")
         return int(leases["renewals_by_complexity_max"].get(self.class_of(event), leases["renewals_max"]))
 
-    def floor(self, event: TaskPending) -> int:
+    def bar(self, event: TaskPending) -> int:
+        """The lowest tier for its class."""
+        return int(self.section("complexity_tier_min").get(self.class_of(event) or "", 1))
+
+    def lower_bar(self, event: TaskPending) -> int:
+        """The bar after it gave way: the next lower one of the classes below its own, if there is one."""
+        name = self.class_of(event)
+        below = CLASSES[: CLASSES.index(name)] if name is not None else ()
+        bars = sorted(self.section("complexity_tier_min").get(easier, 1) for easier in below)
+        return int(max([bar for bar in bars if bar < self.bar(event)], default=self.bar(event)))
+
+    def floor(self, event: TaskPending, *, gave_way: bool = False) -> int:
         """The lowest tier it may use, escalation apart."""
         role = self.section("floor", "by_role").get(event.agent_role or "")
-        bar = self.section("complexity_tier_min").get(self.class_of(event) or "", 1)
+        bar = self.lower_bar(event) if gave_way else self.bar(event)
         given = self.tier[event.floor_model] if event.floor_model else 1
-        return max(given, self.tier[role] if role else 1, int(bar))
+        return max(given, self.tier[role] if role else 1, bar)
 
     def lane(self, event: TaskPending) -> dict[str, Any]:
         """What the task's lane has otherwise."""

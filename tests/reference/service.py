@@ -33,6 +33,8 @@ class Choice:
     available: int | None
     #: What decided for the slot, and what put other models of those that the strategy left behind it.
     because: str = ""
+    #: The bar of its class had given way to credit.
+    gave_way: bool = False
     behind: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -67,6 +69,8 @@ class Round:
         waiting = [task for task in pool.tasks.values() if task.state == "waiting" and task.id not in self.served]
         #: The emergency model does not open in the middle of a turn.
         self.closed = {task.id: pool.is_served(task) for task in waiting}
+        #: Nor does the bar of a class give way there.
+        self.gave_way = {task.id: pool.gives_way(task) for task in waiting}
         only_here = {task.id for task in waiting if len(self._open_to(task)) == 1}
         waiting.sort(key=lambda task: service_key(pool, task, self.now_ms, only_here=task.id in only_here))
         turn = []
@@ -81,7 +85,7 @@ class Round:
         return turn
 
     def _said(self, task: Task) -> dict[Cell, str | None]:
-        return self.pool.said(task, closed=self.closed[task.id])
+        return self.pool.said(task, closed=self.closed[task.id], gave_way=self.gave_way[task.id])
 
     def _open_to(self, task: Task) -> list[Slot]:
         said = self._said(task)
@@ -93,7 +97,7 @@ class Round:
         passed = [model for model, gate in furthest(said).items() if gate is None]
         found = Choice(
             task, open_to[0], rules.word(task.event), "", said, scores(rules, task.event, passed, self.now_ms),
-            ledger.available if ledger is not None else None,
+            ledger.available if ledger is not None else None, gave_way=self.gave_way[task.id],
         )  # fmt: skip
         for model in rules.liked(task):
             if liked := [slot for slot in open_to if slot.model == model]:

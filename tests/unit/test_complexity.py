@@ -9,6 +9,7 @@ import pytest
 
 from schemas.vocabulary import Complexity
 from streams.core.policy.complexity import ClassPoints, ComplexityPolicy, LengthPoints, RichnessPoints
+from streams.core.policy.rulebook import Policy
 from tests.support.builders import rulebook, task
 
 SHIPPED = rulebook().policy.complexity
@@ -147,6 +148,23 @@ SHIPPED_CASES: dict[str, tuple[dict[str, Any], Complexity]] = {
 def test_the_shipped_table_classifies_as_one_expects(told: dict[str, Any], want: Complexity) -> None:
     """Each role has the class that is listed here."""
     assert SHIPPED.classify(task(**told)) == want
+
+
+BARS: dict[str, dict[Complexity, tuple[int, int]]] = {
+    # Of each class the bar, and the one that holds where it gave way.
+    "shipped": {"trivial": (1, 1), "simple": (1, 1), "standard": (2, 1), "complex": (2, 1), "expert": (3, 2)},
+    "one is lower than an easier one": {"trivial": (1, 1), "simple": (2, 1), "standard": (3, 2), "complex": (1, 1)},
+    "none is lower": {"trivial": (2, 2), "simple": (2, 2), "standard": (3, 2), "complex": (3, 2), "expert": (3, 2)},
+}
+
+
+@pytest.mark.rule("amend.46")
+@pytest.mark.parametrize("bars", BARS.values(), ids=BARS)
+def test_a_bar_gives_way_to_the_next_lower_one_of_an_easier_class(bars: dict[Complexity, tuple[int, int]]) -> None:
+    """And to none where no easier class has a lower one."""
+    policy = Policy(complexity_tier_min={name: bar for name, (bar, _) in bars.items()})
+    found = {name: (policy.class_tier_min(name), policy.class_tier_min(name, gave_way=True)) for name in bars}
+    assert found == bars
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {

@@ -51,7 +51,7 @@ class Tenant:
         return self._classify()
 
     def _classify(self) -> tuple[Group, Group]:
-        cheap, dear = (self.index.of(self.unbilled, "acme", costs) for costs in (CHEAP, DEAR))
+        cheap, dear = (self.index.of(self.unbilled, "acme", costs, None) for costs in (CHEAP, DEAR))
         return cheap, dear
 
 

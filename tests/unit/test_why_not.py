@@ -132,6 +132,17 @@ def test_floor_names_what_asks_for_the_tier() -> None:
     assert found.flip == "Name a lower floor_model; and send the task with a complexity below expert."
 
 
+@pytest.mark.rule("amend.46")
+def test_a_bar_that_gave_way_to_credit_is_named_as_it_was_then() -> None:
+    """One model got past the gate below the bar of the class: for the one below that the lower bar counts."""
+    below = {"sonnet": {"gate": "busy"}, "opus": {"gate": "credit"}}
+    decision = {"complexity": "expert", "tenant_id": "acme"}
+    found = ask("haiku", "floor", decision=decision, others=below, available_uusd=5_000)
+    assert "class expert, which gave way to credit, asks for tier 2" in found.says
+    found = ask("haiku", "floor", decision=decision, others={"opus": {"gate": "credit"}}, available_uusd=5_000)
+    assert "class expert asks for tier 3" in found.says
+
+
 def test_floor_names_an_escalation() -> None:
     """Nothing the task said is above the model; a failed attempt is."""
     found = ask("haiku", "floor", decision={"attempt": 2})

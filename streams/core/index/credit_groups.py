@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from streams.core.index.balances import Balances
 from streams.core.index.family import Bill, Costs, Family, size_of
+from streams.core.index.fleet import Verdicts
 from streams.core.index.groups import Group, GroupKey
 
 
@@ -42,10 +43,13 @@ class CreditGroups:
         self._to_split.clear()
         self._new.clear()
 
-    def of(self, unbilled: Group, tenant: str, costs: Costs) -> Group:
-        """Return the group of tasks like those of `unbilled` with these costs for this tenant."""
+    def of(self, unbilled: Group, tenant: str, costs: Costs, verdicts_below: Verdicts | None) -> Group:
+        """Return the group of tasks like those of `unbilled` with these costs for this tenant.
+
+        `verdicts_below` are those where the bar of their class has given way.
+        """
         bill = Bill(tenant, size_of(costs), None)
-        key = unbilled.key._replace(bill=bill)
+        key = unbilled.key._replace(bill=bill, verdicts_below=verdicts_below)
         family = self._families.get(key)
         if family is None:
             family = self._families[key] = Family(costs)

@@ -26,7 +26,7 @@ from streams.core.index.fleet import Fleet, Scores, Verdicts
 from streams.core.index.undo import Undo
 from streams.core.index.waiting import AgeingQueue, Entry
 from streams.core.policy.catalog import PREMIUM_TIER
-from streams.core.policy.rules import BY_GATE, UNABLE, emergency, first, furthest, premium
+from streams.core.policy.rules import BY_GATE, UNABLE, emergency, first, floor, furthest, premium
 
 #: Stale entries before a list is compacted.
 _ANNOUNCED_SPARE: Final = 64
@@ -80,6 +80,12 @@ class GroupKey(NamedTuple):
     emergency_mask: int
     failed: bool
     bill: Bill | None
+    #: Verdicts where the bar of their class has given way to credit; None: it does not.
+    verdicts_below: Verdicts | None = None
+
+    def opens_below(self, of: int) -> bool:
+        """Whether the model at this place of the fleet passes the lower bar, and not that of the class."""
+        return self.verdicts_below is not None and self.verdicts[of] == "floor" and self.verdicts_below[of] is None
 
 
 class Group:
@@ -92,11 +98,13 @@ class Group:
         "_pictures",
         "able_mask",
         "announced",
+        "below_mask",
         "bill",
         "cheaper_mask",
         "dear_mask",
         "family",
         "gates",
+        "gave_way",
         "key",
         "lifted",
         "mask",
@@ -117,11 +125,15 @@ class Group:
         #: Of those the premium ones, and the ones that count as cheaper for the premium floor.
         self.dear_mask = self.able_mask & fleet.tier_masks.get(PREMIUM_TIER, 0)
         self.cheaper_mask = self.able_mask & ~self.dear_mask & ~key.emergency_mask
+        #: Cells that open where the bar of their class gives way, if nothing else refuses them.
+        self.below_mask = sum(1 << i for i, of in enumerate(fleet.model_of) if key.opens_below(of))
         #: Of each cell: the refusing gate, or None.
         self.gates: Verdicts = ()
         #: Bit i: the i-th cell is admissible; in the second mask it is refused by `premium` only, not by `credit`.
         self.mask = 0
         self.premium_mask = 0
+        #: The tenant's credit covers no model at the bar of their class: a lower one holds.
+        self.gave_way = False
         #: Emergency models are closed to these tasks.
         self.shut = False
         #: The verdicts hold for credit from this amount on, and below that one.
@@ -137,7 +149,10 @@ class Group:
     def look(
         self, fleet: Fleet, conditions: Conditions, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
     ) -> None:
-        """Apply the present conditions; `keep_shut`: an emergency model does not open in the middle of a round."""
+        """Apply the present conditions.
+
+        `keep_shut`: in the middle of a round no emergency model opens, and no bar of a class gives way.
+        """
         verdicts, emergency_mask = self.key.verdicts, self.key.emergency_mask
         gates = [first(verdicts[of], gate) for of, gate in zip(fleet.model_of, conditions.by_cell, strict=True)]
         self._in_service, self._in_reach = conditions.in_service, conditions.in_reach
@@ -153,6 +168,13 @@ class Group:
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
             # An evaluation in the middle of a round is repeated after it.
             self.valid_to_uusd = -inf if keep_shut else min((cost for cost in limits if cost > left), default=inf)
+        if (below := self.key.verdicts_below) is not None:
+            self.gave_way = (
+                self.gave_way if keep_shut else floor.gives_way(gates, emergency_mask, conditions.in_service)
+            )
+            for i, of in enumerate(fleet.model_of if self.gave_way else ()):
+                if gates[i] == "floor":
+                    gates[i] = first(below[of], conditions.by_cell[i]) or ("credit" if unpaid >> i & 1 else None)
         if emergency_mask:
             self.shut = emergency.closes(gates, emergency_mask, conditions.in_service) or (keep_shut and self.shut)
             if self.shut:

@@ -95,7 +95,7 @@ class PoolIndex:
             cost_max_uusd = self.rulebook.cost_max_uusd(task, shape.complexity)
             if self.balances.is_watched(task.tenant_id, cost_max_uusd):
                 entry.costs = self._shapes.costs(task, shape)
-                entry.group = self._credit.of(group, task.tenant_id, entry.costs)
+                entry.group = self._credit.of(group, task.tenant_id, entry.costs, shape.verdicts_below)
         return entry
 
     def scores(self, entry: Entry, cells: int) -> Scores | None:

@@ -27,6 +27,8 @@ class Shape:
     emergency_mask: int = 0
     #: Verdicts of each model of the fleet, by the gates that look at the task.
     verdicts: Verdicts
+    #: The same where the bar of the class has given way to credit; None: it cannot, or no model would gain by it.
+    verdicts_below: Verdicts | None = None
     #: Both premium models and cheaper ones can do the work, so that the premium floor may matter.
     has_floor: bool = False
     #: A rule raised: the static fallback decides.

@@ -109,6 +109,7 @@ class Shapes:
         low = replace(case, is_low=True, in_reach=able)
         premium = BY_GATE["premium"]
         emergencies = [model.id for model in self.models if emergency.is_emergency_only(model, task, listed)]
+        below = tuple([refusing_task(replace(case, class_gave_way=True), at) for at in self._candidates])
         return Shape(
             bars=capability.bars(task.requires),
             complexity=complexity,
@@ -117,6 +118,7 @@ class Shapes:
             listed=len(listed),
             emergency_mask=self._fleet.masks_of(emergencies),
             verdicts=verdicts,
+            verdicts_below=below if complexity is not None and below != verdicts else None,
             has_floor=any(premium.refuses(low, at) for at in self._candidates if at.model in able),
         )
 

@@ -44,6 +44,8 @@ class Case(Moment, frozen=True, kw_only=True):
     complexity: Complexity | None
     #: Lowest tier after escalations.
     escalated_tier: int = 1
+    #: The bar of its class has given way: the tenant's credit covers no model at it.
+    class_gave_way: bool = False
     #: Models that rules of plug-ins refuse, with their sentences.
     ruled_out: Mapping[str, str] = {}
     #: Models of the policy's list for this type of task, where its strategy is `preference`.

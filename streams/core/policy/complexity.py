@@ -19,7 +19,7 @@ from schemas.vocabulary import Complexity, Share, Tokens, Word
 Points = Annotated[int, Meta(ge=-1_000, le=1_000)]
 
 #: Easiest first.
-_CLASSES: Final[tuple[Complexity, ...]] = get_args(Complexity)
+CLASSES: Final[tuple[Complexity, ...]] = get_args(Complexity)
 
 
 class LengthPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,8 +70,8 @@ class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return None
         place = bisect_right(self._thresholds(), self.points(task, task.agent_role))
         if task.has_revision_history:
-            place = min(place + 1, len(_CLASSES) - 1)
-        return _CLASSES[place]
+            place = min(place + 1, len(CLASSES) - 1)
+        return CLASSES[place]
 
     def points(self, task: TaskPending, role: str) -> int:
         """Return the sum of points for this role and the task's fields."""

@@ -19,7 +19,7 @@ from schemas.decision import Percentiles, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import DIMENSIONS, Complexity, MicroUsd, Millis, Objective, Strategy, Word
 from streams.core.policy.catalog import PREMIUM_TIER, Catalog, Model
-from streams.core.policy.complexity import ComplexityPolicy
+from streams.core.policy.complexity import CLASSES, ComplexityPolicy
 from streams.core.policy.document import RulebookError, nearest, read
 from streams.core.policy.lane_policy import LanePolicy
 from streams.core.policy.objective import ObjectivePolicy
@@ -136,6 +136,17 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def lane_of(self, name: str | None) -> LanePolicy | None:
         """Return the settings of the lane of that name, if it has any."""
         return self.lane.get(name) if name is not None else None
+
+    def class_tier_min(self, name: Complexity, *, gave_way: bool = False) -> int:
+        """Return the bar of a class: the lowest tier for its tasks.
+
+        Where it has given way to credit: the highest lower bar of an easier class; a class without one keeps its own.
+        """
+        bar = self.complexity_tier_min.get(name, 1)
+        if not gave_way:
+            return bar
+        easier = (self.complexity_tier_min.get(one, 1) for one in CLASSES[: CLASSES.index(name)])
+        return max((tier for tier in easier if tier < bar), default=bar)
 
     def strategy_of(self, task: TaskPending) -> str:
         """Return the strategy by which the task's slot is chosen."""

@@ -64,6 +64,8 @@ def _by_strategy(entry: Entry, mask: int, index: PoolIndex) -> tuple[ReasonCode,
 
 def _is_second_best(entry: Entry, code: ReasonCode, bit: int, index: PoolIndex) -> bool:
     group = entry.group
+    if group.gave_way:
+        return True
     shape = entry.shape
     fleet = index.fleet
     able = group.able_mask & ~shape.emergency_mask

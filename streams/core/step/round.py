@@ -64,9 +64,11 @@ class Round:
         return pairs
 
     def _may_have_opened(self, served: list[Pair]) -> bool:
-        """Whether the reservations of these pairs may have opened an emergency model that has a free slot."""
-        reserved = any(pair.entry.costs is not None for pair in served)
-        return reserved and bool(self._free.mask & self._index.fleet.emergency_mask)
+        """Whether the reservations of these pairs may have opened a free slot: in an emergency, or below a bar."""
+        free, index = self._free.mask, self._index
+        if all(pair.entry.costs is None for pair in served):
+            return False
+        return bool(free & index.fleet.emergency_mask) or any(free & one.below_mask for one in index.groups.values())
 
     def _swap(self, pairs: list[Pair]) -> bool:
         """Swap slots within the round; return whether that gave a tenant money back, or took some."""
@@ -189,7 +191,7 @@ class Round:
     def _take_slot(self, entry: Entry, mask: int, gates: Verdicts) -> Pair:
         free, index = self._free, self._index
         group = entry.group
-        next_free_model = free.next_free_model(group.able_mask)
+        next_free_model = free.next_free_model(group.able_mask | group.mask)
         pair = Pair(entry, choose(entry, mask, free, index), gates, next_free_model)
         if entry.costs is not None:
             tenant = entry.tenant

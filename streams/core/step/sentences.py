@@ -19,7 +19,7 @@ from streams.core.step.swaps import Pair
 
 def routed(pair: Pair, index: PoolIndex) -> str:
     """Return why this task got this slot: what decided, and nothing else."""
-    return f"{_chosen(pair, index)}{_patience(pair, index)}"
+    return f"{_chosen(pair, index)}{_patience(pair, index)}{_gave_way(pair.entry, index) if pair.gave_way else ''}"
 
 
 def _patience(pair: Pair, index: PoolIndex) -> str:
@@ -112,8 +112,24 @@ def _shares(rival: Rival) -> tuple[str, str]:
     return f"{own}%", f"{other}%"
 
 
+def _gave_way(entry: Entry, index: PoolIndex) -> str:
+    """Return that the bar of its class gave way, and to what."""
+    policy, name = index.rulebook.policy, entry.shape.complexity
+    assert name is not None  # noqa: S101 -- only the bar of a class gives way
+    bar, lower = policy.class_tier_min(name), policy.class_tier_min(name, gave_way=True)
+    return (
+        f" Credit: what {entry.tenant} has left covers no model for class {name}, which asks for tier {bar}, "
+        f"so tier {lower} may do it."
+    )
+
+
 def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int, lost: Mapping[str, Cell]) -> str:
     """Return why this task waits; `lost` are the lost slots of its pool."""
+    sentence = _waits(entry, headline, index, free_mask, lost)
+    return sentence + _gave_way(entry, index) if entry.group.gave_way else sentence
+
+
+def _waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int, lost: Mapping[str, Cell]) -> str:
     group = entry.group
     fleet = index.fleet
     if headline == "capable_busy":
@@ -145,6 +161,7 @@ def _case(entry: Entry, index: PoolIndex) -> Case:
         task=row.task,
         complexity=shape.complexity,
         escalated_tier=row.status.tier_min,
+        class_gave_way=entry.group.gave_way,
         ruled_out=row.advice.refused if row.advice is not None else {},
         listed=shape.ranking[: shape.listed],
         ev=row.ev,

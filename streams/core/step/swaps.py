@@ -31,6 +31,7 @@ class Pair:
         "fallback",
         "found",
         "gates",
+        "gave_way",
         "mask",
         "next_free_model",
         "slot_id",
@@ -47,6 +48,8 @@ class Pair:
         #: Verdicts of the gates at the time of choice, and the admitted cells.
         self.gates = gates
         self.mask = entry.group.mask
+        #: The bar of its class had given way to credit.
+        self.gave_way = entry.group.gave_way
         if gates is not entry.group.gates:
             self.mask = sum([1 << bit for bit, gate in enumerate(gates) if gate is None])
 

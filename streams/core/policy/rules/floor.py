@@ -1,4 +1,7 @@
-"""Routing may go above a floor, never below it: by floor model, role, complexity class or escalation."""
+"""Routing may go above a floor, never below it: by floor model, role, complexity class or escalation.
+
+The bar of the class alone gives way, once, where the tenant's credit covers no model at it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from schemas.vocabulary import Word
+from schemas.vocabulary import Gate, Word
 from streams.core.policy.case import Candidate, Case
+from streams.core.policy.rules import emergency
 
 
 class FloorPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +51,16 @@ class Floor:
         return f"Every capable model of the fleet is below its floor: {_asking(case, best)}."
 
 
+def gives_way(gates: Sequence[Gate | None], emergency_mask: int, in_service: int) -> bool:
+    """Whether the bar of a class gives way, by a group's cells: credit refuses the last ones that are left.
+
+    Models that are for emergencies only, those in `emergency_mask`, are not asked.
+    """
+    if emergency.closes(gates, emergency_mask, in_service):
+        return False
+    return any(gate == "credit" for i, gate in enumerate(gates) if not emergency_mask >> i & 1)
+
+
 class _Floor(NamedTuple):
     what: str
     tier: int
@@ -65,7 +79,8 @@ def _floors(case: Case) -> Iterator[_Floor]:
         yield _Floor(f"role {role} ({model})", models[model].tier, f"lower floor.by_role.{role} in the policy")
     if (name := case.complexity) is not None:
         lower = f"send the task with a complexity below {name}"
-        yield _Floor(f"class {name}", policy.complexity_tier_min.get(name, 1), lower)
+        what = f"class {name}, which gave way to credit," if case.class_gave_way else f"class {name}"
+        yield _Floor(what, policy.class_tier_min(name, gave_way=case.class_gave_way), lower)
     yield _Floor(
         "an attempt that failed and was escalated",
         case.escalated_tier,

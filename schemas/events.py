@@ -83,6 +83,7 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     task_type: Word | None = None
     #: Sets the lowest tier, the answer's length and the lease.
     complexity: Complexity | None = None
+    #: How long the answer is to be, in words, not tokens.
     output_length_target: Tokens | None = None
     has_revision_history: bool = False
     context_richness: Share | None = None

@@ -41,7 +41,7 @@ class Rules:
         reached = [
             row["points"]
             for row in table.get("by_output_length", [])
-            if event.output_length_target is not None and event.output_length_target >= row["from_tokens"]
+            if event.output_length_target is not None and event.output_length_target > row["above_words"]
         ]
         points += reached[-1] if reached else 0
         reached = [
@@ -51,6 +51,10 @@ class Rules:
         ]
         points += reached[-1] if reached else 0
         place = sum(points >= table["from_points"][name] for name in CLASSES[1:])
+        for row in table.get("at_least", []):
+            long = "above_words" not in row or (event.output_length_target or 0) > row["above_words"]
+            if long and (event.requires_reasoning or not row.get("requires_reasoning", False)):
+                place = max(place, CLASSES.index(row["class"]))
         return CLASSES[min(place + event.has_revision_history, 4)]
 
     def answer_tokens(self, event: TaskPending) -> int:

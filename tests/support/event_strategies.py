@@ -155,7 +155,7 @@ QUIRKS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "complexity": st.sampled_from(["trivial", "simple", "standard", "complex", "expert"]),
         "agent_role": st.sampled_from(["coder", "linter", "architect", "orchestrator", "background", "stranger"]),
         "has_revision_history": st.just(True),
-        "output_length_target": st.sampled_from([999, 1_000, 5_000, 20_000]),
+        "output_length_target": st.sampled_from([1_500, 1_501, 2_500, 2_501, 20_000]),
         "context_richness": st.sampled_from([0.49, 0.5, 0.9]),
         "requires_reasoning": st.just(True),
         "on_failure": ON_FAILURE,

@@ -324,10 +324,10 @@ SECTIONS = {
         ["complexity.by_context_richness: from_share must ascend, and here they are 0.5, 0.5."],
     ),
     "a misspelt key in a row of a list": (
-        "[complexity]\nby_output_length = [{ from_tokns = 5, points = 1 }]",
+        "[complexity]\nby_output_length = [{ above_wrds = 5, points = 1 }]",
         [
-            "complexity.by_output_length[1]: from_tokns is no known key. Did you mean from_tokens?",
-            "complexity.by_output_length[1]: from_tokens is missing.",
+            "complexity.by_output_length[1]: above_wrds is no known key. Did you mean above_words?",
+            "complexity.by_output_length[1]: above_words is missing.",
         ],
     ),
     "a misspelt word that may also be left out": (

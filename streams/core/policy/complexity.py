@@ -1,4 +1,4 @@
-"""The complexity class of a task without one: points for its fields, and a class by their sum.
+"""The complexity class of a task without one: points for its fields, a class by their sum, and classes it has at least.
 
 The table is data of the policy file; no model is called. A task with neither class nor role has no class.
 """
@@ -10,22 +10,24 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Final, get_args
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from schemas.events import TaskPending
-from schemas.vocabulary import Complexity, Share, Tokens, Word
+from schemas.vocabulary import Complexity, Share, Word
 
 #: Negative where it makes a task easier.
 Points = Annotated[int, Meta(ge=-1_000, le=1_000)]
+
+Words = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 #: Easiest first.
 CLASSES: Final[tuple[Complexity, ...]] = get_args(Complexity)
 
 
 class LengthPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Points for an answer of at least this length."""
+    """Points for an answer of more than so many words."""
 
-    from_tokens: Tokens
+    above_words: Words
     points: Points
 
 
@@ -34,6 +36,22 @@ class RichnessPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     from_share: Share
     points: Points
+
+
+class LeastClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The class that a task has at least, whatever its points, where all that stands in the row is so."""
+
+    class_: Complexity = field(name="class")
+    #: Its answer is to have more words than that.
+    above_words: Words | None = None
+    #: It needs reasoning.
+    requires_reasoning: bool = False
+
+    def concerns(self, task: TaskPending) -> bool:
+        """Whether all that stands in the row is so."""
+        if self.above_words is not None and (task.output_length_target or 0) <= self.above_words:
+            return False
+        return task.requires_reasoning or not self.requires_reasoning
 
 
 class ClassPoints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,22 +71,25 @@ class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Points of a role that is not listed.
     other_role: Points = 4
     requires_reasoning: Points = 2
-    #: By `output_length_target`, ascending: the last row that it reaches counts.
+    #: By `output_length_target`, in words, ascending: the last row that it is above counts.
     by_output_length: tuple[LengthPoints, ...] = ()
-    #: By `context_richness`, likewise.
+    #: By `context_richness`, ascending: the last row that it reaches counts.
     by_context_richness: tuple[RichnessPoints, ...] = ()
     from_points: ClassPoints = ClassPoints()
+    #: Every row that concerns the task counts.
+    at_least: tuple[LeastClass, ...] = ()
 
     def classify(self, task: TaskPending) -> Complexity | None:
         """Return the task's class: its own, else by its points where it has a role, else none.
 
-        A revision is one class harder than its points; a class that the producer named already includes that.
+        A revision is one class harder than the table says; a class that the producer named already includes that.
         """
         if task.complexity is not None:
             return task.complexity
         if task.agent_role is None:
             return None
         place = bisect_right(self._thresholds(), self.points(task, task.agent_role))
+        place = max([place, *(CLASSES.index(row.class_) for row in self.at_least if row.concerns(task))])
         if task.has_revision_history:
             place = min(place + 1, len(CLASSES) - 1)
         return CLASSES[place]
@@ -78,8 +99,8 @@ class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         points = self.by_role.get(role, self.other_role)
         if task.requires_reasoning:
             points += self.requires_reasoning
-        if (tokens := task.output_length_target) is not None:
-            points += next((row.points for row in reversed(self.by_output_length) if row.from_tokens <= tokens), 0)
+        if (words := task.output_length_target) is not None:
+            points += next((row.points for row in reversed(self.by_output_length) if row.above_words < words), 0)
         if (share := task.context_richness) is not None:
             points += next((row.points for row in reversed(self.by_context_richness) if row.from_share <= share), 0)
         return points
@@ -87,7 +108,7 @@ class ComplexityPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def mistakes(self) -> Iterator[str]:
         """Return rows that are out of order: key and sentence."""
         columns: dict[str, list[float]] = {
-            "by_output_length: from_tokens": [row.from_tokens for row in self.by_output_length],
+            "by_output_length: above_words": [row.above_words for row in self.by_output_length],
             "by_context_richness: from_share": [row.from_share for row in self.by_context_richness],
             "from_points: simple, standard, complex, expert": list(self._thresholds()),
         }

@@ -9,16 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import tomllib
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 T = TypeVar("T", bound=Struct)
-
-#: The keys that lead to a value.
-Path = tuple[str, ...]
 
 #: Most characters of a sentence, and of a value that it repeats; a file may hold anything.
 _SENTENCE_CHARS_MAX: Final = 400
@@ -39,15 +36,15 @@ class RulebookError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-def read(text: str, type_: type[T], file: str, *, without: Collection[Path] = ()) -> T:
-    """Return the document as a `type_`; keys at the paths of `without` are passed over, where `*` stands for any key.
+def read(text: str, type_: type[T], file: str, *, renew: Callable[[dict[str, Any]], None] | None = None) -> T:
+    """Return the document as a `type_`; `renew` changes what was read before it is looked at.
 
     Raises:
         RulebookError: with all mistakes of the document.
     """
     raw = parse(text, file)
-    for path in without:
-        _remove(raw, path)
+    if renew is not None:
+        renew(raw)
     problems: list[str] = []
     _walk(raw, msgspec.inspect.type_info(type_), file, "", problems)
     if problems:
@@ -68,18 +65,6 @@ def parse(text: str, file: str) -> dict[str, Any]:
     except ValueError as error:  # also a number of more digits than Python reads
         why = str(error)
     raise RulebookError([f"{file}: not readable as TOML: {why}"])
-
-
-def _remove(table: Any, path: Path) -> None:
-    """Remove the keys at a path, where there are any."""
-    if not isinstance(table, dict):
-        return
-    key, *rest = path
-    if not rest:
-        table.pop(key, None)
-        return
-    for inner in table.values() if key == "*" else (table.get(key),):
-        _remove(inner, tuple(rest))
 
 
 def nearest(word: str, known: Any) -> str:

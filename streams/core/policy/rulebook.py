@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
 from math import inf
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,6 +25,7 @@ from streams.core.policy.lane_policy import LanePolicy
 from streams.core.policy.objective import ObjectivePolicy
 from streams.core.policy.plugins import PluginPolicy
 from streams.core.policy.preference import StrategyPolicy
+from streams.core.policy.retired import renew
 from streams.core.policy.rules.boundary import BoundaryPolicy
 from streams.core.policy.rules.floor import FloorPolicy
 from streams.core.policy.rules.premium import PERCENTILE_ERROR, PremiumFloor
@@ -341,10 +342,6 @@ def expected_output(task: TaskPending, most: int) -> int:
     return most if task.output_tokens is None else min(task.output_tokens, most)
 
 
-#: Policy keys of earlier versions, which nothing reads any more. A journal may hold a policy that has them.
-RETIRED_KEYS: Final = (("lane", "*", "critical"),)
-
-
 def load_rulebook(
     catalog_text: str,
     policy_text: str,
@@ -371,7 +368,7 @@ def load_rulebook(
     except RulebookError as error:
         problems += error.problems
     try:
-        policy = read(policy_text, Policy, policy_file, without=RETIRED_KEYS if recorded else ())
+        policy = read(policy_text, Policy, policy_file, renew=renew if recorded else None)
         problems += _check_policy(policy, catalog, policy_file, inherited)
         if not recorded:
             problems += [f"{policy_file}: {problem}" for problem in unfit_values(policy)]

@@ -168,7 +168,7 @@ def with_role(item: Item, place: int, now_ms: int) -> TaskPending:
         asked(item, place, now_ms),
         agent_role=item.kind.agent_role,
         requires_reasoning=item.kind.requires_reasoning,
-        output_length_target=item.kind.output_tokens,
+        output_length_target=item.kind.output_tokens * 3 // 4,
         context_richness=min(1.0, tokens / RICH_TOKENS),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Final, Literal
 
 import msgspec
@@ -32,9 +33,14 @@ class PolicyFile(Struct, frozen=True, kw_only=True):
 
 def shipped(name: Name) -> str:
     """Read a shipped file: `deploy/` of a checkout, or what a wheel carries of it inside the package."""
-    package = resources.files("streams")
-    inside = package.joinpath("deploy", name)
-    return (inside if inside.is_file() else package.joinpath("..", "deploy", name)).read_text("utf-8")
+    return _deployed(name).read_text("utf-8")
+
+
+def ready_policies() -> dict[str, str]:
+    """Read the ready policies to start from: by name, their texts."""
+    folder = _deployed("policies")
+    found = {file.name: file for file in folder.iterdir() if file.name.endswith(".toml")}
+    return {name.removesuffix(".toml"): found[name].read_text("utf-8") for name in sorted(found)}
 
 
 def catalog_text(settings: Settings) -> str:
@@ -89,6 +95,13 @@ def whole(text: str) -> PolicyFile:
     import tomlkit  # noqa: PLC0415 - takes a while, and only a policy that is not whole needs it
 
     return PolicyFile(text=f"{_INHERITED}{', '.join(inherited)}\n{tomlkit.dumps(policy)}", inherited=tuple(inherited))
+
+
+def _deployed(name: str) -> Traversable:
+    """Return a file or folder of `deploy/`."""
+    package = resources.files("streams")
+    inside = package.joinpath("deploy", name)
+    return inside if inside.is_file() or inside.is_dir() else package.joinpath("..", "deploy", name)
 
 
 def _inherit(table: dict[str, Any], of: dict[str, Any], kind: Any, path: str, inherited: list[str]) -> None:

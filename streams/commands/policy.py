@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,12 @@ from streams.commands.control import SETTINGS, ControlFields, gives
 from streams.commands.options import Json, takes
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.difference import Difference, differences, values
-from streams.core.policy.document import RulebookError, parse, read
+from streams.core.policy.document import RulebookError, nearest, parse, read
 from streams.core.policy.rulebook import Policy, Rulebook, load_rulebook
 from streams.errors import FAILED
 from streams.settings import Settings
-from streams.shipped import catalog_text, file_rulebook, policy_file, whole
+from streams.shipped import catalog_text, file_rulebook, policy_file, ready_policies, whole
+from streams.text import printable
 from streams.text_file import read_text_file
 
 if TYPE_CHECKING:
@@ -111,6 +113,31 @@ def check(
         raise typer.Exit(FAILED)
 
 
+@app.command("ready", epilog="Example: slotwise policy ready subscriptions > my-policy.toml")
+def ready(
+    name: Annotated[str | None, typer.Argument(help="Which one to print. Default: say what there is.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the ready policies to start from, or print one, to copy and change it.
+
+    Each has only what it changes; the rest is as in the shipped policy.
+    """
+    policies = ready_policies()
+    if name is not None and name not in policies:
+        near = nearest(name, policies)
+        raise typer.BadParameter(
+            f"there is no ready policy {printable(name)}, but {', '.join(policies)}.{near}", param_hint="NAME"
+        )
+    if name is not None and not as_json:
+        typer.echo(policies[name], nl=False)
+    elif as_json:
+        print_json(policies if name is None else {name: policies[name]})
+    else:
+        for each, text in policies.items():
+            out.print(line(f"{each}: {_purpose(text)}"))
+
+
 @app.command("show", epilog="Example: slotwise policy show --json")
 @takes(*SETTINGS, join=True)
 def show(settings: Settings, *, offline: Offline = False, as_json: Json = False) -> None:
@@ -187,6 +214,12 @@ def activate(fields: ControlFields) -> FleetControl:
         policy_text=rulebook.policy_text,
         catalog_text=rulebook.catalog_text,
     )
+
+
+def _purpose(text: str) -> str:
+    """Return the first sentence of a policy's head."""
+    head = itertools.takewhile(lambda row: row.startswith("#"), text.splitlines())
+    return " ".join(row.removeprefix("#").strip() for row in head).partition(". ")[0] + "."
 
 
 def is_catalog(text: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streams.shipped import shipped
+from streams.shipped import ready_policies, shipped
 from tests.functional.commands import slotwise, until
 from tests.functional.fleets import announce, audited, look, order, pool_of
 
@@ -76,6 +76,20 @@ def test_a_short_policy_keeps_the_rest_of_the_shipped_one(tmp_path: Path) -> Non
     assert "# left out, and so as shipped: service, ev, premium.priority_min, " in shown.stdout
     assert 'strategy.preference.code = ["codex","sonnet","opus"]' in shown.stdout
     assert slotwise("policy", "diff", str(file), "--offline").stdout == "premium.ev_percentile 0.5 -> 0.6\n"
+
+
+def test_a_ready_policy_is_printed_to_be_copied(tmp_path: Path) -> None:
+    """What there is, each in a sentence; one of them as it is, without mistakes; and the nearest to a name mistyped."""
+    listed = slotwise("policy", "ready")
+    assert "subscriptions: For one person or a small team on flat subscriptions" in listed.stdout
+    file = tmp_path / "my-policy.toml"
+    file.write_text(slotwise("policy", "ready", "subscriptions").stdout)
+    assert file.read_text() == ready_policies()["subscriptions"]
+    assert slotwise("policy", "check", str(file)).returncode == 0
+    assert json.loads(slotwise("policy", "ready", "--json").stdout) == ready_policies()
+    refused = slotwise("policy", "ready", "subscription")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Did you mean subscriptions?" in refused.stderr
 
 
 def test_a_difference_is_a_line_a_value(policy_file: Path, catalog_file: Path) -> None:

@@ -28,7 +28,7 @@ from schemas.events import Event, FleetControl
 from schemas.input import Unreadable
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, from_millis
 from streams.core.policy.rulebook import Rulebook, load_rulebook
-from streams.shipped import shipped, whole
+from streams.shipped import ready_policies, shipped, whole
 from tests.support.builders import START_MS
 
 HERE = Path(__file__).parent
@@ -136,8 +136,10 @@ def read(path: Path) -> History:
 
 
 def _texts(change: dict[str, Any]) -> tuple[str, str]:
-    """The shipped catalogue and policy as TOML, with some models and keys changed, or a policy's file instead."""
-    catalog, policy = tomllib.loads(shipped("catalog.toml")), tomllib.loads(shipped("policy.toml"))
+    """The shipped catalogue and policy, or a ready one, as TOML with some models and keys changed; or a file's text."""
+    ready = change.get("policy_file")
+    text = whole(ready_policies()[ready.removesuffix(".toml")]).text if ready else shipped("policy.toml")
+    catalog, policy = tomllib.loads(shipped("catalog.toml")), tomllib.loads(text)
     rows = {row["id"]: row for row in catalog["model"]}
     for model, changed in copy.deepcopy(change.get("catalog", {})).items():
         if model not in rows:

@@ -171,15 +171,8 @@ def end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: 
     outcome = _own(draft, outcome, row.task.task_id)
     # A task that was taken up again after its lease had run out has no reservation any more.
     late, spent = slot.unreported, None
-    if outcome is not None and status.decision_id is not None:
-        work = late or Unreported(
-            decision_id=status.decision_id,
-            # The slot is leased since the decision.
-            decided_ms=slot.since_ms,
-            model=slot.model,
-            task=row.task,
-            reserved_uusd=status.reserved_uusd,
-        )
+    work = late or _work_of(slot, row, row.task)
+    if outcome is not None and work is not None:
         spent = _write_down(draft, work, slot.slot_id, slot.lease, outcome, now_ms, rulebook)
         if overload.is_overload(outcome):
             model = rulebook.models[slot.model]
@@ -226,8 +219,8 @@ def end_unreported(
     if outcome is not None:
         spent = _write_down(draft, work, slot_id, lease, outcome, now_ms, rulebook)
     money.settle_late(draft, work, spent, now_ms)
-    row = draft.task(work.task.task_id)
-    if row is None or row.status.state == "running" or row.status.decision_id != work.decision_id:
+    row = pending_of(draft, work)
+    if row is None:
         return
     result = outcome.status if outcome is not None else "success"
     ran = rulebook.models.get(work.model)
@@ -252,11 +245,10 @@ def lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, wh
     unreported = slot.unreported
     if unreported is None and row is not None and row.status.decision_id is not None:
         task = row.task
-        unreported = Unreported(
-            decision_id=row.status.decision_id,
-            decided_ms=slot.since_ms,
-            model=slot.model,
-            task=TaskPending(
+        unreported = _work_of(
+            slot,
+            row,
+            TaskPending(
                 task_id=task.task_id,
                 pool=task.pool,
                 at=task.at,
@@ -265,11 +257,32 @@ def lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, wh
                 input_tokens=task.input_tokens,
                 output_tokens=task.output_tokens,
             ),
-            reserved_uusd=row.status.reserved_uusd,
         )
         money.release(draft, row, now_ms)
     _again(draft, slot, now_ms, rulebook, why, unreported=unreported)
     return unreported
+
+
+def pending_of(draft: PoolDraft, work: Unreported) -> TaskRow | None:
+    """Return the task of work whose lease has ended, if it is pending again and no other slot was given it since."""
+    row = draft.task(work.task.task_id)
+    if row is None or row.status.state == "running" or row.status.decision_id != work.decision_id:
+        return None
+    return row
+
+
+def _work_of(slot: SlotRow, row: TaskRow, task: TaskPending) -> Unreported | None:
+    """Return the work of a leased slot, with that much of its task; None: no decision gave it the task."""
+    if row.status.decision_id is None:
+        return None
+    return Unreported(
+        decision_id=row.status.decision_id,
+        # The slot is leased since the decision.
+        decided_ms=slot.since_ms,
+        model=slot.model,
+        task=task,
+        reserved_uusd=row.status.reserved_uusd,
+    )
 
 
 def _own(draft: PoolDraft, outcome: Outcome | None, task_id: str) -> Outcome | None:

@@ -36,10 +36,7 @@ def _worked_on(draft: PoolDraft, slot: SlotRow) -> TaskRow | None:
         return draft.task(slot.task_id)
     if slot.state != "lost" or slot.unreported is None:
         return None
-    row = draft.task(slot.unreported.task.task_id)
-    if row is None or row.status.state == "running" or row.status.decision_id != slot.unreported.decision_id:
-        return None
-    return row
+    return lifecycle.pending_of(draft, slot.unreported)
 
 
 def _renew(

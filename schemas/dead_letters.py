@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Final, Generic, TypeVar
 
+from msgspec import Struct, field
+
+from schemas.decision import HistoryEntry
 from schemas.input import Unreadable
 from schemas.record import Headers
 
@@ -13,6 +16,16 @@ HEADERS_BYTES_MAX: Final = 16_384
 
 _ERRORS: Final = "__streams.errors."
 _OURS: Final = "slotwise."
+
+#: The event of a task as it was sent: bytes where it is written, fields where it is read.
+_Sent = TypeVar("_Sent")
+
+
+class DeadTask(Struct, Generic[_Sent], frozen=True):
+    """The value of a dead letter of a task that was given up."""
+
+    task: _Sent
+    history: tuple[HistoryEntry, ...] = field(name="story")
 
 
 def dead_letter_headers(

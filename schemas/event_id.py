@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from schemas.record import Headers
+from schemas.vocabulary import SLOT_FREED
 
 #: Longer ones identify nothing: they would be repeated in the journal.
 _PART_BYTES_MAX: Final = 256
@@ -17,15 +18,15 @@ class EventId(NamedTuple):
     id: str
 
 
-def event_id_of(headers: Headers) -> EventId | None:
-    """Return the identity of a record; None where `ce_source` or `ce_id` is absent, too long or no printable text."""
-    source: bytes | None = None
-    id_: bytes | None = None
-    for name, content in headers:
-        if name == "ce_source":
-            source = content
-        elif name == "ce_id":
-            id_ = content
+def event_id_of(topic: str, headers: Headers) -> EventId | None:
+    """Return the identity of a slot's report, the only record of which it counts; None for records of other topics.
+
+    None too where `ce_source` or `ce_id` is absent, too long or no printable text.
+    """
+    if topic != SLOT_FREED:
+        return None
+    last = dict(headers)
+    source, id_ = last.get("ce_source"), last.get("ce_id")
     if source is None or id_ is None:
         return None
     texts = _text(source), _text(id_)

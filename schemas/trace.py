@@ -21,13 +21,8 @@ def trace_of(headers: Headers) -> tuple[str | None, str | None]:
     A later version of the format is read as version 00, as W3C asks; without a valid traceparent a tracestate
     means nothing.
     """
-    parent: bytes | None = None
-    state: bytes | None = None
-    for name, content in headers:
-        if name == "traceparent":
-            parent = content
-        elif name == "tracestate":
-            state = content
+    last = dict(headers)
+    parent, state = last.get("traceparent"), last.get("tracestate")
     if parent is None or not _TRACEPARENT.fullmatch(parent):
         return None, None
     if parent.startswith(b"00-"):

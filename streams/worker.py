@@ -99,8 +99,8 @@ def run(settings: Settings) -> int:
     code: Any = EXIT_OK
     try:
         worker.execute_from_commandline()
-    except SystemExit as end:
-        code = end.code
+    except SystemExit as exited:
+        code = exited.code
     if app.failure is not None:
         sys.stderr.write(f"{masked(str(app.failure))}\n")
         return FAILED

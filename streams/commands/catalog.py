@@ -20,6 +20,7 @@ from streams.errors import FAILED, MISTAKE, SlotwiseError
 from streams.settings import Settings
 from streams.shipped import catalog_text, file_rulebook
 from streams.text import printable
+from streams.text_file import read_bytes_file
 
 if TYPE_CHECKING:
     from streams.operate.catalog_row import Value
@@ -108,16 +109,13 @@ def refresh(
         raise typer.BadParameter(f"{as_of!r} is no date: write it as 2026-11-21.", param_hint="--as-of") from None
     if printable(source) != source:
         raise typer.BadParameter(f"{source!r} is no text of one line.", param_hint="--source")
-    catalog = read(catalog_text(settings), Catalog, where)
-    models = compare(catalog, read_prices(file.read_bytes(), str(file)), priced_at)
+    content = catalog_text(settings)
+    models = compare(read(content, Catalog, where), read_prices(read_bytes_file(file), str(file)), priced_at)
     if write:
-        path = Path(settings.catalog)
-        raw = path.read_bytes()
-        # Of the bytes, so that line ends and a byte order mark stay as they are.
-        changed = rewrite(raw.removeprefix(BOM_UTF8).decode(), models, priced_at, source)
+        changed = rewrite(content, models, priced_at, source)
         # A worker must be able to start with the result.
         file_rulebook(settings, catalog=changed)
-        _replace(path, (BOM_UTF8 if raw.startswith(BOM_UTF8) else b"") + changed.encode())
+        _replace(Path(settings.catalog), changed)
     if as_json:
         print_json(Refresh(catalog=where, prices=str(file), priced_at=priced_at, written=write, models=models))
     else:
@@ -155,11 +153,13 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a file atomically: a reader sees the old one or the new one. A link stays one."""
+def _replace(path: Path, text: str) -> None:
+    """Replace a file atomically: a reader sees the old one or the new one. A link and a byte order mark stay."""
     path = path.resolve()
+    with path.open("rb") as old:
+        mark = BOM_UTF8 if old.read(len(BOM_UTF8)) == BOM_UTF8 else b""
     scratch = path.with_name(f"{path.name}.new")
-    scratch.write_bytes(content)
+    scratch.write_bytes(mark + text.encode())
     scratch.chmod(path.stat().st_mode)
     scratch.replace(path)
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from streams.core.policy.catalog import Model
+from streams.core.policy.prices import EVERY_DAY
 from streams.operate.list_price import CACHED, INPUT, OUTPUT, PRICES, REASONING, ListPrice, PriceSet
-from streams.operate.off_peak import EVERY_DAY, Hours
+from streams.operate.off_peak import Hours
 
 STEPS: Final = "price_steps"
 HOURS: Final = "price_hours"

@@ -17,7 +17,6 @@ from msgspec import Struct
 _HOURS: Final = re.compile(r"\s*([01]\d|2[0-3]):([0-5]\d)\s*-\s*([01]\d|2[0-3]):([0-5]\d)\s*")
 _DAY_MIN: Final = 24 * 60
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-EVERY_DAY: Final = (1, 2, 3, 4, 5, 6, 7)
 
 
 class Hours(Struct, frozen=True):

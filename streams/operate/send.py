@@ -14,10 +14,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 from kafka.errors import KafkaError
-from msgspec import Struct, field
+from msgspec import Struct
 
 from schemas.codec import read_event, write_event
-from schemas.decision import HistoryEntry
+from schemas.dead_letters import DeadTask
 from schemas.input import Unreadable
 from schemas.refusals import RefusedError
 from schemas.strict_json import parse_object
@@ -33,13 +33,6 @@ SOURCE: Final = "/slotwise/send"
 #: A record that the broker does not confirm in this time counts as not sent.
 CONFIRM_S_MAX: Final = 30.0
 REFUSALS_SHOWN_MAX: Final = 20
-
-
-class _DeadTask(Struct, frozen=True):
-    """The value of a dead letter of a task that was given up."""
-
-    task: dict[str, Any]
-    history: tuple[HistoryEntry, ...] = field(name="story")
 
 
 class SendError(SlotwiseError):
@@ -164,7 +157,7 @@ def _task_given_up(line: bytes, *, stamp: bool) -> bytes | Unreadable:
         fields = parse_object(line)
         if fields.keys() != {"task", "story"}:
             return line
-        dead = msgspec.convert(fields, _DeadTask)
+        dead = msgspec.convert(fields, DeadTask[dict[str, Any]])
     except (RefusedError, msgspec.ValidationError):
         return line
     if stamp:

@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct
 
 from schemas.codec import encode_event, write_event
-from schemas.dead_letters import dead_letter_headers
-from schemas.decision import Decision, HistoryEntry, Step
+from schemas.dead_letters import DeadTask, dead_letter_headers
+from schemas.decision import Decision, Step
 from schemas.events import TaskAwaitSlot, TaskRouted
 from schemas.record import Record
 from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
@@ -40,14 +40,6 @@ _moment = lru_cache(maxsize=4096)(from_millis)
 @lru_cache(maxsize=1024)
 def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
     return {model: one.gate for model, one in _ALTERNATIVES.decode(alternatives).items()}
-
-
-class _DeadTask(Struct, frozen=True):
-    """The value of a dead letter for a task that was given up."""
-
-    #: The event as it was sent.
-    task: Raw
-    history: tuple[HistoryEntry, ...] = field(name="story")
 
 
 def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
@@ -80,7 +72,7 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
             attempt=row.status.attempt,
         )
         task = events.get((row.task.pool, row.task.task_id, row.accepted_seq), row.task)
-        value = msgspec.json.encode(_DeadTask(task=Raw(encode_event(task)), history=row.status.history))
+        value = msgspec.json.encode(DeadTask(task=Raw(encode_event(task)), history=row.status.history))
         yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
 
 

@@ -15,7 +15,7 @@ from schemas.event_id import EventId, event_id_of
 from schemas.events import Event, PolicyActivated
 from schemas.input import Input, Unreadable
 from schemas.trace import trace_of
-from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, Millis
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
 from streams import metrics
 from streams.core.router import accept_time
 from streams.partition.ports import Raw
@@ -69,7 +69,7 @@ class RecordReader:
             else:
                 event = read_event(name, raw.key, raw.value, headers)
             traceparent, tracestate = trace_of(headers)
-            event_id = event_id_of(headers) if name == SLOT_FREED else None
+            event_id = event_id_of(name, headers)
         except Exception as error:  # noqa: BLE001 - it promises not to raise; a bug there must not stop the stream
             _log.exception("%s[%d]@%d: reading failed", name, self._partition, raw.offset)
             metrics.INVARIANT_VIOLATIONS.labels("reader_raised").inc()

@@ -336,10 +336,13 @@ class PartitionWorker:
         await self._confirm(offset, step)
         return True
 
-    async def _confirm(self, offset: int, step: Step) -> None:
+    def _apply(self, offset: int, step: Step) -> None:
         self._end = offset + 1
         self._identify(step.journal)
         recovery.apply(self.partition, self.machine, offset, step)
+
+    async def _confirm(self, offset: int, step: Step) -> None:
+        self._apply(offset, step)
         self._checkpointing.keep_id(self._journal_id)
         if step.activated is not None:
             _log.info("partition %d decides by policy %s (catalogue %s) from step %d on", self.partition,
@@ -359,9 +362,7 @@ class PartitionWorker:
             if offer:
                 await self._confirm(offset, step)
             else:
-                self._end = offset + 1
-                self._identify(step.journal)
-                recovery.apply(self.partition, self.machine, offset, step)
+                self._apply(offset, step)
 
         self._end = await recovery.read_tail(
             self.partition,

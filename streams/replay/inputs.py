@@ -11,7 +11,7 @@ from schemas.event_id import event_id_of
 from schemas.input import Input
 from schemas.record import Headers
 from schemas.trace import trace_of
-from schemas.vocabulary import INPUT_TOPICS, SLOT_FREED
+from schemas.vocabulary import INPUT_TOPICS
 from streams.errors import SlotwiseError
 
 
@@ -65,7 +65,7 @@ def inputs_of(step: Step, records: InputRecords) -> list[Input]:
                 read_event(topic, record.key, record.value, headers),
                 *trace_of(headers),
                 advice.get(place),
-                event_id_of(headers) if topic == SLOT_FREED else None,
+                event_id_of(topic, headers),
             )
         )
     return inputs

@@ -170,16 +170,18 @@ def money_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
 
 
 def _duplicates(duplicates: Iterable[Duplicate]) -> str:
-    """Write tasks that were sent again for nothing as JSON; ids and words need no escape."""
-    return (
-        "["
-        + ",".join(
-            f'{{"pool":"{one.pool}","task_id":"{one.task_id}","at":"{_time(one.at_ms)}",'
-            f'"ended":"{one.ended}","ended_at":"{_time(one.ended_ms)}"}}'
-            for one in duplicates
-        )
-        + "]"
-    )
+    """Write tasks that were sent again for nothing as JSON; ids and words need no escape in it."""
+    rows = [
+        {
+            "pool": one.pool,
+            "task_id": one.task_id,
+            "at": _time(one.at_ms),
+            "ended": one.ended,
+            "ended_at": _time(one.ended_ms),
+        }
+        for one in duplicates
+    ]
+    return str(_ENCODE(rows), "utf-8")
 
 
 def day(at_ms: int) -> str:

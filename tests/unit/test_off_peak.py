@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from streams.operate.off_peak import EVERY_DAY, Hours, off_peak_hours
+from streams.core.policy.prices import EVERY_DAY
+from streams.operate.off_peak import Hours, off_peak_hours
 
 WEEKEND = (6, 7)
 WORKDAYS = (1, 2, 3, 4, 5)

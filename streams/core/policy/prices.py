@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 Price = Annotated[float, Meta(ge=0.0, le=1e6)]
 #: A day of the week, from 1, Monday, to 7.
 Weekday = Annotated[int, Meta(ge=1, le=7)]
+EVERY_DAY: Final = (1, 2, 3, 4, 5, 6, 7)
 
 _DAY_MIN: Final = 24 * 60
 _TIME_OF_DAY: Final = re.compile("([01][0-9]|2[0-3]):([0-5][0-9])")
@@ -47,7 +48,7 @@ class PriceHours(Prices, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     #: As "00:30": the first minute after them. They may cross midnight; equal to `from`: the whole day.
     to: str
     #: Only at moments of these days, UTC; absent: of every day.
-    weekdays: Annotated[tuple[Weekday, ...], Meta(min_length=1)] = (1, 2, 3, 4, 5, 6, 7)
+    weekdays: Annotated[tuple[Weekday, ...], Meta(min_length=1)] = EVERY_DAY
 
     def minutes(self) -> list[tuple[int, int]]:
         """Return them as minutes of a week that begins on Monday 00:00 UTC: (first, first after).

@@ -49,6 +49,15 @@ class Rejected(Struct, frozen=True, kw_only=True, gc=False):
     reason: str
 
 
+class Forwarded(Struct, frozen=True, kw_only=True, gc=False):
+    """One input of the step whose key belongs to another partition; the record is there as well."""
+
+    topic: int
+    offset: int
+    #: The partition that it was forwarded to.
+    to: int
+
+
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The decision about one task, with everything that explains it."""
 
@@ -375,6 +384,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     catalog: str
     inputs: tuple[Accepted, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+    forwarded: tuple[Forwarded, ...] = ()
     decisions: tuple[Decision, ...] = ()
     #: Tasks that this step accepted and that are not finished.
     tasks: tuple[TaskRow, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from msgspec import Struct
 
 from schemas.decision import Advice
@@ -16,6 +18,16 @@ class Unreadable(Struct, frozen=True, gc=False):
     reason: str
 
 
+class Misplaced(Struct, frozen=True, gc=False):
+    """Stands for an event on a partition that is not its key's; the record is forwarded to partition `home`."""
+
+    home: int
+
+
+#: What is in a record: an event, or what stands for one.
+Content: TypeAlias = Event | Unreadable | Misplaced
+
+
 class Input(Struct, frozen=True, gc=False):
     """An accepted record. `now_ms` never decreases within a partition; the worker ensures it."""
 
@@ -23,7 +35,7 @@ class Input(Struct, frozen=True, gc=False):
     topic: int
     offset: int
     now_ms: Millis
-    event: Event | Unreadable
+    event: Content
     traceparent: str | None = None
     tracestate: str | None = None
     advice: Advice | None = None

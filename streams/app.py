@@ -20,6 +20,7 @@ from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
+from streams.kafka.forwards import KafkaForwards
 from streams.kafka.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
 from streams.kafka.outputs import KafkaOutputs, ProgressGroup
 from streams.kafka.transport import Transport, check_delivery
@@ -214,6 +215,7 @@ def _worker_maker(
             journal=journal,
             inputs=KafkaInputs(broker, known, partition),
             dead_letters=KafkaDeadLetters(broker, known, partition),
+            forwards=KafkaForwards(broker, known, partition),
             ticks=KafkaTicks(broker, known, partition),
             checkpoints=AlternatingCheckpoints(partition, KafkaCompacted(broker, known, partition), clock),
             clock=clock,

@@ -55,6 +55,12 @@ DUPLICATE_TASKS = Counter(
 DEAD_LETTERS = Counter(
     "router_dead_letters_total", "Inputs refused to a dead-letter topic.", ["topic"], registry=REGISTRY
 )
+FORWARDED = Counter(
+    "router_forwarded_total",
+    "Inputs on a partition that is not their key's, forwarded to the one that is.",
+    ["topic"],
+    registry=REGISTRY,
+)
 REFETCHED = Counter(
     "router_refetched_total", "Inputs that delivery left out and the side reader fetched.", ["topic"], registry=REGISTRY
 )

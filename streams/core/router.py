@@ -11,7 +11,7 @@ from itertools import chain
 from math import inf
 from typing import Final, get_args
 
-from schemas.decision import Activated, ControlTaken, HistoryEntry, Rejected, Step, TaskRow
+from schemas.decision import Activated, ControlTaken, Forwarded, HistoryEntry, Rejected, Step, TaskRow
 from schemas.events import (
     BudgetCredited,
     FleetControl,
@@ -23,7 +23,7 @@ from schemas.events import (
     TaskPending,
     Tick,
 )
-from schemas.input import Input, Unreadable
+from schemas.input import Input, Misplaced, Unreadable
 from schemas.vocabulary import Millis, Mode
 from streams.core.index.pool_index import PoolIndex
 from streams.core.policy.ev import CachedScorer, EvScorer, due_percentiles, ingredients
@@ -261,6 +261,9 @@ class Router:
                 return slot_reports.report(pool, event, item.event_id, item.now_ms, self.rulebook)
             case Unreadable():
                 return event.reason
+            case Misplaced():
+                draft.forwarded.append(Forwarded(topic=item.topic, offset=item.offset, to=event.home))
+                return None
             case Tick():
                 return None
             case _ if event.control_id in self.state.controls or event.control_id in draft.controls:

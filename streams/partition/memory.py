@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from schemas.codec import write_event
+from schemas.forwarding import forwarded_headers
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
 from streams.partition.ports import SOURCE, Entry
 
 if TYPE_CHECKING:
     from schemas.decision import Step
     from schemas.events import Tick
-    from streams.partition.ports import DeadLetter, FindTask, JournalPosition
+    from streams.partition.ports import DeadLetter, FindTask, Forward, JournalPosition
 
 _RUN = 500
 
@@ -119,6 +120,24 @@ class MemoryDeadLetters:
     async def write(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep them."""
         self.records.extend(dead_letters)
+
+
+class MemoryForwards:
+    """Writes to the input topics of other partitions: by partition, one log a topic."""
+
+    def __init__(self, partition: int, partitions: Mapping[int, Sequence[Log]]) -> None:
+        self._partition = partition
+        self._partitions = partitions
+
+    async def write(self, forwards: Sequence[Forward]) -> None:
+        """Write at once."""
+        for one in forwards:
+            self._partitions[one.to][one.topic].append(
+                one.raw.value,
+                key=one.raw.key,
+                headers=forwarded_headers(one.raw.headers or (), self._partition, one.raw.offset),
+                timestamp_ms=one.raw.timestamp,
+            )
 
 
 class MemoryTicks:

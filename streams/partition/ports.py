@@ -78,6 +78,16 @@ class DeadLetter(Struct, frozen=True, gc=False):
     reason: str
 
 
+class Forward(Struct, frozen=True, gc=False):
+    """An input on its way to the partition of its key."""
+
+    #: Index into `vocabulary.INPUT_TOPICS`.
+    topic: int
+    raw: Raw
+    #: The partition of its key.
+    to: int
+
+
 class JournalPosition(Struct, frozen=True, gc=False):
     """A place in a journal: the next record is at `offset`, the next step is number `seq`."""
 
@@ -181,6 +191,16 @@ class DeadLetters(Protocol):
         """Return when all of them are durable."""
 
 
+class Forwards(Protocol):
+    """Where inputs go whose key belongs to another partition: the same topic, with the same key, value and time.
+
+    They keep their headers, with the one of `streams/partition/forwarding.py` behind them.
+    """
+
+    async def write(self, forwards: Sequence[Forward]) -> None:
+        """Return when all of them are durable; those of one topic and partition are in the order given."""
+
+
 class Ticks(Protocol):
     """The worker's own way to say that time passes."""
 
@@ -255,6 +275,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     journal: Journal
     inputs: Inputs
     dead_letters: DeadLetters
+    forwards: Forwards
     ticks: Ticks
     checkpoints: Checkpoints
     clock: Clock

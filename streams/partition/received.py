@@ -1,6 +1,7 @@
 """From delivered records to inputs of the router: read, checked to be of this partition, and given their time.
 
-Reading never raises: what cannot be read becomes an `Unreadable` input, which the router refuses.
+Reading never raises: what cannot be read becomes an `Unreadable` input, which the router refuses. What can be read and
+is of another partition becomes a `Misplaced` one, which is forwarded there.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from typing import Final, NamedTuple
 from schemas.codec import read_event
 from schemas.decision import Advice
 from schemas.event_id import EventId, event_id_of
-from schemas.events import Event, PolicyActivated
-from schemas.input import Input, Unreadable
+from schemas.events import PolicyActivated
+from schemas.forwarding import HEADERS_BYTES_MAX, forwarded_from, headers_bytes
+from schemas.input import Content, Input, Misplaced, Unreadable
+from schemas.record import Headers
+from schemas.refusals import quote
 from schemas.trace import trace_of
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
 from streams import metrics
@@ -31,7 +35,7 @@ class Received(NamedTuple):
 
     topic: int
     raw: Raw
-    event: Event | Unreadable
+    event: Content
     traceparent: str | None
     tracestate: str | None
     #: What plug-ins advised, once they were asked.
@@ -54,20 +58,18 @@ class RecordReader:
         self._homes: dict[bytes, bool] = {}
 
     def read(self, topic: int, raw: Raw) -> Received:
-        """Read a record; a record that cannot be read, or belongs to another partition, is `Unreadable`."""
+        """Read a record; one that cannot be read is `Unreadable`, one that belongs to another partition `Misplaced`."""
         name = INPUT_TOPICS[topic]
         try:
             headers = raw.headers or ()
-            event: Event | Unreadable
-            if raw.key is None and name != FLEET_CONTROL:
+            event: Content
+            if not raw.key and name != FLEET_CONTROL:
                 event = Unreadable("The record has no key: send it with its pool as the key.")
-            elif raw.key is not None and not self._is_home(raw.key):
-                event = Unreadable(
-                    f"The record is on partition {self._partition}, but its key belongs to partition "
-                    f"{self._home(raw.key)}: send it with the default partitioner (murmur2)."
-                )
             else:
                 event = read_event(name, raw.key, raw.value, headers)
+                # What cannot be read is refused here, where its sender put it. An empty key is none.
+                if raw.key and not isinstance(event, Unreadable) and not self._is_home(raw.key):
+                    event = self._misplaced(raw.key, headers)
             traceparent, tracestate = trace_of(headers)
             event_id = event_id_of(name, headers)
         except Exception as error:  # noqa: BLE001 - it promises not to raise; a bug there must not stop the stream
@@ -76,6 +78,22 @@ class RecordReader:
             event, traceparent, tracestate = Unreadable(f"Reading failed: {error!r}."), None, None
             event_id = None
         return Received(topic, raw, event, traceparent, tracestate, event_id=event_id)
+
+    def _misplaced(self, key: bytes, headers: Headers) -> Misplaced | Unreadable:
+        home = self._home(key)
+        what = f"The record is on partition {self._partition}, but its key belongs to partition {home}"
+        origin, size = forwarded_from(headers), headers_bytes(headers)
+        if origin is not None:
+            return Unreadable(
+                f"{what}, and it was forwarded once already, from {quote(origin)}: the workers differ in the number of "
+                "partitions, or its sender set the header slotwise.forwarded."
+            )
+        if size > HEADERS_BYTES_MAX:
+            return Unreadable(
+                f"{what}, and with {size} bytes of headers it is not forwarded ({HEADERS_BYTES_MAX} are): send it with "
+                "the partitioner murmur2."
+            )
+        return Misplaced(home)
 
     def _is_home(self, key: bytes) -> bool:
         known = self._homes.get(key)

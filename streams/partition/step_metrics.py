@@ -18,6 +18,8 @@ def observe(step: Step, *, step_bytes: int, append_s: float, clock_ms: Millis) -
     metrics.EVENT_TO_DECISION_SECONDS.observe(max(0, clock_ms - step.inputs[0].now_ms) / 1000)
     for one in step.rejected:
         metrics.DEAD_LETTERS.labels(INPUT_TOPICS[one.topic]).inc()
+    for forward in step.forwarded:
+        metrics.FORWARDED.labels(INPUT_TOPICS[forward.topic]).inc()
     decided = Counter((one.outcome, one.reason_code, metrics.pool_label(one.pool)) for one in step.decisions)
     for labels, count in decided.items():
         metrics.DECISIONS.labels(*labels).inc(count)

@@ -3,7 +3,7 @@ r"""One partition: takes delivered inputs, decides, writes the step to the journ
 Owns the state machine of one partition and is its only writer in this process. The state changes by confirmed steps
 alone:
 
-    take from the inbox -> handle (pure) -> dead letters -> append -> offset as expected? -> apply
+    take from the inbox -> handle (pure) -> dead letters, forwards -> append -> offset as expected? -> apply
                                                                   \-> read back, take the next seq only, decide again
 
 It does not know Faust or Kafka: all that touches them is given as ports. It never guesses: an append whose outcome is
@@ -32,7 +32,7 @@ from streams.partition.checkpointing import Checkpointing
 from streams.partition.halt import Halt, Halted
 from streams.partition.inbox import REFETCH_RECORDS_MAX, Gap, Inbox
 from streams.partition.journal_id import new_id
-from streams.partition.ports import DeadLetter, JournalPosition, PartitionError
+from streams.partition.ports import DeadLetter, Forward, JournalPosition, PartitionError
 from streams.partition.received import Received, RecordReader, cut_at_activations
 from streams.partition.ticking import Ticking
 
@@ -293,6 +293,8 @@ class PartitionWorker:
             step, value = decided
             if step.rejected:
                 await self._write_dead_letters(step, received, written)
+            if step.forwarded:
+                await self._write_forwards(step, received, written)
             if await self._append(step, value):
                 return []
             failures += 1
@@ -311,6 +313,21 @@ class PartitionWorker:
             # May be repeated: a dead letter has its position, by which readers recognise duplicates.
             await self._halt.retry("writing dead letters", lambda: self._ports.dead_letters.write(dead_letters))
             written.update((dead.topic, dead.raw.offset) for dead in dead_letters)
+
+    async def _write_forwards(self, step: Step, received: list[Received], written: set[tuple[int, int]]) -> None:
+        """Forward records before the step that says so: what a step says is forwarded is at its home already."""
+        raws = {one.position: one.raw for one in received if one.position not in written}
+        forwards = [
+            Forward(one.topic, raws[one.topic, one.offset], one.to)
+            for one in step.forwarded
+            if (one.topic, one.offset) in raws
+        ]
+        if forwards:
+            # May be repeated: the event has its id, by which the home partition recognises a duplicate.
+            await self._halt.retry(
+                "forwarding records to their partitions", lambda: self._ports.forwards.write(forwards)
+            )
+            written.update((one.topic, one.raw.offset) for one in forwards)
 
     # The journal ----------------------------------------------------------------------------------------------
 

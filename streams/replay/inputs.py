@@ -8,7 +8,7 @@ from typing import Protocol
 from schemas.codec import read_event
 from schemas.decision import Step
 from schemas.event_id import event_id_of
-from schemas.input import Input
+from schemas.input import Input, Misplaced
 from schemas.record import Headers
 from schemas.trace import trace_of
 from schemas.vocabulary import INPUT_TOPICS
@@ -50,6 +50,7 @@ def inputs_of(step: Step, records: InputRecords) -> list[Input]:
         InputMissing: one of them is not among the records.
     """
     advice = dict(step.advice)
+    forwarded = {(one.topic, one.offset): Misplaced(one.to) for one in step.forwarded}
     inputs = []
     for place, accepted in enumerate(step.inputs):
         record = records[accepted.topic].get(accepted.offset)
@@ -62,7 +63,8 @@ def inputs_of(step: Step, records: InputRecords) -> list[Input]:
                 accepted.topic,
                 accepted.offset,
                 accepted.now_ms,
-                read_event(topic, record.key, record.value, headers),
+                forwarded.get((accepted.topic, accepted.offset))
+                or read_event(topic, record.key, record.value, headers),
                 *trace_of(headers),
                 advice.get(place),
                 event_id_of(topic, headers),

@@ -14,19 +14,22 @@ from schemas.events import Tick
 from schemas.vocabulary import Millis
 from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
+from streams.kafka.forwards import KafkaForwards
 from streams.kafka.journal import KafkaDeadLetters, KafkaInputs, KafkaJournal, KafkaTicks
 from streams.kafka.outputs import ProgressGroup
 from streams.partition.checkpoint import AlternatingCheckpoints, Compacted
 from streams.partition.memory import (
+    Log,
     ManualClock,
     MemoryCompacted,
     MemoryDeadLetters,
+    MemoryForwards,
     MemoryInputs,
     MemoryJournal,
     MemoryRecord,
     MemoryTicks,
 )
-from streams.partition.ports import DeadLetter, DeadLetters, Inputs, Journal, JournalPosition, Ticks
+from streams.partition.ports import DeadLetter, DeadLetters, Forward, Forwards, Inputs, Journal, JournalPosition, Ticks
 from streams.partition.publish import Progress
 from streams.settings import Settings
 from streams.topics import create_topics, names
@@ -45,11 +48,14 @@ class Implementation:
     journal: Journal
     inputs: Inputs
     dead_letters: DeadLetters
+    forwards: Forwards
     ticks: Ticks
     compacted: Compacted
     progress: Progress
     send: Callable[[int, bytes], Any]
     dead: Callable[[], Any]
+    #: What stands on partition 0 of `slot.freed`: (key, value, headers).
+    elsewhere: Callable[[], Any]
 
 
 class MemoryProgress:
@@ -83,6 +89,12 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Implementation]
         async def dead() -> list[tuple[bytes | None, bytes | None]]:
             return [(dead.raw.key, dead.raw.value) for dead in dead_letters.records]
 
+        logs = {0: [Log(), Log(), Log()]}
+
+        async def elsewhere() -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
+            return [(record.key, record.value, list(record.headers)) for record in logs[0][1].records]
+
+        given.forwards, given.elsewhere = MemoryForwards(PARTITION, logs), elsewhere
         given.send, given.dead = send, dead
         yield given
         return
@@ -112,6 +124,15 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Implementation]
             for record in records
         ]
 
+    async def read_elsewhere() -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
+        first, end = await broker.bounds(known.inputs[1], 0)
+        return [
+            (record.key, record.value, list(record.headers))
+            async for records in broker.read(known.inputs[1], 0, first, end)
+            for record in records
+        ]
+
+    given.forwards, given.elsewhere = KafkaForwards(broker, known, PARTITION), read_elsewhere
     given.send, given.dead = produce, read_dead
     try:
         yield given
@@ -175,6 +196,20 @@ async def test_the_strangest_record_can_be_a_dead_letter(ports: Implementation) 
     raw = MemoryRecord(offset=8, timestamp=START_MS, headers=(("\udcff", b"v"),))
     await ports.dead_letters.write([DeadLetter(0, raw, "It is empty.")])
     assert [value or None for _, value in await ports.dead()] == [None]
+
+
+@pytest.mark.rule("amend.50")
+async def test_a_forwarded_record_is_on_its_partition_as_it_was_sent(ports: Implementation) -> None:
+    """In order, with its headers and where it was; a header's name that is no text must not hold it up."""
+    raws = [
+        MemoryRecord(offset=7, timestamp=START_MS, key=b"a", value=b"1", headers=(("x", b"\xff"), ("x", b""))),
+        MemoryRecord(offset=9, timestamp=-1, key=b"b", value=b"2", headers=(("\udcff", b"v"),)),
+    ]
+    await ports.forwards.write([Forward(1, raw, 0) for raw in raws])
+    assert await ports.elsewhere() == [
+        (b"a", b"1", [("x", b"\xff"), ("x", b""), ("slotwise.forwarded", b"1@7")]),
+        (b"b", b"2", [("\\udcff", b"v"), ("slotwise.forwarded", b"1@9")]),
+    ]
 
 
 async def test_a_tick_arrives_as_an_event_of_its_partition(ports: Implementation) -> None:

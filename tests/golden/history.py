@@ -24,8 +24,8 @@ from msgspec import Struct
 
 from schemas.codec import read_event
 from schemas.decision import Advice, Decision, LedgerRow, SlotRow, Step
-from schemas.events import Event, FleetControl
-from schemas.input import Unreadable
+from schemas.events import FleetControl
+from schemas.input import Content, Misplaced
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, from_millis
 from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.shipped import ready_policies, shipped, whole
@@ -58,7 +58,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """One record as it stands on the wire, and what it was read as."""
 
     topic: str
-    event: Event | Unreadable
+    event: Content
     advice: Advice | None = None
 
 
@@ -226,6 +226,7 @@ def _record(
     content = dict(content)
     advice = msgspec.convert(content.pop("advice"), Advice) if "advice" in content else None
     keyed = content.pop("key", "by pool")
+    home = content.pop("home", None)
     ((word, fields),) = content.items()
     topic = word if word in INPUT_TOPICS else FLEET_CONTROL
     if isinstance(fields, str):
@@ -241,7 +242,7 @@ def _record(
         fields = _spelled({"at": said_ms(after_ms)} | fields, texts)
         value = json.dumps(fields).encode()
         key = fields.get("pool") if keyed == "by pool" else keyed
-    event = read_event(topic, key.encode() if key is not None else None, value, ())
+    event = read_event(topic, key.encode() if key is not None else None, value, ()) if home is None else Misplaced(home)
     return Record(topic=topic, event=event, advice=advice)
 
 
@@ -410,6 +411,7 @@ def _percentiles(came: Step, _: Picture) -> dict[str, Any] | str:
 #: What a step of a file may ask besides `expect`.
 _LINES: dict[str, Any] = {
     "dead_letters": None,
+    "forwarded": lambda came, _: [f"{INPUT_TOPICS[row.topic]} to {row.to}" for row in came.forwarded],
     "counts": lambda came, _: dict(came.counts),
     "slots": _slots,
     "ledger": _ledgers,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from schemas.codec import write_event
 from schemas.decision import Step
-from schemas.input import Unreadable
+from schemas.input import Misplaced, Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.database.migrations import migrate
@@ -57,7 +57,7 @@ class House:
         await broker.start()
         try:
             for one in (one for batch in self.rig.batches for one in batch):
-                assert not isinstance(one.event, Unreadable)
+                assert not isinstance(one.event, Unreadable | Misplaced)
                 topic = INPUT_TOPICS[one.topic]
                 record = write_event(topic, one.event, ce_id="c", source="test", time_ms=one.now_ms)
                 await (await broker.send(known.of(topic), 0, record.value, key=record.key))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schemas.codec import read_event, write_event
 from schemas.events import Event
-from schemas.input import Input, Unreadable
+from schemas.input import Content, Input, Misplaced, Unreadable
 from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.policy.rulebook import Rulebook
@@ -37,7 +37,7 @@ spec.loader.exec_module(history)
 print("\\n".join(history.digests(int(sys.argv[2]), int(sys.argv[3]))))
 """
 
-Choice = Callable[[], Event | Unreadable | None]
+Choice = Callable[[], Content | None]
 
 
 def book() -> Rulebook:
@@ -66,6 +66,7 @@ class History:
             (self.retired, 2),
             (self.ticks, 3),
             (lambda: Unreadable("value: no JSON."), 2),
+            (lambda: Misplaced(3), 1),
         ]
 
     def play(self, steps: int) -> RouterRig:
@@ -73,7 +74,7 @@ class History:
         makers, weights = zip(*self.choices, strict=True)
         for _ in range(steps):
             after_ms = self.rnd.choice([0, 5, 300, 700, 2_000, 30_000])
-            batch: list[tuple[int, Event | Unreadable]] = []
+            batch: list[tuple[int, Content]] = []
             for make in self.rnd.choices(makers, weights, k=self.rnd.choice([1, 1, 3, 10])):
                 event = make()
                 if event is not None:
@@ -153,7 +154,7 @@ def digests(seed: int, steps: int) -> Iterator[str]:
 
 def over_the_wire(item: Input) -> Input:
     """Give the input as it comes from its record."""
-    if isinstance(item.event, Unreadable):
+    if isinstance(item.event, Unreadable | Misplaced):
         return item
     topic = INPUT_TOPICS[item.topic]
     record = write_event(topic, item.event, ce_id="1", source="/tests", time_ms=START_MS)

@@ -19,7 +19,7 @@ from schemas.events import (
     TaskPending,
     Tick,
 )
-from schemas.input import Input, Unreadable
+from schemas.input import Input, Misplaced, Unreadable
 from schemas.vocabulary import to_millis
 from tests.reference.conditions import Conditions
 from tests.reference.pool import ReferencePool
@@ -75,7 +75,7 @@ class ReferencePartition:
         match event:
             case Unreadable():
                 return False
-            case Tick():
+            case Tick() | Misplaced():
                 return True
             case TaskPending() | SlotFreed():
                 touched[event.pool] = None

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw
 
 from schemas.decision import Accepted, Decision, Step, TaskRow, WorkDone
-from schemas.events import Event, Outcome, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
-from schemas.input import Input, Unreadable
+from schemas.events import Outcome, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
+from schemas.input import Content, Input, Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
 from streams.core.index.fleet import Fleet
@@ -157,13 +157,13 @@ def tick(**named: Any) -> Tick:
     return Tick(**(_control(named) | {"pool": None}))
 
 
-def topic_of(event: Event | Unreadable) -> int:
+def topic_of(event: Content) -> int:
     """The input topic that brings such an event, as its place in `INPUT_TOPICS`."""
     name = {TaskPending: TASK_PENDING, SlotFreed: SLOT_FREED, Unreadable: TASK_PENDING}.get(type(event), FLEET_CONTROL)
     return INPUT_TOPICS.index(name)
 
 
-def inputs(*events: Event | Unreadable, now_ms: int = START_MS, offset: int = 0) -> list[Input]:
+def inputs(*events: Content, now_ms: int = START_MS, offset: int = 0) -> list[Input]:
     """Give events as records handed over at one moment, with offsets that count on from `offset`."""
     return [
         Input(topic=topic_of(event), offset=offset + place, now_ms=Millis(now_ms), event=event)

@@ -33,7 +33,7 @@ from schemas.events import (
     TaskPending,
     Tick,
 )
-from schemas.input import Unreadable
+from schemas.input import Content, Misplaced, Unreadable
 from schemas.vocabulary import from_millis
 from streams.core.policy.rulebook import RulebookError, load_rulebook
 from streams.shipped import shipped
@@ -115,7 +115,7 @@ class Stage:
         return event
 
 
-Making = Callable[[Stage], Event | Unreadable]
+Making = Callable[[Stage], Content]
 
 
 def evenly(*kinds: st.SearchStrategy[Making]) -> st.SearchStrategy[Making]:
@@ -552,7 +552,7 @@ def hashes(catalog: str, policy: str) -> tuple[str, str]:
 def activated(pick: int, mistake: str) -> Making:
     """Other rules decide from here on; or they do not, because the event is wrong."""
 
-    def make(stage: Stage) -> Event | Unreadable:
+    def make(stage: Stage) -> Content:
         catalog, policy = stage.texts[pick % len(stage.texts)]
         known = {
             name: text for name, text in (("catalog_text", catalog), ("policy_text", policy)) if mistake != "no texts"
@@ -577,7 +577,7 @@ ACTIVATIONS = st.builds(activated, st.integers(0, 9), st.sampled_from(["", "", "
 def again(pick: int, *, order: bool = False) -> Making:
     """An input of before is delivered again; only an operator's `order`, which is rare among all the others."""
 
-    def make(stage: Stage) -> Event | Unreadable:
+    def make(stage: Stage) -> Content:
         seen = [
             item.event
             for batch in reversed(stage.rig.batches)
@@ -625,6 +625,7 @@ OTHER = evenly(
     st.builds(stays_idle, st.sampled_from(FLEET), POOL, AT_MS),
     st.just(lambda _: tick()),
     st.just(lambda _: Unreadable(reason="Not JSON.")),
+    st.just(lambda _: Misplaced(home=3)),
     MISTAKES,
 )
 MAKINGS = evenly(PENDS, PENDS, PENDS, SLOTS, FREES, FREES, LATE, RENEWALS, MARKS, QUOTAS, MONEY, OTHER, OTHER)

@@ -17,15 +17,17 @@ from streams.core.policy.rulebook import Rulebook, load_rulebook
 from streams.core.router import Router
 from streams.partition.checkpoint import AlternatingCheckpoints
 from streams.partition.memory import (
+    Log,
     ManualClock,
     MemoryCompacted,
     MemoryDeadLetters,
+    MemoryForwards,
     MemoryInputs,
     MemoryJournal,
     MemoryTicks,
     NoFollower,
 )
-from streams.partition.ports import Advisor, JournalError, Limits, PartitionError, Ports, StateMachine
+from streams.partition.ports import Advisor, Forwards, JournalError, Limits, PartitionError, Ports, StateMachine
 from streams.partition.worker import PartitionWorker
 from streams.replay.verify import Verification, verify
 from streams.shipped import shipped
@@ -104,6 +106,9 @@ class World:
         self.journal = FaultyJournal()
         self.inputs = MemoryInputs()
         self.dead_letters = MemoryDeadLetters()
+        #: The input topics of other partitions, for what is forwarded there.
+        self.elsewhere = {partition: [Log() for _ in INPUT_TOPICS] for partition in (1, 2, 3)}
+        self.forwards: Forwards = MemoryForwards(0, self.elsewhere)
         self.compacted = MemoryCompacted()
         self.steps: list[Step] = []
         self.make: Callable[[Iterable[bytes] | None], StateMachine] = self._router
@@ -132,6 +137,7 @@ class World:
             journal=self.journal,
             inputs=self.inputs,
             dead_letters=self.dead_letters,
+            forwards=self.forwards,
             ticks=MemoryTicks(self.inputs.logs[2]),
             checkpoints=self.checkpoints(),
             clock=self.clock,

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from schemas.decision import Advice, Decision, SlotRow, Step, TaskStatus
 from schemas.event_id import EventId
-from schemas.events import Event, SlotFreed
-from schemas.input import Input, Unreadable
+from schemas.events import SlotFreed
+from schemas.input import Content, Input
 from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
 from streams.audit.journal import JournalAudit
@@ -40,9 +40,9 @@ class RouterRig:
         self.audit = JournalAudit(0, memory_ms=self.book.memory_ms)
         self.now_ms = START_MS
         #: What plug-ins say of a task as it arrives.
-        self.advise: Callable[[Event | Unreadable], Advice | None] = lambda _: None
+        self.advise: Callable[[Content], Advice | None] = lambda _: None
         #: The CloudEvents identity of a slot's report.
-        self.identify: Callable[[Event | Unreadable], EventId | None] = lambda _: None
+        self.identify: Callable[[Content], EventId | None] = lambda _: None
         self.steps: list[Step] = []
         self.batches: list[list[Input]] = []
         self._offsets = [0] * len(INPUT_TOPICS)
@@ -51,12 +51,12 @@ class RouterRig:
 
     # What happens.
 
-    def hand_in(self, *events: Event | Unreadable, after_s: float = 0.0) -> Step:
+    def hand_in(self, *events: Content, after_s: float = 0.0) -> Step:
         """All these events in one step, `after_s` later than the one before."""
         self.now_ms += round(after_s * 1000)
         return self.hand_in_timed((0, event) for event in events)
 
-    def hand_in_timed(self, events: Iterable[tuple[int, Event | Unreadable]]) -> Step:
+    def hand_in_timed(self, events: Iterable[tuple[int, Content]]) -> Step:
         """All these events in one step, each so many milliseconds after the one before."""
         batch = []
         for after_ms, event in events:

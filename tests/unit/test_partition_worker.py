@@ -282,20 +282,6 @@ async def test_a_refused_record_is_in_the_dead_letters_before_the_step_says_so()
     assert world.audit().rejected == {("task.pending", 0): dead.reason}
 
 
-@pytest.mark.rule("wire.key")
-async def test_a_record_on_a_partition_that_is_not_its_keys_is_refused() -> None:
-    """It would give a pool two writers."""
-    world = World()
-    world.home = lambda key: 3 if key == b"elsewhere" else 0
-    async with world.worker() as worker:
-        world.task("t-0", pool="elsewhere")
-        world.task("t-1")
-        await world.pass_through(worker, "task.pending")
-    found = world.audit()
-    assert list(found.rejected) == [("task.pending", 0)]
-    assert "partition 3" in found.rejected["task.pending", 0]
-
-
 async def test_a_control_without_a_key_is_for_every_partition() -> None:
     """It names no pool."""
     world = World()

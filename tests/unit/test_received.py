@@ -49,7 +49,8 @@ def test_an_input_has_the_time_of_its_record_within_bounds() -> None:
     ("key", "topic", "want"),
     [
         pytest.param(None, 0, "has no key", id="a task without a key"),
-        pytest.param(b"elsewhere", 0, "its key belongs to partition 3", id="of another partition"),
+        pytest.param(b"", 0, "has no key", id="an empty key"),
+        pytest.param(b"elsewhere", 0, "is not JSON", id="rubbish on another partition"),
         pytest.param(b"main", 0, "is not JSON", id="rubbish"),
         pytest.param(None, 2, "is not JSON", id="a control event needs no key"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.codec import write_event
-from schemas.input import Unreadable
+from schemas.input import Misplaced, Unreadable
 from schemas.record import Record
 from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS
@@ -33,7 +33,7 @@ def records_of(rig: RouterRig) -> InputRecords:
     """Give what the input topics hold."""
     topics: list[dict[int, Record]] = [{} for _ in INPUT_TOPICS]
     for one in (one for batch in rig.batches for one in batch):
-        assert not isinstance(one.event, Unreadable)
+        assert not isinstance(one.event, Unreadable | Misplaced)
         record = write_event(INPUT_TOPICS[one.topic], one.event, ce_id="c", source="test", time_ms=one.now_ms)
         topics[one.topic][one.offset] = replace(record, headers=())
     return topics

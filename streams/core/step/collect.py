@@ -36,6 +36,7 @@ def step_of(
         catalog=rulebook.catalog_hash,
         inputs=tuple([Accepted(item.topic, item.offset, item.now_ms) for item in inputs]),
         rejected=tuple(draft.rejected),
+        forwarded=tuple(draft.forwarded),
         decisions=tuple(draft.decisions),
         tasks=tuple(tasks),
         tasks_changed=tuple(changed),

@@ -20,6 +20,7 @@ from schemas.decision import (
     Duplicate,
     EvSample,
     Finished,
+    Forwarded,
     LedgerRow,
     MoneyMovement,
     Percentiles,
@@ -66,6 +67,7 @@ class StepDraft:
         "counts",
         "decisions",
         "due_ms",
+        "forwarded",
         "marks",
         "percentiles",
         "pools",
@@ -79,6 +81,7 @@ class StepDraft:
         self.due_ms = due_ms
         self.pools: dict[str, PoolDraft] = {}
         self.rejected: list[Rejected] = []
+        self.forwarded: list[Forwarded] = []
         self.controls: dict[str, ControlTaken] = {}
         self.counts: dict[str, int] = {}
         #: In the order in which they were set.

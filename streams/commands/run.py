@@ -60,7 +60,8 @@ def up(
     """Start broker, database, worker and sink on this machine, with a board, until Ctrl-C.
 
     While it runs, up.json in the data directory says where each part is reached, and the other commands
-    (send, explain, topics, tables) find it there by themselves.
+    (send, explain, topics, tables) find it there by themselves. It ends when what was sent is decided and the audit
+    has every step of the journal; else it says what is missing and what was never decided, and the exit code is 1.
     """
     from streams.local.run import run  # noqa: PLC0415 - starts slowly
     from streams.local.up import Options  # noqa: PLC0415
@@ -81,7 +82,11 @@ def up(
         print_json(result)
     elif result is not None:
         _print_result(result)
-    if until_idle and (result is None or not result.agree):
+    if result is not None and not as_json:
+        for sentence in result.remains.sentences():
+            if sentence not in result.disagreements:
+                err.print(line(sentence))
+    if (until_idle and (result is None or not result.agree)) or (result is not None and result.remains.lost):
         raise typer.Exit(FAILED)
 
 

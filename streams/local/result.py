@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
 from streams.audit import agreement
-from streams.audit.agreement import DEAD_LETTERS, JournalCounts
+from streams.audit.agreement import DEAD_LETTERS
+from streams.local.remains import Remains, audit_lacks, journal_counts
 from streams.local.watch import DEAD_LETTER_SUFFIX, Counts
 from streams.sample.play import SampleProgress
 from streams.views.journal_stats import JournalStats
@@ -87,10 +88,18 @@ class Result(Struct, frozen=True, kw_only=True):
     tasks: TaskTotals
     #: Parts that died and were started again.
     restarts: dict[str, int]
+    #: What is undone when everything has ended.
+    remains: Remains = Remains()
 
 
 def summarise(
-    stats: JournalStats, counts: Counts, *, progress: SampleProgress | None, seconds: float, restarts: dict[str, int]
+    stats: JournalStats,
+    counts: Counts,
+    *,
+    progress: SampleProgress | None,
+    seconds: float,
+    restarts: dict[str, int],
+    remains: Remains | None = None,
 ) -> Result:
     """Put the numbers together and compare them."""
     disagreements = tuple(compare(stats, counts, progress))
@@ -137,23 +146,16 @@ def summarise(
             held=status["delayed"],
         ),
         restarts=restarts,
+        remains=remains or Remains(),
     )
 
 
 def compare(stats: JournalStats, counts: Counts, progress: SampleProgress | None) -> Iterator[str]:
     """Return a sentence for each pair of numbers that differs; while work goes on, some always do."""
-    yield from map(str, stats.stopped.values())
+    yield from audit_lacks(stats, counts)
     if counts.inputs_unhandled:
         yield f"{counts.inputs_unhandled} inputs stand in the topics and in no step of the journal."
-    if counts.journal_unread:
-        yield f"{counts.journal_unread} journal records were not read yet."
-    journal = JournalCounts(
-        steps=stats.steps,
-        decisions={str(outcome): count for outcome, count in stats.decisions.items()},
-        dead_letters=stats.dead_letters,
-    )
-    yield from agreement.stored(journal, steps=counts.audit_steps, decisions=counts.audit_decisions)
-    yield from agreement.published(journal, {**counts.records, DEAD_LETTERS: _dead_letters(counts)})
+    yield from agreement.published(journal_counts(stats), {**counts.records, DEAD_LETTERS: _dead_letters(counts)})
     if progress is not None and not progress.all_sent:
         yield f"{progress.tasks - progress.sent} tasks of the sample were not sent yet."
     elif progress is not None and stats.live_tasks:

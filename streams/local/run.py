@@ -44,16 +44,13 @@ def run(settings: Settings, options: Options, *, screen: Console, errors: Consol
     def report(text: str) -> None:
         errors.print(text, markup=False, highlight=False)
 
-    result = None
-    with stop_on_signals(), contextlib.suppress(StopAsked), Up(settings, options, report) as up:
+    up = Up(settings, options, report)
+    with stop_on_signals(), contextlib.suppress(StopAsked), up:
         up.start()
         report(f"Ready. Addresses: {up.directory / up_file.NAME}; Ctrl-C ends everything.")
-        try:
-            with _display(up, screen) as draw:
-                _watch(up, draw)
-        finally:
-            result = up.result()
-    return result
+        with _display(up, screen) as draw:
+            _watch(up, draw)
+    return up.result
 
 
 def _watch(up: Up, draw: Callable[[], None]) -> None:

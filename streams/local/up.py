@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, Self, cast
 
 import msgspec
 import psycopg
+from kafka.errors import KafkaError
 from msgspec import Struct
 from psycopg import sql
 
@@ -34,12 +35,13 @@ from streams.local.own_parts import SamplePart, SinkPart, WorkerPart
 from streams.local.postgres import EmbeddedPostgres
 from streams.local.probe import broker_answers
 from streams.local.process import EmbeddedError, Part
+from streams.local.remains import Remains, audit_lacks, undecided_inputs
 from streams.local.result import Result, compare, summarise
 from streams.local.signals import signals_ignored
 from streams.local.supervisor import Supervisor
 from streams.local.tansu import EmbeddedBroker
 from streams.local.up_file import UpFile
-from streams.local.watch import Watch
+from streams.local.watch import Counts, Watch
 from streams.sample.play import SampleProgress
 from streams.secret import Dsn
 from streams.settings import Settings, table
@@ -48,9 +50,10 @@ from streams.topics import create_topics
 
 BrokerKind = Literal["embedded", "kafka"]
 
-#: Longest wait at the end for the audit to catch up with the journal.
+#: Longest wait at the end for the worker to handle what was sent, and then for the audit to have every step.
+DECIDE_S_MAX: Final = 3.0
 DRAIN_S_MAX: Final = 10.0
-DRAIN_POLL_S: Final = 0.25
+DRAIN_POLL_S: Final = 0.05
 #: Most notes on the board.
 NOTES_MAX: Final = 5
 DATABASE: Final = "slotwise"
@@ -95,6 +98,10 @@ class Up:
         self._supervisor = Supervisor(report)
         self.watch: Watch | None = None
         self.ready_s = time.monotonic()
+        #: The result, when everything has ended; None where topics and audit were never compared.
+        self.result: Result | None = None
+        #: What is undone, when everything has ended; None where it could not be seen.
+        self.remains: Remains | None = None
 
     def __enter__(self) -> Self:
         """Claim the data directory."""
@@ -168,21 +175,6 @@ class Up:
                 self._note(str(error).splitlines()[0])
             self._write_up_file()
 
-    def result(self) -> Result | None:
-        """Return the result; None before the first comparison of topics and audit."""
-        watch = self.watch
-        if watch is None or watch.counts is None:
-            return None
-        with watch.lock:
-            seconds = time.monotonic() - self.ready_s
-            return summarise(
-                watch.stats,
-                watch.counts,
-                progress=self.progress,
-                seconds=seconds,
-                restarts=dict(self._supervisor.restarts),
-            )
-
     def activity(self) -> tuple[int, ...]:
         """Return numbers that change as long as work goes on."""
         watch = self.watch
@@ -213,10 +205,14 @@ class Up:
                 )
                 for name in ("sample", "worker", "sink", "broker"):
                     self._supervisor.kill(name)
+            progress, seconds = self.progress, time.monotonic() - self.ready_s
             self._supervisor.stop("sample")
+            if "worker" in self._parts and self._parts["worker"].alive():
+                self._counts_when(lambda counts: not counts.inputs_unhandled, DECIDE_S_MAX)
             self._supervisor.stop("worker")
             if "sink" in self._parts and "broker" in self._parts and self._broker.alive():
                 self._drain()
+            self._summarise(progress, seconds)
             if self.watch is not None:
                 self.watch.stop()
             for name in ("sink", "database", "broker"):
@@ -278,15 +274,61 @@ class Up:
         self.start()
 
     def _drain(self) -> None:
-        """Wait until the audit has caught up: a journal in memory can be copied only while its broker runs."""
+        """Wait until the audit has every step: a journal in memory can be copied only while its broker runs."""
+        watch = self.watch
+        if watch is None:
+            return
         self._report("Waiting for the audit to catch up.")
-        deadline = time.monotonic() + DRAIN_S_MAX
-        while time.monotonic() < deadline and self.watch is not None and self.watch.counts is not None:
-            with self.watch.lock:
-                behind = self.watch.stats.decisions_total - self.watch.counts.audit_decisions
-            if behind <= 0 and not self.watch.counts.journal_unread:
-                return
+        counts = self._counts_when(lambda now: not self._audit_lacks(now), DRAIN_S_MAX)
+        if counts is None:
+            trouble = watch.trouble or "there was no time for it"
+            self.remains = Remains(audit_lacks=(f"Journal and audit could not be compared: {trouble}.",))
+            return
+        lacks = self._audit_lacks(counts)
+        undecided: dict[str, int] = {}
+        named: tuple[str, ...] = ()
+        if counts.inputs_unhandled:
+            try:
+                undecided, named = undecided_inputs(self.settings, watch.handled())
+            except KafkaError as error:
+                lacks = (*lacks, f"What was sent and not decided cannot be read: {error}.")
+        self.remains = Remains(audit_lacks=lacks, undecided=undecided, named=named, durable=self._broker.durable)
+
+    def _audit_lacks(self, counts: Counts) -> tuple[str, ...]:
+        watch = cast("Watch", self.watch)
+        with watch.lock:
+            return tuple(audit_lacks(watch.stats, counts))
+
+    def _counts_when(self, enough: Callable[[Counts], bool], wait_s_max: float) -> Counts | None:
+        """Wait for a comparison that began from now on and is enough; return the last one, None: there was none."""
+        watch, since_s = self.watch, time.monotonic()
+        found: Counts | None = None
+        while watch is not None and time.monotonic() - since_s < wait_s_max:
+            counts = watch.counts
+            if counts is not None and counts is not found and counts.began_s >= since_s and counts.quiet:
+                found = counts
+                if enough(counts):
+                    break
+            watch.look()
             time.sleep(DRAIN_POLL_S)
+        return found
+
+    def _summarise(self, progress: SampleProgress | None, seconds: float) -> None:
+        watch = self.watch
+        if watch is None or watch.counts is None:
+            return
+        counts = watch.counts
+        if self.remains is not None:  # a tick that came last is no input of anyone
+            undecided = sum(self.remains.undecided.values())
+            counts = msgspec.structs.replace(counts, inputs_unhandled=undecided)
+        with watch.lock:
+            self.result = summarise(
+                *(watch.stats, counts),
+                progress=progress,
+                seconds=seconds,
+                restarts=dict(self._supervisor.restarts),
+                remains=self.remains,
+            )
 
     def _write_up_file(self) -> None:
         settings = self.settings

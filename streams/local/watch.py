@@ -45,6 +45,10 @@ class Counts(Struct, frozen=True, kw_only=True):
     journal_unread: int
     audit_steps: int
     audit_decisions: int
+    #: When this comparison began, by the monotonic clock, in seconds.
+    began_s: float = 0.0
+    #: Whether the topics brought nothing new just before.
+    quiet: bool = False
 
 
 class Watch:
@@ -62,6 +66,7 @@ class Watch:
         self._from_start = from_start
         self._stop = threading.Event()
         self._began = threading.Event()
+        self._asked = threading.Event()
         #: Times and numbers of decisions, of the last seconds; never empty.
         self._rate: list[tuple[float, int]] = [(0.0, 0)]
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -70,6 +75,20 @@ class Watch:
         """Start, and return when the start positions are known: records that are written from now on are counted."""
         self._thread.start()
         self._began.wait(wait_s_max)
+
+    def look(self) -> None:
+        """Compare at the next opportunity, not only when the pause between comparisons is over."""
+        self._asked.set()
+
+    def handled(self) -> dict[tuple[str, int], int]:
+        """Return the offset of the last input that a step handled, for every input topic and partition."""
+        with self.lock:
+            positions = dict(self.stats.positions)
+        return {
+            (topic, where.partition): positions.get((topic, where.partition), self._starts[where] - 1)
+            for topic in INPUT_TOPICS
+            for where in self._partitions(topic)
+        }
 
     def stop(self) -> None:
         """End the thread."""
@@ -106,16 +125,18 @@ class Watch:
             compared_s = 0.0
             audit: psycopg.Connection[Any] | None = None
             while not self._stop.is_set():
-                for where, records in consumer.poll(timeout_ms=POLL_MS).items():
+                polled = consumer.poll(timeout_ms=POLL_MS)
+                for where, records in polled.items():
                     if where.topic == self._settings.topic_prefix + DECISION_AUDIT:
                         with self.lock:
                             for record in records:
                                 self.stats.read(where.partition, record.offset, record.value or b"")
                     self._next[where] = records[-1].offset + 1
-                if time.monotonic() - compared_s >= COMPARE_EVERY_S:
+                if self._asked.is_set() or time.monotonic() - compared_s >= COMPARE_EVERY_S:
+                    self._asked.clear()
                     if audit is None:
                         audit = stack.enter_context(connect(self._settings.database, application="slotwise up"))
-                    self._compare(consumer, audit)
+                    self._compare(consumer, audit, quiet=not polled)
                     self.trouble = None
                     compared_s = time.monotonic()
 
@@ -127,17 +148,16 @@ class Watch:
             self.stats.join(where.partition, self._starts[where])
             self._next[where] = max(first[where], self._starts[where] - LOOKBACK_RECORDS)
 
-    def _compare(self, consumer: Any, audit: psycopg.Connection[Any]) -> None:
+    def _compare(self, consumer: Any, audit: psycopg.Connection[Any], *, quiet: bool) -> None:
         """Count the topics first: the journal and the audit, read later, must include what they contain."""
+        began_s = time.monotonic()
         ends = {where: max(end, self._next[where]) for where, end in self._ends(consumer).items()}
         with self.lock:
-            positions = dict(self.stats.positions)
             steps_from = {str(partition): str(seq) for partition, seq in self.stats.first_seq.items()}
         unhandled = 0
-        for topic in INPUT_TOPICS:
-            for where in self._partitions(topic):
-                handled = positions.get((topic, where.partition), self._starts[where] - 1) + 1
-                unhandled += max(0, ends[where] - handled)
+        for (topic, partition), handled in self.handled().items():
+            where = TopicPartition(self._settings.topic_prefix + topic, partition)
+            unhandled += max(0, ends[where] - handled - 1)
         named = {"journal": self._journal, "steps_from": json.dumps(steps_from)}
         row = audit.execute(_query(), named).fetchone()
         steps, decisions = row or (0, 0)
@@ -153,6 +173,8 @@ class Watch:
             journal_unread=sum(max(0, ends[where] - self._next[where]) for where in self._partitions(DECISION_AUDIT)),
             audit_steps=steps,
             audit_decisions=decisions,
+            began_s=began_s,
+            quiet=quiet,
         )
 
     def _ends(self, consumer: Any, *, begin: bool = False) -> dict[TopicPartition, int]:

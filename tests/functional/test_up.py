@@ -64,6 +64,39 @@ def test_a_signal_ends_every_process_in_good_order(data_dir: Path, how: signal.S
     assert not (data_dir / "up.json").exists()
 
 
+def test_the_end_waits_until_all_that_was_sent_is_in_the_audit(data_dir: Path) -> None:
+    """Stopped right behind 300 tasks and an order, each is decided and in the audit, and nothing is missing."""
+    tasks = "\n".join(TASK % f"late-{number}" for number in range(300))
+    with Up(data_dir, "--json") as up:
+        assert up.command("send", "task", "--now", "-", stdin=tasks).returncode == 0
+        assert up.command("drain", "opus", "--no-wait").returncode == 0
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(60) == 0, up.output.read_text()
+        result = json.loads("{" + up.output.read_text().partition("\n{")[2].rpartition("}")[0] + "}")
+    assert result["remains"] == {"audit_lacks": [], "undecided": {}, "named": [], "durable": False}
+    assert result["inputs_handled"]["task.pending"] == 300
+    assert result["inputs_handled"]["fleet.control"] >= 8
+    assert result["audit_steps"] == result["steps"] > 0
+    assert result["audit_rows"] == result["decisions_total"] == 300
+
+
+def test_what_the_audit_lacks_and_what_was_never_decided_is_said(data_dir: Path) -> None:
+    """A sink and a worker that do not go on at the end: sentences for both, and exit code 1."""
+    with Up(data_dir) as up:
+        send(up, "seen")
+        until(lambda: decided(up, "seen"), "a decision")
+        os.kill(up.at.pids["sink"], signal.SIGSTOP)
+        send(up, "not-in-the-audit")
+        until(lambda: "decisions: 2 (" in up.output.read_text(), "the decision in the journal")
+        os.kill(up.at.pids["worker"], signal.SIGSTOP)
+        send(up, "never-decided")
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(90) == 1
+        said = up.output.read_text()
+    assert "The journal has 2 steps and the audit 1." in said
+    assert "1 sent inputs were never decided (1 of task.pending): never-decided; send them again." in said
+
+
 def test_nothing_is_left_running_when_up_is_killed(data_dir: Path) -> None:
     """Even `kill -9` of the one process that watches takes all parts along, and the directory can be used again."""
     with Up(data_dir) as up:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from io import StringIO
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from schemas.decision import Finished, TaskChanged, TaskRow, TaskStatus
@@ -12,6 +14,7 @@ from schemas.events import TaskPending
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis
 from streams.local.board import board, line
+from streams.local.remains import Remains, audit_lacks
 from streams.local.result import compare, summarise
 from streams.local.watch import Counts
 from streams.sample.play import SampleProgress
@@ -34,7 +37,7 @@ def pending(task_id: str, title: str = "") -> TaskRow:
 
 def counts(**more: int) -> Counts:
     """Build a look at topics and audit at which everything agrees with nothing, but for what is named."""
-    fields = {"inputs_unhandled": 0, "journal_unread": 0, "audit_steps": 0, "audit_decisions": 0, **more}
+    fields: dict[str, Any] = {"inputs_unhandled": 0, "journal_unread": 0, "audit_steps": 0, "audit_decisions": 0, **more}
     return Counts(records=NOTHING, **fields)
 
 
@@ -138,3 +141,19 @@ def test_a_quantile_is_one_of_the_values(share: float, want: int) -> None:
     """Nearest rank, and the last value for everything above."""
     assert quantile([4, 1, 3, 2], share) == want
     assert quantile([], share) is None
+
+
+def test_what_remains_is_said_and_is_lost_where_the_broker_forgets() -> None:
+    """Inputs that a durable broker has are decided later; the audit's lack is named either way."""
+    remains = Remains(undecided={"task.pending": 7}, named=("t-1", "t-2"))
+    assert remains.lost
+    assert list(remains.sentences()) == [
+        "7 sent inputs were never decided (7 of task.pending): t-1, t-2, ...; send them again."
+    ]
+    durable = replace(remains, durable=True)
+    assert not durable.lost
+    assert "decided at the next start" in " ".join(durable.sentences())
+    lacking = replace(durable, audit_lacks=tuple(audit_lacks(JournalStats(), counts(audit_steps=1))))
+    assert lacking.lost
+    assert "0 steps and the audit 1." in next(lacking.sentences())
+    assert (list(Remains().sentences()), Remains().lost) == ([], False)

@@ -37,7 +37,13 @@ def pending(task_id: str, title: str = "") -> TaskRow:
 
 def counts(**more: int) -> Counts:
     """Build a look at topics and audit at which everything agrees with nothing, but for what is named."""
-    fields: dict[str, Any] = {"inputs_unhandled": 0, "journal_unread": 0, "audit_steps": 0, "audit_decisions": 0, **more}
+    fields: dict[str, Any] = {
+        "inputs_unhandled": 0,
+        "journal_unread": 0,
+        "audit_steps": 0,
+        "audit_decisions": 0,
+        **more,
+    }
     return Counts(records=NOTHING, **fields)
 
 

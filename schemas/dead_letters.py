@@ -1,8 +1,12 @@
-"""Dead letters: the headers that say why a record was refused and where it came from, and its value cut to size."""
+"""Dead letters: the headers that say why a record was refused and where it came from, and its value cut to size.
+
+They are written by the worker and the publisher, and read by the commands for dead letters.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final, Generic, TypeVar
 
 from msgspec import Struct, field
@@ -68,6 +72,47 @@ def dead_letter_headers(
     if dropped:
         added[_OURS + "headers_dropped"] = str(dropped)
     return (*own, *((name, text.encode(errors="backslashreplace")) for name, text in added.items()))
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """What the headers of a dead letter say; None: the record lacks that header, or it is no number."""
+
+    reason: str | None
+    #: Where the record was: bare name of the topic, partition, offset.
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    #: Last attempt of a task that was given up.
+    attempt: int | None
+    #: Bytes of the whole value, where it was cut.
+    value_bytes: int | None
+    headers_dropped: int | None
+    #: The record's own headers.
+    own: Headers
+
+
+def refused_of(headers: Headers) -> Refused:
+    """Read the headers of a dead letter."""
+    said = {
+        name: (content or b"").decode(errors="backslashreplace")
+        for name, content in headers
+        if name.startswith((_ERRORS, _OURS))
+    }
+
+    def number(name: str) -> int | None:
+        text = said.get(name, "")
+        return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+
+    return Refused(
+        reason=said.get(_ERRORS + "message"),
+        topic=said.get(_ERRORS + "topic"),
+        partition=number(_ERRORS + "partition"),
+        offset=number(_ERRORS + "offset"),
+        attempt=number(_OURS + "attempt"),
+        value_bytes=number(_OURS + "value_bytes"),
+        headers_dropped=number(_OURS + "headers_dropped"),
+        own=tuple([one for one in headers if not one[0].startswith((_ERRORS, _OURS))]),
+    )
 
 
 def dead_letter_value(raw: bytes | None, bytes_max: int) -> tuple[bytes | None, tuple[tuple[str, bytes], ...]]:

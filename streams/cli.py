@@ -13,7 +13,7 @@ import traceback
 import msgspec
 import typer
 
-from streams.commands import audit, catalog, control, fleet, policy, run, send, settings, tables, topics
+from streams.commands import audit, catalog, control, dlq, fleet, policy, run, send, settings, tables, topics
 from streams.commands.codes import code_of, sentence_of
 from streams.commands.console import err, line
 from streams.errors import FAILED
@@ -26,6 +26,7 @@ for group in (run, send, fleet, control, audit, settings):
 app.add_typer(policy.app, name="policy")
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(topics.app, name="topics")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(tables.app, name="tables")
 
 

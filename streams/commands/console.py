@@ -20,6 +20,9 @@ from streams.text import printable
 #: Tables for a file or a pipe are as wide as this; on a terminal, as wide as that.
 WIDE: Final = 200
 
+#: What acts on a terminal beside what JSON escapes anyway: C1 controls, marks that turn the reading direction.
+_ACTING: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
 #: Halves of UTF-16 pairs: Python reads bytes of a file's name that are not UTF-8 as such.
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 
@@ -34,7 +37,9 @@ def print_json(value: Any) -> None:
     except UnicodeEncodeError:  # the name of a file that is not UTF-8, which no JSON can hold: its bytes are escaped
         whole = json.dumps(msgspec.to_builtins(value, enc_hook=_shown), ensure_ascii=False)
         text = _HALVES.sub(lambda half: rf"\\u{ord(half[0]):04x}", whole).encode()
-    typer.echo(msgspec.json.format(text, indent=2).decode())
+    shown = msgspec.json.format(text, indent=2).decode()
+    # Only texts hold these characters, and there an escape is the same.
+    typer.echo(_ACTING.sub(lambda one: f"\\u{ord(one[0]):04x}", shown))
 
 
 def _shown(value: Any) -> str:

@@ -92,7 +92,7 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         from streams.topics import check_topics  # noqa: PLC0415
 
         fields = ControlFields(
-            settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or _login()
+            settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or login()
         )
         check_topics(settings)
         event = function(fields, **own)
@@ -141,7 +141,8 @@ def _outcome(submitted: Submitted, *, waited: bool) -> str:
     return text
 
 
-def _login() -> str:
+def login() -> str:
+    """Return the name of who runs the command."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user need not have a name

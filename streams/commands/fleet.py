@@ -35,16 +35,19 @@ def check(
     """Show slots, marks, quotas, budgets and waiting tasks of every pool, read from the journal.
 
     Exit code 0: all well; 1: something needs attention, such as a model that is exhausted, drained or refused by its
-    quota, a lost slot, a budget without money, a task that no model can do. A sentence names each.
+    quota, a lost slot, a budget without money, a task that no model can do, a new dead letter. A sentence names each.
     """
+    from streams.operate.dead_letters import CHECKED_MAX, read_dead_letters  # noqa: PLC0415 - brings the Kafka client along
     from streams.operate.read_partitions import partitions_of, read_partitions  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
-    from streams.views.overview import overview  # noqa: PLC0415
+    from streams.views.overview import overview, with_dead_letters  # noqa: PLC0415
 
     check_topics(settings)
     found = overview(
         asyncio.run(read_partitions(settings, partitions_of(settings, pool))), SystemClock().now_ms(), pool
     )
+    dead_letters = asyncio.run(read_dead_letters(settings, last=CHECKED_MAX))
+    found = with_dead_letters(found, dead_letters.new(SystemClock().now_ms(), pool))
     if as_json:
         print_json(found)
     else:

@@ -13,6 +13,7 @@ from rich.text import Text
 from streams.local.watch import Counts
 from streams.sample.play import SampleProgress
 from streams.text import printable
+from streams.views.dead_letters import NewDeadLetters
 from streams.views.journal_stats import JournalStats
 
 TIER_STYLE = {1: "green", 2: "yellow", 3: "magenta"}
@@ -20,7 +21,9 @@ TIER_NAME = {1: "cheap", 2: "middle", 3: "premium"}
 BAR_WIDTH = 30
 
 
-def line(stats: JournalStats, counts: Counts | None, progress: SampleProgress | None, rate_per_s: float) -> str:
+def line(
+    stats: JournalStats, counts: Counts | None, progress: SampleProgress | None, rate_per_s: float, new: NewDeadLetters
+) -> str:
     """Return the present state in one line, for logs and pipes."""
     status = stats.status
     sent = f"{progress.sent}/{progress.tasks} sent, " if progress else ""
@@ -30,6 +33,7 @@ def line(stats: JournalStats, counts: Counts | None, progress: SampleProgress | 
         f"decisions: {stats.decisions_total} ({rate_per_s:.0f}/s), audit {max(0, behind)} behind; "
         f"wait p50 {_seconds(stats.wait_ms(0.5))}, p95 {_seconds(stats.wait_ms(0.95))}; "
         f"saved ${stats.saved_vs_premium_uusd / 1e6:.2f} against always-premium"
+        + (f". {printable(new.sentence())}" if new.count else "")
         + "".join(f". Counting stopped: {printable(str(error))}" for error in stats.stopped.values())
     )
 
@@ -40,6 +44,7 @@ def board(
     progress: SampleProgress | None,
     *,
     rate_per_s: float,
+    new: NewDeadLetters,
     title: str,
     notes: list[str],
 ) -> RenderableType:
@@ -47,12 +52,14 @@ def board(
     top = Table.grid(expand=True, padding=(0, 2))
     top.add_column(ratio=1)
     top.add_column(ratio=1)
-    top.add_row(_numbers(stats, counts, progress, rate_per_s), _slots(stats))
+    top.add_row(_numbers(stats, counts, progress, rate_per_s, new), _slots(stats))
     stopped = [f"Counting stopped: {error}" for error in stats.stopped.values()]
     return Panel(Group(top, Text(), _tiers(stats), Text(), _latest(stats), *map(_note, stopped + notes)), title=title)
 
 
-def _numbers(stats: JournalStats, counts: Counts | None, progress: SampleProgress | None, rate_per_s: float) -> Table:
+def _numbers(
+    stats: JournalStats, counts: Counts | None, progress: SampleProgress | None, rate_per_s: float, new: NewDeadLetters
+) -> Table:
     grid = Table.grid(padding=(0, 2))
     status = stats.status
     if progress is not None:
@@ -74,8 +81,11 @@ def _numbers(stats: JournalStats, counts: Counts | None, progress: SampleProgres
             f"${stats.saved_vs_next_free_uusd / 1e6:.2f} against next-free",
         ),
     )
-    if stats.dead_letters:
-        grid.add_row("dead letters", Text(str(stats.dead_letters), style="bold red"))
+    if new.newest is not None:
+        what = f"{new.count} new: {printable(new.newest.reason)}"
+        grid.add_row("dead letters", Text(what, style="bold red", no_wrap=True, overflow="ellipsis"))
+    elif stats.dead_letters:
+        grid.add_row("dead letters", Text(f"{stats.dead_letters}, none new", style="dim"))
     return grid
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
+from streams.clock import SystemClock
 from streams.errors import FAILED
 from streams.local import up_file
 from streams.local.board import board, line
@@ -85,7 +86,13 @@ def _display(up: Up, screen: Console) -> Iterator[Callable[[], None]]:
                 rate_per_s, progress = watch.rate_per_s(), up.progress
                 with watch.lock:
                     picture = board(
-                        watch.stats, watch.counts, progress, rate_per_s=rate_per_s, title=title, notes=up.notes
+                        watch.stats,
+                        watch.counts,
+                        progress,
+                        rate_per_s=rate_per_s,
+                        new=watch.dead_letters.new(SystemClock().now_ms()),
+                        title=title,
+                        notes=up.notes,
                     )
                     live.update(picture, refresh=True)
 
@@ -103,7 +110,8 @@ def _line_now_and_then(up: Up, screen: Console) -> Callable[[], None]:
         last_s = time.monotonic()
         rate_per_s, progress = watch.rate_per_s(), up.progress
         with watch.lock:
-            text = line(watch.stats, watch.counts, progress, rate_per_s)
+            new = watch.dead_letters.new(SystemClock().now_ms())
+            text = line(watch.stats, watch.counts, progress, rate_per_s, new)
         screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
     return draw

@@ -23,6 +23,7 @@ from streams.kafka.blocking import open_consumer
 from streams.partition.reader import LOOKBACK_RECORDS
 from streams.settings import Settings
 from streams.topics import name_in_audit
+from streams.views.dead_letters import DeadLetters, StoredRecord
 from streams.views.journal_stats import JournalStats
 
 #: How often topics and audit are compared; the journal is read all the time.
@@ -56,6 +57,8 @@ class Watch:
 
     def __init__(self, settings: Settings, *, from_start: bool) -> None:
         self.stats = JournalStats()
+        #: Those that came since the watch began; read it while holding `lock`.
+        self.dead_letters = DeadLetters()
         self.lock = threading.Lock()
         #: The latest comparison; None until the first.
         self.counts: Counts | None = None
@@ -131,6 +134,8 @@ class Watch:
                         with self.lock:
                             for record in records:
                                 self.stats.read(where.partition, record.offset, record.value or b"")
+                    elif where.topic.endswith(DEAD_LETTER_SUFFIX):
+                        self._take_dead_letters(where.topic, records)
                     self._next[where] = records[-1].offset + 1
                 if self._asked.is_set() or time.monotonic() - compared_s >= COMPARE_EVERY_S:
                     self._asked.clear()
@@ -139,6 +144,13 @@ class Watch:
                     self._compare(consumer, audit, quiet=not polled)
                     self.trouble = None
                     compared_s = time.monotonic()
+
+    def _take_dead_letters(self, name: str, records: list[Any]) -> None:
+        topic = name.removeprefix(self._settings.topic_prefix).removesuffix(DEAD_LETTER_SUFFIX)
+        with self.lock:
+            for one in records:
+                where = (one.partition, one.offset, one.timestamp)
+                self.dead_letters.take(StoredRecord(topic, *where, one.key, one.value, tuple(one.headers)))
 
     def _join(self, consumer: Any) -> None:
         """Read the journal from a little before the counted part, to know the number of the next step."""

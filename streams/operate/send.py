@@ -88,7 +88,7 @@ def send(
             if not value:
                 continue
             sent.lines += 1
-            found = _task_given_up(value, stamp=stamp) if kind == "task" else value
+            found = task_given_up(value, stamp=stamp) if kind == "task" else value
             if isinstance(found, bytes):
                 found = _stamped(found) if stamp else found
                 records = records_of(settings, topic, found)
@@ -148,7 +148,7 @@ def _stamped(line: bytes) -> bytes:
     return b'{"at":"%s",%s' % (from_millis(SystemClock().now_ms()).encode(), line[1:])
 
 
-def _task_given_up(line: bytes, *, stamp: bool) -> bytes | Unreadable:
+def task_given_up(line: bytes, *, stamp: bool) -> bytes | Unreadable:
     """Return the task of a dead letter of a task that was given up; any other line as it is.
 
     One that would be ignored as a duplicate, because its `at` is from before its end, is refused.
@@ -157,13 +157,15 @@ def _task_given_up(line: bytes, *, stamp: bool) -> bytes | Unreadable:
         fields = parse_object(line)
         if fields.keys() != {"task", "story"}:
             return line
-        dead = msgspec.convert(fields, DeadTask[dict[str, Any]])
-    except (RefusedError, msgspec.ValidationError):
+        # The fields as they are written: a payload's numbers must come out as they went in.
+        dead = msgspec.json.decode(line, type=DeadTask[dict[str, msgspec.Raw]])
+    except (RefusedError, msgspec.DecodeError):
         return line
     if stamp:
-        return msgspec.json.encode(dead.task | {"at": from_millis(SystemClock().now_ms())})
+        now = msgspec.Raw(b'"%s"' % from_millis(SystemClock().now_ms()).encode())
+        return msgspec.json.encode(dead.task | {"at": now})
     ended_ms = max((entry.at_ms for entry in dead.history), default=Millis(0))
-    if str(dead.task.get("at", "")) <= from_millis(ended_ms):
+    if str(fields["task"].get("at", "")) <= from_millis(ended_ms):
         return Unreadable("field at: from before the task was given up, so it would be ignored; send it with --now.")
     return msgspec.json.encode(dead.task)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.decision import LedgerRow, SlotRow
 from schemas.vocabulary import Millis, from_millis
@@ -23,6 +24,7 @@ from streams.core.policy.rules.quota import usage
 from streams.core.router import Router
 from streams.core.state.marks import Account, Marks
 from streams.core.state.pool import Pool
+from streams.views.dead_letters import NewDeadLetters
 
 
 class RecoveredPartition(Struct, frozen=True, kw_only=True):
@@ -182,6 +184,14 @@ class Overview(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     partitions: tuple[PartitionView, ...]
     pools: tuple[PoolView, ...]
+    #: None: nothing was read of them.
+    dead_letters: NewDeadLetters | None = None
+
+
+def with_dead_letters(found: Overview, new: NewDeadLetters) -> Overview:
+    """Add the dead letters that are new, which need attention."""
+    problems = (*found.problems, new.sentence()) if new.count else found.problems
+    return replace(found, well=not problems, problems=problems, dead_letters=new)
 
 
 def overview(recovered: Mapping[int, RecoveredPartition], now_ms: Millis, pool: str | None = None) -> Overview:

@@ -43,6 +43,7 @@ _WORDS: Final = st.sampled_from(
         *("9999-12-31T23:59:59-05:00", "2099-01-01T00:00:00Z", "2099-01-01", "0001-01-01T00:00:00+05:00", "now"),
         *("coding=8", "coding=99", "title=x", "requires={}", "labels=[", 'ref="', "ev=1e400", "local_only=true", "="),
         *("127.0.0.1:9", "::1", "[::1]:9", "host:99999", "host:port", ",", "é:1", "a" * 300, "port=x", "//h/x"),
+        *("task.pending/0/0", "task.pending/0/1", "task.pending/0/2", "task.pending/0/3", "slot.freed/0/0", "3h"),
         *("preference", "objective", "quality", "expert", "strategy", "tests", "legal", "standard"),
     ]
 )
@@ -128,4 +129,15 @@ def test_no_command_ends_in_a_traceback(command: tuple[str, ...], directory: Pat
 def test_every_command_is_tried() -> None:
     """The walk finds them, the nested ones too."""
     found: Any = {" ".join(words) for words in commands()}
-    assert {"up", "worker", "sink", "send", "check", "recommend", "policy check", "db migrate", "quota set"} <= found
+    assert {
+        "up",
+        "worker",
+        "sink",
+        "send",
+        "check",
+        "recommend",
+        "policy check",
+        "db migrate",
+        "quota set",
+        "dlq replay",
+    } <= found

@@ -6,6 +6,7 @@ connection is refused at once. So a command goes as far as it can before it woul
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import io
@@ -13,7 +14,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from enum import EnumMeta
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from msgspec import Struct
 from streams import cli
 from streams.errors import FAILED, MISTAKE, UNREACHABLE
 from streams.local.up import UpError
-from streams.operate import orders, read_partitions, recommend, send
+from streams.operate import dead_letters, orders, read_partitions, recommend, send
 from streams.sample.work import tasks
 from streams.settings import Settings
 from streams.shipped import file_rulebook
@@ -120,6 +121,36 @@ def run(*words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -
     return Ended(code if isinstance(code, int) else FAILED, out, err)
 
 
+class _Broker:
+    """A broker with a few dead letters, all odd, that confirms everything."""
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Only one partition has any."""
+        return 0, len(_DEAD_LETTERS) if (topic.endswith("task.pending.dlq"), partition) == (True, 0) else 0
+
+    async def read(self, _topic: str, _partition: int, start: int, end: int) -> AsyncIterator[list[Any]]:
+        """Give them at once."""
+        yield [
+            SimpleNamespace(partition=0, offset=at, timestamp=at * 10**12, key=key, value=value, headers=headers)
+            for at, (key, value, headers) in enumerate(_DEAD_LETTERS)
+            if start <= at < end
+        ]
+
+    async def send(self, *_: Any, **__: Any) -> Any:
+        """Confirm a record."""
+        return asyncio.sleep(0)
+
+
+_DEAD_LETTERS: Final[list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]] = [
+    (b"main", b'{"task_id":"t-1","pool":"main","at":"2026-11-21T10:00:00Z"}', [("__streams.errors.message", b"No.")]),
+    (b"main", b'{"task":{"task_id":"\\u001b[31m","pool":"main","at":"x"},"story":[]}', [("slotwise.attempt", b"5")]),
+    (b"\xff\x1b", b"\x1b]0;\xe2\x80\xae\xff", [("\u202e", b"\x9b"), ("__streams.errors.offset", b"9" * 99)]),
+    (None, None, []),
+    (b"main", b'{"mark":"dropped","offsets":[3],"at":"\\u001b","by":"\\u202e"}', [("slotwise.mark", b"dropped")]),
+    (b"main", b'{"mark":"dropped","offsets":[3],"at":"now","by":"me","because":"why"}', [("slotwise.mark", b"")]),
+]
+
+
 class _Producer:
     """A broker that confirms everything."""
 
@@ -164,6 +195,10 @@ def unplugged(directory: Path) -> Iterator[None]:
         router = recommend.offline_router(settings)[0]
         return {n: RecoveredPartition(router=router, decided_by=None) for n in list(partitions)[:PARTITIONS_MAX]}
 
+    @contextlib.asynccontextmanager
+    async def broker(_settings: Settings) -> AsyncIterator[_Broker]:
+        yield _Broker()
+
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(directory):
         whole = tree()
         patch.setattr(typer.main, "get_command", lambda _app: whole)
@@ -180,6 +215,7 @@ def unplugged(directory: Path) -> Iterator[None]:
         for module in (read_partitions, orders, recommend):
             patch.setattr(module, "read_partitions", read)
         patch.setattr("streams.kafka.client.Broker.start", no_broker_later)
+        patch.setattr(dead_letters, "_broker", broker)
         patch.setattr("streams.sinks.follow.JournalFollower.run", follow)
         patch.setattr("streams.sample.play._clients", no_broker)
         patch.setattr("streams.sample.play.tasks", lambda run, count: tasks(run, min(count, TASKS_MAX)))

@@ -18,6 +18,7 @@ from streams.local.remains import Remains, audit_lacks
 from streams.local.result import compare, summarise
 from streams.local.watch import Counts
 from streams.sample.play import SampleProgress
+from streams.views.dead_letters import DeadLetterView, NewDeadLetters
 from streams.views.journal_stats import JournalStats, quantile
 from tests.support.builders import START_MS, decision, step
 
@@ -74,9 +75,9 @@ def test_behind_a_gap_nothing_is_counted_and_the_board_says_so() -> None:
     stats = read(0, 0, 2, 3)
     assert stats.steps == 1
     want = "goes from step 0 to step 2 at offset 1: step 1 is missing"
-    assert want in line(stats, None, None, 0.0)
+    assert want in line(stats, None, None, 0.0, NewDeadLetters())
     screen = Console(file=StringIO(), width=200)
-    screen.print(board(stats, None, None, rate_per_s=0.0, title="up", notes=[]))
+    screen.print(board(stats, None, None, rate_per_s=0.0, new=NewDeadLetters(), title="up", notes=[]))
     assert want in screen.file.getvalue()  # type: ignore[attr-defined]
     assert want in next(compare(stats, counts(), None))
 
@@ -135,11 +136,32 @@ def test_the_board_shows_titles_of_strangers_as_text() -> None:
     stats.add(step(0, tasks=(pending("t-1", title),)))
     stats.add(step(1, decision(task_id="t-1", decided_at_ms=NOW + 1500, waiting_since_ms=NOW)))
     console = Console(file=StringIO(), width=160, color_system=None)
-    console.print(board(stats, counts(), None, rate_per_s=1.0, title="t", notes=[]))
+    console.print(board(stats, counts(), None, rate_per_s=1.0, new=NewDeadLetters(), title="t", notes=[]))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[Bug]: [bold]\\u001b[31mred" in shown
     assert "\x1b" not in shown
-    assert "wait p50 1.5 s" in line(stats, counts(), None, 1.0)
+    assert "wait p50 1.5 s" in line(stats, counts(), None, 1.0, NewDeadLetters())
+
+
+def test_the_board_names_the_newest_dead_letter_until_none_is_new() -> None:
+    """In the reason's own words, harmless on a terminal, and cut to the board's width."""
+    stats = JournalStats()
+    stats.rejected["slot.freed"] = 2
+    view = DeadLetterView(
+        dead_letter="slot.freed/0/1", topic="slot.freed", partition=0, offset=1, at="2026-11-21T10:00:00Z", age_s=61,
+        reason="No model \x1b[31mopsu." + "x" * 300, id="s-1", pool="main", given_up=False, origin=None, state="new",
+        marked=None,
+    )  # fmt: skip
+    shown = {}
+    for name, new in (("some", NewDeadLetters(count=2, newest=view)), ("none", NewDeadLetters())):
+        console = Console(file=StringIO(), width=160, color_system=None)
+        console.print(board(stats, counts(), None, rate_per_s=1.0, new=new, title="t", notes=[]))
+        shown[name] = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "dead letters  2 new: No model \\u001b[31mopsu.x" in shown["some"]
+    assert shown["some"].count("\n") == shown["none"].count("\n")
+    assert "dead letters  2, none new" in shown["none"]
+    said = line(stats, counts(), None, 1.0, NewDeadLetters(count=2, newest=view))
+    assert ". 2 dead letters are new; the newest came 1 min ago on slot.freed (s-1): No model \\u001b[31mopsu." in said
 
 
 @pytest.mark.parametrize(("share", "want"), [(0.0, 1), (0.5, 3), (0.95, 4), (1.0, 4)])

@@ -60,7 +60,11 @@ def db_maintain(
 
 
 @app.command(epilog="Example: slotwise explain t-17 --why-not opus")
-@takes("database", "database_connect_timeout_s", "database_statement_timeout_s", "catalog", "policy", join=True)
+@takes(
+    *("database", "database_connect_timeout_s", "database_statement_timeout_s", "catalog", "policy", "journal"),
+    *("broker", "topic_prefix", "group", "partitions", "step_bytes_max"),
+    join=True,
+)
 def explain(
     settings: Settings,
     *,
@@ -101,9 +105,29 @@ def explain(
     elif result:
         out.print(shown)
     else:
-        err.print(line(f"The audit has no decision about {task_id}: it was never sent, or is not decided yet."))
+        err.print(line(f"The audit has no decision about {task_id}: {_why_none(settings, pool)}"))
     if not result:
         raise typer.Exit(FAILED)
+
+
+def _why_none(settings: Settings, pool: str | None) -> str:
+    """Say why the audit may have nothing about a task: it is behind the journal, or there is nothing."""
+    import asyncio  # noqa: PLC0415
+
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - brings the Kafka client along
+
+    from schemas.steps import StepError  # noqa: PLC0415
+    from streams.operate.parts import audit_view, journal_ends  # noqa: PLC0415
+    from streams.operate.read_partitions import partitions_of  # noqa: PLC0415
+    from streams.views.parts import sentence_behind  # noqa: PLC0415
+
+    try:
+        view = audit_view(settings, asyncio.run(journal_ends(settings, partitions_of(settings, pool))), wait_s=0.0)
+    except (KafkaError, StepError, ValueError, TimeoutError):
+        return "it was never sent, is not decided yet, or the audit is behind (the journal cannot be read)."
+    if view.behind:
+        return f"it may be on its way. {sentence_behind(view.behind)}: is `slotwise sink` running?"
+    return "it was never sent, or is not decided yet."
 
 
 @app.command("audit", epilog="Example: slotwise audit --rederive")

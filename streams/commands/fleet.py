@@ -14,6 +14,7 @@ from streams.commands.control import SETTINGS
 from streams.commands.options import Json, takes
 from streams.errors import FAILED
 from streams.settings import Settings
+from streams.views.parts import notes
 
 if TYPE_CHECKING:
     from streams.operate.recommend import Recommendation
@@ -25,29 +26,36 @@ PANEL = "The fleet"
 
 
 @app.command("check", epilog="Example: slotwise check --json", rich_help_panel=PANEL)
-@takes(*SETTINGS, join=True)
+@takes(*SETTINGS, "database", "database_connect_timeout_s", "database_statement_timeout_s", "journal", join=True)
 def check(
     settings: Settings,
     *,
     pool: Annotated[str | None, typer.Option(help="Only this pool. Default: all.")] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit/--no-audit", help="Also look whether the audit in Postgres has every step.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Show slots, marks, quotas, budgets and waiting tasks of every pool, read from the journal.
+    """Show slots, marks, quotas, budgets and waiting tasks of every pool, read from the journal; workers and audit too.
 
     Exit code 0: all well; 1: something needs attention, such as a model that is exhausted, drained or refused by its
-    quota, a lost slot, a budget without money, a task that no model can do, a new dead letter. A sentence names each.
+    quota, a lost slot, a budget without money, a task that no model can do, a new dead letter, partitions without a
+    worker, a database that does not answer, an audit behind the journal. A sentence names each; those that need a
+    person stand apart.
     """
     from streams.operate.dead_letters import CHECKED_MAX, read_dead_letters  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.parts import read_parts  # noqa: PLC0415 - brings the clients of both servers along
     from streams.operate.read_partitions import partitions_of, read_partitions  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
     from streams.views.overview import overview, with_dead_letters  # noqa: PLC0415
 
     check_topics(settings)
-    found = overview(
-        asyncio.run(read_partitions(settings, partitions_of(settings, pool))), SystemClock().now_ms(), pool
-    )
+    recovered = asyncio.run(read_partitions(settings, partitions_of(settings, pool)))
+    ends = {number: one.router.seq for number, one in recovered.items()}
+    parts = asyncio.run(read_parts(settings, ends, audit=audit))
     dead_letters = asyncio.run(read_dead_letters(settings, last=CHECKED_MAX))
-    found = with_dead_letters(found, dead_letters.new(SystemClock().now_ms(), pool))
+    now_ms = SystemClock().now_ms()
+    found = with_dead_letters(overview(recovered, now_ms, pool, parts), dead_letters.new(now_ms, pool))
     if as_json:
         print_json(found)
     else:
@@ -133,8 +141,15 @@ def _print_overview(found: Overview) -> None:
     rules = {(one.policy, one.catalog) for one in found.partitions}
     used = ", ".join(f"policy {policy}, catalogue {catalog}" for policy, catalog in sorted(rules))
     out.print(f"{len(found.pools)} pools on {len(found.partitions)} partitions; {used}.")
-    for problem in found.problems:
-        err.print(line(problem))
+    if found.parts is not None:
+        for note in notes(found.parts):
+            out.print(line(note))
+    for head, needs_person in (("Needs a person:", True), ("Passes by itself:", False)):
+        says = [one.says for one in found.attention if one.needs_person is needs_person]
+        if says:
+            err.print(head)
+        for one in says:
+            err.print(line(f"  {one}"))
     if found.well:
         out.print("All well.")
 

@@ -24,7 +24,9 @@ from streams.core.policy.rules.quota import usage
 from streams.core.router import Router
 from streams.core.state.marks import Account, Marks
 from streams.core.state.pool import Pool
+from streams.views.attention import Attention
 from streams.views.dead_letters import NewDeadLetters
+from streams.views.parts import Parts, parts_attention
 
 
 class RecoveredPartition(Struct, frozen=True, kw_only=True):
@@ -180,22 +182,29 @@ class Overview(Struct, frozen=True, kw_only=True):
 
     at: str
     well: bool
-    #: One sentence for each thing that needs attention.
+    #: One sentence for each thing that needs attention: what each of `attention` says.
     problems: tuple[str, ...]
+    #: The same, and which of them need a person.
+    attention: tuple[Attention, ...]
     partitions: tuple[PartitionView, ...]
     pools: tuple[PoolView, ...]
+    #: The parts around the router; None: not looked at.
+    parts: Parts | None = None
     #: None: nothing was read of them.
     dead_letters: NewDeadLetters | None = None
 
 
 def with_dead_letters(found: Overview, new: NewDeadLetters) -> Overview:
-    """Add the dead letters that are new, which need attention."""
-    problems = (*found.problems, new.sentence()) if new.count else found.problems
-    return replace(found, well=not problems, problems=problems, dead_letters=new)
+    """Add the dead letters that are new, which need a person."""
+    attention = (*found.attention, Attention(says=new.sentence())) if new.count else found.attention
+    problems = tuple(one.says for one in attention)
+    return replace(found, well=not problems, problems=problems, attention=attention, dead_letters=new)
 
 
-def overview(recovered: Mapping[int, RecoveredPartition], now_ms: Millis, pool: str | None = None) -> Overview:
-    """Return the overview of all pools of these partitions, or of one."""
+def overview(
+    recovered: Mapping[int, RecoveredPartition], now_ms: Millis, pool: str | None = None, parts: Parts | None = None
+) -> Overview:
+    """Return the overview of all pools of these partitions, or of one, and of the parts around the router."""
     partitions = tuple(_partition(number, one, now_ms) for number, one in sorted(recovered.items()))
     pools = tuple(
         _pool(router, found, Millis(max(now_ms, router.now_ms)))
@@ -203,14 +212,22 @@ def overview(recovered: Mapping[int, RecoveredPartition], now_ms: Millis, pool: 
         for name, found in sorted(router.state.pools.items())
         if pool in (None, name) and (found.slots or found.tasks or found.ledgers)
     )
-    problems = (
-        *_disagreements(partitions),
-        *_clocks(recovered),
-        *(problem for one in pools for problem in _problems(one)),
+    attention = (
+        *(Attention(says=says) for says in (*_disagreements(partitions), *_clocks(recovered))),
+        *(parts_attention(parts) if parts is not None else ()),
+        *(one for found in pools for one in _attention(found)),
     )
     if pool is not None and not pools:
-        problems = (*problems, f"No pool {pool} is known: nothing there has slots, tasks or budgets.")
-    return Overview(at=from_millis(now_ms), well=not problems, problems=problems, partitions=partitions, pools=pools)
+        attention = (*attention, Attention(says=f"No pool {pool} is known: nothing there has slots, tasks or budgets."))
+    return Overview(
+        at=from_millis(now_ms),
+        well=not attention,
+        problems=tuple(one.says for one in attention),
+        attention=attention,
+        partitions=partitions,
+        pools=pools,
+        parts=parts,
+    )
 
 
 def _partition(number: int, one: RecoveredPartition, now_ms: Millis) -> PartitionView:
@@ -378,19 +395,22 @@ def _clocks(recovered: Mapping[int, RecoveredPartition]) -> Iterable[str]:
         )
 
 
-def _problems(pool: PoolView) -> Iterable[str]:
+def _attention(pool: PoolView) -> Iterable[Attention]:
     for model in pool.models:
         for cell in model.cells:
             who = model.model if cell.account is None else f"{model.model} of {cell.account}"
             if cell.reason is not None:
-                yield f"{pool.pool}: {who} gets nothing new: {cell.reason}"
+                says = f"{pool.pool}: {who} gets nothing new: {cell.reason}"
+                yield Attention(says=says, needs_person=cell.until is None)
             if cell.lost:
                 many = "1 slot" if len(cell.lost) == 1 else f"{len(cell.lost)} slots"
-                yield f"{pool.pool}: {many} of {who} lost, as a lease ran out: {lost_slots(cell.lost, pool.pool)}"
+                says = f"{pool.pool}: {many} of {who} lost, as a lease ran out: {lost_slots(cell.lost, pool.pool)}"
+                yield Attention(says=says)
     if count := pool.tasks.waiting_by_reason.get("lost"):
-        yield f"{pool.pool}: {count} tasks wait that only lost slots could do."
+        yield Attention(says=f"{pool.pool}: {count} tasks wait that only lost slots could do.")
     if count := pool.tasks.waiting_by_reason.get("no_capable_model"):
-        yield f"{pool.pool}: {count} tasks wait that no model of the fleet is good enough for."
+        yield Attention(says=f"{pool.pool}: {count} tasks wait that no model of the fleet is good enough for.")
     for budget in pool.budgets:
         if budget.available_usd <= 0:
-            yield f"{pool.pool}: tenant {budget.tenant_id} has ${budget.available_usd:.2f} left of its budget."
+            left = f"${budget.available_usd:.2f}"
+            yield Attention(says=f"{pool.pool}: tenant {budget.tenant_id} has {left} left of its budget.")

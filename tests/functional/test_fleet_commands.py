@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.functional.commands import slotwise, until
+from tests.functional.commands import Up, slotwise, until
 from tests.functional.fleets import announce, comes_to, look, order, pend, pool_of
 
 if TYPE_CHECKING:
-    from tests.functional.commands import Up
+    from pathlib import Path
 
 
 def test_check_is_well_until_something_is_refused(operated: Up) -> None:
@@ -35,6 +37,31 @@ def test_check_is_well_until_something_is_refused(operated: Up) -> None:
     (pool,) = result["pools"]
     assert {model["model"]: model["drained"] for model in pool["models"]} == {"opus": True, "haiku": False}
     assert result["partitions"][0]["policy"]
+
+
+def test_check_and_explain_say_that_the_audit_is_behind(data_dir: Path) -> None:
+    """A sink that does not write, and a database that does not answer, are no "All well."."""
+    with Up(data_dir) as up:
+        assert up.command("check").stdout.endswith("1 worker.\nThe audit has every step of the journal.\nAll well.\n")
+        announce(up, "main", "haiku-1")
+        until(lambda: up.command("check", "--pool", "main").returncode == 0, "the slot, also in the audit")
+        sink = up.at.pids["sink"]
+        os.kill(sink, signal.SIGSTOP)
+        pend(up, "main", "t-1")
+        until(lambda: pool_of(up, "main").tasks.running, "the decision")
+        behind = up.command("check")
+        assert behind.returncode == 1
+        assert "Needs a person:\n" in behind.stderr
+        assert "  The audit is 1 step behind the journal (1 in partition" in behind.stderr
+        assert "The audit is 1 step behind the journal" in up.command("explain", "t-1").stderr
+        assert up.command("check", "--no-audit").stdout.endswith("All well.\n")
+        away = up.command("check", "--database", "postgresql://127.0.0.1:9/audit", "--json")
+        assert away.returncode == 1
+        (found,) = json.loads(away.stdout)["attention"]
+        assert found["says"].startswith("The audit does not answer: Postgres at 127.0.0.1:9")
+        assert found["needs_person"]
+        os.kill(sink, signal.SIGCONT)
+        until(lambda: up.command("check").returncode == 0, "the sink")
 
 
 def test_check_looks_at_every_pool(operated: Up) -> None:

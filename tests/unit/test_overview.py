@@ -59,6 +59,7 @@ def test_an_exhausted_product_refuses_until_its_reset_and_then_no_more() -> None
     found = look(rig)
     assert not found.well
     assert found.problems == (f"main: codex gets nothing new: codex-cli is exhausted until {from_millis(until_ms)}.",)
+    assert [one.needs_person for one in found.attention] == [False], "it ends at its reset"
     assert model_of(found, "codex").exhausted_until == from_millis(until_ms)
     assert model_of(found, "gpt-5").exhausted_until is None
     later = look(rig, until_ms)
@@ -82,6 +83,7 @@ def test_a_drained_model_is_shown_with_its_end() -> None:
     rig.hand_in(order(ModelDrained, model="opus"))
     assert model_of(look(rig), "opus").drained
     assert "main: opus gets nothing new: opus is drained." in look(rig).problems
+    assert all(one.needs_person for one in look(rig).attention if "opus is drained." in one.says)
     assert [drain.until for drain in pool_of(look(rig)).drained] == [None]
 
 

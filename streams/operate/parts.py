@@ -1,0 +1,125 @@
+"""Asks broker and database how the parts around the router are: who is in the workers' group, how far the audit is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaError
+
+from schemas.steps import decode_step
+from schemas.vocabulary import TASK_PENDING
+from streams.database.connection import DatabaseError, Timeouts, connect, reading_audit
+from streams.database.sql import QUERIES
+from streams.kafka.client import REQUEST_TIMEOUT_MS, Broker
+from streams.topics import name_in_audit, names
+from streams.views.parts import AuditView, Parts, WorkerView
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+#: A sink that works writes a step in well under a second: what is missing for longer is worth a look.
+CATCH_UP_S_MAX: Final = 2.0
+CATCH_UP_POLL_S: Final = 0.1
+#: Records at the journal's end that are looked at for the latest step; a fenced one has a smaller number.
+LAST_RECORDS: Final = 20
+
+
+async def read_parts(settings: Settings, ends: Mapping[int, int], *, audit: bool = True) -> Parts:
+    """Look at the workers' group and, with `audit`, at Postgres; `ends` has the next step of each partition looked at.
+
+    The audit has `CATCH_UP_S_MAX` to catch up with them.
+    """
+    members = await _workers(settings)
+    served = {number for one in members or () for number in one.partitions or ()}
+    sure = members and all(one.partitions is not None for one in members)
+    return Parts(
+        workers=members,
+        unserved=tuple(sorted(set(range(settings.partitions)) - served)) if sure else (),
+        audit=await asyncio.to_thread(audit_view, settings, ends) if audit else None,
+    )
+
+
+def audit_view(settings: Settings, ends: Mapping[int, int], *, wait_s: float = CATCH_UP_S_MAX) -> AuditView:
+    """Compare the audit with the next step of each partition; wait so long for it to have them all."""
+    deadline_s = time.monotonic() + wait_s
+    try:
+        with (
+            connect(settings.database, Timeouts.of(settings), application="slotwise check") as connection,
+            reading_audit(),
+        ):
+            while True:
+                rows = connection.execute(QUERIES["stands"], {"journal": name_in_audit(settings)}).fetchall()
+                behind = _behind(ends, dict(rows))
+                if not behind or time.monotonic() >= deadline_s:
+                    return AuditView(behind=behind)
+                time.sleep(CATCH_UP_POLL_S)
+    except DatabaseError as error:
+        return AuditView(trouble=str(error))
+
+
+async def journal_ends(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
+    """Return the number of the next step of each partition, read from the last records of its journal.
+
+    Raises:
+        KafkaError: the broker does not answer.
+        StepError: a record of a journal is no step.
+    """
+    broker, topic = Broker(settings), names(settings).journal
+    found: dict[int, int] = {}
+    await broker.start()
+    try:
+        for partition in partitions:
+            first, end = await broker.bounds(topic, partition)
+            async with aclosing(broker.read(topic, partition, max(first, end - LAST_RECORDS), end)) as runs:
+                async for records in runs:
+                    for record in records:
+                        found[partition] = max(found.get(partition, 0), decode_step(record.value or b"").seq + 1)
+    finally:
+        await broker.stop()
+    return found
+
+
+def _behind(ends: Mapping[int, int], stands: Mapping[int, int]) -> dict[int, int]:
+    lags = {partition: end - 1 - stands.get(partition, -1) for partition, end in ends.items()}
+    return {partition: lag for partition, lag in lags.items() if lag > 0}
+
+
+async def _workers(settings: Settings) -> tuple[WorkerView, ...] | None:
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.broker,
+        client_id=f"{settings.group}-check",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+    )
+    try:
+        await admin.start()
+        (answer,) = await admin.describe_consumer_groups([settings.group])
+    except (KafkaError, ValueError):
+        return None
+    finally:
+        await admin.close()
+    (group,) = answer.groups
+    error_code, _, _, _, _, members, *_ = group
+    if error_code:
+        return None
+    topic = settings.topic_prefix + TASK_PENDING
+    return tuple(
+        WorkerView(member=member, host=host, partitions=_assigned(assignment, topic))
+        for member, _, host, _, assignment, *_ in members
+    )
+
+
+def _assigned(assignment: bytes, topic: str) -> tuple[int, ...] | None:
+    """Return a member's partitions of a topic; None where the broker does not hand them out."""
+    if not assignment:
+        return None
+    try:
+        given: Any = ConsumerProtocolMemberAssignment.decode(assignment)
+    except ValueError:
+        return None
+    return tuple(sorted(number for name, numbers in given.assignment if name == topic for number in numbers))

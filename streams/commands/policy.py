@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from msgspec import Struct
+from rich.console import Console
 
 from schemas.events import FleetControl, PolicyActivated
 from streams.commands.console import err, line, out, print_json
@@ -140,11 +143,23 @@ def ready(
 
 @app.command("show", epilog="Example: slotwise policy show --json")
 @takes(*SETTINGS, join=True)
-def show(settings: Settings, *, offline: Offline = False, as_json: Json = False) -> None:
+def show(
+    settings: Settings,
+    *,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print it as a whole file with its comments, to copy and change it.")
+    ] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
     """Show the policy in force, with every value, those that its file leaves out included.
 
     Exit code 1: the partitions do not decide by the same rules.
     """
+    if text:
+        active = _active(settings, offline=offline)[0]
+        typer.echo(active.policy_text if active.policy_text is not None else policy_file(settings).text, nl=False)
+        return
     found = _in_force(settings, offline=offline)
     if as_json:
         print_json(found)
@@ -189,24 +204,45 @@ def diff(
         found = differences(active.policy, read(whole(text).text, Policy, str(other)))
     if as_json:
         print_json(found)
-    elif found:
-        for one in found:
-            out.print(line(f"{one.key} {_plain(one.old)} -> {_plain(one.new)}"))
     else:
-        out.print("No value differs.")
+        _print_differences(found, out)
     if found:
         raise typer.Exit(FAILED)
 
 
 @app.command("activate", epilog="Example: slotwise policy activate --policy my-policy.toml")
 @gives
-def activate(fields: ControlFields) -> FleetControl:
+def activate(
+    fields: ControlFields,
+    *,
+    context: typer.Context,
+    shipped: Annotated[bool, typer.Option("--shipped", help="The shipped policy and catalogue.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+) -> FleetControl:
     """Put policy and catalogue in force on every partition, each at one position of its log; no restart is needed.
 
-    --policy and --catalog name the files, else the configured ones are used. They are checked first, with the slots
-    and tasks of every partition. They stay in force over restarts, instead of the workers' files.
+    --policy and --catalog name the files; of the one that is not named the configured one is used. They are checked
+    first, with the slots and tasks of every partition, and what differs from those in force is shown before you are
+    asked. They stay in force over restarts, instead of the workers' files.
     """
-    rulebook = file_rulebook(fields.settings)
+    settings = fields.settings
+    named = [name for name in ("policy", "catalog") if context.params.get(name) is not None]
+    if shipped and named:
+        raise typer.BadParameter("name files or take the shipped ones, not both.", param_hint="--shipped")
+    if not shipped and not named:
+        raise typer.BadParameter("name the file, or take the shipped ones with --shipped.", param_hint="--policy")
+    if shipped:
+        settings = msgspec.structs.replace(settings, policy="", catalog="")
+    rulebook = file_rulebook(settings)
+    active = _active(settings, offline=False)[0]
+    found = (*differences(active.policy, rulebook.policy), *differences(active.catalog, rulebook.catalog))
+    _print_differences(found, err)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("there is no terminal to ask on: add --yes to activate this.", param_hint="--yes")
+        if not typer.confirm("Activate this on every partition?", err=True):
+            err.print("Nothing was activated.")
+            raise typer.Exit(FAILED)
     return PolicyActivated(
         **fields.common(),
         policy=rulebook.policy_hash,
@@ -214,6 +250,13 @@ def activate(fields: ControlFields) -> FleetControl:
         policy_text=rulebook.policy_text,
         catalog_text=rulebook.catalog_text,
     )
+
+
+def _print_differences(found: Sequence[Difference], console: Console) -> None:
+    for one in found:
+        console.print(line(f"{one.key} {_plain(one.old)} -> {_plain(one.new)}"))
+    if not found:
+        console.print("No value differs.")
 
 
 def _purpose(text: str) -> str:

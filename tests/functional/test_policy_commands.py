@@ -115,7 +115,7 @@ def test_an_activated_policy_decides_everywhere_from_its_position_on(own_install
     announce(own_installation, "ruled", "opus-1")
     until(lambda: look(own_installation, "ruled").pools, "the slot")
     assert own_installation.command("policy", "diff", str(policy_file)).returncode == 1
-    given = order(own_installation, "policy", "activate", "--policy", str(policy_file), "--by", "ann")
+    given = order(own_installation, "policy", "activate", "--policy", str(policy_file), "--by", "ann", "--yes")
     assert [one["fate"] for one in given["positions"]] == ["taken"] * 8
     assert own_installation.command("policy", "diff", str(policy_file)).returncode == 0
     shown = json.loads(own_installation.command("policy", "show", "--json").stdout)
@@ -125,6 +125,35 @@ def test_an_activated_policy_decides_everywhere_from_its_position_on(own_install
     assert look(own_installation, "ruled").well
 
 
+def test_activating_shows_what_differs_and_asks(own_installation: Up, policy_file: Path) -> None:
+    """Without arguments it is a mistake; without a terminal and without --yes nothing is sent."""
+    policy_file.write_text("[premium]\nev_percentile = 0.7\n")
+    before = own_installation.command("policy", "show", "--text").stdout
+    bare = own_installation.command("policy", "activate")
+    assert (bare.returncode, bare.stdout) == (2, "")
+    assert "--shipped" in bare.stderr
+    unasked = own_installation.command("policy", "activate", "--policy", str(policy_file))
+    assert unasked.returncode == 2
+    assert "-> 0.7\n" in unasked.stderr
+    assert "add --yes" in unasked.stderr
+    assert own_installation.command("policy", "activate", "--shipped", "--policy", str(policy_file)).returncode == 2
+    assert own_installation.command("policy", "show", "--text").stdout == before
+    order(own_installation, "policy", "activate", "--shipped", "--yes")
+    assert own_installation.command("policy", "show", "--text").stdout == shipped("policy.toml")
+
+
+def test_the_policy_is_printed_as_a_file_to_copy(tmp_path: Path) -> None:
+    """The shipped one with its comments; one that leaves things out is made whole."""
+    assert slotwise("policy", "show", "--text", "--offline").stdout == shipped("policy.toml")
+    short = tmp_path / "short.toml"
+    short.write_text("[premium]\nev_percentile = 0.6\n")
+    file = tmp_path / "whole.toml"
+    file.write_text(slotwise("policy", "show", "--text", "--offline", "--policy", str(short)).stdout)
+    checked = slotwise("policy", "check", str(file))
+    assert (checked.returncode, "leaves out" in checked.stdout) == (0, False)
+    assert slotwise("policy", "diff", str(file), "--offline").stdout == "premium.ev_percentile 0.5 -> 0.6\n"
+
+
 def test_a_catalogue_that_lacks_a_slot_s_model_is_activated_nowhere(own_installation: Up, catalog_file: Path) -> None:
     """One partition could not decide by it, so no partition gets it; the sentence says which and why."""
     announce(own_installation, "glazed", "glm-1")
@@ -132,7 +161,7 @@ def test_a_catalogue_that_lacks_a_slot_s_model_is_activated_nowhere(own_installa
     before = pool_of(own_installation, "glazed").models
     text = re.sub(r'\[\[model\]\]\nid = "glm"\n.*?(?=\[\[model\]\])', "", catalog_file.read_text(), flags=re.DOTALL)
     catalog_file.write_text(text)
-    done = own_installation.command("policy", "activate", "--catalog", str(catalog_file))
+    done = own_installation.command("policy", "activate", "--catalog", str(catalog_file), "--yes")
     assert done.returncode == 2
     assert "the new catalogue lacks glm" in done.stderr
     assert pool_of(own_installation, "glazed").models == before

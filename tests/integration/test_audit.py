@@ -12,7 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.codec import write_event
-from schemas.decision import Step
+from schemas.dead_letter_marks import DeadLetterMark, mark_record
+from schemas.dead_letters import dead_letter_headers
+from schemas.decision import Rejected, Step
 from schemas.input import Misplaced, Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
@@ -117,6 +119,29 @@ async def test_a_sound_installation_passes_and_is_derived_again(house: House) ->
     assert (partition["steps"], partition["derived"], partition["live_tasks"]) == (5, 5, 2)
     assert partition["inputs"] == {"task.pending": 3, "slot.freed": 3, "fleet.control": 0}
     assert "derived" in report["checked"]
+
+
+async def test_a_mark_on_a_dead_letter_does_not_stand_for_a_dead_letter(house: House) -> None:
+    """A refusal without its dead letter is found, although the topic has a record."""
+    first, *others = house.rig.steps
+    refusal = Rejected(topic=0, offset=0, reason="No.")
+    await house.fill([replace(first, rejected=(refusal,)), *others])
+    await house.keep(5)
+    value, headers = mark_record(DeadLetterMark(mark="dropped", offsets=(0,), at="now", by="ann"))
+    broker = Broker(house.settings)
+    await broker.start()
+    try:
+        await (await broker.send(names(house.settings).dead("task.pending"), 0, value, key=b"main", headers=headers))
+        _, report = house.audit()
+        assert [one["says"] for one in report["problems"] if one["promise"] == "published"] == [
+            "The journal has 1 records for the dead-letter topics together, which hold 0."
+        ]
+        headers = dead_letter_headers("task.pending", 0, 0, "No.")
+        await (await broker.send(names(house.settings).dead("task.pending"), 0, b"{", key=b"main", headers=headers))
+    finally:
+        await broker.stop()
+    _, report = house.audit()
+    assert [one for one in report["problems"] if one["promise"] == "published"] == []
 
 
 DAMAGES: dict[str, tuple[str, tuple[str, int | None]]] = {

@@ -58,6 +58,11 @@ ControlId = Annotated[
 ]
 
 
+New = Annotated[
+    bool, typer.Option("--new", help="Send it though no partition knows the pool, slot, task or lane that it names.")
+]
+
+
 class ControlFields(Struct, frozen=True):
     """The fields that every order has, and the settings for its look-ups."""
 
@@ -74,7 +79,8 @@ class ControlFields(Struct, frozen=True):
 def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
     """Make a command of a function that returns the order's event: check, send, wait, report.
 
-    Exit codes: 0 it is in the log and, with --wait, in force; 1 it was refused, or not handled in time.
+    Exit codes: 0 it is in the log and, with --wait, in force; 1 it was refused, or not handled in time, or it names
+    what no partition knows.
     """
 
     @functools.wraps(function, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
@@ -85,9 +91,11 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         wait: Wait = True,
         wait_s: WaitS = 30.0,
         control_id: ControlId = None,
+        new: New = False,
         as_json: Json = False,
         **own: Any,
     ) -> None:
+        from streams.operate.known_names import check_names  # noqa: PLC0415
         from streams.operate.orders import check, submit  # noqa: PLC0415 - brings the Kafka client along
         from streams.topics import check_topics  # noqa: PLC0415
 
@@ -97,6 +105,8 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         check_topics(settings)
         event = function(fields, **own)
         asyncio.run(check(settings, event))
+        if not new:
+            asyncio.run(check_names(settings, event))
         with busy("Waiting for the router", quiet=as_json or not wait):
             submitted = submit(settings, event, wait_s=wait_s if wait else None)
         print_submitted(submitted, waited=wait, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -18,6 +19,7 @@ from streams.settings import Settings
 
 if TYPE_CHECKING:
     from streams.operate.send import Kind
+    from streams.views.overview import RecoveredPartition
 
 app = typer.Typer()
 
@@ -31,7 +33,7 @@ class EventKind(StrEnum):
 
 
 @app.command(epilog='Example: echo \'{"task_id":"t-1","pool":"main"}\' | slotwise send task --now')
-@takes("broker", "topic_prefix", "group", "partitions", "step_bytes_max", join=True)
+@takes("broker", "topic_prefix", "group", "partitions", "step_bytes_max", "catalog", "policy", join=True)
 def send(
     settings: Settings,
     *,
@@ -40,14 +42,19 @@ def send(
         str, typer.Argument(help="File of JSON lines, one event each. Default: what is piped in; - reads it always.")
     ] = "",
     now: Annotated[bool, typer.Option("--now", help="Fill in `at` with the present where a line has none.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse lines with a field or a type of work that nothing knows.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send events: keyed by pool, each line checked first as the router will check it.
 
-    Lines that the router would refuse are not sent but printed with the reason; the exit code is 1 then.
+    Lines that the router would refuse or ignore as a duplicate are not sent but printed with the reason; the exit code
+    is 1 then, and where there is no line at all. Names that nothing knows are noted.
     A task that was given up may be sent as it is on task.pending.dlq: with --now its time is the present, and it is
     done again.
     """
+    from streams.operate.known_names import Known  # noqa: PLC0415
     from streams.operate.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
@@ -58,17 +65,28 @@ def send(
     check_topics(settings)
     what: Kind = kind.value
     with busy(f"Sending {what}s", quiet=as_json) as progress:
-        sent = send_lines(settings, what, _lines(file), stamp=now, progress=progress)
+        known = None if kind is EventKind.control else Known(settings, lambda one: _partition(settings, one))
+        sent = send_lines(settings, what, _lines(file), stamp=now, known=known, strict=strict, progress=progress)
     if as_json:
         print_json(sent)
     else:
         out.print(f"{sent.sent} of {sent.lines} lines sent to {sent.topic} ({sent.records} records).")
+        for note in sent.notes:
+            err.print(line(f"line {note.line}, sent: {note.reason}"))
         for refusal in sent.refusals:
             err.print(line(f"line {refusal.line}: {refusal.reason}"))
         if sent.refused > len(sent.refusals):
             err.print(f"... and {sent.refused - len(sent.refusals)} more lines.")
-    if sent.refused:
+    if not sent.lines:
+        err.print(f"There is no line to send in {'what was piped in' if file in ('', '-') else file}.", markup=False)
+    if sent.refused or not sent.lines:
         raise typer.Exit(FAILED)
+
+
+def _partition(settings: Settings, number: int) -> RecoveredPartition:
+    from streams.operate import read_partitions  # noqa: PLC0415 - brings the Kafka client along
+
+    return asyncio.run(read_partitions.read_partitions(settings, [number]))[number]
 
 
 def _lines(file: str) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from kafka.errors import KafkaError
@@ -26,6 +26,9 @@ from streams.clock import SystemClock
 from streams.errors import UNREACHABLE, SlotwiseError
 from streams.kafka.blocking import open_producer
 from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.operate.known_names import Known
 
 Kind = Literal["task", "slot", "control"]
 TOPICS: Final[dict[Kind, str]] = {"task": TASK_PENDING, "slot": SLOT_FREED, "control": FLEET_CONTROL}
@@ -60,6 +63,8 @@ class Sent(Struct, kw_only=True):
     refused: int = 0
     #: The first refused lines.
     refusals: list[Refusal] = []
+    #: The first lines with a name that means nothing; they are sent, unless they are to be refused.
+    notes: list[Refusal] = []
 
 
 def send(
@@ -68,9 +73,14 @@ def send(
     lines: Iterable[bytes],
     *,
     stamp: bool = False,
+    known: Known | None = None,
+    strict: bool = False,
     progress: Callable[[int], None] = lambda _lines: None,
 ) -> Sent:
     """Send every line that is an event of that kind; `stamp` fills in a missing `at` with now.
+
+    With `known`, a line that the router would refuse or ignore by its state is refused, and a name that means nothing
+    is noted; with `strict` a line with such a name is refused as well.
 
     A task that was given up, as `task.pending.dlq` has it with its history, is sent as the task, and with `stamp` its
     `at` is now: what is sent again after its end is done again.
@@ -94,6 +104,8 @@ def send(
                 records = records_of(settings, topic, found)
             else:
                 records = found
+            if known is not None and isinstance(found, bytes) and not isinstance(records, Unreadable):
+                records = _known(known, topic, found, records, sent, number, strict=strict)
             if isinstance(records, Unreadable):
                 sent.refused += 1
                 if len(sent.refusals) < REFUSALS_SHOWN_MAX:
@@ -126,6 +138,24 @@ def records_of(
         # The default partitioner: murmur2 of the key, as everywhere.
         return [{**common, "key": record.key}]
     return [{**common, "partition": partition} for partition in range(settings.partitions)]
+
+
+def _known(
+    known: Known, topic: str, value: bytes, records: list[Any], sent: Sent, number: int, *, strict: bool
+) -> list[Any] | Unreadable:
+    """Return the records, or why they are not sent; note the names that mean nothing."""
+    fields = parse_object(value)
+    event = read_event(topic, records[0].get("key"), value, ())
+    if isinstance(event, Unreadable):
+        return event
+    refusal = known.refusal(event)
+    if refusal is not None:
+        return Unreadable(refusal)
+    notes = list(known.notes(event, fields))
+    if notes and strict:
+        return Unreadable(" ".join(notes))
+    sent.notes += [Refusal(number, note) for note in notes][: REFUSALS_SHOWN_MAX - len(sent.notes)]
+    return records
 
 
 def _pool(value: bytes) -> str | None:

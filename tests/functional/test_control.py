@@ -98,7 +98,7 @@ def test_a_quota_moves_the_curve(operated: Up) -> None:
 
 def test_a_credit_given_again_under_its_id_counts_once(operated: Up) -> None:
     """Who is not sure whether an order went out may give it again."""
-    words = ("credit", "acme", "5.25", "--pool", "paid", "--control-id", "credit-once")
+    words = ("credit", "acme", "5.25", "--pool", "paid", "--control-id", "credit-once", "--new")
     assert order(operated, *words)["positions"][0]["fate"] == "taken"
     assert order(operated, *words)["positions"][0]["fate"] == "known"
     order(operated, "credit", "acme", "-0.25", "--pool", "paid")
@@ -107,12 +107,15 @@ def test_a_credit_given_again_under_its_id_counts_once(operated: Up) -> None:
 
 
 def test_a_slot_is_retired_and_an_unknown_name_is_reported(operated: Up) -> None:
-    """The order is in force either way; one that found nothing says so."""
+    """One that finds nothing is not sent, unless it is to be sent all the same."""
     announce(operated, "old", "haiku-1", "haiku-2")
     assert order(operated, "retire", "haiku-2", "--pool", "old")["positions"][0]["note"] is None
     (haiku,) = pool_of(operated, "old").models
     assert haiku.slots.free == 1
     done = operated.command("retire", "haiku-9", "--pool", "old")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Pool old has no slot haiku-9. Did you mean haiku-1?" in done.stderr
+    done = operated.command("retire", "haiku-9", "--pool", "old", "--new")
     assert done.returncode == 0
     assert "pool old has no slot haiku-9" in done.stderr
 
@@ -123,13 +126,18 @@ def test_a_waiting_task_is_cancelled_with_the_name_of_the_operator(operated: Up)
     comes_to(operated, "gone-1", "waiting")
     order(operated, "cancel", "gone-1", "--pool", "gone", "--by", "bob")
     assert "bob" in comes_to(operated, "gone-1", "cancelled")["reason"]
-    done = operated.command("cancel", "gone-2", "--pool", "gone")
+    done = operated.command("cancel", "gone-1", "--pool", "gone")
+    assert (done.returncode, "(cancelled)" in done.stderr) == (1, True)
+    done = operated.command("cancel", "gone-2", "--pool", "gnoe")
+    assert (done.returncode, "Did you mean gone?" in done.stderr) == (1, True)
+    done = operated.command("cancel", "gone-2", "--pool", "gone", "--new")
     assert "has no task gone-2 yet" in done.stderr
 
 
 def test_a_restarted_lane_is_in_the_audit(operated: Up) -> None:
     """The event stands in the audit of every partition."""
-    given = order(operated, "restart-lane", "maintenance")
+    assert "Nothing was sent" in operated.command("restart-lane", "maintenance").stderr
+    given = order(operated, "restart-lane", "maintenance", "--new")
     assert audited(operated, given["control_id"])["partitions"] == list(range(PARTITIONS))
 
 
@@ -145,7 +153,7 @@ def test_people_read_where_the_order_stands(operated: Up) -> None:
 
 def test_without_waiting_the_command_ends_when_the_broker_has_the_order(operated: Up) -> None:
     """It is taken a moment later all the same."""
-    given = order(operated, "drain", "minimax", "--pool", "hasty", "--no-wait")
+    given = order(operated, "drain", "minimax", "--pool", "hasty", "--no-wait", "--new")
     assert given["positions"][0]["fate"] == "sent"
     announce(operated, "hasty", "minimax-1")
     until(lambda: look(operated, "hasty").pools and not look(operated, "hasty").well, "the drain of minimax")
@@ -196,7 +204,7 @@ def test_a_mistake_is_reported_and_nothing_is_sent(operated: Up) -> None:
 
 def test_a_time_with_an_offset_is_sent_as_utc(operated: Up) -> None:
     """People write their own zone; events know one."""
-    order(operated, "drain", "local", "--until", "2100-01-01T01:00:00+01:00", "--pool", "zone")
+    order(operated, "drain", "local", "--until", "2100-01-01T01:00:00+01:00", "--pool", "zone", "--new")
     announce(operated, "zone", "local-1")
     until(lambda: look(operated, "zone").pools, "the slot")
     (drain,) = pool_of(operated, "zone").drained
@@ -217,9 +225,18 @@ def test_what_the_router_knows_and_the_files_here_do_not_is_no_mistake(operated:
     """The rules in force are asked before a name is called unknown."""
     file = tmp_path / "catalog.toml"
     file.write_text(shipped("catalog.toml").replace('id = "glm"', 'id = "glm-last"'))
-    order(operated, "drain", "local", "--pool", "known")
+    order(operated, "drain", "local", "--pool", "known", "--new")
     given = order(
-        operated, "drain", "glm", "--catalog", str(file), "--policy", str(_plain_policy(tmp_path)), "--pool", "known"
+        operated,
+        "drain",
+        "glm",
+        "--catalog",
+        str(file),
+        "--policy",
+        str(_plain_policy(tmp_path)),
+        "--pool",
+        "known",
+        "--new",
     )
     assert given["positions"][0]["fate"] == "taken"
 

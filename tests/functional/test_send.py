@@ -50,9 +50,13 @@ def test_a_task_goes_where_the_default_partitioner_puts_its_pool(installation: U
     file.write_text("\n".join([*lines, "", ""]))
     sent = installation.command("send", "task", str(file), "--json")
     assert sent.returncode == 0, sent.stderr
-    assert json.loads(sent.stdout) == {
+    result = json.loads(sent.stdout)
+    notes = result.pop("notes")
+    assert result == {
         "topic": "task.pending", "lines": 20, "sent": 20, "records": 20, "refused": 0, "refusals": []
     }  # fmt: skip
+    assert [note["line"] for note in notes] == list(range(1, 21))
+    assert {note["reason"] for note in notes} == {"field mine is none of this event, and is not read."}
     found = records(installation, "task.pending", '"spread-')
     assert sorted(record.value.decode() for record in found) == sorted(lines)
     for record in found:
@@ -72,6 +76,28 @@ def test_lines_that_would_be_refused_are_reported_and_the_others_sent(installati
     assert [refusal["line"] for refusal in result["refusals"]] == [2, 3, 4]
     assert "task_id" in result["refusals"][1]["reason"]
     assert len(records(installation, "task.pending", "send-mixed")) == 1
+
+
+def test_what_means_nothing_is_said_with_the_nearest_name(installation: Up) -> None:
+    """A model, a field, a type of work, a duplicate, nothing at all."""
+
+    def said(kind: str, stdin: str, *more: str) -> tuple[int, str]:
+        done = installation.command("send", kind, "--now", "-", *more, stdin=stdin)
+        return done.returncode, done.stderr
+
+    code, text = said("slot", '{"slot_id":"n-1","pool":"send-names","model":"hiaku"}')
+    assert (code, "model hiaku is not in the catalogue. Did you mean haiku?" in text) == (1, True)
+    typo = '{"task_id":"n-%s","pool":"send-names","agnet_role":"x","task_type":"coding"}'
+    code, text = said("task", typo % 1, "--strict")
+    assert (code, "Did you mean agent_role?" in text) == (1, True)
+    code, text = said("task", typo % 1)
+    assert (code, "task_type coding is in no list of the policy. Did you mean" in text) == (0, True)
+    assert said("task", "\n")[0] == 1
+    assert installation.command("cancel", "n-1", "--pool", "send-names").returncode == 0
+    code, text = said("task", '{"task_id":"n-1","pool":"send-names","at":"2026-01-01T00:00:00Z"}')
+    assert (code, "a duplicate: n-1 ended at" in text) == (1, True)
+    assert said("task", '{"task_id":"n-1","pool":"send-names"}')[0] == 0, "sent after its end it is done again"
+    assert len(records(installation, "task.pending", '"n-1"')) == 2
 
 
 def test_what_is_piped_in_needs_no_file_name(installation: Up) -> None:

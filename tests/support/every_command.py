@@ -30,7 +30,7 @@ from msgspec import Struct
 from streams import cli
 from streams.errors import FAILED, MISTAKE, UNREACHABLE
 from streams.local.up import UpError
-from streams.operate import dead_letters, orders, read_partitions, recommend, send
+from streams.operate import dead_letters, known_names, orders, read_partitions, recommend, send
 from streams.sample.work import tasks
 from streams.settings import Settings
 from streams.shipped import file_rulebook
@@ -210,9 +210,10 @@ def unplugged(directory: Path) -> Iterator[None]:
         patch.setattr("streams.topics.KafkaAdminClient", no_broker)
         patch.setattr("streams.kafka.blocking.KafkaProducer", no_broker)
         patch.setattr("streams.kafka.blocking.KafkaConsumer", no_broker)
+        patch.setattr(known_names, "ARRIVE_S_MAX", 0.0)
         for module in (send, orders):
             patch.setattr(module, "open_producer", lambda _settings: _Producer())
-        for module in (read_partitions, orders, recommend):
+        for module in (read_partitions, orders, recommend, known_names):
             patch.setattr(module, "read_partitions", read)
         patch.setattr("streams.kafka.client.Broker.start", no_broker_later)
         patch.setattr(dead_letters, "_broker", broker)

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from schemas.vocabulary import INPUT_TOPICS
-from streams.core.policy.rulebook import load_rulebook
 from streams.core.router import Router
 from streams.replay.verify import Verification, verify
-from streams.shipped import shipped
+from streams.shipped import file_rulebook
 from tests.support.installation import Installation, Worker, until
 from tests.support.plugins import install, install_example
 
@@ -89,7 +88,7 @@ async def test_the_router_goes_on_whatever_plug_ins_do(tansu: str, tmp_path: Pat
             await installation.task(f"more-{number}", "main")
         (found,) = await installation.sound()
         latest = {one["task_id"]: one for one in found.decisions}
-        rules = load_rulebook(shipped("catalog.toml"), POLICY)
+        rules = file_rulebook(worker.settings)
         fastest = max(FLEET, key=lambda model: rules.models[model].speed_tps or 0.0)
 
         assert latest["legal"]["chosen_model"] == "local"

@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Raw, Struct, field
 
 from schemas.events import Outcome, TaskPending
-from schemas.marks import DrainMark, ExhaustedMark, Mark, QuotaRow
+from schemas.marks import BreakerMark, DrainMark, ExhaustedMark, Mark, QuotaRow
 from schemas.vocabulary import (
     Complexity,
     DecisionOutcome,
@@ -68,9 +68,10 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     outcome: DecisionOutcome
     reason_code: ReasonCode
     reason: str
-    #: JSON object {model: {"gate": verdict, "score"?: number, "out_of_reach"?: true, "behind"?: word}} for every model
-    #: of the pool's fleet; out of reach: it did not count as a cheaper model for the gate `premium`; behind: what put
-    #: an admissible model with a free slot behind the chosen one (`vocabulary.Decisive`).
+    #: JSON object {model: {"gate": verdict, "score"?: number, "out_of_reach"?: true, "behind"?: word,
+    #: "breaker"?: true}} for every model of the pool's fleet; out of reach: it did not count as a cheaper model for the
+    #: gate `premium`; behind: what put an admissible model with a free slot behind the chosen one
+    #: (`vocabulary.Decisive`); breaker: a used up cap bars it.
     alternatives: Raw
     decided_at_ms: Millis
     at_ms: Millis
@@ -118,7 +119,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     position: int | None = None
     #: A second choice: the strategy's first one could do the work but was refused, or had no free slot.
     fallback: bool = False
-    #: Worth an operator's look: `watching` (usage is high), `unknown_price`, `plugin_failed`, `patient` (old work).
+    #: Worth an operator's look: `watching` (usage is high), `spending` (a cap of the cost breaker is nearly used up),
+    #: `unknown_price`, `plugin_failed`, `patient` (old work).
     flags: tuple[str, ...] = ()
     #: Date of the price behind the estimate.
     priced_at: str | None = None
@@ -323,6 +325,16 @@ class WorkDone(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     cost_uusd: MicroUsd | None = None
 
 
+class Spent(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """What finished work cost, where the policy caps spend: `[pool, at_ms, uusd, tenant_id, lane]`."""
+
+    pool: str
+    at_ms: Millis
+    uusd: MicroUsd
+    tenant_id: str | None = None
+    lane: str | None = None
+
+
 class LedgerRow(Struct, frozen=True, gc=False):
     """A tenant's money in one pool: available + reserved + consumed = credited, always."""
 
@@ -401,6 +413,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     exhausted: tuple[ExhaustedMark, ...] = ()
     drains: tuple[DrainMark, ...] = ()
     quotas: tuple[QuotaRow, ...] = ()
+    breakers: tuple[BreakerMark, ...] = ()
+    spent: tuple[Spent, ...] = ()
     ledgers: tuple[LedgerRow, ...] = ()
     money: tuple[MoneyMovement, ...] = ()
     activated: Activated | None = None
@@ -420,4 +434,4 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def marks(self) -> tuple[Mark, ...]:
         """Marks of every kind."""
-        return (*self.exhausted, *self.drains, *self.quotas)
+        return (*self.exhausted, *self.drains, *self.quotas, *self.breakers)

@@ -215,6 +215,15 @@ class QuotaUpdated(Control, frozen=True, kw_only=True, tag="quota.updated"):
     status: Word | None = None
 
 
+class BreakerOpened(Control, frozen=True, kw_only=True, tag="breaker.opened"):
+    """Suspends a cap of the cost breaker until a time: that of a tenant, of a lane, or of the pool itself."""
+
+    #: A time that has passed puts the cap in force again.
+    until: Time
+    tenant_id: Word | None = None
+    lane: Word | None = None
+
+
 class BudgetCredited(Control, frozen=True, kw_only=True, tag="budget.credited"):
     """A tenant's budget in one pool grows, or shrinks when negative."""
 
@@ -262,6 +271,7 @@ FleetControl = (
     | ModelRestored
     | ModelDrained
     | QuotaUpdated
+    | BreakerOpened
     | BudgetCredited
     | PolicyActivated
     | TaskCancelled

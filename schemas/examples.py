@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from schemas.events import (
+    BreakerOpened,
     BudgetCredited,
     LaneRestarted,
     ModelDrained,
@@ -89,6 +90,14 @@ EXAMPLES: Final[Mapping[type, Mapping[str, Any]]] = {
         "utilisation": 0.83,
         "resets_at": "2026-11-21T12:00:00.000Z",
         "status": "ok",
+    },
+    BreakerOpened: {
+        "kind": "breaker.opened",
+        "control_id": "c-10",
+        "at": _AT,
+        "by": "ops",
+        "tenant_id": "acme",
+        "until": "2026-11-21T12:00:00.000Z",
     },
     BudgetCredited: {
         "kind": "budget.credited",

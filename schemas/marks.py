@@ -1,10 +1,10 @@
-"""Marks of the fleet as rows of the journal: exhausted products, drained models, reports of quotas."""
+"""Marks of the fleet as rows of the journal: exhausted products, drained models, reports of quotas, suspended caps."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from schemas.vocabulary import Millis
+from schemas.vocabulary import BreakerScope, Millis
 
 
 class ExhaustedMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -45,5 +45,15 @@ class QuotaRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     at_ms: Millis | None = None
 
 
+class BreakerMark(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """An operator suspended a cap of the cost breaker until a time; `pool` None: in the whole partition."""
+
+    pool: str | None = None
+    of: BreakerScope
+    #: The tenant or the lane; None: the pool itself.
+    name: str | None = None
+    until_ms: Millis
+
+
 #: What operators and probes report of the fleet.
-Mark = ExhaustedMark | DrainMark | QuotaRow
+Mark = ExhaustedMark | DrainMark | QuotaRow | BreakerMark

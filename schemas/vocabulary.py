@@ -58,6 +58,8 @@ Bar = Annotated[int, Meta(ge=0, le=10)]
 Dimension = Literal["coding", "safety", "reasoning", "analysis", "speed", "instruction_following"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
 Complexity = Literal["trivial", "simple", "standard", "complex", "expert"]
+#: Whose spend an hour a policy may cap.
+BreakerScope = Literal["tenant", "lane", "pool"]
 Strategy = Literal["cheapest_capable", "objective", "preference"]
 Objective = Literal["cost_speed", "balanced", "quality"]
 Profile = Literal["fast", "strong"]

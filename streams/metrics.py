@@ -10,6 +10,7 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 #: Pools and tenants come from producers: beyond these numbers further ones share the label `other`.
 POOLS_MAX = 200
 TENANTS_MAX = 500
+LANES_MAX = 200
 
 BUILD = Gauge("router_build_info", "1, with the version that runs.", ["version"], registry=REGISTRY)
 # What is decided.
@@ -161,12 +162,19 @@ BUDGET_RESERVED = Gauge(
     "slotwise_budget_reserved_usd", "Amount reserved for a tenant's running tasks.", ["pool", "tenant"],
     registry=REGISTRY,
 )  # fmt: skip
+BREAKER_SPENT = Gauge(
+    "slotwise_breaker_spent_share",
+    "Spend of the last hour as a share of its cap, from the policy's warn_share on; of tenant, lane or pool.",
+    ["pool", "of", "name"],
+    registry=REGISTRY,
+)
 OF_THE_FLEET = (
-    WAITING, WAITING_OLDEST, WAITING_POINTS, SLOTS, MARKS, QUOTA_USED, BUDGET_AVAILABLE, BUDGET_RESERVED
+    WAITING, WAITING_OLDEST, WAITING_POINTS, SLOTS, MARKS, QUOTA_USED, BUDGET_AVAILABLE, BUDGET_RESERVED, BREAKER_SPENT
 )  # fmt: skip
 
 _pools: set[str] = set()
 _tenants: set[str] = set()
+_lanes: set[str] = set()
 
 
 def pool_label(pool: str) -> str:
@@ -177,6 +185,11 @@ def pool_label(pool: str) -> str:
 def tenant_label(tenant: str) -> str:
     """Return the tenant as a label value, or `other` when there are too many."""
     return _bounded(tenant, _tenants, TENANTS_MAX)
+
+
+def lane_label(lane: str) -> str:
+    """Return the lane as a label value, or `other` when there are too many."""
+    return _bounded(lane, _lanes, LANES_MAX)
 
 
 def _bounded(word: str, known: set[str], words_max: int) -> str:

@@ -15,6 +15,7 @@ import typer
 from msgspec import Struct
 
 from schemas.events import (
+    BreakerOpened,
     BudgetCredited,
     FleetControl,
     LaneRestarted,
@@ -38,12 +39,16 @@ if TYPE_CHECKING:
 app = typer.Typer()
 quota_app = typer.Typer(help="Report how much of a product's quota is used.")
 app.add_typer(quota_app, name="quota", rich_help_panel="The fleet")
+breaker_app = typer.Typer(help="Suspend a cap of what may be spent an hour, or put it in force again.")
+app.add_typer(breaker_app, name="breaker", rich_help_panel="The fleet")
 
 PANEL: Final = "The fleet"
 #: Settings that an order uses: the broker, and catalogue and policy for checks.
 SETTINGS: Final = ("broker", "topic_prefix", "group", "partitions", "step_bytes_max", "catalog", "policy")
 
 Pool = Annotated[str | None, typer.Option(help="Only in this pool. Default: in all of them.")]
+Tenant = Annotated[str | None, typer.Option(help="The cap of this tenant.")]
+Lane = Annotated[str | None, typer.Option(help="The cap of this lane.")]
 OnePool = Annotated[str, typer.Option(help="The pool.", show_default=False)]
 Account = Annotated[str | None, typer.Option(help="Only for this account. Default: for all.")]
 Until = Annotated[str | None, typer.Option(metavar="ISO", help="End of it, as 2026-11-21T15:00:00Z. Default: none.")]
@@ -249,6 +254,34 @@ def quota_set(
         status=status,
         pool=pool,
     )
+
+
+@breaker_app.command("open", epilog="Example: slotwise breaker open --tenant acme --until 2026-11-21T15:00:00Z")
+@gives
+def breaker_open(
+    fields: ControlFields,
+    *,
+    until: Annotated[str, typer.Option(metavar="ISO", help="When the cap holds again, as 2026-11-21T15:00:00Z.")],
+    tenant: Tenant = None,
+    lane: Lane = None,
+    pool: Pool = None,
+) -> FleetControl:
+    """Suspend a cap of the cost breaker until a time: of a tenant, of a lane, or, with --pool alone, of that pool.
+
+    What waits because of it is served at once. What is spent meanwhile counts on.
+    """
+    from streams.operate.orders import moment_ahead  # noqa: PLC0415 - brings the Kafka client along
+
+    return BreakerOpened(**fields.common(), until=moment_ahead(until), tenant_id=tenant, lane=lane, pool=pool)
+
+
+@breaker_app.command("close", epilog="Example: slotwise breaker close --tenant acme")
+@gives
+def breaker_close(
+    fields: ControlFields, *, tenant: Tenant = None, lane: Lane = None, pool: Pool = None
+) -> FleetControl:
+    """Put a suspended cap in force again, before its time."""
+    return BreakerOpened(**fields.common(), until=fields.at, tenant_id=tenant, lane=lane, pool=pool)
 
 
 @app.command(

@@ -176,6 +176,9 @@ def _print_pool(pool: PoolView) -> None:
             f"${budget.reserved_usd:.2f} reserved, ${budget.consumed_usd:.2f} consumed of ${budget.credited_usd:.2f}"
         )
         out.print(line(f"  budget {budget.tenant_id}: ${budget.available_usd:.2f} available, {spent}"))
+    for cap in pool.caps:
+        refused = "" if cap.refuses == "nothing" else f", {cap.refuses} is refused"
+        out.print(line(f"  cap of {cap.of} {cap.name}: ${cap.spent_usd:.2f} of ${cap.cap_usd:g} an hour{refused}"))
     out.print()
 
 

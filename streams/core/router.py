@@ -210,7 +210,14 @@ class Router:
             if percentiles is not pool.pool.percentiles and percentiles is not None:
                 draft.percentiles.append(percentiles)
             pool.index.align(
-                pool.fleet(), pool.in_service(), percentiles, pool.marks, pool.ledgers, pool.slots_max, now_ms
+                pool.fleet(),
+                pool.in_service(),
+                percentiles,
+                pool.marks,
+                pool.ledgers,
+                pool.spending(now_ms),
+                pool.slots_max,
+                now_ms,
             )
             # 4. Decide: a round over all waiting tasks and all free slots.
             draft.decisions += decide(pool, self.rulebook, now_ms, last)

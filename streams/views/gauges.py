@@ -45,6 +45,7 @@ class _Gauges:
         """Add one partition."""
         for name, index in router.indexes.items():
             self._look_at_waits(metrics.pool_label(name), index, now_ms)
+            self._look_at_caps(metrics.pool_label(name), index, now_ms)
         for name, pool in router.state.pools.items():
             # A pool that was only named by a refused event has the marks of all pools, and no slot or task.
             if not pool.is_empty():
@@ -58,6 +59,13 @@ class _Gauges:
             self.values[metrics.WAITING, (pool, headline)] += count
         self._worst(metrics.WAITING_OLDEST, pool, (now_ms - found.oldest_ms) / 1000)
         self._worst(metrics.WAITING_POINTS, pool, found.points_max)
+
+    def _look_at_caps(self, pool: str, index: PoolIndex, now_ms: Millis) -> None:
+        for reading in index.breaker.readings(now_ms):
+            of, name = reading.scope
+            label = {"tenant": metrics.tenant_label, "pool": metrics.pool_label}.get(of, metrics.lane_label)(name)
+            labels = (metrics.BREAKER_SPENT, (pool, of, label))
+            self.values[labels] = max(self.values[labels], (reading.spent_uusd or 0) / reading.cap_uusd)
 
     def _look_at_fleet(self, name: str, pool: Pool, now_ms: Millis) -> None:
         for slot in pool.slots.values():

@@ -25,6 +25,7 @@ from streams.core.router import Router
 from streams.core.state.marks import Account, Marks
 from streams.core.state.pool import Pool
 from streams.views.attention import Attention
+from streams.views.caps import Cap, cap_of
 from streams.views.dead_letters import NewDeadLetters
 from streams.views.parts import Parts, parts_attention
 
@@ -151,6 +152,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
     drained: tuple[Drain, ...]
     quotas: tuple[Window, ...]
     budgets: tuple[Budget, ...]
+    caps: tuple[Cap, ...]
     ev_p50: float | None
     ev_p90: float | None
     #: Tasks sent again after their end and ignored, since the beginning.
@@ -254,6 +256,7 @@ def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
         models=tuple(_models(router.rulebook, pool, now_ms)),
         **_marks(pool.marks, now_ms),
         budgets=tuple(_budget(row) for _, row in sorted(pool.ledgers.items())),
+        caps=tuple(map(cap_of, router.indexes[pool.name].breaker.readings(now_ms))),
         ev_p50=percentiles.p50 if percentiles is not None else None,
         ev_p90=percentiles.p90 if percentiles is not None else None,
         duplicates=pool.duplicates,
@@ -414,3 +417,4 @@ def _attention(pool: PoolView) -> Iterable[Attention]:
         if budget.available_usd <= 0:
             left = f"${budget.available_usd:.2f}"
             yield Attention(says=f"{pool.pool}: tenant {budget.tenant_id} has {left} left of its budget.")
+    yield from (cap.attention(pool.pool) for cap in pool.caps)

@@ -16,11 +16,13 @@ from msgspec.structs import replace
 from schemas.decision import Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import GATES, Millis, Verdict
+from streams.core.policy.breaker import BARS_COSTS, BARS_PREMIUM, Reading, Trip
 from streams.core.policy.case import Candidate, Case
-from streams.core.policy.catalog import Model
+from streams.core.policy.catalog import PREMIUM_TIER, Model
 from streams.core.policy.rulebook import Rulebook
 from streams.core.policy.rules import BY_GATE, UNABLE
 from streams.core.state.marks import Marks
+from streams.core.state.spending import scopes_of
 from streams.core.step import controls
 from streams.core.step.controls import MarkingControl
 from streams.core.step.draft import StepDraft
@@ -50,6 +52,22 @@ class Recorded(Struct, frozen=True, kw_only=True):
         """The verdict on each model of the fleet."""
         return {one["model"]: one.get("gate", "") for one in self.decision["alternatives"]}
 
+    def _trip(self) -> Trip | None:
+        """Return what the cost breaker barred the task from; the row has the models, not what was spent."""
+        models, caps = self.rulebook.models, self.rulebook.breaker
+        barred = {one["model"] for one in self.decision["alternatives"] if one.get("breaker")}
+        if not barred:
+            return None
+        level = (
+            BARS_PREMIUM if all(models[name].tier == PREMIUM_TIER for name in barred if name in models) else BARS_COSTS
+        )
+        readings = [
+            Reading(scope, None, cap, level)
+            for scope in scopes_of(self.decision["pool"], self.task.tenant_id, self.task.lane)
+            if (cap := caps.cap_uusd(scope)) is not None
+        ]
+        return Trip(level, readings[0]) if readings else None
+
     def case(self) -> Case:
         """Return the gates' input, as the router had it."""
         decision, policy, models = self.decision, self.rulebook.policy, self.rulebook.models
@@ -78,6 +96,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
             ),
             admissible=tuple(model for model, gate in verdicts if gate in PASSED),
             available_uusd=self.available_uusd if self.is_known else None,
+            trip=self._trip(),
         )
         if not self.is_known or decision.get("attempt", 1) == 1:
             return case

@@ -186,6 +186,13 @@ MISTAKES = {
     "a time that is past": Mistake(words=("exhausted", "opus", "--until", "2020-01-01T00:00:00Z"), want="is past"),
     "an amount that is none": Mistake(words=("credit", "acme", "nan", "--pool", "main"), want="amount_usd"),
     "an id that is none": Mistake(words=("cancel", "t 1", "--pool", "main"), want="task_id"),
+    "a cap of no one": Mistake(
+        words=("breaker", "open", "--until", "2100-01-01T00:00:00Z"), want="neither tenant_id, lane nor pool is named"
+    ),
+    "a cap that the policy does not have": Mistake(
+        words=("breaker", "open", "--tenant", "acme", "--until", "2100-01-01T00:00:00Z"),
+        want="the policy caps no spend of tenant acme",
+    ),
     "no pool where one is needed": Mistake(words=("retire", "haiku-1"), want="--pool"),
 }
 

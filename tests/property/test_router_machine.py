@@ -75,7 +75,7 @@ MUST_BE_SEEN = (
         "patient",
     ),
     *("reserved_for_ev", "capable_busy", "lost", "gate:lost", "no_capable_model", "boundary", "context", "floor"),
-    *("quota", "credit", "watching", "emergency", "near", "activated", "not activated"),
+    *("quota", "credit", "watching", "spending", "barred", "emergency", "near", "activated", "not activated"),
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
     *("chosen by use", "thrown away", "overdrawn", "stale_free", "late_free", "duplicate_free", "lost_slot"),
     *("duplicate_task", "redriven_task", "renewed_lease", "taken_up", "stale_renewal", "excess_renewal"),
@@ -87,6 +87,8 @@ MUST_BE_SEEN = (
         "out of reach",
         "not taken",
         "gave way",
+        "gave way to a cap",
+        "routed beside a cap",
         "prices changed",
         "contradictory_outcome",
         *(f"gate:{gate}" for gate in GATES),
@@ -117,7 +119,9 @@ class Routing(RuleBasedStateMachine):
         back_off_s=st.sampled_from([0.0, 0.0, 30.0]),
         thrown_away_ms=st.sampled_from([0, 0, 3_000, 70_000]),
         discarded=st.lists(MAKINGS, max_size=4) | st.lists(ACTIVATIONS, max_size=1),
-        variant=st.sampled_from(["shipped", "shipped", "odd", "strict", "preference", "plugged", "priced"]),
+        variant=st.sampled_from(
+            ["shipped", "shipped", "odd", "strict", "preference", "plugged", "priced", "capped", "capped"]
+        ),
         off=OFF,
         fleet=FLEETS,
         accounts=st.sampled_from([(None,), ("a1", "a2"), ("a2", "a1", None)]),
@@ -224,6 +228,18 @@ class Routing(RuleBasedStateMachine):
         """Every slot that holds a task is given back."""
         makings = [given_back(pick, status, 0, 0, False, {}) for pick in range(len(self.stage.leased()))]
         self._happen([(0 if i else after_ms, making) for i, making in enumerate(makings)] or [(0, lambda _: tick())])
+
+    @rule(
+        cost_usd=st.sampled_from([0.06, 0.28, 0.85]),
+        tenant=st.sampled_from([None, "acme", "bob"]),
+        of=st.sampled_from([None, "complex", "expert", "expert"]),
+        floor=st.sampled_from([None, None, None, "opus"]),
+    )
+    def dear_work_ends(self, cost_usd: float, tenant: str | None, of: Complexity | None, floor: str | None) -> None:
+        """What one slot did cost about what an hour may; more work of a tenant comes."""
+        quirks = [("money", "tenant_id", tenant), ("money", "complexity", of), ("limits", "floor_model", floor)]
+        task = pending(0, [("", "ev", 9.0), *(quirk for quirk in quirks if quirk[2] is not None)], "main")
+        self._happen([(1, given_back(0, "success", 0, 0, False, {"cost_usd": cost_usd})), (0, task), (0, task)])
 
     @rule(times=st.integers(1, 3), after_ms=PAUSES_MS)
     def all_work_goes_on(self, times: int, after_ms: int) -> None:
@@ -400,6 +416,9 @@ class Routing(RuleBasedStateMachine):
         assert (" Credit: " in decision.reason) == one.gave_way
         assert decision.fallback or not one.gave_way
         self.seen["gave way"] += one.gave_way
+        barred = any(row.get("breaker") for row in said.values())
+        self.seen["gave way to a cap"] += one.gave_way and barred
+        self.seen["routed beside a cap"] += barred
         self._same_scores(said, one.scores)
 
     def _same_reason(self, one: Choice, decision: Decision, said: dict[str, Any]) -> None:
@@ -489,6 +508,7 @@ class Routing(RuleBasedStateMachine):
             tenant: (row.credited_uusd, row.available_uusd, row.reserved_uusd, row.consumed_uusd)
             for tenant, row in state.ledgers.items()
         } == {tenant: ledger.row() for tenant, ledger in pool.ledgers.items()}
+        assert dict(state.spending.sums(self.rig.router.now_ms)) == pool.spend(self.rig.router.now_ms).sums()
         self.seen["overdrawn"] += any(ledger.available < 0 for ledger in pool.ledgers.values())
 
     def _same_words(self, pool: ReferencePool, decisions: list[Decision]) -> None:
@@ -513,6 +533,13 @@ class Routing(RuleBasedStateMachine):
             self.seen["out of reach"] += bool(away)
             assert ("watching" in one.flags) == ("watching" in flags)
             self.seen["watching"] += "watching" in flags
+            spend, view = pool.gates.spend, pool.gates.view
+            assert spend is not None
+            whose = spend.scopes(one.tenant_id, one.lane)
+            near = any(spend.reached(scope, pool.rules, view, one.decided_at_ms) for scope in whose)
+            assert ("spending" in one.flags) == near
+            self.seen["spending"] += near
+            self.seen["barred"] += any(row.get("breaker") for row in said.values())
             if one.outcome == "waiting":
                 task = pool.tasks[one.task_id]
                 assert one.reason_code == pool.headline(task)

@@ -31,6 +31,7 @@ from tests.reference.gates import PREMIUM_TIER, Cell, Gates
 from tests.reference.money import Ledger
 from tests.reference.partition import ReferencePartition
 from tests.reference.slot import Slot
+from tests.reference.spend import Spend
 from tests.reference.task import Task
 from tests.support.builders import task
 from tests.support.event_strategies import (
@@ -67,6 +68,8 @@ class Question(NamedTuple):
     said: list[Making]
     #: So many tasks come before, and take what is free.
     before: int
+    #: What the first of them has cost, in dollars; 0: it is not over.
+    spent: float
     asks: Making
 
 
@@ -89,6 +92,7 @@ ASKED = st.builds(
     WINDOWS,
     SAID,
     st.integers(0, 3),
+    st.sampled_from([0.0, 0.0, 0.85, 1.2]),
     st.builds(pending, st.just(0), THAT_ASK, st.just("main")),
 )
 
@@ -132,6 +136,8 @@ def _answers(question: Question) -> Iterator[str]:
     rig.hand_in_timed((0, making(stage)) for making in fleet)
     rig.hand_in(*(task(f"ev-{i}", ev=ev, deadline_ms=rig.now_ms) for i, ev in enumerate(question.window)))
     rig.hand_in(*(task(f"before-{i}", priority=100) for i in range(question.before)))
+    if question.spent and question.before and (first := rig.status("before-0")) is not None and first.slot_id:
+        rig.ends("before-0", cost_usd=question.spent)
     for making in question.said:
         rig.hand_in_timed([(0, making(stage))])
     asked = question.asks(stage)
@@ -204,6 +210,12 @@ def _marking(rig: RouterRig) -> list[tuple[Millis, MarkingControl]]:
     ]
 
 
+def _spend(rig: RouterRig, now_ms: Millis) -> Spend:
+    """What work that is over has cost."""
+    paid = [(row.at_ms, row.tenant_id, row.lane, row.uusd) for step in rig.steps for row in step.spent]
+    return Spend("main", paid, now_ms)
+
+
 class _Oracle:
     """Whether a gate, asked alone, refuses a model under every account that it has slots of: by the reference model."""
 
@@ -215,7 +227,13 @@ class _Oracle:
         slots = [Slot(row.slot_id, row.model, row.account, 0, 0) for row in pool.slots.values() if not row.retired]
         row = pool.tasks[decision.task_id]
         self.task = Task(row.task, row.advice, decision.decided_at_ms, behind_ms=0)
-        self.gates = Gates(reference.rules, reference.conditions.in_pool("main"), slots, decision.decided_at_ms)
+        self.gates = Gates(
+            reference.rules,
+            reference.conditions.in_pool("main"),
+            slots,
+            decision.decided_at_ms,
+            _spend(rig, decision.decided_at_ms),
+        )
         self.rules, self.now_ms, self.decision = reference.rules, decision.decided_at_ms, decision
         ledger = pool.ledgers.get(decision.tenant_id or "")
         self.ledger = None

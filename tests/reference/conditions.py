@@ -20,6 +20,8 @@ class View:
     drains: dict[str, float] = field(default_factory=dict)
     #: (product, account, window) -> (share, until, reported at).
     quotas: dict[tuple[str, str | None, str], tuple[float, float, int]] = field(default_factory=dict)
+    #: (tenant, lane or pool, its name) -> until when its cap is suspended; a pool's has no name.
+    opened: dict[tuple[str, str | None], int] = field(default_factory=dict)
 
     def exhausted(self, product: str, account: str | None, now_ms: int) -> bool:
         """Whether the product is used up, for all accounts or for this one."""
@@ -40,7 +42,12 @@ class View:
 
     def ends_ms(self) -> list[float]:
         """When something of this ends by itself."""
-        untils = [*self.marks.values(), *self.drains.values(), *(until_ms for _, until_ms, _ in self.quotas.values())]
+        untils = [
+            *self.opened.values(),
+            *self.marks.values(),
+            *self.drains.values(),
+            *(until_ms for _, until_ms, _ in self.quotas.values()),
+        ]
         return [until_ms for until_ms in untils if until_ms < inf]
 
 
@@ -74,6 +81,10 @@ class Conditions:
                 view.quotas[key] = (share, until_ms, at_ms)
 
         self._said.append((pool, change))
+
+    def open(self, pool: str | None, of: str, name: str | None, until_ms: int) -> None:
+        """A cap is suspended until then."""
+        self._said.append((pool, lambda view: view.opened.update({(of, name): until_ms})))
 
     def restore(self, pool: str | None, product: str, account: str | None, models: Iterable[str]) -> None:
         """The product's marks and reports end, of one account or of all; without an account the models' drains too."""

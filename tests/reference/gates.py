@@ -11,6 +11,7 @@ from tests.reference.money import Ledger
 from tests.reference.prices import is_free
 from tests.reference.rules import Model, Rules
 from tests.reference.slot import Slot
+from tests.reference.spend import Spend
 from tests.reference.task import Task
 
 GATES = ("capability", "context", "boundary", "floor", "exhausted", "drained", "quota", "premium", "credit")
@@ -25,7 +26,10 @@ Cell = tuple[str, str | None]
 class Gates:
     """The gates of one pool at one moment."""
 
-    def __init__(self, rules: Rules, view: View, slots: Iterable[Slot], now_ms: int) -> None:
+    def __init__(
+        self, rules: Rules, view: View, slots: Iterable[Slot], now_ms: int, spend: Spend | None = None
+    ) -> None:
+        self.spend = spend
         self.rules, self.view, self.now_ms = rules, view, now_ms
         self._known: dict[tuple[str, int, str, bool], str | None] = {}
         fleet = [slot for slot in slots if not slot.retired]
@@ -114,8 +118,17 @@ class Gates:
         """Whether the tenant has what the task would cost on the model, or owes something and it costs nothing ever."""
         if is_free(self.rules.model[name]):
             return True
+        if self.is_barred(task, name):
+            return False
         estimate = self.rules.estimate(task.event, self.rules.model[name], self.now_ms)
         return ledger is None or (estimate is not None and ledger.available >= estimate)
+
+    def is_barred(self, task: Task, name: str) -> bool:
+        """Whether what was spent in the last hour bars it from the model."""
+        if is_free(self.rules.model[name]) or self.spend is None:
+            return False
+        level = self.spend.level(task, self.rules, self.view, self.now_ms)
+        return level >= 3 or (level >= 2 and self.rules.tier[name] == PREMIUM_TIER)
 
     def _unable(self, task: Task, name: str, *, gave_way: bool = False) -> str | None:
         """The first of the gates that look at the task and the model only; asked of every account of the model."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from schemas.events import (
+    BreakerOpened,
     BudgetCredited,
     LaneRestarted,
     ModelDrained,
@@ -95,7 +96,7 @@ class ReferencePartition:
                 self.pool(event.pool).credit(event)
             case PolicyActivated():
                 taken = self._activate(event)
-            case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated():
+            case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated() | BreakerOpened():
                 taken = self._condition(event, item.now_ms)
         # Whom an operator speaks of is looked at, even if nothing comes of it.
         if not isinstance(event, LaneRestarted) and (taken or not isinstance(event, PolicyActivated)):
@@ -104,9 +105,21 @@ class ReferencePartition:
             self._controls.add(event.control_id)
         return taken
 
-    def _condition(self, event: ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated, now_ms: int) -> bool:
+    def _condition(
+        self, event: ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated | BreakerOpened, now_ms: int
+    ) -> bool:
         conditions, rules = self.conditions, self.rules
         match event:
+            case BreakerOpened():
+                named = [("tenant", event.tenant_id), ("lane", event.lane)]
+                caps = [(of, name) for of, name in named if name is not None]
+                if len(caps) > 1 or (not caps and event.pool is None):
+                    return False
+                of, name = caps[0] if caps else ("pool", None)
+                capped = [(limit["of"], limit.get("name")) for limit in rules.section("breaker").get("limit", [])]
+                if (of, None) not in capped and (of, name or event.pool) not in capped:
+                    return False
+                conditions.open(event.pool, of, name, to_millis(event.until))
             case ModelDrained():
                 if event.model not in rules.model:
                     return False

@@ -17,6 +17,7 @@ from tests.reference.rules import Rules
 from tests.reference.score import scores
 from tests.reference.service import Choice, Round, points, service_key, swap_problem
 from tests.reference.slot import Slot
+from tests.reference.spend import Paid, Spend
 from tests.reference.task import Task
 
 
@@ -57,6 +58,8 @@ class ReferencePool:
         self.duplicates = 0
         self.early_cancels: dict[str, int] = {}
         self.ledgers: dict[str, Ledger] = {}
+        #: What finished work has cost, where spend is capped.
+        self.paid: list[Paid] = []
         self.samples: list[tuple[int, float]] = []
         self.percentiles: tuple[int, float, float] | None = None
         #: How many EVs they were computed of.
@@ -82,6 +85,8 @@ class ReferencePool:
             some |= any(last_ms < end_ms <= now_ms for end_ms in self.conditions.in_pool(self.name).ends_ms())
             change_ms = next_change_ms(self.rules.models, last_ms)
             some |= change_ms is not None and change_ms <= now_ms
+            falls_ms = self._falls_ms(last_ms)
+            some |= falls_ms is not None and falls_ms <= now_ms
         while due := sorted(due for due in self._dues() if due[0] <= now_ms):
             some = True
             at_ms, kind, id_ = due[0]
@@ -104,9 +109,18 @@ class ReferencePool:
             yield from (round(end_ms) for end_ms in self.conditions.in_pool(self.name).ends_ms() if end_ms > now_ms)
             if (change_ms := next_change_ms(self.rules.models, now_ms)) is not None:
                 yield change_ms
+            if (falls_ms := self._falls_ms(now_ms)) is not None:
+                yield falls_ms
         yield from (patient_ms for patient_ms in self.patient_ms if patient_ms > now_ms)
         if self.waits_for_evs and self.percentiles is not None:
             yield self.percentiles[0] + round(self.rules.section("ev")["recompute_s"] * 1000)
+
+    def _falls_ms(self, now_ms: int) -> int | None:
+        return self.spend(now_ms).falls_ms(self.rules, self.conditions.in_pool(self.name), now_ms)
+
+    def spend(self, now_ms: int) -> Spend:
+        """What was spent here in the last hour."""
+        return Spend(self.name, self.paid, now_ms)
 
     def _dues(self) -> Iterable[tuple[int, str, str]]:
         for task in self.tasks.values():
@@ -271,6 +285,7 @@ class ReferencePool:
         task = self.tasks[slot.task_id]
         ours = event.outcome if event.outcome is not None and event.outcome.task_id == task.id else None
         work = self._work(slot)
+        self._count(work, self._cost(work, ours), now_ms)
         if self.unreported.pop(slot.id, None) is None:
             self._pay(task, self._actual(work, ours))
         elif (ledger := self.ledger(task)) is not None and work.reserved_uusd is not None:
@@ -320,6 +335,7 @@ class ReferencePool:
         """The slot reports after all how the work went."""
         task = work.task
         ours = event.outcome if event.outcome is not None and event.outcome.task_id == task.id else None
+        self._count(work, self._cost(work, ours), now_ms)
         ledger = self.ledger(task)
         if ledger is not None and work.reserved_uusd is not None:
             ledger.settle(0, self._actual(work, ours))
@@ -381,6 +397,21 @@ class ReferencePool:
         cost = price(model, asked, said, work.decided_ms, cached, thought)
         return reserved if cost is None else cost
 
+    def _cost(self, work: Unreported, outcome: Outcome | None) -> int | None:
+        """What the work cost, or else what it was estimated to cost; None where a price is unknown."""
+        model = self.rules.model.get(work.model)
+        reported = self._actual(work._replace(reserved_uusd=-1), outcome)
+        if reported >= 0:
+            return reported
+        if outcome is not None and work.reserved_uusd is not None:
+            return work.reserved_uusd
+        return None if model is None else self.rules.estimate(work.task.event, model, work.decided_ms)
+
+    def _count(self, work: Unreported, uusd: int | None, now_ms: int) -> None:
+        """Where spend is capped, what the work cost counts for an hour."""
+        if uusd and self.rules.section("breaker").get("limit"):
+            self.paid.append((now_ms, work.task.event.tenant_id, work.task.event.lane, uusd))
+
     def _pay(self, task: Task, actual: int) -> None:
         """What was reserved for the task is free again, less what it cost."""
         ledger = self.ledger(task)
@@ -414,7 +445,8 @@ class ReferencePool:
 
     def look(self, now_ms: int) -> None:
         """From here on the gates are those of this moment."""
-        self.gates = Gates(self.rules, self.conditions.in_pool(self.name), self.slots.values(), now_ms)
+        view, spend = self.conditions.in_pool(self.name), self.spend(now_ms)
+        self.gates = Gates(self.rules, view, self.slots.values(), now_ms, spend)
         self._known: dict[object, dict[Cell, str | None]] = {}
 
     def said(self, task: Task, *, closed: bool | None = None, gave_way: bool | None = None) -> dict[Cell, str | None]:

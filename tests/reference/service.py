@@ -194,7 +194,7 @@ def swap_problem(pool: ReferencePool, choices: list[Choice], chosen: Mapping[str
         return "other slots were taken"
     for choice in swappers:
         gate = choice.said[chosen[choice.task.id].cell]
-        if gate is not None and (gate != "credit" or choice.available is None):
+        if gate is not None and chosen[choice.task.id].cell not in _payable(pool, choice):
             return f"{gate} was opened for {choice.task.id}"
     for choice in swappers:
         ledger = pool.ledger(choice.task)
@@ -222,7 +222,8 @@ def swap_problem(pool: ReferencePool, choices: list[Choice], chosen: Mapping[str
 def _best_tiers(pool: ReferencePool, swappers: list[Choice]) -> list[int]:
     """Tiers of the traders by falling EV (unknown EVs left out), as high as the gates allow from the first on."""
     known = sorted((choice for choice in swappers if choice.task.ev is not None), key=lambda one: -(one.task.ev or 0))
-    line = [(1, one.said) for one in known] + [(0, one.said) for one in swappers if one.task.ev is None]
+    line = [(1, _payable(pool, one)) for one in known]
+    line += [(0, _payable(pool, one)) for one in swappers if one.task.ev is None]
     cells = sorted({one.slot.cell for one in swappers}, key=str)
 
     @cache
@@ -230,12 +231,22 @@ def _best_tiers(pool: ReferencePool, swappers: list[Choice]) -> list[int]:
         if place == len(line):
             return ()
         found = []
-        counts, said = line[place]
+        counts, open_to = line[place]
         for i, cell in enumerate(cells):
-            if left[i] and said[cell] in (None, "credit"):
+            if left[i] and cell in open_to:
                 rest = best(place + 1, (*left[:i], left[i] - 1, *left[i + 1 :]))
                 if rest is not None:
                     found.append((pool.rules.tier[cell[0]], *rest) if counts else rest)
         return max(found, default=None)
 
     return list(best(0, tuple(sum(one.slot.cell == cell for one in swappers) for cell in cells)) or ())
+
+
+def _payable(pool: ReferencePool, one: Choice) -> set[Cell]:
+    """The cells that the gates open to it, or would if its tenant had more."""
+    return {
+        cell
+        for cell, gate in one.said.items()
+        if gate is None
+        or (gate == "credit" and one.available is not None and not pool.gates.is_barred(one.task, cell[0]))
+    }

@@ -175,7 +175,7 @@ def entry_of(row: TaskRow, ageing_ms: int = 60_000) -> Entry:
     """Give a waiting task's place in an index without models."""
     undo = Undo()
     group = Group(
-        GroupKey((), low=False, lifted=False, emergency_mask=0, failed=False, bill=None),
+        GroupKey((), low=False, lifted=False, barred=0, emergency_mask=0, failed=False, bill=None),
         NO_FLEET,
         ageing_ms,
         None,

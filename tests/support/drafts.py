@@ -21,5 +21,5 @@ def draft_with_free(rig: RouterRig, *slot_ids: str) -> tuple[PoolDraft, PoolInde
         model = slot_id.rsplit("-", 1)[0]
         draft.put_slot(SlotRow(slot_id=slot_id, pool="main", model=model, state="free", lease=0, since_ms=now_ms))
     index.begin()
-    index.align(draft.fleet(), draft.in_service(), pool.percentiles, draft.marks, {}, draft.slots_max, now_ms)
+    index.align(draft.fleet(), draft.in_service(), pool.percentiles, draft.marks, {}, {}, draft.slots_max, now_ms)
     return draft, index

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from schemas.decision import Advice, SlotRow
 from schemas.event_id import EventId
 from schemas.events import (
+    BreakerOpened,
     BudgetCredited,
     Control,
     Event,
@@ -405,10 +406,14 @@ QUOTAS = st.one_of(
         for provider, product in (("anthropic", "claude"), ("anthropic", "claude"), ("zhipu", "glm"))
     ]
 )  # fmt: skip
-MONEY = controls(
+CREDITS = controls(
     BudgetCredited, "money", pool=st.sampled_from(["main", "main", "main", "side"]), tenant_id=TENANTS,
     amount_usd=st.sampled_from([0.002, 0.004096, 0.02, 0.08192, 0.16384, 0.2, 0.3, 0.5, 1.0, 5.0, -0.05, -0.2, -4.0]),
 )  # fmt: skip
+OPENED = controls(
+    BreakerOpened, "money", tenant_id=NONE | TENANTS, lane=NONE | NONE | NONE | st.just("night"), until_ms=ENDS_MS
+)
+MONEY = evenly(CREDITS, CREDITS, CREDITS, OPENED)
 MISTAKES = st.one_of(
     controls(ModelExhausted, "marks", product=st.just("clode"), until_ms=ENDS_MS),
     controls(ModelExhausted, "marks", until_ms=ENDS_MS),
@@ -420,6 +425,7 @@ MISTAKES = st.one_of(
         window=st.just("5h"), utilisation=st.just(1.0),
     ),
     controls(LaneRestarted, "strategies", lane=st.just("night")),
+    controls(BreakerOpened, "money", tenant_id=st.just("acme"), lane=st.just("night"), until_ms=ENDS_MS),
 )  # fmt: skip
 
 # Rules.
@@ -479,6 +485,21 @@ VARIANTS: dict[str, tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, 
             },
         },
         {"strategy": {"default": "objective"}},
+    ),
+    # Caps that a few tasks use up.
+    "capped": (
+        {"haiku": {"input_usd_per_mtok": 5.0}, "codex": {"output_usd_per_mtok": None}},
+        {
+            "breaker": {
+                "premium_share": 0.9,
+                "limit": [
+                    {"of": "tenant", "usd_per_hour": 0.06},
+                    {"of": "tenant", "name": "bob", "usd_per_hour": 0.3},
+                    {"of": "lane", "name": "night", "usd_per_hour": 0.02},
+                    {"of": "pool", "usd_per_hour": 0.9},
+                ],
+            }
+        },
     ),
     "preference": ({}, {"strategy": {"default": "preference"}, "service": {"patience_points": 110}}),
     "plugged": (

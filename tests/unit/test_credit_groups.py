@@ -30,7 +30,7 @@ class Tenant:
         self.balances.sync("acme", MicroUsd(left))
         self.groups: dict[GroupKey, Group] = {}
         self.unbilled = self.make(
-            GroupKey((None,), low=False, lifted=False, emergency_mask=0, failed=False, bill=None), None
+            GroupKey((None,), low=False, lifted=False, barred=0, emergency_mask=0, failed=False, bill=None), None
         )
         self.index = CreditGroups(self.groups, self.balances, self.make, self.look)
 

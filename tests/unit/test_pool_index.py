@@ -52,7 +52,7 @@ def test_a_percentile_passes_by_small_and_negative_values_too(ev: float) -> None
     cells = index.fleet.bit.keys()
     for shift, want in ((0.125, False), (-0.125, True), (0.125, False), (-100.0, True)):
         percentiles = Percentiles(pool="main", at_ms=Millis(START_MS), samples=9, p50=-500.0, p90=ev + shift)
-        index.align(cells, cells, percentiles, index.pool.marks, {}, 1, Millis(START_MS))
+        index.align(cells, cells, percentiles, index.pool.marks, {}, {}, 1, Millis(START_MS))
         assert index.entries["waits"].group.lifted == want
         assert index.entries["far"].group.lifted
 
@@ -94,7 +94,7 @@ def test_a_percentile_that_passes_by_takes_along_who_stood_at_it() -> None:
     def percentiles(p90: float) -> Percentiles:
         return Percentiles(pool="main", at_ms=Millis(START_MS), samples=9, p50=1.0, p90=p90)
 
-    index.align(cells, cells, percentiles(4.999999999999999), index.pool.marks, {}, 1, Millis(START_MS))
+    index.align(cells, cells, percentiles(4.999999999999999), index.pool.marks, {}, {}, 1, Millis(START_MS))
     assert not index.entries["waits"].group.lifted
-    index.align(cells, cells, percentiles(3.0), index.pool.marks, {}, 1, Millis(START_MS))
+    index.align(cells, cells, percentiles(3.0), index.pool.marks, {}, {}, 1, Millis(START_MS))
     assert index.entries["waits"].group.lifted

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from schemas.decision import SlotRow
 from schemas.vocabulary import Gate, MicroUsd
 from streams.core.index.family import Costs
+from streams.core.policy.breaker import BARS_COSTS, BARS_PREMIUM
+from streams.core.policy.catalog import PREMIUM_TIER
 from streams.core.policy.rulebook import Rulebook
 from streams.core.policy.rules import credit, emergency
 
@@ -88,6 +90,13 @@ class Fleet:
     def masks_of(self, models: Collection[str]) -> int:
         """Return the cells of these models; a model without a slot has none."""
         return sum(mask for model, mask in zip(self.models, self.model_masks, strict=True) if model in models)
+
+    def barred(self, level: int) -> int:
+        """Return the cells from which the cost breaker bars a task at this level."""
+        if level < BARS_PREMIUM:
+            return 0
+        dear = -1 if level >= BARS_COSTS else self.tier_masks.get(PREMIUM_TIER, 0)
+        return sum([1 << i for i, of in enumerate(self.model_of) if of not in self.free_models and dear >> i & 1])
 
     def unpaid(self, costs: Costs, left: MicroUsd) -> int:
         """Return the cells that this credit does not cover; `costs` by model. One that costs nothing needs none."""

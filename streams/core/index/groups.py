@@ -77,6 +77,8 @@ class GroupKey(NamedTuple):
     #: Below the premium floor, where that may matter.
     low: bool
     lifted: bool
+    #: Level of the cost breaker that bars them from models; 0: none.
+    barred: int
     emergency_mask: int
     failed: bool
     bill: Bill | None
@@ -93,6 +95,7 @@ class Group:
 
     __slots__ = (
         "_able",
+        "_barred",
         "_in_reach",
         "_in_service",
         "_pictures",
@@ -144,7 +147,7 @@ class Group:
         self.announced: dict[ReasonCode | None, Announced] = {}
         self._pictures: dict[tuple[int, int, Scores | None, tuple[Decisive | None, ...]], Raw] = {}
         self._able: str | None = None
-        self._in_service = self._in_reach = 0
+        self._in_service = self._in_reach = self._barred = 0
 
     def look(
         self, fleet: Fleet, conditions: Conditions, available: Mapping[str, MicroUsd], *, keep_shut: bool = False
@@ -158,11 +161,13 @@ class Group:
         self._in_service, self._in_reach = conditions.in_service, conditions.in_reach
         if self.key.low and self.cheaper_mask & conditions.in_reach:
             premium.keep(gates, self.dear_mask)
-        unpaid = 0
+        self._barred = unpaid = fleet.barred(self.key.barred)
+        if unpaid:
+            gates = [gate or ("credit" if unpaid >> i & 1 else None) for i, gate in enumerate(gates)]
         if self.bill is not None and self.family is not None:
             left = available[self.bill.tenant]
             costs = self.bill.exact or tuple(self.family.cheap)
-            unpaid = fleet.unpaid(costs, left)
+            unpaid |= fleet.unpaid(costs, left)
             gates = [gate or ("credit" if unpaid >> i & 1 else None) for i, gate in enumerate(gates)]
             limits = [cost for cost in (*costs, *(() if self.bill.exact else self.family.dear)) if cost is not None]
             self.valid_from_uusd = max((cost for cost in limits if cost <= left), default=-inf)
@@ -279,6 +284,8 @@ class Group:
             words[model] = {"gate": word}
             if not mask & self._in_reach:
                 words[model]["out_of_reach"] = True
+            if mask & self._barred:
+                words[model]["breaker"] = True
             if scores is not None and (score := scores[at]) is not None:
                 words[model]["score"] = score
             if word == "ok" and behind and behind[at] is not None:

@@ -17,6 +17,7 @@ from math import inf
 from schemas.decision import LedgerRow, Percentiles, TaskRow
 from schemas.vocabulary import MicroUsd, Millis, ReasonCode, to_millis
 from streams.core.index.balances import Balances
+from streams.core.index.breaker_index import BreakerIndex
 from streams.core.index.conditions import Conditions
 from streams.core.index.credit_groups import CreditGroups, is_of
 from streams.core.index.due import DueList
@@ -34,6 +35,7 @@ from streams.core.index.wakeups import BEHIND_PREMIUM, Wakeups
 from streams.core.policy.rulebook import Rulebook
 from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
+from streams.core.state.spending import Scope
 
 
 class PoolIndex:
@@ -47,7 +49,8 @@ class PoolIndex:
         self.slots = SlotIndex(pool, rulebook.use_step_ms, self.due, self._undo)
         self.waiting = WaitingIndex()
         self.entries = self.waiting.entries
-        self.wakeups = Wakeups(pool, self.due, self.waiting, rulebook, now_ms)
+        self.breaker = BreakerIndex(pool, rulebook)
+        self.wakeups = Wakeups(pool, self.due, self.waiting, self.breaker, rulebook, now_ms)
         #: The `now` of the groups: that of the decision in progress, else the state's.
         self.now_ms = now_ms
         #: Ids of tasks that are in their groups because they reach patience in the decision in progress.
@@ -70,7 +73,8 @@ class PoolIndex:
         for slot in pool.slots.values():
             self.slots.sync(slot.slot_id)
         fleet, in_service = frozenset(self.slots.registered), frozenset(self.slots.in_service)
-        self.align(fleet, in_service, pool.percentiles, pool.marks, {}, len(pool.slots), now_ms)
+        spent = self.breaker.spent(now_ms)
+        self.align(fleet, in_service, pool.percentiles, pool.marks, {}, spent, len(pool.slots), now_ms)
         for row in pool.tasks.values():
             self.sync_task(row.task.task_id)
 
@@ -87,9 +91,10 @@ class PoolIndex:
             if patient_ms > self.wakeups.now_ms:
                 self._now_patient[task.task_id] = None
         lifted = policy.lift.lifts(row.ev, task.quest_priority, self.percentiles)
-        group = shape.groups.get((low, lifted))
+        barred = self._barred(row)
+        group = shape.groups.get((low, lifted, barred))
         if group is None:
-            group = self._group(shape, low=low, lifted=lifted)
+            group = self._group(shape, low=low, lifted=lifted, barred=barred)
         entry = Entry(row, self.rulebook.ageing_ms, shape, group)
         if task.tenant_id is not None and task.tenant_id in self.balances.left:
             cost_max_uusd = self.rulebook.cost_max_uusd(task, shape.complexity)
@@ -113,12 +118,13 @@ class PoolIndex:
         for entry in self.waiting.of_tenant(tenant):
             yield self.rulebook.cost_max_uusd(entry.row.task, entry.shape.complexity)
 
-    def _group(self, shape: Shape, *, low: bool, lifted: bool) -> Group:
-        key = GroupKey(shape.verdicts, low, lifted, shape.emergency_mask, shape.failed, None)
+    def _group(self, shape: Shape, *, low: bool, lifted: bool, barred: int) -> Group:
+        below = shape.verdicts_below if barred else None
+        key = GroupKey(shape.verdicts, low, lifted, barred, shape.emergency_mask, shape.failed, None, below)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._new_group(key, None)
-        shape.groups[low, lifted] = group
+        shape.groups[low, lifted, barred] = group
         return group
 
     def _new_group(self, key: GroupKey, family: Family | None) -> Group:
@@ -213,17 +219,20 @@ class PoolIndex:
         percentiles: Percentiles | None,
         marks: Marks,
         ledgers: Mapping[str, LedgerRow],
+        spent: Mapping[Scope, int],
         slots_max: int,
         now_ms: Millis,
     ) -> None:
         """Set fleet, cells with a slot in service, percentiles, marks, credit of these tenants, and prices of the hour.
 
-        `slots_max` is an upper bound of the pool's slots.
+        `spent` is the spend of the last hour by tenant, lane and pool, where the policy caps it; `slots_max` is an
+        upper bound of the pool's slots.
         """
         self.now_ms = now_ms
         for tenant, row in ledgers.items():
             self.balances.leave(tenant, row.available_uusd)
         self.balances.has_slots(slots_max)
+        is_barred_otherwise = self.breaker.look(spent, marks, now_ms)
         if fleet != self.fleet.bit.keys() or not self._priced_ms[0] <= now_ms < self._priced_ms[1]:
             self.percentiles = percentiles
             self._refleet(fleet, in_service, marks, now_ms)
@@ -233,6 +242,9 @@ class PoolIndex:
             self.prepared.clear()
             self._move(self.waiting.between(before, percentiles))
         self._look_at_patience()
+        if is_barred_otherwise:
+            self.prepared.clear()
+            self._move([one for one in self.entries.values() if self._barred(one.row) != one.group.key.barred])
         changed = self.conditions.look(self.fleet, self.fleet.mask_of(in_service), marks, now_ms)
         # Credit first: a group that has just been evaluated no longer shows that its family must be split.
         self.look_at_credit()
@@ -300,6 +312,9 @@ class PoolIndex:
             entry.group, entry.shape, entry.costs = fresh.group, fresh.shape, fresh.costs
             self._join(entry)
         self.look_at_credit()
+
+    def _barred(self, row: TaskRow) -> int:
+        return self.breaker.level(row.task.tenant_id, row.task.lane)
 
     # For the decision in progress.
 

@@ -33,5 +33,5 @@ class Shape:
     has_floor: bool = False
     #: A rule raised: the static fallback decides.
     failed: bool = False
-    #: (below the premium floor, lifted) -> group
-    groups: dict[tuple[bool, bool], Group] = field(default_factory=dict)
+    #: (below the premium floor, lifted, level of the cost breaker) -> group
+    groups: dict[tuple[bool, bool, int], Group] = field(default_factory=dict)

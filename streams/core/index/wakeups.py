@@ -1,4 +1,4 @@
-"""Wake-up times of a pool without an input: something falls due or ends, a price or percentile changes, patience."""
+"""Wake-up times of a pool without an input: something falls due or ends, a price, the spend or the patience changes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import inf
 from typing import Final
 
 from schemas.vocabulary import Millis, ReasonCode
+from streams.core.index.breaker_index import BreakerIndex
 from streams.core.index.due import DueList
 from streams.core.index.waiting import Entry
 from streams.core.index.waiting_index import WaitingIndex
@@ -22,8 +23,17 @@ _SPARE: Final = 64
 class Wakeups:
     """Wake-up times of one pool."""
 
-    def __init__(self, pool: Pool, due: DueList, waiting: WaitingIndex, rulebook: Rulebook, now_ms: Millis) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        due: DueList,
+        waiting: WaitingIndex,
+        breaker: BreakerIndex,
+        rulebook: Rulebook,
+        now_ms: Millis,
+    ) -> None:
         self._pool = pool
+        self._breaker = breaker
         self._due = due
         self._waiting = waiting
         self._rulebook = rulebook
@@ -70,7 +80,8 @@ class Wakeups:
             return inf
         marks_ms = self._pool.marks.next_change_ms(self.now_ms) if self._pool.marks else inf
         prices_ms = self._rulebook.prices_change_ms(self.now_ms)
-        return min(self._percentiles_ms(), self._patience_ms(), marks_ms, prices_ms)
+        spend_ms = self._breaker.next_ms(self.now_ms)
+        return min(self._percentiles_ms(), self._patience_ms(), marks_ms, prices_ms, spend_ms)
 
     def _percentiles_ms(self) -> float:
         """Return when percentiles may be recomputed, where tasks wait because of them."""

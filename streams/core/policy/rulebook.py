@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from schemas.decision import Percentiles, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import DIMENSIONS, Complexity, MicroUsd, Millis, Objective, Strategy, Word
+from streams.core.policy.breaker import Breaker, BreakerPolicy
 from streams.core.policy.catalog import PREMIUM_TIER, Catalog, Model
 from streams.core.policy.complexity import CLASSES, ComplexityPolicy
 from streams.core.policy.document import RulebookError, nearest, read
@@ -133,6 +134,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     boundary: BoundaryPolicy = BoundaryPolicy()
     floor: FloorPolicy = FloorPolicy()
     quota: QuotaPolicy = QuotaPolicy()
+    breaker: BreakerPolicy = BreakerPolicy()
 
     def lane_of(self, name: str | None) -> LanePolicy | None:
         """Return the settings of the lane of that name, if it has any."""
@@ -161,7 +163,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def mistakes(self) -> Iterator[str]:
         """Return mistakes that concern more than one value: key and sentence."""
-        for section in ("complexity", "score", "plugins"):
+        for section in ("breaker", "complexity", "score", "plugins"):
             yield from (f"{section}.{mistake}" for mistake in getattr(self, section).mistakes())
         strategies = (*get_args(Strategy), *self.plugins.strategies)
         named = [("strategy.default", self.strategy.default)]
@@ -246,6 +248,7 @@ class Rulebook:
         self.memory_ms = round(policy.attempts.finished_memory_s * 1000)
         self.unknown_reset_ms = round(policy.quota.unknown_reset_s * 1000)
         self.overload_pause_ms = round(policy.attempts.overload_pause_s * 1000)
+        self.breaker = Breaker(policy.breaker)
 
     def arrival_ms(self, at_ms: Millis, now_ms: Millis) -> Millis:
         """Return the time from which a task of this `at` counts: never after `now`, and never too far behind it."""

@@ -12,8 +12,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from schemas.marks import DrainMark, ExhaustedMark, Mark, QuotaRow
-from schemas.vocabulary import Millis
+from schemas.marks import BreakerMark, DrainMark, ExhaustedMark, Mark, QuotaRow
+from schemas.vocabulary import BreakerScope, Millis
 
 #: A report of a quota is remembered this long, even after its reset: an older one that arrives changes nothing.
 REPORT_MEMORY_MS: Final = 30 * 86_400_000
@@ -28,12 +28,13 @@ class MarksDump(Struct, frozen=True, array_like=True):
     exhausted: tuple[ExhaustedMark, ...]
     drains: tuple[DrainMark, ...]
     quotas: tuple[QuotaRow, ...]
+    breakers: tuple[BreakerMark, ...] = ()
 
 
 class Marks:
     """The marks of one pool, or those that a new pool of the partition begins with."""
 
-    __slots__ = ("drained", "exhausted", "quotas", "version")
+    __slots__ = ("breakers", "drained", "exhausted", "quotas", "version")
 
     def __init__(self) -> None:
         #: (product, account) -> until.
@@ -42,6 +43,8 @@ class Marks:
         self.drained: dict[str, Millis | None] = {}
         #: (product, account, window) -> as last reported.
         self.quotas: dict[tuple[str, Account, str], QuotaRow] = {}
+        #: (tenant, lane or pool, its name; None: the pool's) -> until when its cap is suspended.
+        self.breakers: dict[tuple[BreakerScope, str | None], Millis] = {}
         #: Grows with every change of this object.
         self.version = 0
 
@@ -51,12 +54,13 @@ class Marks:
             and self.exhausted == other.exhausted
             and self.drained == other.drained
             and self.quotas == other.quotas
+            and self.breakers == other.breakers
         )
 
     __hash__ = None  # type: ignore[assignment]  # marks change
 
     def __bool__(self) -> bool:
-        return bool(self.exhausted or self.drained or self.quotas)
+        return bool(self.exhausted or self.drained or self.quotas or self.breakers)
 
     def copy(self) -> Marks:
         """Return a copy of the marks."""
@@ -64,6 +68,7 @@ class Marks:
         other.exhausted.update(self.exhausted)
         other.drained.update(self.drained)
         other.quotas.update(self.quotas)
+        other.breakers.update(self.breakers)
         return other
 
     def put(self, row: Mark) -> bool:
@@ -84,6 +89,8 @@ class Marks:
                     self.drained[row.model] = row.until_ms
                 else:
                     self.drained.pop(row.model, None)
+            case BreakerMark():
+                self.breakers[row.of, row.name] = row.until_ms
             case QuotaRow(window=None):
                 self._end_quotas(row)
             case QuotaRow(window=window) if window is not None:
@@ -103,10 +110,18 @@ class Marks:
         for model, drained_ms in list(self.drained.items()):
             if drained_ms is not None and drained_ms <= now_ms:
                 del self.drained[model]
+        for cap, until_ms in list(self.breakers.items()):
+            if until_ms <= now_ms:
+                del self.breakers[cap]
         for window, row in list(self.quotas.items()):
             over = row.resets_at_ms is not None and row.resets_at_ms <= now_ms
             if over and (row.at_ms is None or row.at_ms < now_ms - REPORT_MEMORY_MS):
                 del self.quotas[window]
+
+    def is_open(self, of: BreakerScope, name: str, now_ms: Millis) -> bool:
+        """Whether an operator has suspended this cap of the cost breaker; a pool's has no name here."""
+        until_ms = self.breakers.get((of, None if of == "pool" else name))
+        return until_ms is not None and until_ms > now_ms
 
     def accounts(self) -> set[str]:
         """Return every account that a mark names."""
@@ -118,6 +133,7 @@ class Marks:
         ends = (
             *self.exhausted.values(),
             *self.drained.values(),
+            *self.breakers.values(),
             *(row.resets_at_ms for row in self.quotas.values()),
         )
         return min((at for at in ends if at is not None and at > after_ms), default=inf)
@@ -134,13 +150,17 @@ class Marks:
                 for model, until_ms in sorted(self.drained.items(), key=str)
             ),
             tuple(row for _, row in sorted(self.quotas.items(), key=str)),
+            tuple(
+                BreakerMark(of=of, name=name, until_ms=until_ms)
+                for (of, name), until_ms in sorted(self.breakers.items(), key=str)
+            ),
         )
 
     @classmethod
     def load(cls, dump: MarksDump) -> Marks:
         """Load what `dump` returned."""
         marks = cls()
-        rows: tuple[Mark, ...] = (*dump.exhausted, *dump.drains, *dump.quotas)
+        rows: tuple[Mark, ...] = (*dump.exhausted, *dump.drains, *dump.quotas, *dump.breakers)
         for row in rows:
             marks.put(row)
         return marks

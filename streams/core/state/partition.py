@@ -17,6 +17,7 @@ from schemas.upgrade import upgrade_snapshot
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams.core.state.marks import Marks, MarksDump
 from streams.core.state.pool import Pool
+from streams.core.state.spending import Scope
 from streams.core.state.utilisation import BusyCurve
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -58,6 +59,7 @@ class _PoolHead(Struct, frozen=True, kw_only=True, tag="pool"):
     marks: MarksDump
     ledgers: tuple[LedgerRow, ...]
     duplicates: int = 0
+    spending: tuple[tuple[int, tuple[tuple[Scope, int], ...]], ...] = ()
 
 
 class _Tasks(Struct, frozen=True, kw_only=True, tag="tasks"):
@@ -176,6 +178,8 @@ class Partition:
                 place.forget(step.now_ms)
         for ledger in step.ledgers:
             self.pool(ledger.pool).ledgers[ledger.tenant_id] = ledger
+        for spent in step.spent:
+            self.pool(spent.pool).spending.add(spent)
         for taken in step.controls:
             self.controls[taken.control_id] = taken.at_ms
 
@@ -228,6 +232,7 @@ class Partition:
                     marks=pool.marks.dump(),
                     ledgers=tuple(pool.ledgers.values()),
                     duplicates=pool.duplicates,
+                    spending=pool.spending.dump(),
                 ),
                 tuple(pool.tasks.values()),
                 [
@@ -286,6 +291,7 @@ class Partition:
                     pool.model_busy = {model: BusyCurve(*dump) for model, dump in row.model_busy.items()}
                     pool.marks = Marks.load(row.marks)
                     pool.duplicates = row.duplicates
+                    pool.spending.load(row.spending)
                     pool.ledgers = {ledger.tenant_id: ledger for ledger in row.ledgers}
                 case _Slots() as part:
                     pool = self.pool(part.pool)

@@ -11,6 +11,7 @@ from schemas.decision import Finished, LedgerRow, Percentiles, SlotGone, SlotRow
 from schemas.vocabulary import Millis
 from streams.core.state.ev_percentiles import EvWindow
 from streams.core.state.marks import Marks
+from streams.core.state.spending import Spending
 from streams.core.state.utilisation import BusyCurve
 
 
@@ -33,6 +34,7 @@ class Pool:
         "name",
         "percentiles",
         "slots",
+        "spending",
         "tasks",
     )
 
@@ -41,6 +43,8 @@ class Pool:
         self.marks = marks
         #: tenant -> its ledger; a tenant without one has no budget.
         self.ledgers: dict[str, LedgerRow] = {}
+        #: What finished work of the last hour has cost; empty where the policy caps nothing.
+        self.spending = Spending()
         #: Delayed, waiting or running; finished ones are gone.
         self.tasks: dict[str, TaskRow] = {}
         #: Registered slots; a retired one until its task has ended.
@@ -133,6 +137,7 @@ class Pool:
             or self.cancels
             or self.gone
             or self.ledgers
+            or self.spending
             or self.percentiles
             or self.announced_ms
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from schemas.decision import Accepted, Step, TaskChanged, TaskRow
 from schemas.input import Input
-from schemas.marks import DrainMark, ExhaustedMark, QuotaRow
+from schemas.marks import BreakerMark, DrainMark, ExhaustedMark, QuotaRow
 from schemas.vocabulary import Millis, Mode
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step.draft import StepDraft
@@ -51,6 +51,8 @@ def step_of(
         exhausted=tuple([mark for mark in marks if isinstance(mark, ExhaustedMark)]),
         drains=tuple([mark for mark in marks if isinstance(mark, DrainMark)]),
         quotas=tuple([mark for mark in marks if isinstance(mark, QuotaRow)]),
+        breakers=tuple([mark for mark in marks if isinstance(mark, BreakerMark)]),
+        spent=tuple([row for pool in pools for row in pool.spent]),
         ledgers=tuple([row for pool in pools for row in pool.ledgers.values()]),
         money=tuple([row for pool in pools for row in pool.money]),
         activated=draft.activated,

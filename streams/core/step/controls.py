@@ -6,15 +6,24 @@ from msgspec import Raw
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from schemas.events import FleetControl, ModelDrained, ModelExhausted, ModelRestored, PolicyActivated, QuotaUpdated
-from schemas.marks import DrainMark, ExhaustedMark, QuotaRow
+from schemas.events import (
+    BreakerOpened,
+    FleetControl,
+    ModelDrained,
+    ModelExhausted,
+    ModelRestored,
+    PolicyActivated,
+    QuotaUpdated,
+)
+from schemas.marks import BreakerMark, DrainMark, ExhaustedMark, QuotaRow
 from schemas.vocabulary import Millis, to_millis
 from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.state.marks import REPORT_MEMORY_MS
+from streams.core.state.spending import scopes_of
 from streams.core.step.draft import StepDraft
 
-MarkingControl = ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated
+MarkingControl = ModelExhausted | ModelRestored | ModelDrained | QuotaUpdated | BreakerOpened
 
 
 def mark(draft: StepDraft, event: MarkingControl, now_ms: Millis, rulebook: Rulebook) -> str | None:
@@ -42,6 +51,22 @@ def mark(draft: StepDraft, event: MarkingControl, now_ms: Millis, rulebook: Rule
             if provider != event.provider:
                 return f"product {event.product} is of provider {provider} in the catalogue, not of {event.provider}."
             draft.mark(_report(event, now_ms, rulebook))
+        case BreakerOpened():
+            return _open(draft, event, rulebook)
+    return None
+
+
+def _open(draft: StepDraft, event: BreakerOpened, rulebook: Rulebook) -> str | None:
+    named = scopes_of(event.pool or "", event.tenant_id, event.lane)
+    if len(named) > 2:  # noqa: PLR2004 -- tenant, lane, and the pool, which is always the last
+        return "tenant_id and lane are both named: a cap is of one of them."
+    cap = named[0]
+    if not cap.name:
+        return "neither tenant_id, lane nor pool is named; one of them says whose cap is meant."
+    if rulebook.breaker.cap_uusd(cap) is None:
+        return f"the policy caps no spend of {cap.of} {cap.name}."
+    name = cap.name if cap.of != "pool" else None
+    draft.mark(BreakerMark(pool=event.pool, of=cap.of, name=name, until_ms=to_millis(event.until)))
     return None
 
 

@@ -181,6 +181,8 @@ class Describer:
         flags = self._index.conditions.flags
         if self._rulebook.patient_ms(row) <= self._now_ms:
             flags = (*flags, "patient")
+        if self._index.breaker.warns(row.task.tenant_id, row.task.lane):
+            flags = (*flags, "spending")
         return (*flags, "plugin_failed") if row.advice is not None and row.advice.failed else flags
 
     def _saved(self, given: Assignment, other: Model | None, task: TaskPending) -> MicroUsd | None:

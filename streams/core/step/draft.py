@@ -27,6 +27,7 @@ from schemas.decision import (
     Rejected,
     SlotGone,
     SlotRow,
+    Spent,
     TaskRow,
     TaskStatus,
     WorkDone,
@@ -39,6 +40,7 @@ from streams.core.index.pool_index import PoolIndex
 from streams.core.index.slot_index import is_in_service, is_registered
 from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
+from streams.core.state.spending import Scope
 
 
 class Ending:
@@ -134,6 +136,8 @@ class PoolDraft:
         #: Changed ledgers of tenants, and their movements.
         self.ledgers: dict[str, LedgerRow] = {}
         self.money: list[MoneyMovement] = []
+        #: What work that ended has cost, where the policy caps spend.
+        self.spent: list[Spent] = []
         self.marks: Marks = pool.marks
         self._fleet_changes = False
         self._due: list[Due] = []
@@ -151,6 +155,10 @@ class PoolDraft:
         if self.marks is self.pool.marks:
             self.marks = self.pool.marks.copy()
         return self.marks.put(row)
+
+    def spending(self, now_ms: Millis) -> Mapping[Scope, int]:
+        """Return the pool's spend of the last hour, with what this step has added; empty where nothing is capped."""
+        return self.index.breaker.spent(now_ms, self.spent)
 
     @property
     def slots_max(self) -> int:

@@ -14,6 +14,7 @@ from schemas.decision import (
     Finished,
     HistoryEntry,
     SlotRow,
+    Spent,
     TaskRow,
     TaskStatus,
     Unreported,
@@ -177,6 +178,8 @@ def end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: 
         if overload.is_overload(outcome):
             model = rulebook.models[slot.model]
             overload.exhaust(draft, work.decision_id, slot.slot_id, model, slot.account, outcome, now_ms, rulebook)
+    elif work is not None:
+        _count_spend(draft, work.task, _estimate(work, rulebook), now_ms, rulebook)
     if late is not None:
         money.settle_late(draft, late, spent, now_ms)
     else:
@@ -218,6 +221,8 @@ def end_unreported(
     spent = None
     if outcome is not None:
         spent = _write_down(draft, work, slot_id, lease, outcome, now_ms, rulebook)
+    else:
+        _count_spend(draft, work.task, _estimate(work, rulebook), now_ms, rulebook)
     money.settle_late(draft, work, spent, now_ms)
     row = pending_of(draft, work)
     if row is None:
@@ -253,6 +258,8 @@ def lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, wh
                 pool=task.pool,
                 at=task.at,
                 tenant_id=task.tenant_id,
+                # Whose spend it is, where spend is capped.
+                lane=task.lane if rulebook.breaker.is_on else None,
                 complexity=rulebook.complexity(task),
                 input_tokens=task.input_tokens,
                 output_tokens=task.output_tokens,
@@ -313,8 +320,9 @@ def _write_down(
     cost = spent
     if cost is None:
         cost = work.reserved_uusd
-    if cost is None and model is not None:
-        cost = rulebook.cost_uusd(work.task, complexity, model, work.decided_ms)
+    if cost is None:
+        cost = _estimate(work, rulebook)
+    _count_spend(draft, work.task, cost, now_ms, rulebook)
     draft.work.append(
         WorkDone(
             decision_id=work.decision_id,
@@ -328,6 +336,22 @@ def _write_down(
         )
     )
     return spent
+
+
+def _estimate(work: Unreported, rulebook: Rulebook) -> MicroUsd | None:
+    """Return the estimated cost of the work, by the prices of its decision."""
+    model = rulebook.models.get(work.model)
+    if model is None:
+        return None
+    return rulebook.cost_uusd(work.task, rulebook.complexity(work.task), model, work.decided_ms)
+
+
+def _count_spend(
+    draft: PoolDraft, task: TaskPending, uusd: MicroUsd | None, now_ms: Millis, rulebook: Rulebook
+) -> None:
+    """Count what work has cost, for the cost breaker; nothing where the policy caps nothing."""
+    if uusd and rulebook.breaker.is_on:
+        draft.spent.append(Spent(draft.pool.name, now_ms, uusd, task.tenant_id, task.lane))
 
 
 def _above(tier: Tier) -> Tier:

@@ -117,10 +117,9 @@ def _gave_way(entry: Entry, index: PoolIndex) -> str:
     policy, name = index.rulebook.policy, entry.shape.complexity
     assert name is not None  # noqa: S101 -- only the bar of a class gives way
     bar, lower = policy.class_tier_min(name), policy.class_tier_min(name, gave_way=True)
-    return (
-        f" Credit: what {entry.tenant} has left covers no model for class {name}, which asks for tier {bar}, "
-        f"so tier {lower} may do it."
-    )
+    trip = index.breaker.trip(entry.row.task.tenant_id, entry.row.task.lane)
+    short = f"what {entry.tenant} has left covers" if trip is None else f"{trip.reading.says()}, which leaves"
+    return f" Credit: {short} no model for class {name}, which asks for tier {bar}, so tier {lower} may do it."
 
 
 def waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int, lost: Mapping[str, Cell]) -> str:
@@ -167,6 +166,7 @@ def _case(entry: Entry, index: PoolIndex) -> Case:
         ev=row.ev,
         percentiles=index.percentiles,
         available_uusd=index.balances.left.get(entry.tenant),
+        trip=index.breaker.trip(row.task.tenant_id, row.task.lane),
     )
 
 

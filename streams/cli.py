@@ -9,18 +9,30 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Annotated
 
 import msgspec
 import typer
 
-from streams.commands import audit, catalog, control, dlq, fleet, policy, run, send, settings, tables, topics
-from streams.commands.codes import code_of, sentence_of
-from streams.commands.console import err, line
-from streams.errors import FAILED
+from streams.errors import FAILED, MISTAKE, foreign_package
 from streams.secret import masked
 from streams.text import printable
 
-app = typer.Typer(name="slotwise", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+try:
+    from streams.commands import audit, catalog, control, dlq, fleet, policy, run, send, settings, tables, topics
+    from streams.commands.codes import code_of, sentence_of
+    from streams.commands.console import err, line
+except ImportError as foreign:
+    sys.stderr.write(f"{foreign_package(foreign)}\n")
+    sys.exit(MISTAKE)
+
+app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    name="slotwise",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
 for group in (run, send, fleet, control, audit, settings):
     app.add_typer(group.app)
 app.add_typer(policy.app, name="policy")
@@ -31,11 +43,18 @@ app.add_typer(tables.app, name="tables")
 
 
 @app.callback(invoke_without_command=True)
-def slotwise(context: typer.Context) -> None:
+def slotwise(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Say which slotwise this is, and end.")] = False,
+) -> None:
     """Give each task of an LLM agent fleet to the slot where it is worth the most, with the reason.
 
     Start with: slotwise up --sample
     """
+    if version:
+        settings.version(as_json=False)
+        raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

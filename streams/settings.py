@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
@@ -24,6 +25,13 @@ ENV_PREFIX: Final = "SLOTWISE_"
 NAMELESS: Final = "none"
 #: Old names of settings, each accepted with a warning until the next minor version.
 RENAMED: Final = {"delivery_audit_s": "delivery_check_s"}
+
+
+#: What Kubernetes puts into the environment of a pod beside a Service whose name begins with `slotwise`.
+_SERVICE: Final = re.compile(
+    rf"{ENV_PREFIX}(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 class SettingsError(SlotwiseError):
@@ -144,7 +152,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     renamed = {ENV_PREFIX + old.upper(): new for old, new in RENAMED.items()}
     values: dict[str, str] = {}
     for variable, text in environ.items():
-        if not variable.startswith(ENV_PREFIX):
+        if not variable.startswith(ENV_PREFIX) or _of_a_service(variable, text):
             continue
         if variable in renamed:
             # Where both are given, the new one counts.
@@ -156,6 +164,11 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
             hint = f"; did you mean {near[0]}?" if near else "; `slotwise settings` lists the known ones"
             raise SettingsError(f"{variable} is no setting of slotwise{hint}")
     return values
+
+
+def _of_a_service(variable: str, text: str) -> bool:
+    """Whether Kubernetes wrote a variable for a Service, such as `slotwise` or `slotwise-web`: it is no setting."""
+    return _SERVICE.fullmatch(variable) is not None or (variable.endswith("_PORT") and _ADDRESS.match(text) is not None)
 
 
 def load(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -51,7 +51,9 @@ Tenant = Annotated[str | None, typer.Option(help="The cap of this tenant.")]
 Lane = Annotated[str | None, typer.Option(help="The cap of this lane.")]
 OnePool = Annotated[str, typer.Option(help="The pool.", show_default=False)]
 Account = Annotated[str | None, typer.Option(help="Only for this account. Default: for all.")]
-Until = Annotated[str | None, typer.Option(metavar="ISO", help="End of it, as 2026-11-21T15:00:00Z. Default: none.")]
+#: How times may be given.
+TIME: Final = "2026-11-21T15:00:00Z, 3h, or 'tomorrow 09:00'"
+Until = Annotated[str | None, typer.Option(metavar="TIME", help=f"End of it: {TIME}. Default: none.")]
 
 By = Annotated[str | None, typer.Option(help="Who gives the order. Default: your login name.")]
 Wait = Annotated[
@@ -168,7 +170,7 @@ def login() -> str:
 
 
 @app.command(
-    epilog="Example: slotwise exhausted codex --until 2026-11-21T15:00:00Z",
+    epilog="Example: slotwise exhausted codex --until 3h",
     rich_help_panel=PANEL,
 )
 @gives
@@ -176,7 +178,7 @@ def exhausted(
     fields: ControlFields,
     *,
     name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRODUCT", help="What is exhausted.", show_default=False)],
-    until: Annotated[str, typer.Option(metavar="ISO", help="When it resets, as 2026-11-21T15:00:00Z.")],
+    until: Annotated[str, typer.Option(metavar="TIME", help=f"When it resets: {TIME}.")],
     account: Account = None,
     pool: Pool = None,
 ) -> FleetControl:
@@ -205,7 +207,7 @@ def restore(
     return ModelRestored(**fields.common(), **asyncio.run(named(fields.settings, name)), account=account, pool=pool)
 
 
-@app.command(epilog="Example: slotwise drain opus --until 2026-11-21T18:00:00Z", rich_help_panel=PANEL)
+@app.command(epilog="Example: slotwise drain opus --until 'tomorrow 09:00'", rich_help_panel=PANEL)
 @gives
 def drain(
     fields: ControlFields,
@@ -231,7 +233,7 @@ def quota_set(
     utilisation: Annotated[float, typer.Option(min=0, help="Used share: 0.83 is 83 %.", show_default=False)],
     account: Account = None,
     resets_at: Annotated[
-        str | None, typer.Option(metavar="ISO", help="When it falls to 0. Default: by the policy.")
+        str | None, typer.Option(metavar="TIME", help=f"When it falls to 0: {TIME}. Default: by the policy.")
     ] = None,
     status: Annotated[str | None, typer.Option(help="The provider's word for it; recorded, decides nothing.")] = None,
     provider: Annotated[str | None, typer.Option(help="Default: the product's, by the catalogue.")] = None,

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -22,6 +22,10 @@ from streams.host import is_free
 from streams.settings import Settings
 
 app = typer.Typer()
+
+
+#: Ports after the default one that a further worker of a machine tries.
+NEXT_PORTS: Final = 100
 
 
 class PortError(SlotwiseError):
@@ -97,7 +101,7 @@ def worker(settings: Settings, *, as_json: Json = False) -> None:
     from streams.topics import check_topics  # noqa: PLC0415 - brings the Kafka client along
     from streams.worker import run  # noqa: PLC0415 - brings Faust along
 
-    _require_port(settings)
+    settings = _with_port(settings)
     check_topics(settings)
     raise typer.Exit(run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json)))
 
@@ -190,11 +194,20 @@ async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]]
     return await run(stop)
 
 
-def _require_port(settings: Settings) -> None:
+def _with_port(settings: Settings) -> Settings:
+    """Return the settings with a port that is free: of the default one the next that is."""
     try:
         if is_free(settings.web_port, settings.web_host):
-            return
+            return settings
         why = "another program does"
+        first = settings.web_port
+        if first == Settings().web_port:
+            ports = range(first + 1, first + 1 + NEXT_PORTS)
+            found = next((port for port in ports if is_free(port, settings.web_host)), None)
+            if found is not None:
+                err.print(f"Port {first} is taken: the pages of this worker are on {found}.", highlight=False)
+                return msgspec.structs.replace(settings, web_port=found)
+            why = f"other programs do, up to {ports[-1]}"
     except OSError as error:
         why = str(error.strerror)
     raise PortError(

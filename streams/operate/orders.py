@@ -40,6 +40,7 @@ from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.blocking import open_consumer, open_producer
+from streams.operate.moments import FORMS, from_now
 from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
 from streams.partition.ports import JournalError
@@ -101,15 +102,15 @@ class Submitted(Struct, frozen=True, kw_only=True):
 
 
 def moment(text: str, what: str = "until") -> str:
-    """Return a time of any zone as events have it: UTC, with `Z`.
+    """Return a time of any zone, or one counted from now, as events have it: UTC, with `Z`.
 
     Raises:
         ControlError: it is no time, has no zone, or is of a year that no event may have.
     """
     try:
-        read = datetime.fromisoformat(text)
+        read = from_now(text, SystemClock().now_ms()) or datetime.fromisoformat(text)
     except ValueError:
-        raise ControlError(f"{what} {text!r} is no ISO time: write it as 2026-11-21T15:00:00Z.") from None
+        raise ControlError(f"{what} {text!r} is no ISO time, nor one from now: write it as {FORMS}.") from None
     if read.tzinfo is None:
         raise ControlError(f"{what} {text!r} does not say in which zone: end it with Z for UTC, or with +01:00.")
     # Not `astimezone`: beyond the calendar's ends it raises.

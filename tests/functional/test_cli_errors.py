@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from tests.functional.commands import slotwise
+from tests.functional.commands import DEADLINE_S, environment, slotwise
 
 if TYPE_CHECKING:
     from tests.functional.commands import Up
@@ -165,3 +167,27 @@ def test_settings_are_options_of_the_commands_that_use_them() -> None:
     found = slotwise("settings", "--json", "--partitions", "3", env={"SLOTWISE_PARTITIONS": "5", "SLOTWISE_GROUP": "g"})
     rows = {row["name"]: row["value"] for row in msgspec.json.decode(found.stdout)}
     assert (rows["partitions"], rows["group"]) == (3, "g")
+
+
+def test_another_program_s_package_of_our_name_is_named_in_one_sentence(tmp_path: Path) -> None:
+    """Its module came in place of ours."""
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "__init__.py").touch()
+    (tmp_path / "schemas" / "events.py").write_text("THEIRS = 1\n")
+    found = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "version"],
+        cwd=tmp_path,  # which comes first on the path
+        env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.count("\n") == 1
+    assert f"({tmp_path}/schemas/" in found.stderr
+    assert "is not that of slotwise" in found.stderr
+
+
+def test_help_and_version_are_found_by_their_short_names() -> None:
+    """On the program and on each command."""
+    assert slotwise("--version").stdout == slotwise("version").stdout
+    assert slotwise("-h").stdout == slotwise("--help").stdout
+    assert slotwise("quota", "set", "-h").stdout == slotwise("quota", "set", "--help").stdout

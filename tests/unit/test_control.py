@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC
 
 import pytest
 
@@ -11,6 +13,7 @@ from schemas.events import FleetControl, ModelDrained, SlotRetired, TaskCancelle
 from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
 from streams.commands.console import line
+from streams.operate.moments import from_now
 from streams.operate.orders import CONTROL, ControlError, Position, Trace, check, moment, moment_ahead
 from streams.partition.reader import StepsMissing
 from streams.settings import Settings
@@ -108,7 +111,7 @@ def test_a_time_is_sent_as_utc(text: str, want: str) -> None:
     [
         pytest.param("2026-11-21", "which zone", id="a day"),
         pytest.param("2026-11-21T15:00:00", "which zone", id="no zone"),
-        pytest.param("5h", "no ISO time", id="a duration"),
+        pytest.param("5 hours", "no ISO time, nor one from now", id="a duration in words"),
         pytest.param("2026-13-01T00:00:00Z", "no ISO time", id="a month that is none"),
         pytest.param("", "no ISO time", id="nothing"),
         pytest.param("2001-01-01T00:00:00Z", "is past", id="the past"),
@@ -133,3 +136,31 @@ def test_what_cannot_be_read_is_refused_before_anything_is_looked_at() -> None:
 def test_what_a_terminal_would_obey_is_spelled_out() -> None:
     """A name from outside cannot colour, move or clear anything."""
     assert line("acme\x1b[31m\r\n\u202e[bold]").plain == "acme\\u001b[31m\\u000d\\u000a\\u202e[bold]"
+
+
+NOON = Millis(1_795_262_400_000)  # 2026-11-21T12:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    {
+        "3h": "2026-11-21T15:00:00",
+        "90m": "2026-11-21T13:30:00",
+        "1d2h3m": "2026-11-22T14:03:00",
+        "today 18:05": "2026-11-21T18:05:00",
+        "tomorrow 9:00": "2026-11-22T09:00:00",
+    }.items(),
+)
+def test_a_time_may_be_counted_from_now(text: str, want: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In spans, or as a clock time of this machine's zone."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    found = from_now(text, NOON)
+    assert found is not None
+    assert found.astimezone(UTC).isoformat() == f"{want}+00:00"
+
+
+@pytest.mark.parametrize("text", ["", "3", "h", "3 h", "123456h", "tomorrow", "tomorrow 24:00", "-3h", "3H"])
+def test_what_is_no_time_from_now_is_none(text: str) -> None:
+    """It is read as an ISO time then."""
+    assert from_now(text, NOON) is None

@@ -22,6 +22,24 @@ def test_an_unknown_setting_stops_the_start_with_the_nearest_name() -> None:
         load({"SLOTWISE_PARTITIONS": "0"})
 
 
+def test_what_kubernetes_injects_for_a_service_is_no_setting() -> None:
+    """For a Service of ours, in any of its forms; a mistyped setting is still one."""
+    injected = {
+        "SLOTWISE_PORT": "tcp://10.96.0.1:6066",
+        "SLOTWISE_SERVICE_HOST": "10.96.0.1",
+        "SLOTWISE_SERVICE_PORT": "6066",
+        "SLOTWISE_SERVICE_PORT_PAGES": "6066",
+        "SLOTWISE_PORT_6066_TCP": "tcp://10.96.0.1:6066",
+        "SLOTWISE_PORT_6066_TCP_PROTO": "tcp",
+        "SLOTWISE_PORT_6066_TCP_ADDR": "10.96.0.1",
+        "SLOTWISE_WEB_PORT": "tcp://10.96.0.2:80",
+        "SLOTWISE_WEB_SERVICE_HOST": "10.96.0.2",
+    }
+    assert from_environment(injected) == {}
+    with pytest.raises(SettingsError, match="SLOTWISE_PORT is no setting"):
+        from_environment({"SLOTWISE_PORT": "6066"})
+
+
 def test_an_old_name_counts_as_the_new_one_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Until the next minor version."""
     assert load({"SLOTWISE_DELIVERY_AUDIT_S": "0.5"}).delivery_check_s == 0.5

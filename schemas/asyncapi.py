@@ -69,7 +69,8 @@ def asyncapi() -> dict[str, Any]:
             "version": "1.0.0",
             "description": "Gives each task of an LLM agent fleet to the slot where it is worth the most, "
             f"and says why. Values are JSON objects of at most {VALUE_BYTES_MAX} bytes. The input topics have the "
-            "same number of partitions; the partition is murmur2 of the key, as Kafka's default partitioner has it. "
+            "same number of partitions; the partition is murmur2 of the key, as Kafka's default partitioner has it; "
+            "a record on another one is forwarded there. "
             "An installation may put a prefix before every topic name.",
             "license": {"name": "Apache-2.0"},
         },

@@ -10,10 +10,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import faust
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.types import TP
 from yarl import URL
 
 from streams import metrics
+from streams.access.security import security_of
 from streams.agents import add_agents
 from streams.clock import SystemClock
 from streams.core.policy.rulebook import Rulebook
@@ -135,6 +137,7 @@ def _faust_app(settings: Settings) -> App:
         settings.group,
         Table=_Projection,
         broker=[URL(f"kafka://{address}") for address in settings.broker.split(",")],
+        broker_credentials=_credentials(settings),
         store="memory://",
         origin=None,
         autodiscover=False,
@@ -179,6 +182,20 @@ def _faust_app(settings: Settings) -> App:
     )
     app.transport = Transport(app.conf.broker_consumer, app)
     return app
+
+
+def _credentials(settings: Settings) -> Credentials | None:
+    """What Faust's consumer and producer log in with, the same as every other client."""
+    security = security_of(settings)
+    if (login := security.login) is not None:
+        # With a context it is SASL_SSL, without one SASL_PLAINTEXT.
+        return SASLCredentials(
+            username=login.user,
+            password=login.password.reveal(),
+            ssl_context=security.tls,
+            mechanism=login.mechanism,
+        )
+    return SSLCredentials(security.tls) if security.tls is not None else None
 
 
 def _worker_maker(

@@ -21,6 +21,8 @@ from streams.secret import Dsn
 _log = logging.getLogger(__name__)
 
 ENV_PREFIX: Final = "SLOTWISE_"
+#: The settings of this group say how a broker is reached: they belong to its address.
+KAFKA_GROUP: Final = "kafka_"
 #: The instance id of a process that is to have none.
 NAMELESS: Final = "none"
 #: Old names of settings, each accepted with a warning until the next minor version.
@@ -48,6 +50,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one process."""
 
     broker: Annotated[str, _help("Kafka bootstrap address; several with commas", "host:port")] = "127.0.0.1:9092"
+    kafka_security: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        _help("How Kafka is reached: SSL encrypts, SASL logs in; the name of the broker's listener type"),
+    ] = "PLAINTEXT"
+    kafka_ca_file: Annotated[
+        str, _help("PEM: authorities that may sign the broker's certificate; empty: those of the system", "file")
+    ] = ""
+    kafka_cert_file: Annotated[str, _help("PEM: certificate by which this process is known to the broker", "file")] = ""
+    kafka_key_file: Annotated[str, _help("PEM: the plain key of that certificate", "file")] = ""
+    kafka_sasl_mechanism: Annotated[
+        Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _help("How the user logs in to Kafka")
+    ] = ""
+    kafka_user: Annotated[str, _help("User of Kafka")] = ""
+    kafka_password_file: Annotated[str, _help("Holds the password of that user, in one line", "file")] = ""
     database: Annotated[Dsn, _help("Postgres of the audit, with a role that may insert", "DSN")] = Dsn(
         "postgresql://127.0.0.1:5432/slotwise"
     )

@@ -24,6 +24,8 @@ from schemas.vocabulary import (
     TASK_PENDING,
     TASK_ROUTED,
 )
+from streams.access.refusal import require_welcome
+from streams.access.security import PLAIN, client_options
 from streams.errors import MISTAKE, UNREACHABLE, SlotwiseError
 
 if TYPE_CHECKING:
@@ -276,13 +278,18 @@ def _partitions(admin: KafkaAdminClient, wanted: list[str]) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
+    if settings.kafka_security != PLAIN:
+        require_welcome(settings)
     try:
         admin = KafkaAdminClient(
-            bootstrap_servers=settings.broker.split(","),
+            **client_options(settings),
             client_id=f"{settings.group}-admin",
             bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
         )
     except (KafkaError, OSError, ValueError) as error:
+        if settings.kafka_security == PLAIN:
+            # It may be there, and want more.
+            require_welcome(settings)
         raise BrokerUnreachable(
             f"No broker answers at {settings.broker}: start it, or set SLOTWISE_BROKER to where it listens ({error})."
         ) from error

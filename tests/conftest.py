@@ -16,7 +16,7 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses a real Kafka, so that `-m "not kafka"` leaves it out."""
     for item in items:
-        if "apache_kafka" in getattr(item, "fixturenames", ()):
+        if {"apache_kafka", "secure_kafka"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)
 
 

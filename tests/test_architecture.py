@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,10 +86,30 @@ def test_the_core_knows_no_clock_no_chance_and_no_network(path: Path) -> None:
 
 
 def test_only_commands_start_an_event_loop() -> None:
-    """Everything else can be awaited, also by a web page under a loop of its own; the worker has Faust's."""
+    """Everything else can be awaited, also by a web page under a loop of its own; the worker has Faust's.
+
+    Where kafka-python's clients are made, which block, the broker is asked in a thread with a loop of its own.
+    """
     starting = {"asyncio.run", "asyncio.new_event_loop", "loop.run_until_complete"}
     found = {name_of(path) for path in python_files("streams") if starting & {*called(ast.parse(path.read_text()))}}
-    assert {name for name in found if not name.startswith("streams/commands/")} == {"streams/worker.py"}
+    assert {name for name in found if not name.startswith("streams/commands/")} == {
+        "streams/access/refusal.py",
+        "streams/worker.py",
+    }
+
+
+def test_every_kafka_client_is_reached_in_one_way() -> None:
+    """Who makes a client takes its options from `client_options`; without them it would ignore TLS and login."""
+    made = {
+        f"{name_of(path)}:{node.lineno}": [ast.unparse(one.value) for one in node.keywords if one.arg is None]
+        for path in python_files("streams")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and re.fullmatch(r"(AIO)?Kafka(Producer|Consumer|AdminClient|Client)", node.func.id)
+    }
+    assert len(made) >= 9
+    assert [at for at, given in made.items() if not any(one.startswith("client_options(") for one in given)] == []
 
 
 @pytest.mark.parametrize("path", python_files("schemas", "streams"), ids=name_of)

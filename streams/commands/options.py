@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from streams.local import up_file
-from streams.settings import RENAMED, Settings, SettingsError, from_environment, load, table
+from streams.settings import KAFKA_GROUP, RENAMED, Settings, SettingsError, from_environment, load, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -83,4 +83,8 @@ def _joined(settings: Settings, stated: set[str]) -> Settings:
         raise SettingsError(
             f"{Path(settings.data_dir) / up_file.NAME} is of another slotwise ({error}): start `slotwise up` again."
         ) from None
-    return msgspec.structs.replace(settings, **{name: getattr(read, name) for name in found if name not in stated})
+    taken = {name for name in found if name not in stated}
+    if "broker" in taken:
+        # How a broker is reached belongs to its address: what is set for another one would not fit.
+        taken |= {name for name in EVERYTHING if name.startswith(KAFKA_GROUP)}
+    return msgspec.structs.replace(settings, **{name: getattr(read, name) for name in taken})

@@ -19,7 +19,7 @@ from streams.commands.options import EVERYTHING, Json, takes
 from streams.ending import STOP_S_MAX, end_after
 from streams.errors import FAILED, UNREACHABLE, SlotwiseError
 from streams.host import is_free
-from streams.settings import Settings
+from streams.settings import KAFKA_GROUP, Settings
 
 app = typer.Typer()
 
@@ -44,7 +44,13 @@ class BrokerChoice(StrEnum):
 @app.command(
     epilog="Example: slotwise up --sample --until-idle --json",
 )
-@takes(*(name for name in EVERYTHING if name not in ("broker", "database", "instance_id", "web_host")))
+@takes(
+    *(
+        name
+        for name in EVERYTHING
+        if name not in ("broker", "database", "instance_id", "web_host") and not name.startswith(KAFKA_GROUP)
+    )
+)
 def up(
     settings: Settings,
     *,

@@ -6,14 +6,18 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
 
+from streams.access.refusal import require_welcome
+from streams.access.security import PLAIN, client_options
 from streams.settings import Settings
 from streams.topics import FRAME_BYTES
 
 
 def open_producer(settings: Settings) -> KafkaProducer:
     """Return a producer that waits for every replica; the caller closes it."""
+    if settings.kafka_security != PLAIN:
+        require_welcome(settings)
     return KafkaProducer(
-        bootstrap_servers=settings.broker.split(","),
+        **client_options(settings),
         acks="all",
         enable_idempotence=False,  # not every broker supports it; events have ids by which duplicates are recognised
         linger_ms=5,
@@ -22,8 +26,10 @@ def open_producer(settings: Settings) -> KafkaProducer:
 
 def open_consumer(settings: Settings) -> Any:
     """Return a consumer without a group whose limits fit any step of the journal; the caller closes it."""
+    if settings.kafka_security != PLAIN:
+        require_welcome(settings)
     return KafkaConsumer(
-        bootstrap_servers=settings.broker.split(","),
+        **client_options(settings),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

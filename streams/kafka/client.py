@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.access.refusal import require_welcome
+from streams.access.security import PLAIN, client_options
 from streams.kafka.lenient_headers import install
 from streams.topics import FRAME_BYTES
 
@@ -48,7 +50,13 @@ class Broker:
         self._offsets: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
-        """Connect; all or nothing."""
+        """Connect; all or nothing.
+
+        Raises:
+            SettingsError, BrokerRefused: no time would change it.
+        """
+        if self._settings.kafka_security != PLAIN:
+            await asyncio.to_thread(require_welcome, self._settings)
         request_bytes_max = self._settings.step_bytes_max + FRAME_BYTES
         self._journal = self._producer("journal", max_request_size=request_bytes_max)
         self._outputs = self._producer(
@@ -167,7 +175,7 @@ class Broker:
 
     def _producer(self, purpose: str, **options: Any) -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            bootstrap_servers=self._settings.broker,
+            **client_options(self._settings),
             client_id=f"{self._settings.group}-{purpose}",
             acks="all",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -176,7 +184,7 @@ class Broker:
 
     def _consumer(self, purpose: str, group_id: str | None = None) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
-            bootstrap_servers=self._settings.broker,
+            **client_options(self._settings),
             client_id=f"{self._settings.group}-{purpose}",
             group_id=group_id,
             # A reader that cannot start at its offset must fail, not jump.

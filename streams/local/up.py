@@ -44,7 +44,7 @@ from streams.local.up_file import UpFile
 from streams.local.watch import Counts, Watch
 from streams.sample.play import SampleProgress
 from streams.secret import Dsn
-from streams.settings import Settings, table
+from streams.settings import KAFKA_GROUP, Settings, table
 from streams.shipped import shipped
 from streams.topics import create_topics
 
@@ -250,7 +250,10 @@ class Up:
 
     def _settings(self) -> Settings:
         broker = self._broker
+        # The brokers of `up` listen on this machine only, without encryption or login.
+        plain = {row.name: row.default for row in table() if row.name.startswith(KAFKA_GROUP)}
         changes: dict[str, Any] = {
+            **plain,
             "broker": broker.address,
             "database": Dsn(self._database.dsn_of(DATABASE)),
             "journal": _durable_life(broker.directory) if isinstance(broker, ApacheKafka) else _new_life(),

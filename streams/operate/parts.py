@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.steps import decode_step
 from schemas.vocabulary import TASK_PENDING
+from streams.access.security import client_options
 from streams.database.connection import DatabaseError, Timeouts, connect, reading_audit
 from streams.database.sql import QUERIES
 from streams.kafka.client import REQUEST_TIMEOUT_MS, Broker
@@ -92,7 +93,7 @@ def _behind(ends: Mapping[int, int], stands: Mapping[int, int]) -> dict[int, int
 
 async def _workers(settings: Settings) -> tuple[WorkerView, ...] | None:
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         client_id=f"{settings.group}-check",
         request_timeout_ms=REQUEST_TIMEOUT_MS,
     )

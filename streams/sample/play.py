@@ -21,6 +21,7 @@ from msgspec import Struct
 from schemas.codec import write_event
 from schemas.events import SlotFreed, TaskPending, TaskRouted
 from schemas.vocabulary import SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
+from streams.access.security import client_options
 from streams.clock import SystemClock
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.document import read
@@ -162,9 +163,9 @@ class _Player:
 @contextlib.asynccontextmanager
 async def _clients(settings: Settings) -> AsyncIterator[tuple[AIOKafkaProducer, AIOKafkaConsumer]]:
     """Connect a producer, and a consumer of all decisions from now on (no group: each player sees all)."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, acks="all", linger_ms=2)
+    producer = AIOKafkaProducer(**client_options(settings), acks="all", linger_ms=2)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         group_id=None,
         enable_auto_commit=False,
         fetch_max_wait_ms=50,  # Tansu answers a waiting fetch late, the later the longer it may wait

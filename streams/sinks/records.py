@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from streams.access.refusal import refusal
+from streams.access.security import client_options
 from streams.settings import NAMELESS
 from streams.sinks.ports import JournalRecord, RetryableError
 
@@ -136,7 +138,7 @@ class KafkaRecords:
         named = settings.instance_id not in ("", NAMELESS)
         consumer = AIOKafkaConsumer(
             self.topic,
-            bootstrap_servers=settings.broker,
+            **client_options(settings),
             client_id=self._group,
             group_id=self._group,
             group_instance_id=f"{settings.instance_id}-{self._group}" if named else None,
@@ -154,6 +156,8 @@ class KafkaRecords:
         except BaseException as error:
             await consumer.stop()
             if isinstance(error, (KafkaError, OSError, TimeoutError)):
+                if (refused := await refusal(settings)) is not None:
+                    raise refused from None
                 raise RetryableError(f"the broker at {settings.broker} cannot be reached ({_said(error)})") from error
             raise
         self._consumer = consumer

@@ -10,6 +10,7 @@ from streams.local.kafka import ApacheKafka
 from streams.local.process import MissingPart
 from streams.local.tansu import EmbeddedBroker
 from tests.support.optional_parts import skip_without
+from tests.support.secure_kafka import SecureKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,19 @@ def apache_kafka(apache_kafka_server: ApacheKafka) -> ApacheKafka:
     """Give a running Apache Kafka, started again if a test before has ended it."""
     apache_kafka_server.start()
     return apache_kafka_server
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    """Give an Apache Kafka with TLS, users and client certificates."""
+    kafka = SecureKafka(tmp_path_factory.mktemp("secure-kafka"))
+    try:
+        kafka.start()
+    except MissingPart as missing:
+        skip_without("kafka", str(missing))
+    with kafka:
+        kafka.add_users()
+        yield kafka
 
 
 @pytest.fixture(params=["tansu_broker", pytest.param("apache_kafka_server", marks=pytest.mark.kafka)])

@@ -170,6 +170,20 @@ def test_an_operator_suspends_a_cap_in_one_pool_or_in_all() -> None:
     assert rig.headline("c") == "credit"
 
 
+def test_a_restored_router_knows_which_caps_are_suspended() -> None:
+    """A task that comes after the restart is served, until the time is over."""
+    book = capped({"of": "lane", "name": "night", "usd_per_hour": 0.1})
+    rig = RouterRig("haiku-1", book=book)
+    rig.hand_in(task("a", lane="night", **LONG))
+    rig.ends("a")
+    rig.hand_in(opened(START_MS + 10 * MINUTE_MS, lane="night"))
+    rig.router = Router.restore(0, book, list(rig.router.snapshot()))
+    assert outcomes(rig.hand_in(task("b", lane="night", **LONG))) == {"b": "haiku-1"}
+    rig.ends("b", after_s=600)
+    rig.hand_in(task("c", lane="night", **LONG))
+    assert rig.headline("c") == "credit"
+
+
 def test_the_emergency_model_opens_where_caps_leave_nothing_else() -> None:
     """It costs nothing."""
     rig = RouterRig("haiku-1", "haiku-2", "local-1", book=capped({"of": "pool", "usd_per_hour": 0.1}))

@@ -19,7 +19,20 @@ from streams.secret import masked
 from streams.text import printable
 
 try:
-    from streams.commands import audit, catalog, control, dlq, fleet, policy, run, send, settings, tables, topics
+    from streams.commands import (
+        audit,
+        catalog,
+        control,
+        dlq,
+        fleet,
+        listing,
+        policy,
+        run,
+        send,
+        settings,
+        tables,
+        topics,
+    )
     from streams.commands.codes import code_of, sentence_of
     from streams.commands.console import err, line
 except ImportError as foreign:
@@ -33,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for group in (run, send, fleet, control, audit, settings):
+for group in (run, send, fleet, listing, control, audit, settings):
     app.add_typer(group.app)
 app.add_typer(policy.app, name="policy")
 app.add_typer(catalog.app, name="catalog")

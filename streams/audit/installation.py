@@ -23,7 +23,7 @@ from streams.audit.report import PartitionReport, Report
 from streams.audit.stored import Journaled, StoredAudit
 from streams.core.router import Router
 from streams.database.connection import Timeouts
-from streams.kafka.client import Broker
+from streams.kafka.client import Broker, all_of
 from streams.replay.inputs import InputMissing
 from streams.replay.verify import verify
 from streams.topics import name_in_audit, names
@@ -135,7 +135,7 @@ class _Auditor:
             async with self._turn:
                 await work(partition)
 
-        await asyncio.gather(*map(one, self._partitions))
+        await all_of(map(one, self._partitions))
 
     async def _bound(self, partition: _Partition) -> None:
         for topic in self._names.inputs:

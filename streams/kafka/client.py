@@ -37,6 +37,21 @@ OUTPUT_BATCH_BYTES = 262_144
 
 
 _Client = TypeVar("_Client")
+_Result = TypeVar("_Result")
+
+
+async def all_of(works: Iterable[Awaitable[_Result]]) -> list[_Result]:
+    """Wait for all of them, also where one fails, and then raise the first error.
+
+    What reads from a broker is so at its end before the broker's connections are closed, and leaves none of its own.
+    """
+    results = await asyncio.gather(*works, return_exceptions=True)
+    found: list[_Result] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        found.append(result)
+    return found
 
 
 class Broker:
@@ -63,7 +78,11 @@ class Broker:
             "outputs", max_request_size=request_bytes_max, max_batch_size=OUTPUT_BATCH_BYTES, linger_ms=2
         )
         self._offsets = self._consumer("offsets")
-        await asyncio.gather(self._journal.start(), self._outputs.start(), self._offsets.start())
+        try:
+            await all_of([self._journal.start(), self._outputs.start(), self._offsets.start()])
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""

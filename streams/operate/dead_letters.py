@@ -21,7 +21,7 @@ from schemas.input import Unreadable
 from schemas.vocabulary import INPUT_TOPICS, TASK_PENDING, from_millis, to_millis
 from streams.clock import SystemClock
 from streams.errors import MISTAKE, SlotwiseError
-from streams.kafka.client import Broker
+from streams.kafka.client import Broker, all_of
 from streams.operate.orders import ControlError, moment
 from streams.operate.send import records_of, task_given_up
 from streams.settings import Settings
@@ -109,7 +109,7 @@ async def read_dead_letters(settings: Settings, *, last: int | None = None) -> D
                 async for record in records:
                     found.take(record)
 
-        await asyncio.gather(*(read(topic, number) for topic in INPUT_TOPICS for number in range(settings.partitions)))
+        await all_of(read(topic, number) for topic in INPUT_TOPICS for number in range(settings.partitions))
     return found
 
 

@@ -18,7 +18,7 @@ from streams.clock import SystemClock
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
-from streams.kafka.client import Broker
+from streams.kafka.client import Broker, all_of
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaJournal
 from streams.partition.checkpoint import AlternatingCheckpoints
@@ -64,7 +64,7 @@ async def read_partitions(settings: Settings, partitions: Iterable[int]) -> dict
 
     await broker.start()
     try:
-        return dict(await asyncio.gather(*map(read, partitions)))
+        return dict(await all_of(map(read, partitions)))
     finally:
         await broker.stop()
 

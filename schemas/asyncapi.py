@@ -12,7 +12,7 @@ from schemas.codec import VALUE_BYTES_MAX, ce_type
 from schemas.decision import Step
 from schemas.examples import EXAMPLES
 from schemas.json_schema import DEAD_LETTERS, DECISION_SHADOW, DESCRIPTIONS, TOPICS, structs_in
-from schemas.vocabulary import DECISION_AUDIT, ID_PATTERN, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from schemas.vocabulary import DECISION_AUDIT, ID_PATTERN, INPUT_TOPICS, OUTPUT_TOPICS
 
 _BINDING: Final = "0.5.0"
 #: Spelled out in each message: to AsyncAPI's own schema a reference here is ambiguous.
@@ -112,9 +112,7 @@ def _message(topic: str, struct: type[Struct]) -> dict[str, Any]:
         "name": ce_type(topic),
         "title": name,
         "summary": inspect.getdoc(struct),
-        "headers": {
-            "$ref": f"#/components/schemas/{'HeadersOut' if topic in (TASK_ROUTED, TASK_AWAIT_SLOT) else 'Headers'}"
-        },
+        "headers": {"$ref": f"#/components/schemas/{'HeadersOut' if topic in OUTPUT_TOPICS else 'Headers'}"},
         "payload": {
             "schemaFormat": "application/schema+json;version=2020-12",
             "schema": {"$ref": f"./json/{topic}.schema.json#/$defs/{name}"},

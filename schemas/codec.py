@@ -19,8 +19,8 @@ from schemas.events import (
     FleetControl,
     ModelExhausted,
     ModelRestored,
+    Output,
     SlotFreed,
-    TaskAwaitSlot,
     TaskPending,
     TaskRouted,
     Tick,
@@ -69,7 +69,7 @@ def read_event(topic: str, key: bytes | None, value: bytes | None, headers: Head
 
 def write_event(
     topic: str,
-    event: Event | TaskRouted | TaskAwaitSlot,
+    event: Event | Output,
     *,
     ce_id: str,
     source: str,
@@ -97,7 +97,7 @@ def write_event(
     )
 
 
-def encode_event(event: Event | TaskRouted | TaskAwaitSlot) -> bytes:
+def encode_event(event: Event | Output) -> bytes:
     """Return the value of an event's record."""
     if not isinstance(event, TaskPending | TaskRouted) or event.payload is None:
         return _ENCODER.encode(event)

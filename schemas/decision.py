@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct, field
 
+from schemas.ends import Ended, Stopped
 from schemas.events import Outcome, TaskPending
 from schemas.marks import BreakerMark, DrainMark, ExhaustedMark, Mark, QuotaRow
 from schemas.vocabulary import (
@@ -402,6 +403,9 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: tuple[TaskRow, ...] = ()
     tasks_changed: tuple[TaskChanged, ...] = field(default=(), name="moved")
     finished: tuple[Finished, ...] = ()
+    #: Ends of tasks and of work, as they are announced; absent in old journals.
+    ended: tuple[Ended, ...] = ()
+    stopped: tuple[Stopped, ...] = ()
     #: Tasks given up after their last attempt, with their history, without payload; they are also in `finished`.
     dead: tuple[TaskRow, ...] = ()
     slots: tuple[SlotRow, ...] = ()

@@ -15,6 +15,7 @@ from schemas.vocabulary import (
     Complexity,
     Count,
     Dimension,
+    FinishStatus,
     Fit,
     Id,
     JsonText,
@@ -28,6 +29,7 @@ from schemas.vocabulary import (
     Ref,
     Share,
     SlotReport,
+    StopReason,
     Strategy,
     Text,
     Tier,
@@ -333,3 +335,43 @@ class TaskAwaitSlot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     mode: Mode
     #: Place in service order, from 1; absent when the wait is over.
     position: int | None = None
+
+
+class WorkCancelled(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A slot is to stop: its task was cancelled, or its lease has ended (topic `task.cancelled`)."""
+
+    task_id: Id
+    pool: Id
+    slot_id: Id
+    #: The one that its `task.routed` carried.
+    lease: Count
+    reason_code: StopReason
+    at: Time
+    #: The decision that routed the task to the slot.
+    decision_id: str | None = None
+
+
+class TaskFinished(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task is over, done or not (topic `task.finished`)."""
+
+    task_id: Id
+    pool: Id
+    status: FinishStatus
+    #: Attempts that were begun, those before it was sent among them (`attempt` of the task).
+    attempts: int
+    at: Time
+    #: The decision that its last work ran under; of a task that ended while it waited, the one that says so.
+    decision_id: str | None = None
+    #: Slot and model of its last work, where they are known.
+    slot_id: Id | None = None
+    model: Word | None = None
+    #: Of its last work, as the ledger has it: reported, else by tokens, else as estimated.
+    cost_usd: float | None = None
+    #: As the slot reported it, like `quality`.
+    latency_s: float | None = None
+    quality: Share | None = None
+    #: Why it ended without success.
+    reason: Text = ""
+
+
+Output = TaskRouted | TaskAwaitSlot | WorkCancelled | TaskFinished

@@ -18,9 +18,11 @@ from schemas.events import (
     SlotRetired,
     TaskAwaitSlot,
     TaskCancelled,
+    TaskFinished,
     TaskPending,
     TaskRouted,
     Tick,
+    WorkCancelled,
 )
 
 _AT: Final = "2026-11-21T10:05:00.000Z"
@@ -173,5 +175,27 @@ EXAMPLES: Final[Mapping[type, Mapping[str, Any]]] = {
         "waiting_since": "2026-11-21T10:00:01.000Z",
         "decided_at": "2026-11-21T10:00:01.000Z",
         "mode": "live",
+    },
+    WorkCancelled: {
+        "task_id": "t-17",
+        "pool": "main",
+        "slot_id": "haiku-1",
+        "lease": 12,
+        "reason_code": "cancelled",
+        "at": "2026-11-21T10:05:00.000Z",
+        "decision_id": "7d0f6a34-58f2-5c0e-9c1e-0d4a3f4f5b21",
+    },
+    TaskFinished: {
+        "task_id": "t-17",
+        "pool": "main",
+        "status": "success",
+        "attempts": 1,
+        "at": "2026-11-21T10:03:08.000Z",
+        "decision_id": "7d0f6a34-58f2-5c0e-9c1e-0d4a3f4f5b21",
+        "slot_id": "haiku-1",
+        "model": "haiku",
+        "cost_usd": 0.0041,
+        "latency_s": 188.0,
+        "quality": 0.9,
     },
 }

@@ -22,8 +22,10 @@ from schemas.events import (
     ModelRestored,
     SlotFreed,
     TaskAwaitSlot,
+    TaskFinished,
     TaskPending,
     TaskRouted,
+    WorkCancelled,
 )
 from schemas.vocabulary import (
     DECISION_AUDIT,
@@ -32,6 +34,8 @@ from schemas.vocabulary import (
     MOMENT_PATTERN,
     SLOT_FREED,
     TASK_AWAIT_SLOT,
+    TASK_CANCELLED,
+    TASK_FINISHED,
     TASK_PENDING,
     TASK_ROUTED,
     TIME_PATTERN,
@@ -45,6 +49,8 @@ TOPICS: Final[Mapping[str, tuple[type[Struct], ...]]] = {
     FLEET_CONTROL: _CONTROLS,
     TASK_ROUTED: (TaskRouted,),
     TASK_AWAIT_SLOT: (TaskAwaitSlot,),
+    TASK_CANCELLED: (WorkCancelled,),
+    TASK_FINISHED: (TaskFinished,),
     DECISION_AUDIT: (Step,),
 }
 #: The journal of shadow and replay runs has the layout of the journal.
@@ -58,6 +64,8 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     "without, the same record stands in every partition, without a key.",
     TASK_ROUTED: "Tasks that have a slot. Delivered at least once, in order per pool; dedupe by `decision_id`.",
     TASK_AWAIT_SLOT: "Tasks that wait, each time their headline reason changes, and waits that ended without a slot.",
+    TASK_CANCELLED: "Work that is to stop, for the dispatcher that runs it. At least once, in order per pool.",
+    TASK_FINISHED: "Tasks that are over, for who waits for them. At least once, in order per pool.",
     DECISION_AUDIT: "The journal: one step a record, the only truth about what happened. A step can concern several "
     "pools of its partition, so its key means nothing.",
     DECISION_SHADOW: "Steps of shadow and replay runs: decided, never acted upon.",

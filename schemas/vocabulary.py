@@ -68,6 +68,10 @@ SlotReport = Literal["free", "working", "idle"]
 OutcomeStatus = Literal["success", "failure", "cancelled"]
 #: Error classes of a failure that is no attempt: the vendor did not take the work.
 OVERLOADED: Final = frozenset(("rate_limited", "overloaded", "quota"))
+#: Why a slot is to stop its work: it is no longer wanted, the lease ended, or ended on a slot that was retired.
+StopReason = Literal["cancelled", "lease_lost", "slot_retired"]
+#: How a task ended. A failure that is final is `dead_lettered` or `dropped`; `failure` is not sent by this version.
+FinishStatus = Literal["success", "failure", "cancelled", "expired", "dead_lettered", "dropped"]
 Fit = Literal["good_fit", "underpowered", "overprovisioned", "failed"]
 Mode = Literal["live", "shadow", "replay"]
 
@@ -111,9 +115,13 @@ SLOT_FREED: Final = "slot.freed"
 FLEET_CONTROL: Final = "fleet.control"
 TASK_ROUTED: Final = "task.routed"
 TASK_AWAIT_SLOT: Final = "task.await_slot"
+TASK_CANCELLED: Final = "task.cancelled"
+TASK_FINISHED: Final = "task.finished"
 DECISION_AUDIT: Final = "decision.audit"
 #: The topics a router reads; a journal record names them by their place in this list.
 INPUT_TOPICS: Final = (TASK_PENDING, SLOT_FREED, FLEET_CONTROL)
+#: The topics that follow from the journal, beside dead letters.
+OUTPUT_TOPICS: Final = (TASK_ROUTED, TASK_AWAIT_SLOT, TASK_CANCELLED, TASK_FINISHED)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,10 +19,9 @@ from schemas.vocabulary import (
     DECISION_AUDIT,
     FLEET_CONTROL,
     INPUT_TOPICS,
+    OUTPUT_TOPICS,
     SLOT_FREED,
-    TASK_AWAIT_SLOT,
     TASK_PENDING,
-    TASK_ROUTED,
 )
 from streams.access.refusal import require_welcome
 from streams.access.security import PLAIN, client_options
@@ -137,7 +136,7 @@ def topics(settings: Settings) -> tuple[TopicSpec, ...]:
         for topic in (TASK_PENDING, SLOT_FREED, FLEET_CONTROL):
             yield known.of(topic), keep | broker_time | readable
             yield known.dead(topic), keep_longer | {"max.message.bytes": str(DEAD_LETTER_BYTES_MAX)}
-        for topic in (TASK_ROUTED, TASK_AWAIT_SLOT):
+        for topic in OUTPUT_TOPICS:
             yield known.of(topic), keep
         yield known.journal, keep_longer | step_bytes
         yield known.checkpoint, compact

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_ROUTED
+from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_CANCELLED, TASK_FINISHED, TASK_ROUTED
 
 #: The dead-letter topics together, beside the names of the output topics.
 DEAD_LETTERS = "the dead-letter topics together"
@@ -20,6 +20,9 @@ class JournalCounts(Struct, frozen=True, kw_only=True):
     decisions: Mapping[str, int]
     #: Inputs refused and tasks given up.
     dead_letters: int
+    #: Work that was to stop, and ends of tasks, as far as steps announce them.
+    stopped: int = 0
+    ended: int = 0
 
     @property
     def decisions_total(self) -> int:
@@ -44,6 +47,8 @@ def published(journal: JournalCounts, records: Mapping[str, int]) -> Iterator[st
     for topic, wanted in (
         (TASK_ROUTED, routed),
         (TASK_AWAIT_SLOT, journal.decisions_total - routed - dead),
+        (TASK_CANCELLED, journal.stopped),
+        (TASK_FINISHED, journal.ended),
         (DEAD_LETTERS, journal.dead_letters),
     ):
         if records[topic] < wanted:

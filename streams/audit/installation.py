@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from schemas.dead_letter_marks import is_mark
-from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from schemas.vocabulary import INPUT_TOPICS, OUTPUT_TOPICS
 from streams.audit import agreement
 from streams.audit.agreement import DEAD_LETTERS, JournalCounts
 from streams.audit.journal import JournalAudit
@@ -250,8 +250,10 @@ class _Auditor:
             steps=sum(one.audit.steps for one in self._partitions),
             decisions=sum((one.audit.decisions for one in self._partitions), Counter()),
             dead_letters=sum(one.audit.dead_letters for one in self._partitions),
+            stopped=sum(one.audit.stopped_work for one in self._partitions),
+            ended=sum(one.audit.ended for one in self._partitions),
         )
-        topics = {topic: [self._names.of(topic)] for topic in (TASK_ROUTED, TASK_AWAIT_SLOT)}
+        topics = {topic: [self._names.of(topic)] for topic in OUTPUT_TOPICS}
         topics[DEAD_LETTERS] = [self._names.dead(topic) for topic in INPUT_TOPICS]
         marks = await self._marks(topics[DEAD_LETTERS])
         is_over = _deadline(self._wait_s)

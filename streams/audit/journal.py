@@ -53,6 +53,9 @@ class JournalAudit:
         self.decisions: Counter[str] = Counter()
         #: Records that the dead-letter topics must hold.
         self.dead_letters = 0
+        #: Records that `task.cancelled` and `task.finished` must hold.
+        self.stopped_work = 0
+        self.ended = 0
         self.tasks: dict[Task, Fields] = {}
         self.slots: dict[Slot, Fields] = {}
         self._memory_ms = memory_ms
@@ -145,6 +148,8 @@ class JournalAudit:
             if not 0 <= place < len(inputs) or inputs[place][0] != _TASKS:
                 self.report("conservation", f"advice on input {place}, which is no task", step["seq"])
         self.dead_letters += len(step.get("rejected", ())) + len(step.get("dead", ()))
+        self.stopped_work += len(step.get("stopped", ()))
+        self.ended += len(step.get("ended", ()))
 
     def _apply_tasks(self, step: Fields) -> set[Task]:
         """Take over the tasks of a step; gives those that it touched."""

@@ -78,6 +78,8 @@ def journal_counts(stats: JournalStats) -> JournalCounts:
         steps=stats.steps,
         decisions={str(outcome): count for outcome, count in stats.decisions.items()},
         dead_letters=stats.dead_letters,
+        stopped=stats.work_stopped,
+        ended=stats.tasks_ended,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from schemas.vocabulary import INPUT_TOPICS, OUTPUT_TOPICS
 from streams.audit import agreement
 from streams.audit.agreement import DEAD_LETTERS
 from streams.local.remains import Remains, audit_lacks, journal_counts
@@ -116,7 +116,7 @@ def summarise(
         steps_fenced=stats.steps_fenced,
         audit_rows=counts.audit_decisions,
         audit_steps=counts.audit_steps,
-        published={topic: counts.records[topic] for topic in (TASK_ROUTED, TASK_AWAIT_SLOT)},
+        published={topic: counts.records[topic] for topic in OUTPUT_TOPICS},
         dead_letters={"journal": stats.dead_letters, "topics": _dead_letters(counts)},
         counts=dict(stats.counts),
         work=dict(stats.work),

@@ -17,7 +17,7 @@ import psycopg
 from kafka import TopicPartition
 from msgspec import Struct
 
-from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, OUTPUT_TOPICS
 from streams.database.connection import connect
 from streams.kafka.blocking import open_consumer
 from streams.partition.reader import LOOKBACK_RECORDS
@@ -199,7 +199,7 @@ class Watch:
 
     def _topics(self) -> list[str]:
         dead = [topic + DEAD_LETTER_SUFFIX for topic in INPUT_TOPICS]
-        return [*INPUT_TOPICS, DECISION_AUDIT, TASK_ROUTED, TASK_AWAIT_SLOT, *dead]
+        return [*INPUT_TOPICS, DECISION_AUDIT, *OUTPUT_TOPICS, *dead]
 
     def _partitions(self, topic: str) -> list[TopicPartition]:
         name = self._settings.topic_prefix + topic

@@ -1,8 +1,8 @@
-"""The records that a journaled step sends to the outside: `task.routed`, `task.await_slot` and dead letters. Pure."""
+"""The records that a journaled step sends to the outside: what became of tasks and work, and dead letters. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,10 +11,20 @@ from msgspec import Raw, Struct
 
 from schemas.codec import encode_event, write_event
 from schemas.dead_letters import DeadTask, dead_letter_headers
-from schemas.decision import Decision, Step
-from schemas.events import TaskAwaitSlot, TaskRouted
+from schemas.decision import Decision, Step, WorkDone
+from schemas.ends import Ended, Stopped
+from schemas.events import TaskAwaitSlot, TaskFinished, TaskRouted, WorkCancelled
 from schemas.record import Record
-from schemas.vocabulary import TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, Millis, Verdict, from_millis
+from schemas.vocabulary import (
+    TASK_AWAIT_SLOT,
+    TASK_CANCELLED,
+    TASK_FINISHED,
+    TASK_PENDING,
+    TASK_ROUTED,
+    Millis,
+    Verdict,
+    from_millis,
+)
 from streams.partition.ports import SOURCE
 from streams.partition.task_events import TaskEvents
 
@@ -44,6 +54,8 @@ def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
 
 def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
     """Give everything that a step announces, in order; `events` are those of the tasks that it routes or gives up."""
+    for stopped in step.stopped:
+        yield _cancelled(stopped, step.seq)
     for decision in step.decisions:
         topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
         event = _routed(decision, step, events) if decision.outcome == "routed" else _await_slot(decision, step)
@@ -57,6 +69,7 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
             tracestate=decision.tracestate,
         )
         yield Outgoing(topic, record)
+    yield from _finished(step)
     ends = {
         (decision.pool, decision.task_id): decision
         for decision in step.decisions
@@ -74,6 +87,56 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
         task = events.get((row.task.pool, row.task.task_id, row.accepted_seq), row.task)
         value = msgspec.json.encode(DeadTask(task=Raw(encode_event(task)), history=row.status.history))
         yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
+
+
+def _cancelled(stopped: Stopped, seq: int) -> Outgoing:
+    event = WorkCancelled(
+        task_id=stopped.task_id,
+        pool=stopped.pool,
+        slot_id=stopped.slot_id,
+        lease=stopped.lease,
+        reason_code=stopped.reason_code,
+        at=_moment(stopped.at_ms),
+        decision_id=stopped.decision_id,
+    )
+    ce_id = f"{stopped.decision_id or stopped.task_id}:{stopped.reason_code}:{seq}"
+    record = write_event(TASK_CANCELLED, event, ce_id=ce_id, source=SOURCE, time_ms=stopped.at_ms)
+    return Outgoing(TASK_CANCELLED, record)
+
+
+def _finished(step: Step) -> Iterator[Outgoing]:
+    """Give the ends of tasks; one id may have several in a step, each with its decision."""
+    work = {done.decision_id: done for done in step.work}
+    endings: dict[tuple[str, str], list[Decision]] = {}
+    for decision in step.decisions:
+        if decision.outcome not in ("routed", "waiting"):
+            endings.setdefault((decision.pool, decision.task_id), []).append(decision)
+    for ended in step.ended:
+        said = endings.get((ended.pool, ended.task_id), [])
+        ending = said.pop(0) if said and not ended.reason and ended.status != "success" else None
+        yield _finished_one(ended, ending, work, step.seq)
+
+
+def _finished_one(ended: Ended, ending: Decision | None, work: Mapping[str, WorkDone], seq: int) -> Outgoing:
+    decision_id = ended.decision_id or (ending.decision_id if ending is not None else None)
+    done = work.get(decision_id or "")
+    event = TaskFinished(
+        task_id=ended.task_id,
+        pool=ended.pool,
+        status=ended.status,
+        attempts=ended.attempts,
+        at=_moment(ended.at_ms),
+        decision_id=decision_id,
+        slot_id=ended.slot_id if done is None else done.slot_id,
+        model=ended.model if done is None else done.model,
+        cost_usd=None if done is None or done.cost_uusd is None else done.cost_uusd / 1_000_000,
+        latency_s=None if done is None else done.outcome.latency_s,
+        quality=None if done is None else done.outcome.quality,
+        reason=ended.reason if ending is None else ending.reason,
+    )
+    ce_id = f"{decision_id or ended.task_id}:finished:{seq}"
+    record = write_event(TASK_FINISHED, event, ce_id=ce_id, source=SOURCE, time_ms=ended.at_ms)
+    return Outgoing(TASK_FINISHED, record)
 
 
 def _routed(decision: Decision, step: Step, events: TaskEvents) -> TaskRouted:

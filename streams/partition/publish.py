@@ -1,4 +1,4 @@
-"""From the journal to `task.routed` and `task.await_slot`: only what is durable there is published.
+"""From the journal to the output topics and the dead-letter topics: only what is durable there is published.
 
 One publisher follows one partition. While its worker works, it takes confirmed steps from memory; at the start, and
 after a failure, it reads the journal from where it got to. That place is the committed offset of a consumer group of

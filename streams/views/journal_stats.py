@@ -42,6 +42,9 @@ class JournalStats:
         self.inputs: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.dead = 0
+        #: What steps announce: work that is to stop, and ends of tasks.
+        self.work_stopped = 0
+        self.tasks_ended = 0
         self.decisions: Counter[DecisionOutcome] = Counter()
         #: Routed decisions by tier, model and reason.
         self.tiers: Counter[int] = Counter()
@@ -139,6 +142,8 @@ class JournalStats:
         for percentiles in step.percentiles:
             self.p50, self.p90 = percentiles.p50, percentiles.p90
         self.dead += len(step.dead)
+        self.work_stopped += len(step.stopped)
+        self.tasks_ended += len(step.ended)
         self.counts.update(step.counts)
 
     def busy_by_model(self) -> dict[str, tuple[int, int]]:

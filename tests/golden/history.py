@@ -416,6 +416,12 @@ _LINES: dict[str, Any] = {
     "slots": _slots,
     "ledger": _ledgers,
     "ends": lambda came, _: {_name(row.pool, row.task_id): row.what for row in came.finished},
+    "stops": lambda came, _: {
+        _name(row.pool, row.task_id): f"{row.slot_id}/{row.lease} {row.reason_code}" for row in came.stopped
+    },
+    "finished": lambda came, _: {
+        _name(row.pool, row.task_id): f"{row.status} after {row.attempts}" for row in came.ended
+    },
     "duplicates": lambda came, _: dict(Counter(_name(row.pool, row.task_id) for row in came.duplicates)),
     "percentiles": _percentiles,
     "due": lambda _, picture: "never" if picture.due_ms is None else said_ms(picture.due_ms - START_MS),

@@ -17,7 +17,7 @@ from schemas.dead_letters import dead_letter_headers
 from schemas.decision import Rejected, Step
 from schemas.input import Misplaced, Unreadable
 from schemas.steps import encode_step
-from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_ROUTED
+from schemas.vocabulary import INPUT_TOPICS, TASK_AWAIT_SLOT, TASK_CANCELLED, TASK_FINISHED, TASK_ROUTED
 from streams.database.migrations import migrate
 from streams.kafka.client import Broker
 from streams.secret import Dsn
@@ -65,7 +65,12 @@ class House:
                 await (await broker.send(known.of(topic), 0, record.value, key=record.key))
             for step in steps:
                 await broker.append(known.journal, 0, encode_step(step))
-            for topic, count in ((TASK_ROUTED, routed if outputs is None else outputs), (TASK_AWAIT_SLOT, others)):
+            for topic, count in (
+                (TASK_ROUTED, routed if outputs is None else outputs),
+                (TASK_AWAIT_SLOT, others),
+                (TASK_CANCELLED, sum(len(step.stopped) for step in steps)),
+                (TASK_FINISHED, sum(len(step.ended) for step in steps)),
+            ):
                 for _ in range(count):
                     await (await broker.send(known.of(topic), 0, b"{}", key=b"main"))
         finally:

@@ -226,10 +226,12 @@ def test_problems_are_bounded() -> None:
 
 def test_numbers_that_must_be_equal_are_named_when_they_are_not() -> None:
     """Fewer rows or records are a loss; more records are repetitions."""
-    counts = JournalCounts(steps=2, decisions={"routed": 3, "waiting": 1, "dead_lettered": 1}, dead_letters=1)
+    counts = JournalCounts(
+        steps=2, decisions={"routed": 3, "waiting": 1, "dead_lettered": 1}, dead_letters=1, stopped=1, ended=2
+    )
     assert list(stored(counts, steps=2, decisions=5)) == []
     assert len(list(stored(counts, steps=1, decisions=6))) == 2
-    enough = {"task.routed": 4, "task.await_slot": 1, DEAD_LETTERS: 1}
+    enough = {"task.routed": 4, "task.await_slot": 1, "task.cancelled": 1, "task.finished": 2, DEAD_LETTERS: 1}
     assert list(published(counts, enough)) == []
     assert list(published(counts, {**enough, "task.await_slot": 0})) == [
         "The journal has 1 records for task.await_slot, which hold 0."

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from msgspec import Raw
 
-from schemas import decision, events, marks, vocabulary
+from schemas import decision, ends, events, marks, vocabulary
 from schemas.asyncapi import asyncapi
 from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
 from schemas.contracts import main
@@ -176,7 +176,9 @@ def test_every_topic_has_a_schema_and_no_struct_is_left_out() -> None:
     """Each topic of the vocabulary is described, with every struct that travels."""
     assert set(TOPICS) == ALL_TOPICS
     described = {name for topic in TOPICS for name in json_schema(topic)["$defs"]}
-    assert described == (structs_of(events) | structs_of(decision) | structs_of(marks) | {ANY_JSON}) - {"Control"}
+    assert described == (
+        structs_of(events) | structs_of(decision) | structs_of(ends) | structs_of(marks) | {ANY_JSON}
+    ) - {"Control"}
 
 
 def test_the_asyncapi_file_names_every_topic_and_every_struct() -> None:
@@ -186,7 +188,7 @@ def test_the_asyncapi_file_names_every_topic_and_every_struct() -> None:
     assert set(document["channels"]) == ALL_TOPICS | {DECISION_SHADOW, *DEAD_LETTERS}
     assert set(document["components"]["messages"]) == {struct.__name__ for struct in TOPIC_OF} | {"DeadLetter"}
     missing = (
-        (structs_of(events) | structs_of(decision) | structs_of(marks))
+        (structs_of(events) | structs_of(decision) | structs_of(ends) | structs_of(marks))
         - {"Control"}
         - set(document["components"]["schemas"])
     )

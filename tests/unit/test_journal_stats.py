@@ -26,6 +26,7 @@ NOW = Millis(START_MS)
 WAITING = TaskStatus(state="waiting", attempt=1, since_ms=NOW, accepted_ms=NOW, headline="capable_busy")
 NOTHING = dict.fromkeys(
     ("task.pending", "slot.freed", "fleet.control", "decision.audit", "task.routed", "task.await_slot",
+     "task.cancelled", "task.finished",
      "task.pending.dlq", "slot.freed.dlq", "fleet.control.dlq"), 0,
 )  # fmt: skip
 

@@ -41,6 +41,8 @@ def step_of(
         tasks=tuple(tasks),
         tasks_changed=tuple(changed),
         finished=tuple([row for pool in pools for row in pool.finished.values()]),
+        ended=tuple([row for pool in pools for row in pool.ended]),
+        stopped=tuple([row for pool in pools for row in pool.stopped]),
         dead=tuple([row for pool in pools for row in pool.dead]),
         slots=tuple([row for pool in pools for row in pool.slots.values()]),
         slots_gone=tuple([gone for pool in pools for gone in pool.slots_gone.values()]),

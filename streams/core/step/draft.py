@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 from math import inf
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -32,8 +33,9 @@ from schemas.decision import (
     TaskStatus,
     WorkDone,
 )
+from schemas.ends import Ended, Stopped
 from schemas.marks import Mark
-from schemas.vocabulary import DecisionOutcome, Millis, to_millis
+from schemas.vocabulary import DecisionOutcome, FinishStatus, Millis, StopReason, to_millis
 from streams.core.index.due import Due
 from streams.core.index.fleet import Cell, cell_of
 from streams.core.index.pool_index import PoolIndex
@@ -41,6 +43,9 @@ from streams.core.index.slot_index import is_in_service, is_registered
 from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
 from streams.core.state.spending import Scope
+
+#: How a task ends by a decision.
+EndOutcome = Literal["cancelled", "expired", "dead_lettered", "dropped"]
 
 
 class Ending:
@@ -125,6 +130,8 @@ class PoolDraft:
         self._lives: dict[str, int] = {}
         self.duplicates: list[Duplicate] = []
         self.dead: list[TaskRow] = []
+        self.ended: list[Ended] = []
+        self.stopped: list[Stopped] = []
         self.evs: list[EvSample] = []
         self.work: list[WorkDone] = []
         self.cancels: dict[str, Millis] = {}
@@ -234,22 +241,55 @@ class PoolDraft:
         """Set what is remembered of a slot that left."""
         self.slots_gone[gone.slot_id] = gone
 
-    def finish(self, row: TaskRow, what: str, at_ms: Millis) -> None:
-        """Finish the task."""
-        task_id = row.task.task_id
+    def finish(self, row: TaskRow, status: FinishStatus, at_ms: Millis, reason: str = "") -> None:
+        """Finish the task; why it ended without success is said here or by a decision."""
+        task_id, now = row.task.task_id, row.status
+        slot = self.slot(now.slot_id) if now.slot_id is not None else None
+        self.ended.append(
+            Ended(
+                pool=self.pool.name,
+                task_id=task_id,
+                status=status,
+                # A pending task counts the attempt that is to come.
+                attempts=now.attempt if now.state == "running" else max(0, now.attempt - 1),
+                at_ms=at_ms,
+                decision_id=now.decision_id,
+                slot_id=now.slot_id,
+                model=slot.model if slot is not None else None,
+                reason=reason,
+            )
+        )
         self._leaves(task_id)
         self.tasks.pop(task_id, None)
         self.finished[task_id] = Finished(
-            pool=self.pool.name, task_id=task_id, at_ms=at_ms, what=what, task_at_ms=to_millis(row.task.at)
+            pool=self.pool.name,
+            task_id=task_id,
+            at_ms=at_ms,
+            what="done" if status == "success" else status,
+            task_at_ms=to_millis(row.task.at),
         )
 
-    def end(self, row: TaskRow, outcome: DecisionOutcome, detail: str, at_ms: Millis) -> None:
+    def end(self, row: TaskRow, outcome: EndOutcome, detail: str, at_ms: Millis) -> None:
         """Finish the task without a slot, with a decision."""
         task_id = row.task.task_id
         life = self.life(task_id)
         self._lives[task_id] = life + 1
         self.endings.append(Ending(row, outcome, detail, life, self.origins.pop(task_id, None)))
         self.finish(row, outcome, at_ms)
+
+    def stop(self, row: TaskRow, slot_id: str, lease: int, why: StopReason, at_ms: Millis) -> None:
+        """Have the slot's dispatcher know that the work on the task is not wanted any more."""
+        self.stopped.append(
+            Stopped(
+                pool=self.pool.name,
+                task_id=row.task.task_id,
+                slot_id=slot_id,
+                lease=lease,
+                reason_code=why,
+                at_ms=at_ms,
+                decision_id=row.status.decision_id,
+            )
+        )
 
     def expect(self, item: Due) -> None:
         """Add a due time of this step; it may be within the step."""

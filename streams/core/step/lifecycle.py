@@ -30,6 +30,7 @@ from streams.core.policy.ev import CachedScorer
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step import money, overload
 from streams.core.step.draft import PoolDraft
+from streams.core.step.finish import finish_as_reported, finish_cancelled, give_up
 
 _HISTORY_MAX = 64
 
@@ -139,6 +140,8 @@ def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rul
             row, with_entry(replace(row.status, cancelled=True), now_ms, draft.seq, "cancelled", event.by)
         )
         draft.count("cancelled_while_running")
+        if row.status.slot_id is not None:
+            draft.stop(row, row.status.slot_id, row.status.lease or 0, "cancelled", now_ms)
 
 
 def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
@@ -186,9 +189,9 @@ def end_lease(draft: PoolDraft, slot: SlotRow, outcome: Outcome | None, now_ms: 
         money.settle(draft, row, spent, now_ms)
     result = outcome.status if outcome is not None else "success"
     if status.cancelled:
-        draft.finish(row, "cancelled", now_ms)
+        finish_cancelled(draft, row, now_ms)
     elif result != "failure":
-        draft.finish(row, "done" if result == "success" else "cancelled", now_ms)
+        finish_as_reported(draft, row, result, slot.slot_id, now_ms)
     elif outcome is not None and overload.is_overload(outcome):
         _wait_on(draft, row, f"{slot.slot_id}: {outcome.error_class}", now_ms)
     elif row.task.on_failure == "drop":
@@ -230,7 +233,7 @@ def end_unreported(
     result = outcome.status if outcome is not None else "success"
     ran = rulebook.models.get(work.model)
     if result != "failure":
-        draft.finish(row, "done" if result == "success" else "cancelled", now_ms)
+        finish_as_reported(draft, row, result, slot_id, now_ms)
     elif overload.is_overload(outcome):
         # That was long ago: it marks nothing, and the task waits on.
         draft.change_status(row, replace(row.status, decision_id=None))
@@ -247,6 +250,8 @@ def end_unreported(
 def lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, why: str) -> Unreported | None:
     """Make a task of unknown outcome pending again, and release its reservation; return what may be reported late."""
     row = draft.task(slot.task_id) if slot.task_id is not None else None
+    if row is not None:
+        draft.stop(row, slot.slot_id, slot.lease, "slot_retired" if slot.retired else "lease_lost", now_ms)
     unreported = slot.unreported
     if unreported is None and row is not None and row.status.decision_id is not None:
         task = row.task
@@ -361,7 +366,7 @@ def _above(tier: Tier) -> Tier:
 
 def _cannot_escalate(draft: PoolDraft, row: TaskRow, model: str, slot_id: str, now_ms: Millis) -> None:
     recorded = with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
-    _give_up(draft, replace(row, status=recorded), f"a failure on {model}, from where it cannot escalate", now_ms)
+    give_up(draft, replace(row, status=recorded), f"a failure on {model}, from where it cannot escalate", now_ms)
 
 
 def _again(
@@ -380,12 +385,12 @@ def _again(
         return
     status = row.status
     if status.cancelled:
-        draft.finish(row, "cancelled", now_ms)
+        finish_cancelled(draft, row, now_ms)
         return
     failures = status.failures + 1
     recorded = with_entry(status, now_ms, draft.seq, why, slot.slot_id)
     if failures >= rulebook.policy.attempts.failures_max:
-        _give_up(
+        give_up(
             draft,
             replace(row, status=recorded),
             f"{failures} failed attempt{'s' if failures > 1 else ''}, the last: {why}",
@@ -429,12 +434,6 @@ def _wait_on(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> Non
         history=status.history,
     )
     draft.change_status(row, with_entry(fresh, now_ms, draft.seq, "not taken", detail))
-
-
-def _give_up(draft: PoolDraft, row: TaskRow, detail: str, now_ms: Millis) -> None:
-    # Its payload stands in the journal once, where it was accepted.
-    draft.dead.append(replace(row, task=replace(row.task, payload=None)))
-    draft.end(row, "dead_lettered", detail, now_ms)
 
 
 def with_entry(status: TaskStatus, now_ms: Millis, seq: int, what: str, detail: str) -> TaskStatus:

@@ -22,6 +22,8 @@ class Ended(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     model: str | None = None
     #: Why, where no decision of the step says it.
     reason: str = ""
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class Stopped(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -34,3 +36,5 @@ class Stopped(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     reason_code: StopReason
     at_ms: Millis
     decision_id: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None

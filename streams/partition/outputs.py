@@ -55,7 +55,7 @@ def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
 def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
     """Give everything that a step announces, in order; `events` are those of the tasks that it routes or gives up."""
     for stopped in step.stopped:
-        yield _cancelled(stopped, step.seq)
+        yield _cancelled(stopped)
     for decision in step.decisions:
         topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
         event = _routed(decision, step, events) if decision.outcome == "routed" else _await_slot(decision, step)
@@ -69,7 +69,8 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
             tracestate=decision.tracestate,
         )
         yield Outgoing(topic, record)
-    yield from _finished(step)
+    if step.ended:
+        yield from _finished(step)
     ends = {
         (decision.pool, decision.task_id): decision
         for decision in step.decisions
@@ -89,7 +90,7 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
         yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
 
 
-def _cancelled(stopped: Stopped, seq: int) -> Outgoing:
+def _cancelled(stopped: Stopped) -> Outgoing:
     event = WorkCancelled(
         task_id=stopped.task_id,
         pool=stopped.pool,
@@ -99,8 +100,16 @@ def _cancelled(stopped: Stopped, seq: int) -> Outgoing:
         at=_moment(stopped.at_ms),
         decision_id=stopped.decision_id,
     )
-    ce_id = f"{stopped.decision_id or stopped.task_id}:{stopped.reason_code}:{seq}"
-    record = write_event(TASK_CANCELLED, event, ce_id=ce_id, source=SOURCE, time_ms=stopped.at_ms)
+    record = write_event(
+        TASK_CANCELLED,
+        event,
+        # A lease can be lost, taken up and lost again.
+        ce_id=f"{stopped.decision_id or stopped.task_id}:{stopped.reason_code}:{stopped.at_ms}",
+        source=SOURCE,
+        time_ms=stopped.at_ms,
+        traceparent=stopped.traceparent,
+        tracestate=stopped.tracestate,
+    )
     return Outgoing(TASK_CANCELLED, record)
 
 
@@ -134,8 +143,15 @@ def _finished_one(ended: Ended, ending: Decision | None, work: Mapping[str, Work
         quality=None if done is None else done.outcome.quality,
         reason=ended.reason if ending is None else ending.reason,
     )
-    ce_id = f"{decision_id or ended.task_id}:finished:{seq}"
-    record = write_event(TASK_FINISHED, event, ce_id=ce_id, source=SOURCE, time_ms=ended.at_ms)
+    record = write_event(
+        TASK_FINISHED,
+        event,
+        ce_id=f"{decision_id or ended.task_id}:finished:{seq}",
+        source=SOURCE,
+        time_ms=ended.at_ms,
+        traceparent=ended.traceparent,
+        tracestate=ended.tracestate,
+    )
     return Outgoing(TASK_FINISHED, record)
 
 

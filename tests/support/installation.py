@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec.structs import asdict, replace
 
 from schemas.codec import write_event
-from schemas.events import Outcome, SlotFreed, TaskPending
+from schemas.events import Event, Outcome, SlotFreed, TaskPending
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
 from streams.host import free_port
 from streams.kafka.client import Broker
@@ -183,7 +183,7 @@ class Installation:
         """Announce a slot, or free it."""
         await self.event(SLOT_FREED, SlotFreed(slot_id=slot_id, pool=pool, at=_now(), model=model, **fields))
 
-    async def event(self, topic: str, event: TaskPending | SlotFreed) -> None:
+    async def event(self, topic: str, event: Event) -> None:
         """Send an event as a producer does."""
         record = write_event(topic, event, ce_id=uuid.uuid4().hex, source="test", time_ms=int(time.time() * 1000))
         await self.send(topic, record.value, record.key, headers=record.headers)

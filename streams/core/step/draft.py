@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 from math import inf
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
@@ -46,6 +46,8 @@ from streams.core.state.spending import Scope
 
 #: How a task ends by a decision.
 EndOutcome = Literal["cancelled", "expired", "dead_lettered", "dropped"]
+#: Work that is reported after its lease: its decision, slot and model.
+Late: TypeAlias = tuple[str | None, str | None, str | None]
 
 
 class Ending:
@@ -241,10 +243,20 @@ class PoolDraft:
         """Set what is remembered of a slot that left."""
         self.slots_gone[gone.slot_id] = gone
 
-    def finish(self, row: TaskRow, status: FinishStatus, at_ms: Millis, reason: str = "") -> None:
-        """Finish the task; why it ended without success is said here or by a decision."""
+    def finish(
+        self, row: TaskRow, status: FinishStatus, at_ms: Millis, reason: str = "", late: Late | None = None
+    ) -> None:
+        """Finish the task; why it ended without success is said here or by a decision. `late`: by work of before."""
         task_id, now = row.task.task_id, row.status
         slot = self.slot(now.slot_id) if now.slot_id is not None else None
+        if late is not None:
+            run = late
+        elif now.state == "running":
+            run = (now.decision_id, now.slot_id, slot.model if slot is not None else None)
+        else:
+            # A lost lease may have left its decision, which did not end the task.
+            run = (None, None, None)
+        decision_id, slot_id, model = run
         self.ended.append(
             Ended(
                 pool=self.pool.name,
@@ -253,10 +265,12 @@ class PoolDraft:
                 # A pending task counts the attempt that is to come.
                 attempts=now.attempt if now.state == "running" else max(0, now.attempt - 1),
                 at_ms=at_ms,
-                decision_id=now.decision_id,
-                slot_id=now.slot_id,
-                model=slot.model if slot is not None else None,
+                decision_id=decision_id,
+                slot_id=slot_id,
+                model=model,
                 reason=reason,
+                traceparent=row.traceparent,
+                tracestate=row.tracestate,
             )
         )
         self._leaves(task_id)
@@ -269,13 +283,13 @@ class PoolDraft:
             task_at_ms=to_millis(row.task.at),
         )
 
-    def end(self, row: TaskRow, outcome: EndOutcome, detail: str, at_ms: Millis) -> None:
-        """Finish the task without a slot, with a decision."""
+    def end(self, row: TaskRow, outcome: EndOutcome, detail: str, at_ms: Millis, late: Late | None = None) -> None:
+        """Finish the task without a slot, with a decision; `late` as for `finish`."""
         task_id = row.task.task_id
         life = self.life(task_id)
         self._lives[task_id] = life + 1
         self.endings.append(Ending(row, outcome, detail, life, self.origins.pop(task_id, None)))
-        self.finish(row, outcome, at_ms)
+        self.finish(row, outcome, at_ms, late=late)
 
     def stop(self, row: TaskRow, slot_id: str, lease: int, why: StopReason, at_ms: Millis) -> None:
         """Have the slot's dispatcher know that the work on the task is not wanted any more."""
@@ -288,6 +302,8 @@ class PoolDraft:
                 reason_code=why,
                 at_ms=at_ms,
                 decision_id=row.status.decision_id,
+                traceparent=row.traceparent,
+                tracestate=row.tracestate,
             )
         )
 

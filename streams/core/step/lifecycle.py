@@ -29,7 +29,7 @@ from streams.core.policy.document import nearest
 from streams.core.policy.ev import CachedScorer
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step import money, overload
-from streams.core.step.draft import PoolDraft
+from streams.core.step.draft import Late, PoolDraft
 from streams.core.step.finish import finish_as_reported, finish_cancelled, give_up
 
 _HISTORY_MAX = 64
@@ -231,16 +231,16 @@ def end_unreported(
     if row is None:
         return
     result = outcome.status if outcome is not None else "success"
-    ran = rulebook.models.get(work.model)
+    ran, late = rulebook.models.get(work.model), (work.decision_id, slot_id, work.model)
     if result != "failure":
-        finish_as_reported(draft, row, result, slot_id, now_ms)
+        finish_as_reported(draft, row, result, slot_id, now_ms, late)
     elif overload.is_overload(outcome):
         # That was long ago: it marks nothing, and the task waits on.
         draft.change_status(row, replace(row.status, decision_id=None))
     elif row.task.on_failure == "drop":
-        draft.end(row, "dropped", (outcome and outcome.error_class) or "no error class given", now_ms)
+        draft.end(row, "dropped", (outcome and outcome.error_class) or "no error class given", now_ms, late)
     elif row.task.on_failure == "escalate" and ran is not None and ran.tier >= (row.task.max_tier or PREMIUM_TIER):
-        _cannot_escalate(draft, row, work.model, slot_id, now_ms)
+        _cannot_escalate(draft, row, work.model, slot_id, now_ms, late)
     else:
         status = with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
         tier_min = _above(ran.tier) if row.task.on_failure == "escalate" and ran is not None else status.tier_min
@@ -364,9 +364,11 @@ def _above(tier: Tier) -> Tier:
     return 3 if tier == 2 else 2  # noqa: PLR2004 -- tiers
 
 
-def _cannot_escalate(draft: PoolDraft, row: TaskRow, model: str, slot_id: str, now_ms: Millis) -> None:
+def _cannot_escalate(
+    draft: PoolDraft, row: TaskRow, model: str, slot_id: str, now_ms: Millis, late: Late | None = None
+) -> None:
     recorded = with_entry(row.status, now_ms, draft.seq, "failed", slot_id)
-    give_up(draft, replace(row, status=recorded), f"a failure on {model}, from where it cannot escalate", now_ms)
+    give_up(draft, replace(row, status=recorded), f"a failure on {model}, from where it cannot escalate", now_ms, late)
 
 
 def _again(

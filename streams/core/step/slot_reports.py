@@ -107,7 +107,8 @@ def _announced(
         return
     unreported = slot.unreported
     if slot.state == "leased":
-        unreported = lifecycle.lose(draft, slot, now_ms, rulebook, "slot restarted")
+        # A retired slot that announces itself is not gone.
+        unreported = lifecycle.lose(draft, replace(slot, retired=False), now_ms, rulebook, "slot restarted")
     elif slot.state == "free" and event.model in (None, slot.model):
         draft.count("duplicate_free")
     _put_free(draft, slot, event, event_id, now_ms, unreported)

@@ -276,6 +276,8 @@ class SlotRow(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     #: It finishes its task and gets no other.
     retired: bool = False
     last_report: LastReport | None = None
+    #: It is lost when its last report is older; None: it did not ask for that.
+    ttl_ms: int | None = None
     #: The work of its latest lease, where that ended without a report: until it is reported or the next lease begins.
     #: A leased slot has it when it has taken its task up again.
     unreported: Unreported | None = None

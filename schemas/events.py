@@ -168,6 +168,9 @@ class SlotFreed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     outcome: Outcome | None = None
     #: `free`: it is there, or free again. `working`: it works on, and renews its `lease`. `idle`: it still is free.
     state: SlotReport = "free"
+    #: Asks for the heartbeat rule: a slot that reports nothing for so many seconds, free or leased, is lost. An
+    #: announcement without it ends the rule.
+    ttl_s: Annotated[float, Meta(ge=1.0, le=86_400.0)] | None = None
 
 
 class Control(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):

@@ -77,7 +77,16 @@ MUST_BE_SEEN = (
     *("reserved_for_ev", "capable_busy", "lost", "gate:lost", "no_capable_model", "boundary", "context", "floor"),
     *("quota", "credit", "watching", "spending", "barred", "emergency", "near", "activated", "not activated"),
     *("done", "cancelled", "expired", "dead_lettered", "dropped", "untold", "escalated", "restored"),
-    *("chosen by use", "thrown away", "overdrawn", "stale_free", "late_free", "duplicate_free", "lost_slot"),
+    *(
+        "chosen by use",
+        "thrown away",
+        "overdrawn",
+        "stale_free",
+        "late_free",
+        "duplicate_free",
+        "lost_slot",
+        "silent_slot",
+    ),
     *("duplicate_task", "redriven_task", "renewed_lease", "taken_up", "stale_renewal", "excess_renewal"),
     *("conflicting_task", "foreign_outcome", "late_cancel", "cancelled_while_running", "duplicate_control"),
     *(f"because {word}" for word in ("affinity_slot", "affinity_account", "only_free", "least_used", "model_share")),
@@ -475,6 +484,7 @@ class Routing(RuleBasedStateMachine):
                 row.unreported and (row.unreported.decision_id, row.unreported.reserved_uusd),
                 row.lease_expires_at_ms,
                 row.renewals_left if row.state != "free" else 0,
+                row.ttl_ms,
             )
             for row in state.slots.values()
         } == {
@@ -488,6 +498,7 @@ class Routing(RuleBasedStateMachine):
                 (work := pool.unreported.get(one.id)) and (work.decision_id, work.reserved_uusd),
                 one.expires_ms if one.state == "leased" else None,
                 one.renewals_left if one.state != "free" else 0,
+                one.ttl_ms,
             )
             for one in pool.slots.values()
         }

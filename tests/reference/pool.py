@@ -96,7 +96,8 @@ class ReferencePool:
                 self.tasks[id_].state = "waiting"
             else:
                 slot = self.slots[id_]
-                self._lose(slot, at_ms)
+                if slot.state == "leased":
+                    self._lose(slot, at_ms)
                 slot.state, slot.since_ms = "lost", at_ms
                 if slot.retired:
                     del self.slots[id_]
@@ -131,6 +132,8 @@ class ReferencePool:
         for slot in self.slots.values():
             if slot.state == "leased":
                 yield slot.expires_ms, "lease", slot.id
+            if slot.state != "lost" and slot.ttl_ms is not None:
+                yield self.reports[slot.id][-1][1] + slot.ttl_ms, "silence", slot.id
 
     # Tasks.
 
@@ -211,9 +214,17 @@ class ReferencePool:
             if slot is not None and event.lease == slot.lease and not self._is_old(event, event_id, now_ms):
                 self._works_on(slot, event, event_id, now_ms)
             return True
-        if event.state == "idle" and (slot is None or slot.state != "free"):
+        lives_by_reports = slot is not None and slot.state == "lost" and slot.ttl_ms is not None
+        if event.state == "idle" and not lives_by_reports and (slot is None or slot.state != "free"):
             return True
-        return self._is_free(slot, event, event_id, now_ms)
+        said = 0 if slot is None else len(self.reports.get(slot.id, ()))
+        taken = self._is_free(slot, event, event_id, now_ms)
+        now, before = self.slots.get(event.slot_id), None if slot is None else slot.ttl_ms
+        if now is not None and (now is not slot or len(self.reports[now.id]) > said):
+            now.ttl_ms = before if event.lease is not None or event.state == "idle" else None
+            if event.ttl_s is not None:
+                now.ttl_ms = round(event.ttl_s * 1000)
+        return taken
 
     def _is_free(self, slot: Slot | None, event: SlotFreed, event_id: EventId | None, now_ms: int) -> bool:
         """A slot announces itself, is given back, or says something stale; whether it makes sense."""
@@ -261,6 +272,8 @@ class ReferencePool:
     def _works_on(self, slot: Slot, event: SlotFreed, event_id: EventId | None, now_ms: int) -> None:
         """The slot has not ended its work: its lease goes on, if it may and if no other slot has the task."""
         work = self.unreported.get(slot.id)
+        if slot.state == "leased" and not slot.renewals_left and slot.ttl_ms is not None:
+            self._hear(slot, event, event_id, now_ms)
         if not slot.renewals_left or slot.state == "free":
             return
         if slot.state == "lost":
@@ -274,7 +287,13 @@ class ReferencePool:
             work.task.failures -= 1
         slot.renewals_left -= 1
         slot.expires_ms = max(slot.expires_ms, now_ms + self.rules.lease_ms(self.tasks[slot.task_id].event))
+        self._hear(slot, event, event_id, now_ms)
+
+    def _hear(self, slot: Slot, event: SlotFreed, event_id: EventId | None, now_ms: int) -> None:
+        """A report of work is accepted."""
         self.reports[slot.id].append((to_millis(event.at), now_ms, event_id))
+        if event.ttl_s is not None:
+            slot.ttl_ms = round(event.ttl_s * 1000)
 
     def _register(self, slot_id: str, model: str, account: str | None, now_ms: int) -> None:
         slot = self.slots[slot_id] = Slot(slot_id, model, account, self.leases.setdefault(slot_id, 0), now_ms)

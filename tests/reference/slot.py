@@ -12,6 +12,7 @@ class Slot:
         self.id, self.model, self.account, self.lease, self.since_ms = id_, model, account, lease, since_ms
         self.state, self.retired, self.task_id, self.expires_ms = "free", False, "", 0
         self.renewals_left = 0
+        self.ttl_ms: int | None = None
         #: When it was busy: [from, to], an open end is None.
         self.busy: list[list[int | None]] = []
 

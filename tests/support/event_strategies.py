@@ -258,13 +258,20 @@ COSTS = st.sampled_from(
 
 
 def announced(
-    slot_id: str, model: str | None, account: str | None, pool: str, at_ms: int, event_id: EventId | None = None
+    slot_id: str,
+    model: str | None,
+    account: str | None,
+    pool: str,
+    at_ms: int,
+    event_id: EventId | None = None,
+    ttl_s: float | None = None,
 ) -> Making:
     """A slot says that it is there, or there again; its clock may be ahead, or behind."""
 
     def make(stage: Stage) -> Event:
         whose = {} if account is None or "accounts" in stage.off else {"account": account}
         event = slot(slot_id, model, pool=pool, at_ms=stage.now_ms + at_ms, **whose)
+        event = replace(event, ttl_s=ttl_s)
         return stage.identified(event, event_id)
 
     return make
@@ -617,7 +624,9 @@ POOL = st.sampled_from(POOLS)
 PENDS = st.builds(pending, NUMBERS, TASKS, POOL)
 EVENT_IDS = st.sampled_from([None, None, None, EventId("/one", "1"), EventId("/one", "2"), EventId("/two", "1")])
 AT_MS = st.sampled_from([0, 0, 0, 0, -1_000, 1, 60, 30_000, -7_200_000])
-SLOTS = st.builds(announced, st.sampled_from(FLEET), st.none(), ACCOUNTS, POOL, AT_MS, EVENT_IDS)
+#: Few slots ask for the heartbeat rule.
+TTL_S = st.sampled_from([None] * 7 + [60.0, 400.0])
+SLOTS = st.builds(announced, st.sampled_from(FLEET), st.none(), ACCOUNTS, POOL, AT_MS, EVENT_IDS, TTL_S)
 RENEWALS = evenly(
     st.builds(works_on, st.integers(0, 9), st.just(0), st.sampled_from([0, 0, 0, 1]), st.none()),
     st.builds(works_on, st.integers(0, 9), st.sampled_from([0, 0, 1, -1]), AT_MS, EVENT_IDS),

@@ -16,17 +16,26 @@ from streams.core.index.undo import Undo
 from streams.core.state.pool import Pool
 
 _DUE_MIN: Final = 4_096
-#: Due: (when, kind, id, which); kinds are `lease`, `deadline` and `due`.
+#: Due: (when, kind, id, which); kinds are `lease`, `silence`, `deadline` and `due`.
 Due = tuple[Millis, str, str, int]
 
 
+def silent_ms(slot: SlotRow) -> Millis | None:
+    """Return when a slot that asked for the heartbeat rule is lost if it reports nothing; None: never."""
+    if slot.ttl_ms is None or slot.last_report is None or slot.state == "lost":
+        return None
+    return Millis(slot.last_report.accepted_ms + slot.ttl_ms)
+
+
 def is_current(item: Due, slot: SlotRow | None, row: TaskRow | None) -> bool:
-    """Whether the item still stands in the row it is about: that of a slot for a lease, else that of a task."""
+    """Whether the item still stands in the row it is about: that of a slot, else that of a task."""
     due_ms, kind, _, which = item
     if kind == "lease":
         return (
             slot is not None and slot.state == "leased" and slot.lease == which and slot.lease_expires_at_ms == due_ms
         )
+    if kind == "silence":
+        return slot is not None and silent_ms(slot) == due_ms
     if row is None or row.status.attempt != which:
         return False
     if kind == "due":

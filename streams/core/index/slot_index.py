@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.decision import SlotRow
 from schemas.vocabulary import Millis
-from streams.core.index.due import DueList
+from streams.core.index.due import DueList, silent_ms
 from streams.core.index.fleet import Cell, Fleet, cell_of
 from streams.core.index.free_slots import FreeSlots
 from streams.core.index.undo import Undo
@@ -62,6 +62,8 @@ class SlotIndex:
             self._join(row)
         if row.state == "leased" and row.lease_expires_at_ms is not None:
             self._due.push((row.lease_expires_at_ms, "lease", slot_id, row.lease))
+        if (at_ms := silent_ms(row)) is not None:
+            self._due.push((at_ms, "silence", slot_id, row.lease))
 
     def free(self, cell: Cell) -> FreeSlots:
         """Return the free slots of a cell."""

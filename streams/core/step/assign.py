@@ -68,6 +68,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
             lease_expires_at_ms=given.lease_expires_at_ms,
             renewals_left=given.renewals_max,
             last_report=slot.last_report,
+            ttl_ms=slot.ttl_ms,
         )
     )
     draft.put_task(

@@ -36,7 +36,7 @@ from schemas.decision import (
 from schemas.ends import Ended, Stopped
 from schemas.marks import Mark
 from schemas.vocabulary import DecisionOutcome, FinishStatus, Millis, StopReason, to_millis
-from streams.core.index.due import Due
+from streams.core.index.due import Due, silent_ms
 from streams.core.index.fleet import Cell, cell_of
 from streams.core.index.pool_index import PoolIndex
 from streams.core.index.slot_index import is_in_service, is_registered
@@ -232,6 +232,8 @@ class PoolDraft:
         if old is None or _place(old) != _place(row):
             self._fleet_changes = True
         self.slots[row.slot_id] = row
+        if (at_ms := silent_ms(row)) is not None:
+            self.expect((at_ms, "silence", row.slot_id, row.lease))
 
     def drop_slot(self, slot: SlotRow, at_ms: Millis) -> None:
         """Remove the slot, and remember its lease number and its last report."""

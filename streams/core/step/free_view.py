@@ -6,7 +6,7 @@ from heapq import heapify, heappop, heappush
 
 from schemas.decision import SlotRow
 from schemas.vocabulary import Millis
-from streams.core.index.fleet import cell_of
+from streams.core.index.fleet import Cell, cell_of
 from streams.core.index.pool_index import PoolIndex
 from streams.core.state.utilisation import SHORT_MS
 from streams.core.step.draft import PoolDraft
@@ -124,7 +124,7 @@ class FreeView:
         for slot_id in (*draft.slots, *draft.slots_gone):
             old, new = index.pool.slots.get(slot_id), draft.slot(slot_id)
             if old is not None and _is_free(old) and (old_bit := bits.get(cell_of(old))) is not None:
-                if new is not None and _is_free(new) and cell_of(new) == cell_of(old):
+                if new is not None and _is_free(new) and _place(new) == _place(old):
                     continue
                 index.slots.free(cell_of(old)).take(slot_id)
                 self.counts[old_bit] -= 1
@@ -158,3 +158,7 @@ class FreeView:
 
 def _is_free(slot: SlotRow | None) -> bool:
     return slot is not None and slot.state == "free" and not slot.retired
+
+
+def _place(slot: SlotRow) -> tuple[Cell, Millis]:
+    return cell_of(slot), slot.since_ms

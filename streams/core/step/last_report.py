@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from schemas.decision import LastReport
+from schemas.decision import LastReport, SlotRow
 from schemas.event_id import EventId
 from schemas.events import SlotFreed
 from schemas.vocabulary import Millis, to_millis
@@ -31,3 +31,11 @@ def latest(last: LastReport | None, event: SlotFreed, event_id: EventId | None, 
     at_ms = to_millis(event.at)
     source, id_ = event_id if event_id is not None else (None, None)
     return LastReport(at_ms if last is None else max(at_ms, last.at_ms), now_ms, source, id_)
+
+
+def ttl_ms(slot: SlotRow | None, event: SlotFreed) -> int | None:
+    """Return how long the slot may be silent once this report is accepted: an announcement sets it or ends it."""
+    if event.ttl_s is not None:
+        return round(event.ttl_s * 1000)
+    is_announcement = event.lease is None and event.state == "free"
+    return None if slot is None or is_announcement else slot.ttl_ms

@@ -145,13 +145,15 @@ def cancel(draft: PoolDraft, event: TaskCancelled, now_ms: Millis, rulebook: Rul
 
 
 def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
-    """Handle a due item: a lease that ran out, a deadline that passed, or a delayed task that may be served now."""
+    """Handle a due item: a lease, silence of a slot, a deadline, or a delayed task that may be served now."""
     due_ms, kind, id_, _ = item
-    slot, row = (draft.slot(id_), None) if kind == "lease" else (None, draft.task(id_))
+    slot, row = (draft.slot(id_), None) if kind in ("lease", "silence") else (None, draft.task(id_))
     if not is_current(item, slot, row):
         return
     if slot is not None:
-        unreported = lose(draft, slot, due_ms, rulebook, "lease ran out")
+        unreported = slot.unreported
+        if slot.state == "leased":
+            unreported = lose(draft, slot, due_ms, rulebook, "lease ran out" if kind == "lease" else "slot was silent")
         lost = replace(
             slot, state="lost", since_ms=due_ms, task_id=None, lease_expires_at_ms=None, unreported=unreported
         )
@@ -160,6 +162,8 @@ def fall_due(draft: PoolDraft, item: Due, rulebook: Rulebook) -> None:
         else:
             draft.put_slot(lost)
         draft.count("lost_slot")
+        if kind == "silence":
+            draft.count("silent_slot")
     elif row is not None and kind == "deadline":
         draft.end(row, "expired", row.task.deadline or "", due_ms)
     elif row is not None:

@@ -11,7 +11,7 @@ from schemas.vocabulary import Millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step import lifecycle
 from streams.core.step.draft import PoolDraft
-from streams.core.step.last_report import latest, old
+from streams.core.step.last_report import latest, old, ttl_ms
 
 
 def renew(draft: PoolDraft, event: SlotFreed, event_id: EventId | None, now_ms: Millis, rulebook: Rulebook) -> None:
@@ -26,6 +26,11 @@ def renew(draft: PoolDraft, event: SlotFreed, event_id: EventId | None, now_ms: 
         draft.count(f"{word or 'stale'}_renewal")
     elif not slot.renewals_left:
         draft.count("excess_renewal")
+        if slot.state == "leased" and slot.ttl_ms is not None:
+            # The lease is not longer for it, but the slot lives.
+            draft.put_slot(
+                replace(slot, last_report=latest(slot.last_report, event, event_id, now_ms), ttl_ms=ttl_ms(slot, event))
+            )
     else:
         _renew(draft, slot, row, event, event_id, now_ms, rulebook)
 
@@ -55,6 +60,7 @@ def _renew(
         lease_expires_at_ms=max(limit_ms, slot.lease_expires_at_ms or limit_ms),
         renewals_left=slot.renewals_left - 1,
         last_report=latest(slot.last_report, event, event_id, now_ms),
+        ttl_ms=ttl_ms(slot, event),
     )
     if slot.state == "lost":
         renewed = replace(renewed, state="leased", since_ms=now_ms, task_id=row.task.task_id)

@@ -16,7 +16,7 @@ from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.step import lifecycle
 from streams.core.step.draft import PoolDraft
-from streams.core.step.last_report import latest, old
+from streams.core.step.last_report import latest, old, ttl_ms
 from streams.core.step.renewals import renew
 
 
@@ -30,7 +30,7 @@ def report(
         renew(draft, event, event_id, now_ms, rulebook)
         return None
     slot = draft.slot(event.slot_id)
-    if event.state == "idle" and (slot is None or slot.state != "free"):
+    if event.state == "idle" and not _may_be_idle(slot):
         # It was sent before the slot knew of its lease, or by a slot that must announce itself first.
         draft.count("stale_free")
         return None
@@ -52,6 +52,11 @@ def report(
             lifecycle.end_unreported(draft, slot.unreported, event.slot_id, slot.lease, event.outcome, now_ms, rulebook)
         _put_free(draft, slot, event, event_id, now_ms)
     return None
+
+
+def _may_be_idle(slot: SlotRow | None) -> bool:
+    """Whether the report is of use: of a free slot, or of one that was lost and lives by its reports."""
+    return slot is not None and (slot.state == "free" or (slot.state == "lost" and slot.ttl_ms is not None))
 
 
 def _of_absent(
@@ -88,6 +93,7 @@ def _of_absent(
             lease=gone.lease if gone is not None else 0,
             since_ms=now_ms,
             last_report=latest(last, event, event_id, now_ms),
+            ttl_ms=ttl_ms(None, event),
             unreported=gone.unreported if gone is not None else None,
         )
     )
@@ -135,6 +141,7 @@ def _put_free(
             lease=slot.lease,
             since_ms=slot.since_ms if stays else now_ms,
             last_report=latest(slot.last_report, event, event_id, now_ms),
+            ttl_ms=ttl_ms(slot, event),
             unreported=unreported,
         )
     )

@@ -320,13 +320,17 @@ class Trace:
 
 
 def _note(event: FleetControl, step: Step) -> str | None:
-    """Return why a taken order had no effect; mostly a name is misspelled."""
+    """Return what is to be known of a taken order: it had no effect yet, or why it has none."""
     if isinstance(event, SlotRetired):
         touched = {(one.pool, one.slot_id) for one in step.slots}.union(
             (one.pool, one.slot_id) for one in step.slots_gone
         )
         if (event.pool, event.slot_id) not in touched:
             return f"pool {event.pool} has no slot {event.slot_id}: nothing was retired."
+    if isinstance(event, TaskCancelled):
+        for one in step.stopped:
+            if (one.pool, one.task_id, one.reason_code) == (event.pool, event.task_id, "cancelled"):
+                return f"task {one.task_id} runs on {one.slot_id}, which is asked to stop: it ends with that slot."
     unknown = ((pool, task_id) for pool, task_id, _ in step.cancels)
     if isinstance(event, TaskCancelled) and (event.pool, event.task_id) in unknown:
         return f"pool {event.pool} has no task {event.task_id} yet: it is cancelled if it comes within a day."

@@ -98,6 +98,8 @@ class ReferencePool:
                 slot = self.slots[id_]
                 if slot.state == "leased":
                     self._lose(slot, at_ms)
+                else:
+                    slot.renewals_left = 0
                 slot.state, slot.since_ms = "lost", at_ms
                 if slot.retired:
                     del self.slots[id_]

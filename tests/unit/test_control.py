@@ -7,8 +7,10 @@ import time
 from datetime import UTC
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.decision import Accepted, ControlTaken, Rejected, SlotRow, Step
+from schemas.ends import Stopped
 from schemas.events import FleetControl, ModelDrained, SlotRetired, TaskCancelled
 from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
@@ -90,6 +92,18 @@ def test_a_task_that_did_not_come_yet_is_noted() -> None:
     found = trace(step(0), taking(1, event=event, cancels=(("main", "t-9", Millis(START_MS)),)), event=event)
     assert found.note is not None
     assert "it is cancelled if it comes within a day" in found.note
+
+
+def test_the_slot_of_a_running_task_is_noted() -> None:
+    """It was asked to stop, and the task goes on until then; a lease that another task lost says nothing of it."""
+    event = TaskCancelled(control_id="c-3", at=ORDER.at, by="ops", pool="main", task_id="t-9")
+    stop = Stopped(
+        pool="main", task_id="t-9", slot_id="opus-1", lease=3, reason_code="cancelled", at_ms=Millis(START_MS)
+    )
+    found = trace(step(0), taking(1, event=event, stopped=(stop,)), event=event)
+    assert found.note == "task t-9 runs on opus-1, which is asked to stop: it ends with that slot."
+    other = replace(stop, task_id="t-8")
+    assert trace(step(0), taking(1, event=event, stopped=(other,)), event=event).note is None
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ try:
         control,
         dlq,
         fleet,
+        journal,
         listing,
         policy,
         run,
@@ -51,6 +52,7 @@ for group in (run, send, fleet, listing, control, audit, settings):
 app.add_typer(policy.app, name="policy")
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(topics.app, name="topics")
+app.add_typer(journal.app, name="journal")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(tables.app, name="tables")
 

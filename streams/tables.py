@@ -23,10 +23,12 @@ from fastdigest import TDigest
 from msgspec import Struct
 
 from schemas.decision import EvSample, Percentiles, SlotGone, SlotRow
+from schemas.skips import read_skip
 from schemas.steps import decode_step_by
 from streams import metrics
 from streams.partition.ports import Entry, Journal, JournalPosition, Raw
-from streams.partition.reader import JournalReader, ReadingError
+from streams.partition.reader import JournalReader, ReadingError, RecordDamaged
+from streams.partition.skips import Skips, look_ahead
 from streams.topics import TABLES
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class Tables:
         self._partitions: set[int] = set()
         #: Errors that stopped a partition's projection until it is assigned again.
         self.stopped: dict[int, ReadingError] = {}
+        #: Notes about records to pass over, by partition.
+        self._skips: dict[int, Skips] = {}
         #: Delivered and not projected yet, by partition.
         self._gathered: dict[int, list[Raw]] = {}
         self._gathered_bytes = 0
@@ -97,6 +101,7 @@ class Tables:
         self._gathered.clear()
         self._gathered_bytes = 0
         self.stopped.clear()
+        self._skips = {partition: Skips(partition) for partition in self._partitions}
         for rows in self._tables.values():
             for key in [key for key in rows if key[1] not in self._partitions]:
                 self._forget(rows, key)
@@ -110,7 +115,9 @@ class Tables:
     async def gather(self, partition: int, records: Sequence[Raw]) -> None:
         """Add records for the next `flush`; rows are absolute, so only the last value of each is written."""
         if partition in self.stopped:
-            return
+            if not any(read_skip(record.value or b"") for record in records):
+                return
+            del self.stopped[partition]  # it may be about the record that stopped the tables
         self._gathered.setdefault(partition, []).extend(records)
         self._gathered_bytes += sum(len(record.value or b"") for record in records)
         if self._gathered_bytes >= GATHERED_BYTES_MAX:
@@ -137,19 +144,26 @@ class Tables:
                 expected = joins_at = first
             async with aclosing(journal.read(expected, records[0].offset)) as runs:
                 async for run in runs:
-                    self._project(partition, run, joins_at)
-        self._project(partition, [Entry(record.offset, record.value or b"") for record in records], joins_at)
+                    await self._project(partition, journal, run, joins_at)
+        await self._project(
+            partition, journal, [Entry(record.offset, record.value or b"") for record in records], joins_at
+        )
 
-    def _project(self, partition: int, entries: Sequence[Entry], joins_at: int) -> None:
-        if partition in self.stopped:
-            return
-        stopped = [self._project_to(table, partition, entries, joins_at) for table in self._tables]
-        for error in stopped:
-            if error is not None:
-                _log.error("partition %d: the tables stop: %s", partition, error)
-                metrics.INVARIANT_VIOLATIONS.labels("tables_stopped").inc()
-                self.stopped[partition] = error
+    async def _project(self, partition: int, journal: Journal, entries: Sequence[Entry], joins_at: int) -> None:
+        while partition not in self.stopped:
+            found = [self._project_to(table, partition, entries, joins_at) for table in self._tables]
+            errors = [error for error in found if error is not None]
+            if not errors:
                 return
+            error = errors[0]
+            # Each table goes on from where it got to, once a note passes over the record.
+            if isinstance(error, RecordDamaged):
+                skips = self._skips.setdefault(partition, Skips(partition))
+                if await look_ahead(skips, journal, error.offset, error.sha256):
+                    continue
+            _log.error("partition %d: the tables stop: %s", partition, error)
+            metrics.INVARIANT_VIOLATIONS.labels("tables_stopped").inc()
+            self.stopped[partition] = error
 
     def _project_to(self, table: str, partition: int, entries: Sequence[Entry], joins_at: int) -> ReadingError | None:
         """Project records into one table, up to the end or to the record that stops the reader."""
@@ -159,7 +173,8 @@ class Tables:
             reader = JournalReader.joining(partition, _read_part, offset=joins_at)
         else:
             start = JournalPosition(progress["offset"], progress["seq"])
-            reader = JournalReader(partition, _read_part, start=start)
+            reader = JournalReader(partition, _read_part, start=start, journal=progress.get("journal"))
+        reader.skips = self._skips.setdefault(partition, reader.skips)
         draft: _Draft = _Utilisation(partition, rows) if table == "utilisation" else _EvPercentiles(partition, rows)
         stopped, now_ms = None, None
         for entry in entries:
@@ -179,7 +194,7 @@ class Tables:
         if now_ms is not None:
             self._prune(partition, table, now_ms)
         if reader.offset > progress["offset"]:
-            rows["progress", partition] = {"seq": reader.seq, "offset": reader.offset}
+            rows["progress", partition] = {"seq": reader.seq, "offset": reader.offset, "journal": reader.journal}
         return stopped
 
     def _prune(self, partition: int, table: str, now_ms: int) -> None:

@@ -149,7 +149,7 @@ class _Auditor:
         start = first if partition.offset is None else partition.offset
         async for record in self._range(self._names.journal, partition.number, start, end):
             value = record.value or b""
-            step = partition.audit.add(value)
+            step = partition.audit.add(value, record.offset)
             if step is not None:
                 partition.latest.append(
                     Journaled(
@@ -345,6 +345,11 @@ class _Auditor:
                     f"The journal of partition {partition.number} begins at step {partition.audit.first_seq}: what "
                     "stood before is unknown, and was believed when it was first seen."
                 )
+            self._notes += [
+                f"The record at offset {note['skip']} of the journal of partition {partition.number} is none of "
+                f"slotwise's, and is skipped: {note['reason']} ({note['by']}, {note['at']})."
+                for note in partition.audit.skipped
+            ]
         problems = [one for partition in self._partitions for one in partition.audit.problems] + self._problems
         total = sum(one.audit.problems_total for one in self._partitions) + len(self._problems)
         return Report(
@@ -358,6 +363,8 @@ class _Auditor:
                     first_seq=one.audit.first_seq,
                     steps=one.audit.steps,
                     fenced=one.audit.fenced,
+                    skipped=len(one.audit.skipped),
+                    journal_id=one.audit.journal_id,
                     inputs={topic: handled.count for topic, handled in one.audit.handled.items()},
                     decisions=dict(one.audit.decisions),
                     live_tasks=len(one.audit.tasks),

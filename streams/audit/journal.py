@@ -2,12 +2,14 @@
 
 The first record with the next number counts. What is found wrong becomes a `Problem`: a number left out, an input
 handled twice, a slot leased twice, a task in two places, money that does not add up. Rows of layout 1 are read too.
+A foreign record that an operator passes over, by a note behind it with its offset and hash, is known and no problem.
 A journal that does not begin at step 0 was cut by retention: what stood before is unknown, and is believed when it is
 first seen.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -58,6 +60,12 @@ class JournalAudit:
         self.ended = 0
         self.tasks: dict[Task, Fields] = {}
         self.slots: dict[Slot, Fields] = {}
+        #: Id of the journal: that of the first step that has one.
+        self.journal_id: str | None = None
+        #: Foreign records that operators pass over, each with the note about it.
+        self.skipped: list[Fields] = []
+        #: Foreign records that are a problem so far, by offset and hash.
+        self._foreign: dict[tuple[int | None, str], Problem] = {}
         self._memory_ms = memory_ms
         #: Latest lease number of each slot.
         self._leases: dict[Slot, int] = {}
@@ -75,18 +83,24 @@ class JournalAudit:
         """Whether the journal begins at step 0, so that all that was ever known is known here."""
         return self.first_seq in (None, 0)
 
-    def add(self, value: bytes) -> Fields | None:
-        """Read the next record; gives the step if it counts."""
+    def add(self, value: bytes, offset: int | None = None) -> Fields | None:
+        """Read the next record; gives the step if it counts. Without its offset it cannot be passed over."""
         if self.stopped:
             return None
         try:
             step = json.loads(value)
-            seq, partition = int(step["seq"]), step["partition"]
-        except (ValueError, TypeError, KeyError):
-            self.report("journal", f"a record behind step {self.next_seq - 1} is no step")
+            if "skip" in step:
+                self._skip(step)
+                return None
+            seq, partition, journal_id = int(step["seq"]), step["partition"], step.get("journal")
+        except (AttributeError, ValueError, TypeError, KeyError, RecursionError):
+            self._report_foreign("no step", value, offset)
             return None
         if partition != self.partition:
-            self.report("journal", f"a record behind step {self.next_seq - 1} is of partition {partition}")
+            self._report_foreign(f"of partition {partition}", value, offset)
+            return None
+        if seq >= self.next_seq and None not in (journal_id, self.journal_id) and journal_id != self.journal_id:
+            self._report_foreign(f"of the journal {journal_id}", value, offset)
             return None
         if self.first_seq is None:
             self.first_seq = self.next_seq = seq
@@ -106,13 +120,32 @@ class JournalAudit:
             return None
         self.steps += 1
         self.next_seq = seq + 1
+        self.journal_id = self.journal_id or journal_id
         return step  # type: ignore[no-any-return]
 
-    def report(self, promise: Promise, says: str, seq: int | None = None) -> None:
+    def _report_foreign(self, what: str, value: bytes, offset: int | None) -> None:
+        where = "a record" if offset is None else f"the record at offset {offset},"
+        problem = self.report("journal", f"{where} behind step {self.next_seq - 1} is {what}")
+        self._foreign[offset, hashlib.sha256(value).hexdigest()] = problem
+
+    def _skip(self, note: Fields) -> None:
+        """Take over an operator's note: the record that it names is no problem."""
+        if note["partition"] != self.partition:
+            return
+        problem = self._foreign.pop((note["skip"], note["sha256"]), None)
+        if problem is not None:
+            self.skipped.append(note)
+            self.problems_total -= 1
+            if problem in self.problems:
+                self.problems.remove(problem)
+
+    def report(self, promise: Promise, says: str, seq: int | None = None) -> Problem:
         """Note a problem of this partition."""
+        problem = Problem(promise=promise, says=says, partition=self.partition, seq=seq)
         self.problems_total += 1
         if len(self.problems) < PROBLEMS_MAX:
-            self.problems.append(Problem(promise=promise, says=says, partition=self.partition, seq=seq))
+            self.problems.append(problem)
+        return problem
 
     def expect(self, inputs: Mapping[str, Iterable[int]]) -> None:
         """Report inputs that exist, by topic and offset, and that no step handled."""

@@ -18,6 +18,10 @@ class PartitionReport(Struct, frozen=True, kw_only=True):
     steps: int
     #: Records whose number was taken.
     fenced: int
+    #: Foreign records that an operator has noted.
+    skipped: int = 0
+    #: Id of the journal; None: an older slotwise wrote all that it holds.
+    journal_id: str | None = None
     #: By topic.
     inputs: Mapping[str, int]
     #: By outcome.

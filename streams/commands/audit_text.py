@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 
 def render(report: Report) -> RenderableType:
     """Lay out a report."""
-    table = Table("partition", "steps", "fenced", "inputs", "decisions", "live tasks", "rederived", box=None)
+    table = Table(
+        "partition", "journal", "steps", "fenced", "skipped", "inputs", "decisions", "live tasks", "rederived", box=None
+    )
     for one in report.partitions:
         if one.first_seq is None:
             continue
         rederived = "" if one.derived is None else str(one.derived)
-        numbers = (one.steps, one.fenced, sum(one.inputs.values()), sum(one.decisions.values()), one.live_tasks)
-        table.add_row(str(one.partition), *map(str, numbers), rederived)
+        numbers = (
+            one.steps,
+            one.fenced,
+            one.skipped,
+            sum(one.inputs.values()),
+            sum(one.decisions.values()),
+            one.live_tasks,
+        )
+        table.add_row(str(one.partition), printable(one.journal_id or "-"), *map(str, numbers), rederived)
     parts: list[RenderableType] = [table, Text()]
     parts += [Text(_line(one), style="red") for one in report.problems]
     if report.problems_total > len(report.problems):

@@ -44,7 +44,7 @@ from streams.operate.moments import FORMS, from_now
 from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.operate.send import CONFIRM_S_MAX, SendError, records_of
 from streams.partition.ports import JournalError
-from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
+from streams.partition.reader import LOOKBACK_RECORDS, HoldingReader, JournalReader, ReadingError
 from streams.settings import Settings
 from streams.shipped import file_rulebook
 
@@ -279,13 +279,13 @@ class _Journal:
         deadline_s = time.monotonic() + wait_s
         while any(one.position.status == "sent" for one in traces.values()) and time.monotonic() < deadline_s:
             for where, records in self._consumer.poll(timeout_ms=POLL_MS).items():
+                trace = traces[where.partition]
                 for record in records:
-                    try:
-                        traces[where.partition].read(record.offset, record.value or b"")
-                    except JournalError as error:
-                        raise JournalError(
-                            f"The order {event.control_id} was sent, but what became of it cannot be read: {error}"
-                        ) from error
+                    trace.read(record.offset, record.value or b"")
+                if trace.stopped is not None:
+                    raise JournalError(
+                        f"The order {event.control_id} was sent, but what became of it cannot be read: {trace.stopped}"
+                    ) from trace.stopped
         return {number: one.position for number, one in traces.items()}
 
 
@@ -297,18 +297,21 @@ class Trace:
         self.position = position
         self._event = event
         self._where = (CONTROL, position.offset)
-        self._reader = JournalReader.joining(position.partition, decode_step, offset=journal_end)
+        self._reader = HoldingReader(JournalReader.joining(position.partition, decode_step, offset=journal_end))
+
+    @property
+    def stopped(self) -> ReadingError | None:
+        """A missing or damaged step, which may be the one that handled the order; None: all was read."""
+        return self._reader.stopped if self.position.status == "sent" else None
 
     def read(self, offset: int, value: bytes) -> None:
-        """Read the next record of the journal, until the order is found.
+        """Read the next record of the journal, until the order is found."""
+        if self.position.status == "sent":
+            for step in self._reader.take(offset, value):
+                self._look_at(step)
 
-        Raises:
-            JournalError: a step is missing or damaged, which may be the one that handled the order.
-        """
-        if self.position.status != "sent":
-            return
-        step = self._reader.take(offset, value)
-        if step is None or self._where not in ((one.topic, one.offset) for one in step.inputs):
+    def _look_at(self, step: Step) -> None:
+        if self._where not in ((one.topic, one.offset) for one in step.inputs):
             return
         reason = next((one.reason for one in step.rejected if (one.topic, one.offset) == self._where), None)
         status: Status = "refused"

@@ -13,8 +13,9 @@ from typing import Final
 
 from schemas.steps import StepError, decode_step
 from schemas.vocabulary import Millis, from_millis
-from streams.partition.ports import Journal, JournalError
+from streams.partition.ports import Entry, Journal, JournalError
 from streams.partition.reader import LOOKBACK_RECORDS
+from streams.partition.skips import Skips, hash_of
 
 #: What a person can do about it.
 REMEDY: Final = (
@@ -49,27 +50,40 @@ async def check(partition: int, journal: Journal, known_ids: dict[str, str | Non
         OtherJournal: it is another journal than the one whose id is kept.
     """
     first, end = await journal.bounds()
-    ids = await _last_ids(journal, max(first, end - LOOKBACK_RECORDS), end)
+    ids = await last_ids(partition, journal, max(first, end - LOOKBACK_RECORDS), end)
     found = ids[-1] if ids else None
     for where, journal_id in known_ids.items():
         # A journal without an id was written by an older version; one that retention has emptied still has its end.
         if journal_id is not None and (end == 0 or (ids and journal_id not in ids)):
             raise other(partition, journal_id, where, found)
-    return next((one for one in known_ids.values() if one is not None), found)
+    known = next((one for one in known_ids.values() if one is not None), None)
+    # Where none is kept and steps of several journals are there, the first step that counts says which it is.
+    return known or (found if len(set(ids)) == 1 else None)
 
 
-async def _last_ids(journal: Journal, start: int, end: int) -> list[str]:
-    """The ids of the steps in a range that can have counted, in order: of one number, the first record does."""
-    last_seq, found = -1, list[str]()
+async def last_ids(partition: int, journal: Journal, start: int, end: int) -> list[str]:
+    """Return the ids of the steps in a range that can have counted, in order: of one number, the first record does.
+
+    `end` is the journal's end, so that notes about records of the range are in it.
+    """
+    entries, skips = list[Entry](), Skips(partition)
     async with aclosing(journal.read(start, end)) as runs:
         async for run in runs:
             for entry in run:
-                try:
-                    step = decode_step(entry.value)
-                except StepError:
-                    continue
-                if step.seq > last_seq:
-                    last_seq = step.seq
-                    if step.journal is not None:
-                        found.append(step.journal)
+                skips.learn(entry.offset, entry.value)
+                entries.append(entry)
+    last_seq, found = -1, list[str]()
+    for entry in entries:
+        try:
+            step = decode_step(entry.value)
+        except StepError:
+            continue
+        note = skips.of(entry.offset, hash_of(entry.value))
+        # A note about a step of its own journal is void.
+        if note is not None and (step.partition != partition or step.journal not in (None, note.journal)):
+            continue
+        if step.seq > last_seq:
+            last_seq = step.seq
+            if step.journal is not None:
+                found.append(step.journal)
     return found

@@ -162,7 +162,7 @@ class Publisher:
                 outgoing: list[Outgoing] = []
                 for entry in run:
                     try:
-                        step = reader.take(entry.offset, entry.value)
+                        step = await reader.take_from(self._journal, entry)
                     except JournalError:
                         # What stands before it has happened, and is published.
                         await self._send(outgoing, position)
@@ -235,9 +235,15 @@ class Publisher:
 
     async def _seq_at(self, offset: int, first: int) -> int | None:
         """Find the step that is next at an offset; None: the journal holds nothing before it."""
-        reader = JournalReader.joining(self._partition, decode_step, offset=offset)
-        async with aclosing(self._journal.read(max(offset - LOOKBACK_RECORDS, first), offset)) as runs:
-            async for run in runs:
-                for entry in run:
-                    reader.take(entry.offset, entry.value)
-        return reader.seq
+        back = LOOKBACK_RECORDS
+        while True:
+            reader = JournalReader.joining(self._partition, decode_step, offset=offset)
+            start = max(offset - back, first)
+            async with aclosing(self._journal.read(start, offset)) as runs:
+                async for run in runs:
+                    for entry in run:
+                        reader.take(entry.offset, entry.value)
+            # Skipped records may fill what is looked back on.
+            if reader.seq is not None or start == first:
+                return reader.seq
+            back *= 8

@@ -1,8 +1,9 @@
-"""The one rule for reading a journal: of each partition, only the record with the next `seq` counts. Pure.
+"""The one rule for reading a journal: of each partition, only the record with the next `seq` counts.
 
 A record whose `seq` is taken is fenced: a worker that had lost its partition appended it, or a client sent it twice.
 It never happened, and is ignored. A record whose `seq` comes later than the next one means that steps are missing, and
 a record that is no step of the partition may have been one: both end the reading, because nothing after them is known.
+The latter is passed over where an operator has noted behind it that it is none of slotwise's (`skips.py`).
 
 Where a reader begins is explicit. `JournalReader(..., start=position)` knows the next step. `JournalReader.joining`
 begins at an offset in the middle and learns the next step from the records before it; read `LOOKBACK_RECORDS` of them.
@@ -14,7 +15,8 @@ from collections.abc import Callable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 from schemas.steps import StepError
-from streams.partition.ports import JournalError, JournalPosition
+from streams.partition.ports import Entry, Journal, JournalError, JournalPosition
+from streams.partition.skips import Skips, hash_of, look_ahead
 
 #: Of so many records in a row at least one is accepted: a worker appends one fenced step before it notices.
 LOOKBACK_RECORDS: Final = 32
@@ -69,12 +71,15 @@ class RecordDamaged(ReadingError):
     def __init__(self, problem: str, *, partition: int, wanted: int | None, offset: int) -> None:
         super().__init__(
             f"The record at offset {offset} of the journal of partition {partition} cannot be read: {problem} "
-            "Restore the journal, or run the version that wrote it.",
+            "Restore the journal, or run the version that wrote it. If the record is none of slotwise's, pass over it: "
+            f"slotwise journal skip {partition} {offset} --reason TEXT.",
             partition=partition,
             wanted=wanted,
             offset=offset,
         )
         self.problem = problem
+        #: Of the record's value; empty where only what it holds is known.
+        self.sha256 = ""
 
 
 class JournalReader(Generic[_Part]):
@@ -87,8 +92,12 @@ class JournalReader(Generic[_Part]):
         *,
         start: JournalPosition,
         journal: str | None = None,
+        skips: Skips | None = None,
     ) -> None:
-        """`decode` raises `StepError` for a record that is no step; `journal` is the journal's id, where known."""
+        """`decode` raises `StepError` for a record that is no step; `journal` is the journal's id, where known.
+
+        `skips` are the notes read so far; this reader adds those that it meets.
+        """
         self._partition = partition
         self._decode = decode
         #: Records before this offset were read.
@@ -101,6 +110,9 @@ class JournalReader(Generic[_Part]):
         self.fenced = 0
         #: Id of the journal; by default that of the first step that counts and has one.
         self.journal = journal
+        self.skips = Skips(partition) if skips is None else skips
+        #: Records passed over because an operator has noted that they are none of slotwise's.
+        self.skipped = 0
 
     @classmethod
     def joining(cls, partition: int, decode: Callable[[bytes], _Part], *, offset: int) -> Self:
@@ -114,7 +126,7 @@ class JournalReader(Generic[_Part]):
         return reader
 
     def take(self, offset: int, value: bytes) -> _Part | None:
-        """Return what the record holds if it is the next step. None: it is fenced, or was read before.
+        """Return what the record holds if it is the next step. None: it is fenced, skipped, or was read before.
 
         Raises:
             StepsMissing: it holds a later step than the next one. The reader stays where it was.
@@ -123,10 +135,31 @@ class JournalReader(Generic[_Part]):
         if offset < self.offset:
             return None
         try:
-            part = self._decode(value)
-        except StepError as error:
-            raise self._damaged(str(error), offset) from error
-        return part if self.accept(offset, part) else None
+            try:
+                part = self._decode(value)
+            except StepError as error:
+                if self.skips.learn(offset, value) is not None:
+                    self.offset = offset + 1
+                    return None
+                raise self._damaged(str(error), offset) from error
+            return part if self.accept(offset, part) else None
+        except RecordDamaged as damaged:
+            damaged.sha256 = hash_of(value)
+            # Before the place where it joins, a reader only learns which step is next, and others say that too.
+            if offset >= self._joins_at and self.skips.of(offset, damaged.sha256, self.journal) is None:
+                raise
+            self.offset = offset + 1
+            self.skipped += 1
+            return None
+
+    async def take_from(self, journal: Journal, entry: Entry) -> _Part | None:
+        """Take an entry as `take` does, and look ahead in the journal for a note where the entry stops the reader."""
+        try:
+            return self.take(entry.offset, entry.value)
+        except RecordDamaged as damaged:
+            if not await look_ahead(self.skips, journal, entry.offset, damaged.sha256):
+                raise
+            return self.take(entry.offset, entry.value)
 
     def accept(self, offset: int, part: _Part) -> bool:
         """Decide as `take` does about a record that is decoded already."""
@@ -152,3 +185,37 @@ class JournalReader(Generic[_Part]):
 
     def _damaged(self, problem: str, offset: int) -> RecordDamaged:
         return RecordDamaged(problem, partition=self._partition, wanted=self.seq, offset=offset)
+
+
+class HoldingReader(Generic[_Part]):
+    """Reads records as they come, where nothing can be looked up: what follows a stop is kept until a note ends it."""
+
+    def __init__(self, reader: JournalReader[_Part]) -> None:
+        self.reader = reader
+        #: Why nothing more counts; None: all was read.
+        self.stopped: ReadingError | None = None
+        #: The record that stopped the reader, and those behind it.
+        self._behind: list[tuple[int, bytes]] = []
+
+    def take(self, offset: int, value: bytes) -> list[_Part]:
+        """Return the steps that count by this record: none, one, or with a note all that were kept."""
+        stopped = self.stopped
+        if isinstance(stopped, StepsMissing):
+            return []
+        records = [*self._behind, (offset, value)]
+        if isinstance(stopped, RecordDamaged):
+            self.reader.skips.learn(offset, value)
+            if self.reader.skips.of(stopped.offset, stopped.sha256, self.reader.journal) is None:
+                self._behind.append((offset, value))
+                return []
+        self.stopped, self._behind = None, []
+        taken = list[_Part]()
+        for place, one in enumerate(records):
+            try:
+                part = self.reader.take(*one)
+            except ReadingError as error:
+                self.stopped, self._behind = error, records[place:]
+                break
+            if part is not None:
+                taken.append(part)
+        return taken

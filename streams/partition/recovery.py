@@ -114,7 +114,11 @@ async def read_tail(
         async for run in runs:
             fenced = reader.fenced
             for entry in run:
-                step = reader.take(entry.offset, entry.value)
+                skipped = reader.skipped
+                step = await reader.take_from(journal, entry)
+                if reader.skipped > skipped:
+                    _log.info("partition %d: the record at journal offset %d is skipped, as an operator has noted",
+                              partition, entry.offset)  # fmt: skip
                 if step is not None:
                     await take(entry.offset, step)
             metrics.FENCED.inc(reader.fenced - fenced)

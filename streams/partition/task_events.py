@@ -105,7 +105,7 @@ class EventFinder:
             async with aclosing(self._journal.read(max(joins_at - LOOKBACK_RECORDS, first), last + 1)) as runs:
                 async for run in runs:
                     for entry in run:
-                        part = reader.take(entry.offset, entry.value)
+                        part = await reader.take_from(self._journal, entry)
                         if part is not None and part.seq == seq:
                             return part
             if joins_at == first:

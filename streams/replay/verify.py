@@ -13,7 +13,7 @@ from schemas.decision import Step
 from schemas.steps import decode_step, encode_step
 from streams.core.router import Router
 from streams.partition.ports import JournalPosition
-from streams.partition.reader import JournalReader
+from streams.partition.reader import HoldingReader, JournalReader
 from streams.replay.inputs import InputRecords, inputs_of
 
 #: Records of one partition's journal, in their order: (offset, value).
@@ -49,15 +49,15 @@ def rederive(router: Router, journal: Journal, records: InputRecords) -> Iterato
         ReadingError: a step is missing, or a record is no step of this partition.
         InputMissing: `records` lack an input of a step.
     """
-    reader = JournalReader(router.state.number, decode_step, start=JournalPosition(0, router.seq))
+    reader = HoldingReader(JournalReader(router.state.number, decode_step, start=JournalPosition(0, router.seq)))
     for offset, value in journal:
-        step = reader.take(offset, value)
-        if step is None:
-            continue
-        # The worker writes the journal's id into the step; the router knows of none.
-        derived = replace(router.handle(inputs_of(step, records)), journal=step.journal)
-        router.apply(step)
-        yield step, derived
+        for step in reader.take(offset, value):
+            # The worker writes the journal's id into the step; the router knows of none.
+            derived = replace(router.handle(inputs_of(step, records)), journal=step.journal)
+            router.apply(step)
+            yield step, derived
+    if reader.stopped is not None:
+        raise reader.stopped
 
 
 def verify(router: Router, journal: Journal, records: InputRecords) -> Verification:

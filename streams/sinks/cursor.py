@@ -11,6 +11,7 @@ import logging
 from schemas.steps import StepError
 from streams.partition.ports import JournalPosition
 from streams.partition.reader import JournalReader, RecordDamaged, StepsMissing
+from streams.partition.skips import Skips
 from streams.sinks.audit_step import AuditStep, read_audit_step
 from streams.sinks.ports import JournaledStep, JournalMismatch, JournalRecord, SinkPosition
 
@@ -20,13 +21,17 @@ _log = logging.getLogger(__name__)
 class Cursor:
     """The position in one partition; `take` moves it."""
 
-    def __init__(self, partition: int, position: SinkPosition, *, accept_loss: bool = False) -> None:
+    def __init__(
+        self, partition: int, position: SinkPosition, *, accept_loss: bool = False, skips: Skips | None = None
+    ) -> None:
+        """`skips` are the notes about records to pass over, as far as they were read."""
         self.partition = partition
         self.position = position
         #: Offset of the last record that was read.
         self.seen = position.offset
         self.unreadable = 0
         self._accept_loss = accept_loss
+        self._skips = Skips(partition) if skips is None else skips
         self._reader = self._reader_at(position.offset + 1, position.seq + 1)
 
     @property
@@ -90,5 +95,9 @@ class Cursor:
 
     def _reader_at(self, offset: int, seq: int) -> JournalReader[AuditStep]:
         return JournalReader(
-            self.partition, read_audit_step, start=JournalPosition(offset, seq), journal=self.position.journal_id
+            self.partition,
+            read_audit_step,
+            start=JournalPosition(offset, seq),
+            journal=self.position.journal_id,
+            skips=self._skips,
         )

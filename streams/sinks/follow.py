@@ -1,10 +1,10 @@
 """Follows the journal: each step goes to a store once and in order, with any deliveries and any failures.
 
 Which record counts is the rule of every reader of the journal (`partition/reader.py`). A step that is missing or
-damaged is read again once, in case a fetch left it out; if that does not help, the follower ends with a sentence,
-unless the loss is accepted. The position of a store is known to the store only: it writes the position together with
-the steps, and is asked for it after every start, hand-over and failure. So there is one way into the loop, and no
-failure needs a way of its own.
+damaged is read again once, in case a fetch left it out, and for a damaged one a note is looked for that passes over it;
+if that does not help, the follower ends with a sentence, unless the loss is accepted. The position of a store is known
+to the store only: it writes the position together with the steps, and is asked for it after every start, hand-over and
+failure. So there is one way into the loop, and no failure needs a way of its own.
 
 Knows nothing of Kafka, Postgres or files: records, store and clock are given.
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
 
 from streams.backoff import Backoff
 from streams.clock import Clock
-from streams.partition.reader import ReadingError
+from streams.partition.reader import ReadingError, RecordDamaged
+from streams.partition.skips import Skips
 from streams.sinks.cursor import Cursor
 from streams.sinks.lag import Lag, SinkStatus
 from streams.sinks.ports import (
@@ -74,8 +75,11 @@ class JournalFollower:
         self._name = name
         #: Assigned partitions whose position is set; the others are ignored.
         self._cursors: dict[int, Cursor] = {}
-        #: By partition, the missing number at the last attempt to read it again.
-        self._reread: dict[int, int | None] = {}
+        #: By partition, the missing number, and where it stopped, at the last attempt to read it again.
+        self._reread: dict[int, tuple[int | None, int]] = {}
+        #: Damaged records about which a note is to be looked for, and the notes read so far, by partition.
+        self._damaged: dict[int, RecordDamaged] = {}
+        self._skips: dict[int, Skips] = {}
         self._short_since_ms: dict[int, int] = {}
         self._lag = Lag()
         #: Steps that are not being written yet; and the batch before them.
@@ -229,9 +233,23 @@ class JournalFollower:
                     raise self._renewed(Cursor(partition, position), f"ends at offset {end}" if end else "is empty")
                 continue
             self._short_since_ms.pop(partition, None)
+            skips = self._skips.setdefault(partition, Skips(partition))
+            if damaged := self._damaged.pop(partition, None):
+                await self._look_ahead(skips, partition, damaged, end)
             # The last record we wrote is read again: only if it is the same, this is the journal that we followed.
             self._records.seek(partition, max(first, position.offset))
-            self._cursors[partition] = Cursor(partition, position, accept_loss=self._accept_loss)
+            self._cursors[partition] = Cursor(partition, position, accept_loss=self._accept_loss, skips=skips)
+
+    async def _look_ahead(self, skips: Skips, partition: int, damaged: RecordDamaged, end: int) -> None:
+        """Read on behind a damaged record, to a note about it or to the journal's end."""
+        start = max(damaged.offset + 1, skips.looked_to)
+        async with aclosing(self._records.read(partition, start, end)) as runs:
+            async for run in runs:
+                for record in run:
+                    skips.learn(record.offset, record.value or b"")
+                    skips.looked_to = record.offset + 1
+                if skips.of(damaged.offset, damaged.sha256) is not None:
+                    return
 
     async def _write(self, batch: Sequence[JournaledStep]) -> None:
         for one in batch:
@@ -255,13 +273,16 @@ class JournalFollower:
 
     def _read_again(self, stopped: ReadingError) -> None:
         """Read a partition again because a step is missing or damaged; raise when that has not helped."""
-        if self._reread.get(stopped.partition) == stopped.wanted:
+        place = (stopped.wanted, stopped.offset)
+        if self._reread.get(stopped.partition) == place:
             raise JournalMismatch(
                 f"{self._records.topic}: {stopped} Nothing from there on was written. If that part of the journal is "
                 "lost for good, accept it: slotwise sink --accept-loss goes on behind it, and the gap stays visible."
             ) from stopped
         _log.info("%s: %s Reading again from what is written", self._name, stopped)
-        self._reread[stopped.partition] = stopped.wanted
+        self._reread[stopped.partition] = place
+        if isinstance(stopped, RecordDamaged):
+            self._damaged[stopped.partition] = stopped
         self._forget([stopped.partition])
 
     def _renewed(self, cursor: Cursor, what: str) -> JournalMismatch:
@@ -281,6 +302,8 @@ class JournalFollower:
             if gone:
                 self._lag.forget(partition)
                 self._reread.pop(partition, None)
+                self._damaged.pop(partition, None)
+                self._skips.pop(partition, None)
                 self._short_since_ms.pop(partition, None)
 
     async def _wait_out(self, error: RetryableError, stop: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ from streams.errors import SlotwiseError
 from streams.sinks.audit_step import AuditStep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
 
 class JournalRecord(Struct, frozen=True):
@@ -92,6 +92,9 @@ class Records(Protocol):
 
     async def fetch(self, wait_s: float) -> Sequence[JournalRecord]:
         """Return records, after a short wait for the first one; in order of offset within a partition."""
+
+    def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[JournalRecord], None]:
+        """Yield the records from `start` up to, not including, `end`, beside what is fetched."""
 
     def end(self, partition: int) -> int | None:
         """Return the end of a partition as of the last fetch, without a request."""

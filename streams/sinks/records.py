@@ -18,12 +18,14 @@ from streams.settings import NAMELESS
 from streams.sinks.ports import JournalRecord, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from streams.settings import Settings
 
 #: A topic that is created later is found within this time.
 METADATA_MS: Final = 10_000
+#: A reader of a range that gets nothing for so long has failed.
+STALL_S_MAX: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +78,41 @@ class KafkaRecords:
             for records in found.values()
             for record in records
         ]
+
+    async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[JournalRecord], None]:
+        """Yield a range, by a consumer of its own outside the group."""
+        if start >= end:
+            return
+        where = TopicPartition(self.topic, partition)
+        consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            client_id=f"{self._group}-ahead",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=self._settings.step_bytes_max + 65_536,
+        )
+        position, loop = start, asyncio.get_running_loop()
+        progress_s = loop.time()
+        try:
+            await consumer.start()
+            consumer.assign([where])
+            consumer.seek(where, start)
+            while position < end:
+                found = (await consumer.getmany(where, timeout_ms=500)).get(where, [])
+                yield [
+                    JournalRecord(record.partition, record.offset, record.timestamp, record.value)
+                    for record in found
+                    if record.offset < end
+                ]
+                before, position = position, await consumer.position(where)
+                if position > before:
+                    progress_s = loop.time()
+                elif loop.time() - progress_s > STALL_S_MAX:
+                    break
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise await self._trouble(error) from error
+        finally:
+            await consumer.stop()
 
     def end(self, partition: int) -> int | None:
         """Return the end of a partition as of the last fetch, without a request."""

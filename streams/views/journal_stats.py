@@ -1,7 +1,7 @@
 """Counts over the journal's steps: the numbers of the board and of the result.
 
 Pure: the caller feeds it the records. Only steps that `JournalReader` accepts count; after a gap or a damaged record no
-more of that partition is counted, and `stopped` has the reason.
+more of that partition is counted, and `stopped` has the reason, until an operator passes over the record.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Struct
 from schemas.decision import Decision, SlotRow, Step, TaskStatus
 from schemas.steps import decode_step
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, ReasonCode
-from streams.partition.reader import JournalReader, ReadingError
+from streams.partition.reader import HoldingReader, JournalReader, ReadingError
 
 #: Waits are kept of so many routed tasks.
 WAITS_MAX: Final = 20_000
@@ -65,7 +65,7 @@ class JournalStats:
         self.first_seq: dict[int, int] = {}
         #: Why nothing more of a partition is counted.
         self.stopped: dict[int, ReadingError] = {}
-        self._readers: dict[int, JournalReader[Step]] = {}
+        self._readers: dict[int, HoldingReader[Step]] = {}
         #: Offset of the last input handled, by topic and partition.
         self.positions: dict[tuple[str, int], int] = {}
         self._tasks: dict[tuple[str, str], TaskStatus] = {}
@@ -101,23 +101,21 @@ class JournalStats:
     @property
     def steps_fenced(self) -> int:
         """Steps that were ignored because their number was taken."""
-        return sum(reader.fenced for reader in self._readers.values())
+        return sum(one.reader.fenced for one in self._readers.values())
 
     def join(self, partition: int, offset: int) -> None:
         """Count the steps of a partition from `offset` on; feed `LOOKBACK_RECORDS` records before it, too."""
-        self._readers[partition] = JournalReader.joining(partition, decode_step, offset=offset)
+        self._readers[partition] = HoldingReader(JournalReader.joining(partition, decode_step, offset=offset))
 
     def read(self, partition: int, offset: int, value: bytes) -> None:
-        """Count the step of a journal record, if it is accepted. The partition was joined before."""
-        if partition in self.stopped:
-            return
-        try:
-            step = self._readers[partition].take(offset, value)
-        except ReadingError as error:
-            self.stopped[partition] = error
-            return
-        if step is not None:
+        """Count the step of a journal record, or those that a note lets count. The partition was joined before."""
+        reader = self._readers[partition]
+        for step in reader.take(offset, value):
             self.add(step)
+        if reader.stopped is not None:
+            self.stopped[partition] = reader.stopped
+        else:
+            self.stopped.pop(partition, None)
 
     def add(self, step: Step) -> None:
         """Count an accepted step."""

@@ -1,12 +1,14 @@
 """All readers of the journal accept the same steps of any history, and stop at the same record for the same reason.
 
-A history is made of next steps, fenced steps, gaps and damaged records, at offsets with holes. What must come of it is
+A history is made of next steps, fenced steps, gaps and damaged records, at offsets with holes; some of the damaged ones
+are skipped by a note that stands somewhere behind them. What must come of it is
 said by `outcome`, which shares no code with the reader. Each reader is driven through its own door.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -18,6 +20,7 @@ from msgspec import Raw
 
 from schemas.decision import STEP_VERSION, Accepted, ControlTaken, EvSample, Step, TaskRow
 from schemas.events import ModelDrained
+from schemas.skips import Skip, encode_skip
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis, from_millis
 from streams.operate.orders import CONTROL, Position, Trace
@@ -28,6 +31,7 @@ from streams.partition.ports import JournalError, JournalPosition
 from streams.partition.publish import Publisher
 from streams.partition.reader import RecordDamaged, StepsMissing
 from streams.partition.recovery import recover
+from streams.partition.skips import Skips
 from streams.sinks.cursor import Cursor
 from streams.sinks.ports import BEFORE_FIRST, JournalRecord
 from streams.tables import Tables
@@ -35,9 +39,16 @@ from streams.views.journal_stats import JournalStats
 from tests.support.builders import START_MS, decision, step
 from tests.support.partition_world import RULEBOOK, World, until
 
-Kind = Literal["next", "fenced", "gap", "torn", "empty", "other version", "other partition"]
-ORDINARY: tuple[Kind, ...] = ("next", "next", "next", "fenced")
-FATAL: tuple[Kind, ...] = ("gap", "torn", "empty", "other version", "other partition")
+# fmt: off
+Kind = Literal[
+    "next", "fenced", "skipped", "note",
+    "gap", "torn", "empty", "other version", "other partition", "other journal", "wrong hash",
+]
+# fmt: on
+ORDINARY: tuple[Kind, ...] = ("next", "next", "next", "fenced", "skipped", "note")
+FATAL: tuple[Kind, ...] = ("gap", "torn", "empty", "other version", "other partition", "other journal", "wrong hash")
+#: What a foreign record may be that an operator passes over.
+FOREIGN: tuple[Kind, ...] = ("torn", "empty", "other version", "other partition", "other journal")
 ORDER = ModelDrained(control_id="c-1", at=from_millis(START_MS), by="ops", model="opus")
 
 
@@ -83,23 +94,52 @@ def histories(draw: st.DrawFn) -> History:
 def history(entries: Iterable[Entry]) -> History:
     """Write the records; note what a reader must make of them."""
     log, accepted, stopped, seq = Log(), list[int](), None, 0
-    for entry in entries:
+    due: list[tuple[int, bytes]] = []
+    for place, entry in enumerate(entries):
         log.skip(entry.hole)
+        for _, late in [one for one in due if one[0] <= place]:
+            log.append(late)
+        due = [one for one in due if one[0] > place]
         offset, number = log.end, seq
         kind: Kind = "next" if entry.kind == "fenced" and seq == 0 else entry.kind
         if kind == "fenced":
             number = entry.chance % seq
         elif kind == "gap":
             number = seq + 1 + entry.chance % 3
-        log.append(_value(kind, offset, number))
+        # Which journal this is, is known from its first step on.
+        kind = "torn" if kind == "other journal" and seq == 0 else kind
+        foreign = FOREIGN[entry.chance % (len(FOREIGN) if seq else len(FOREIGN) - 1)]
+        match kind:
+            case "skipped":
+                value = _value(foreign, offset, number)
+                due.append((place + 1 + entry.chance % 4, note(offset, value)))
+            case "wrong hash":
+                value = _value("empty", offset, number)
+                due.append((place + 1, note(offset, b"another record")))
+            case "note":  # about a step that counts, which stays a step
+                steps = [one for one in log.records if one.offset in accepted]
+                value = note(steps[0].offset, steps[0].value or b"") if steps else note(0, b"another record")
+            case _:
+                value = _value(kind, offset, number)
+        log.append(value)
         if kind == "next":
             seq += 1
         if stopped is None:
             if kind == "next":
                 accepted.append(offset)
-            elif kind != "fenced":
+            elif kind not in ("fenced", "skipped", "note"):
                 stopped = ("missing" if kind == "gap" else "damaged", offset)
+    for _, late in due:
+        log.append(late)
     return History(log, Outcome(tuple(accepted), stopped))
+
+
+def note(offset: int, value: bytes) -> bytes:
+    """An operator's note about a record."""
+    sha256 = hashlib.sha256(value).hexdigest()
+    return encode_skip(
+        Skip(skip=offset, partition=0, sha256=sha256, reason="foreign", by="ops", at="now", journal="one")
+    )
 
 
 def _value(kind: Kind, offset: int, number: int) -> bytes:
@@ -109,6 +149,7 @@ def _value(kind: Kind, offset: int, number: int) -> bytes:
             number,
             decision(task_id=f"t-{offset}", of=offset),
             partition=1 if kind == "other partition" else 0,
+            journal="two" if kind == "other journal" else "one",
             inputs=(Accepted(CONTROL, offset, Millis(START_MS)),),
             controls=(ControlTaken(control_id="c-1", at_ms=Millis(START_MS), kind="model.drained", event=Raw(b"{}")),),
             evs=(EvSample(f"at-{offset}", Millis(START_MS), 1.0),),
@@ -191,7 +232,13 @@ async def by_the_worker(log: Log) -> Outcome:
             for record in records:
                 world.journal.log.skip(record.offset - world.journal.log.end)
                 world.journal.log.append(record.value)
-            await worker.recover()
+            try:
+                await worker.recover()
+            except JournalError:
+                if records is log.records:
+                    raise
+                machine.__init__()  # type: ignore[misc] # the note may stand in the second half: it starts again then
+                worker = world.new_worker()
     except JournalError as error:
         return Outcome(tuple(machine.applied), kind_of(error))
     return Outcome(tuple(machine.applied), None)
@@ -254,8 +301,11 @@ async def by_the_tables(log: Log) -> Outcome:
 
 
 async def by_the_sink(log: Log) -> Outcome:
-    """Record by record, as they are fetched."""
-    cursor, found = Cursor(0, BEFORE_FIRST), list[int]()
+    """Record by record, as they are fetched, with the notes that its look ahead has found."""
+    skips, found = Skips(0), list[int]()
+    for record in log.records:
+        skips.learn(record.offset, record.value or b"")
+    cursor = Cursor(0, BEFORE_FIRST, skips=skips)
     for record in log.records:
         try:
             taken = cursor.take(JournalRecord(0, record.offset, 0, record.value))
@@ -268,12 +318,18 @@ async def by_the_sink(log: Log) -> Outcome:
 
 async def by_the_statistics(log: Log) -> Outcome:
     """As `up` watches the journal."""
-    found, stats = [], JournalStats()
+    found: list[int] = []
+    stats = JournalStats()
+    count = stats.add
+
+    def add(counted: Step) -> None:
+        found.append(counted.inputs[0].offset)
+        count(counted)
+
+    stats.add = add  # type: ignore[method-assign,assignment] # a note lets several count at once
     stats.join(0, 0)
     for record in log.records:
-        before = stats.steps
         stats.read(0, record.offset, record.value or b"")
-        found += [record.offset] * (stats.steps - before)
     stopped = stats.stopped.get(0)
     return Outcome(tuple(found), None if stopped is None else kind_of(stopped))
 
@@ -283,11 +339,10 @@ async def by_orders(log: Log) -> Outcome:
     found, stopped = [], None
     for wanted in [*(record.offset for record in log.records), 10**9]:
         trace = Trace(ORDER, Position(partition=0, offset=wanted), journal_end=0)
-        try:
-            for record in log.records:
-                trace.read(record.offset, record.value or b"")
-        except JournalError as error:
-            stopped = kind_of(error)
+        for record in log.records:
+            trace.read(record.offset, record.value or b"")
+        if trace.stopped is not None:
+            stopped = kind_of(trace.stopped)
         if trace.position.status == "taken":
             found.append(wanted)
     return Outcome(tuple(found), stopped)

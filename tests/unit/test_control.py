@@ -40,6 +40,8 @@ def trace(*steps: Step, event: FleetControl = ORDER) -> Position:
     found = Trace(event, Position(partition=0, offset=7), journal_end=BEFORE)
     for offset, one in enumerate(steps, start=BEFORE - 1):
         found.read(offset, encode_step(one))
+    if found.stopped is not None:
+        raise found.stopped
     return found.position
 
 

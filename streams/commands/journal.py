@@ -1,0 +1,106 @@
+"""`slotwise journal`: looks at a record of the journal, and passes over one that is none of slotwise's."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from streams.commands.console import err, line, out, print_json
+from streams.commands.control import By, login
+from streams.commands.options import Json, takes
+from streams.errors import FAILED
+from streams.settings import Settings
+
+app = typer.Typer(help="Look at a record of the journal; pass over one that is none of slotwise's.")
+
+SETTINGS = ("broker", "topic_prefix", "group", "partitions", "step_bytes_max")
+
+Partition = Annotated[int, typer.Argument(min=0, help="The journal's partition.", show_default=False)]
+Offset = Annotated[int, typer.Argument(min=0, max=2**63 - 1, help="The record's offset.", show_default=False)]
+
+
+@app.command("show", epilog="Example: slotwise journal show 0 17")
+@takes(*SETTINGS, join=True)
+def journal_show(settings: Settings, *, partition: Partition, offset: Offset, as_json: Json = False) -> None:
+    """Show what a record of the journal is, and whether every reader passes over it."""
+    from streams.operate.journal_records import look_at  # noqa: PLC0415 - brings the Kafka client along
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    check_topics(settings)
+    (found,) = asyncio.run(look_at(settings, partition, offset))
+    if as_json:
+        print_json(found)
+        return
+    out.print(line(f"Offset {offset} of partition {partition}: {found.what}"))
+    out.print(line(f"{found.bytes} bytes, SHA-256 {found.sha256}"))
+    if found.begins:
+        out.print(line(found.begins))
+    if found.skipped is not None:
+        out.print(line(f"Skipped: {found.skipped.reason} ({found.skipped.by}, {found.skipped.at})"))
+    elif found.refusal is not None:
+        out.print(line(found.refusal))
+    else:
+        out.print(line(f"To pass over it: slotwise journal skip {partition} {offset} --reason TEXT"))
+
+
+@app.command("skip", epilog="Example: slotwise journal skip 0 17 --reason 'a test producer had the wrong topic'")
+@takes(*SETTINGS, join=True)
+def journal_skip(
+    settings: Settings,
+    *,
+    partition: Partition,
+    offset: Offset,
+    reason: Annotated[str, typer.Option(help="Why the record is none of slotwise's; stands in the journal.")],
+    to: Annotated[
+        int | None,
+        typer.Option(
+            "--to", metavar="OFFSET", min=0, max=2**63 - 1, help="Also the foreign records up to this offset."
+        ),
+    ] = None,
+    by: By = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have every reader pass over a record that is none of slotwise's: a note about it is appended to the journal.
+
+    A step of the partition is refused: what it says has happened. Then start the workers and sinks that stopped.
+    """
+    from streams.operate.journal_records import JournalRecordError, look_at, skip  # noqa: PLC0415 - the Kafka client
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    who = by or login()
+    for name, text in (("--reason", reason), ("--by", who)):
+        if not text.strip() or not text.isprintable():
+            raise typer.BadParameter("say it in one line of text.", param_hint=name)
+    check_topics(settings)
+    found = asyncio.run(look_at(settings, partition, offset, to))
+    if to is None and found[0].refusal is not None:
+        raise JournalRecordError(
+            f"The record at offset {offset} of partition {partition} is {found[0].what}. {found[0].refusal}"
+        )
+    wanted = [one for one in found if one.refusal is None and one.skipped is None]
+    if wanted and not yes:
+        for one in wanted:
+            err.print(line(f"Offset {one.offset}: {one.what} ({one.bytes} bytes)"))
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("there is no terminal to ask on: add --yes to pass over this.", param_hint="--yes")
+        if not _confirmed(f"Pass over {len(wanted)} records of partition {partition} for good?"):
+            err.print("Nothing was done.")
+            raise typer.Exit(FAILED)
+    notes = asyncio.run(skip(settings, wanted, reason=reason, by=who)) if wanted else []
+    if as_json:
+        print_json({"skipped": notes})
+    elif notes:
+        out.print(line(f"Every reader passes over {len(notes)} records now: start the workers and sinks that stopped."))
+    else:
+        out.print(line("Every foreign record there is skipped already: nothing was written."))
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False

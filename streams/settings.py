@@ -113,6 +113,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 168.0
     web_host: Annotated[str, _help("Address of the worker's health, metrics and table pages")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of those pages; 0 picks a free one")] = 6066
+    sink_web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of the sink's health and metrics; 0: none")] = 0
     journal: Annotated[
         str, _help("Name of the journal in the audit; a journal that is created again needs another")
     ] = ""

@@ -119,6 +119,8 @@ class TaskPending(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     affinity: Affinity | None = None
     #: After a reported failure: one tier higher, again, or never.
     on_failure: OnFailure = "retry"
+    #: How long its lease lasts, instead of the length of its class; at most the policy's `leases.asked_max_s`.
+    lease_s: Annotated[float, Meta(ge=1.0, le=604_800.0)] | None = None
     #: Where the work is described. Like `labels` and `payload` it decides nothing, and is handed to the dispatcher.
     ref: Ref | None = None
     #: Short texts by name.

@@ -89,6 +89,9 @@ class Rules:
     def lease_ms(self, event: TaskPending) -> int:
         """How long it may hold a slot."""
         leases = self.section("leases")
+        if event.lease_s is not None:
+            most_s: float = leases["asked_max_s"]
+            return round(min(event.lease_s, most_s) * 1000)
         limit_s: float = leases["by_complexity_s"].get(self.class_of(event), leases["default_s"])
         return round(limit_s * 1000)
 

@@ -178,6 +178,7 @@ QUIRKS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "lane": st.sampled_from(["night", "vip", "none"]),
         "task_type": st.sampled_from(["code", "analysis", "writing", "bulk", "offline", "docs", "security", "odd"]),
         "affinity": AFFINITIES,
+        "lease_s": st.sampled_from([1.0, 90.0, 100_000.0]),
     },
     "money": {
         "tenant_id": TENANTS,

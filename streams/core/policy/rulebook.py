@@ -86,6 +86,8 @@ class Leases(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     default_s: Seconds = 1_800.0
     by_complexity_s: dict[Complexity, Seconds] = {}
+    #: A task may ask for a length of its own, up to this.
+    asked_max_s: Seconds = 14_400.0
     renewals_max: Annotated[int, Meta(ge=0, le=100_000)] = 8
     renewals_by_complexity_max: dict[Complexity, Annotated[int, Meta(ge=0, le=100_000)]] = {}
 
@@ -264,9 +266,11 @@ class Rulebook:
         most_s = max(attempts.back_off_s, attempts.back_off_max_s)
         return round(min(attempts.back_off_s * 2.0 ** (failures - 1), most_s) * 1000)
 
-    def lease_ms(self, complexity: Complexity | None) -> Millis:
-        """Return how long a task's lease lasts, by its class."""
+    def lease_ms(self, complexity: Complexity | None, asked_s: float | None = None) -> Millis:
+        """Return how long a task's lease lasts, as it asks within the policy's bound, else by its class."""
         leases = self.policy.leases
+        if asked_s is not None:
+            return Millis(round(min(asked_s, leases.asked_max_s) * 1000))
         limit_s = leases.by_complexity_s.get(complexity, leases.default_s) if complexity else leases.default_s
         return Millis(round(limit_s * 1000))
 

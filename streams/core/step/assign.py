@@ -48,7 +48,7 @@ def assign(draft: PoolDraft, pair: Pair, now_ms: Millis, rulebook: Rulebook) -> 
         account=slot.account,
         model=model,
         lease=slot.lease + 1,
-        lease_expires_at_ms=Millis(now_ms + rulebook.lease_ms(complexity)),
+        lease_expires_at_ms=Millis(now_ms + rulebook.lease_ms(complexity, task.lease_s)),
         renewals_max=rulebook.renewals_max(complexity),
         max_tokens=max_tokens,
         output_tokens=output_tokens,

@@ -53,7 +53,7 @@ def _renew(
     now_ms: Millis,
     rulebook: Rulebook,
 ) -> None:
-    limit_ms = Millis(now_ms + rulebook.lease_ms(rulebook.complexity(row.task)))
+    limit_ms = Millis(now_ms + rulebook.lease_ms(rulebook.complexity(row.task), row.task.lease_s))
     renewed = replace(
         slot,
         # Another policy may have shorter leases: what was granted stays.

@@ -7,8 +7,11 @@ from msgspec import Struct
 from schemas.vocabulary import FinishStatus, Millis, StopReason
 
 
-class Ended(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The end of one life of a task, for who waits for it; what the work came to is in `work`, by its decision."""
+class Ended(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """The end of one life of a task, for who waits for it; what the work came to is in `work`, by its decision.
+
+    An array of the fields in this order: there is one for every task.
+    """
 
     pool: str
     task_id: str
@@ -26,8 +29,8 @@ class Ended(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     tracestate: str | None = None
 
 
-class Stopped(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A slot whose work is not wanted any more, for its dispatcher."""
+class Stopped(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """A slot whose work is not wanted any more, for its dispatcher: an array of the fields in this order."""
 
     pool: str
     task_id: str

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a record that are shown.
 SHOWN_BYTES: Final = 200
+#: How a step begins, of whatever version.
+_STEP_START: Final = b'{"v":'
 #: Records that one command looks at.
 RECORDS_MAX: Final = 10_000
 
@@ -83,7 +85,9 @@ def judge(partition: int, value: bytes, journal_id: str | None) -> tuple[str, st
         try:
             step = msgspec.json.decode(value, type=_Numbered)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return f"no step: {error}", None
+            # Cut short, it can still be a step that counted; only its number, missing behind it, would show that.
+            looks_like_one = ", but it begins as one" if value.startswith(_STEP_START) else ""
+            return f"no step{looks_like_one}: {error}", None
     if step.partition != partition:
         return f"step {step.seq} of partition {step.partition}", None
     if step.journal is not None and journal_id is not None and step.journal != journal_id:

@@ -116,14 +116,13 @@ def _why_none(settings: Settings, pool: str | None) -> str:
 
     from aiokafka.errors import KafkaError  # noqa: PLC0415 - brings the Kafka client along
 
-    from schemas.steps import StepError  # noqa: PLC0415
     from streams.operate.parts import audit_view, journal_ends  # noqa: PLC0415
     from streams.operate.read_partitions import partitions_of  # noqa: PLC0415
     from streams.views.parts import sentence_behind  # noqa: PLC0415
 
     try:
         view = audit_view(settings, asyncio.run(journal_ends(settings, partitions_of(settings, pool))), wait_s=0.0)
-    except (KafkaError, StepError, ValueError, TimeoutError):
+    except (KafkaError, ValueError, TimeoutError):
         return "it was never sent, is not decided yet, or the audit is behind (the journal cannot be read)."
     if view.behind:
         return f"it may be on its way. {sentence_behind(view.behind)}: is `slotwise sink` running?"

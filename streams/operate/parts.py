@@ -18,6 +18,7 @@ from streams.access.security import client_options
 from streams.database.connection import DatabaseError, Timeouts, connect, reading_audit
 from streams.database.sql import QUERIES
 from streams.kafka.client import REQUEST_TIMEOUT_MS, Broker
+from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
 from streams.topics import name_in_audit, names
 from streams.views.parts import AuditView, Parts, WorkerView
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 #: A sink that works writes a step in well under a second: what is missing for longer is worth a look.
 CATCH_UP_S_MAX: Final = 2.0
 CATCH_UP_POLL_S: Final = 0.1
-#: Records at the journal's end that are looked at for the latest step; a fenced one has a smaller number.
-LAST_RECORDS: Final = 20
 
 
 async def read_parts(settings: Settings, ends: Mapping[int, int], *, audit: bool = True) -> Parts:
@@ -69,7 +68,6 @@ async def journal_ends(settings: Settings, partitions: Iterable[int]) -> dict[in
 
     Raises:
         KafkaError: the broker does not answer.
-        StepError: a record of a journal is no step.
     """
     broker, topic = Broker(settings), names(settings).journal
     found: dict[int, int] = {}
@@ -77,10 +75,14 @@ async def journal_ends(settings: Settings, partitions: Iterable[int]) -> dict[in
     try:
         for partition in partitions:
             first, end = await broker.bounds(topic, partition)
-            async with aclosing(broker.read(topic, partition, max(first, end - LAST_RECORDS), end)) as runs:
+            # All of them only say which step is next.
+            reader = JournalReader.joining(partition, decode_step, offset=end)
+            async with aclosing(broker.read(topic, partition, max(first, end - LOOKBACK_RECORDS), end)) as runs:
                 async for records in runs:
                     for record in records:
-                        found[partition] = max(found.get(partition, 0), decode_step(record.value or b"").seq + 1)
+                        reader.take(record.offset, record.value or b"")
+            if reader.seq:
+                found[partition] = reader.seq
     finally:
         await broker.stop()
     return found

@@ -15,6 +15,7 @@ from schemas.skips import Skip, encode_skip
 from streams.audit.installation import audit_installation
 from streams.database.migrations import migrate
 from streams.local.own_parts import environment as settings_in_environment
+from streams.operate.parts import journal_ends
 from streams.partition.skips import hash_of
 from streams.secret import Dsn
 from streams.settings import NAMELESS
@@ -89,8 +90,7 @@ async def test_a_foreign_record_is_skipped_by_the_command_and_all_go_on(installa
     assert await ended(worker.process) != 0
     sentence = f"slotwise journal skip 0 {offset} --reason TEXT"
     assert sentence in worker.log()
-    stopped = sink(installation)
-    assert await ended(stopped) != 0
+    assert await ended(sink(installation)) != 0
     assert sentence in (installation.folder / "sink.log").read_text()
 
     # 3. A note with another hash changes nothing.
@@ -132,5 +132,8 @@ async def test_a_foreign_record_is_skipped_by_the_command_and_all_go_on(installa
         await ended(writing)
     (partition,) = report.partitions
     assert (partition.skipped, partition.journal_id, partition.derived) == (1, note["journal"], partition.steps)
+    # A note is no step, also where it is the last record.
+    await append(installation, encode_skip(wrong))
+    assert await journal_ends(settings, [0]) == {0: partition.steps}
     assert any(f"offset {offset}" in said and "a test producer (ops" in said for said in report.notes)
     assert await worker.stop() == 0, worker.log()

@@ -16,11 +16,14 @@ from kafka import TopicPartition as KafkaTopicPartition
 from kafka.admin import KafkaAdminClient
 
 from streams.kafka.outputs import ProgressGroup
+from streams.local.own_parts import environment as settings_in_environment
 from streams.settings import NAMELESS
-from streams.topics import TopicsError, create_topics, renew_topics
+from streams.topics import TopicsError, create_topics
+from tests.functional.commands import slotwise
 from tests.support.installation import Installation, until
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from streams.local.kafka import ApacheKafka
@@ -299,6 +302,8 @@ async def test_a_journal_that_was_deleted_is_not_begun_again_without_a_word(
             assert "it was deleted and created again" in said
             assert "`slotwise topics renew`" in said
             assert not await installation.records(names.journal)
+        refused = await asyncio.to_thread(renew, installation, "another")
+        assert (refused.returncode, "confirm with the group's name" in refused.stderr) == (2, True), refused.stderr
         await until("no worker is in the group", functools.partial(renewed, installation))
         installation.sent.clear()
         worker = installation.worker()
@@ -323,9 +328,13 @@ def create_again(installation: Installation, doomed: list[str]) -> None:
                 return
 
 
+def renew(installation: Installation, group: str) -> subprocess.CompletedProcess[str]:
+    """Give the command that the sentences name."""
+    return slotwise("topics", "renew", "--confirm", group, env=settings_in_environment(installation.settings))
+
+
 async def renewed(installation: Installation) -> bool:
-    """Whether all topics could be created again."""
-    try:
-        return bool(await asyncio.to_thread(renew_topics, installation.settings))
-    except TopicsError:
-        return False
+    """Whether all topics could be created again; else a worker is still in the group."""
+    done = await asyncio.to_thread(renew, installation, installation.settings.group)
+    assert done.returncode == 0 or "workers are in the group" in done.stderr, done.stderr
+    return done.returncode == 0

@@ -18,7 +18,11 @@ CASES = {
     "of another journal": (MINE.replace(b'"one"', b'"two"'), "step 7 of the journal two", None),
     "a step": (STEP, "step 7 of this partition", "has happened: it is never"),
     "a step with this journal's id": (MINE, "step 7 of this partition", "has happened: it is never"),
-    "a newer version's step": (STEP.replace(b'{"v":2,', b'{"v":99,'), "step 7 of this partition, which", "has happened"),
+    "a newer version's step": (
+        STEP.replace(b'{"v":2,', b'{"v":99,'),
+        "step 7 of this partition, which",
+        "has happened",
+    ),
     "a note": (
         encode_skip(Skip(skip=3, partition=0, sha256="0", reason="r", by="b", at="t")),
         "a note that skips offset 3",

@@ -114,6 +114,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     web_host: Annotated[str, _help("Address of the worker's health, metrics and table pages")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of those pages; 0 picks a free one")] = 6066
     sink_web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of the sink's health and metrics; 0: none")] = 0
+    http_host: Annotated[str, _help("Address of the HTTP API")] = "127.0.0.1"
+    http_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of the HTTP API; 0 picks a free one")] = 6080
+    http_tokens: Annotated[
+        str,
+        _help(
+            "Who may use the HTTP API: a line for each token, as `slotwise token` prints it; empty: only this machine, "
+            "and no orders of operators",
+            "file",
+        ),
+    ] = ""
+    http_names: Annotated[
+        str, _help("Host names by which the HTTP API is called, beside its own address and localhost; with commas")
+    ] = ""
     journal: Annotated[
         str, _help("Name of the journal in the audit; a journal that is created again needs another")
     ] = ""

@@ -48,7 +48,9 @@ class BrokerChoice(StrEnum):
     *(
         name
         for name in EVERYTHING
-        if name not in ("broker", "database", "instance_id", "web_host") and not name.startswith(KAFKA_GROUP)
+        if name not in ("broker", "database", "instance_id", "web_host", "http_host")
+        and not name.startswith(KAFKA_GROUP)
+        and not name.startswith(KAFKA_GROUP)
     )
 )
 def up(
@@ -84,6 +86,7 @@ def up(
         until_idle=until_idle,
         idle_s_max=timeout_s,
         web_port=settings.web_port if settings.web_port != Settings().web_port else None,
+        http_port=settings.http_port if settings.http_port != Settings().http_port else None,
     )
     # A console of its own: the board breaks lines, the others do not.
     screen = Console(stderr=as_json, highlight=False)
@@ -147,6 +150,46 @@ def sink(
         "the next start."
     )
     asyncio.run(_until_signal(lambda stop: run(settings, stop, to=to, accept_loss=accept_loss), late=late))
+
+
+@app.command(epilog="Example: SLOTWISE_BROKER=kafka-1:9092 SLOTWISE_HTTP_TOKENS=tokens.txt slotwise web")
+@takes(*EVERYTHING, join=True)
+def web(settings: Settings, *, as_json: Json = False) -> None:
+    """Serve the HTTP API until SIGTERM: tasks, slots, reads, and orders of operators. Start as many as you like.
+
+    Without a file of tokens only this machine is served, and there are no orders. GET /openapi.json describes it all.
+    """
+    from streams.topics import check_topics  # noqa: PLC0415 - brings the Kafka client along
+    from streams.web.run import run, tokens_of  # noqa: PLC0415 - brings FastAPI along
+
+    tokens = tokens_of(settings)
+    _require_http_port(settings)
+    check_topics(settings)
+    settings = msgspec.structs.replace(settings, log_json=settings.log_json or as_json)
+    late = f"The broker at {settings.broker} does not answer, and the HTTP API ends without it."
+
+    def ready(address: str) -> None:
+        err.print(line(f"The HTTP API is served at {address}; Ctrl-C ends it."))
+
+    asyncio.run(_until_signal(lambda stop: run(settings, tokens, stop, ready), late=late))
+
+
+@app.command(epilog="Example: slotwise token producer --name ci >> tokens.txt")
+def token(
+    role: Annotated[list[str], typer.Argument(help="producer, dispatcher, reader or operator; several of them.")],
+    *,
+    name: Annotated[str, typer.Option(help="Who it is for; orders say so.")] = "token",
+    as_json: Json = False,
+) -> None:
+    """Make a token of the HTTP API: its line for the file of tokens, and on standard error the token itself."""
+    from streams.web.access import new_token, roles_of  # noqa: PLC0415 - brings FastAPI along
+
+    text, entry = new_token(roles_of(role, name), name)
+    if as_json:
+        print_json({"token": text, "line": entry})
+        return
+    err.print(line(f"The token, shown only now: {text}"))
+    typer.echo(entry)
 
 
 @app.command(epilog="Example: slotwise sample --tasks 200 --speed 30")
@@ -219,4 +262,17 @@ def _with_port(settings: Settings) -> Settings:
     raise PortError(
         f"The worker's pages cannot listen on {settings.web_host}:{settings.web_port} ({why}): end what listens there, "
         "or choose another port with SLOTWISE_WEB_PORT (0: any free one)."
+    )
+
+
+def _require_http_port(settings: Settings) -> None:
+    try:
+        if is_free(settings.http_port, settings.http_host):
+            return
+        why = "another program does"
+    except OSError as error:
+        why = str(error.strerror)
+    raise PortError(
+        f"The HTTP API cannot listen on {settings.http_host}:{settings.http_port} ({why}): end what listens there, "
+        "or choose another port with SLOTWISE_HTTP_PORT (0: any free one)."
     )

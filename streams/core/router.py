@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from math import inf
-from typing import Final, get_args
+from typing import Final, Self, get_args
 
 from schemas.decision import Activated, ControlTaken, Forwarded, HistoryEntry, Rejected, Step, TaskRow
 from schemas.events import (
@@ -174,7 +174,7 @@ class Router:
         return self.state.snapshot()
 
     @classmethod
-    def restore(cls, partition: int, rulebook: Rulebook, chunks: Iterable[bytes], *, mode: Mode = "live") -> Router:
+    def restore(cls, partition: int, rulebook: Rulebook, chunks: Iterable[bytes], *, mode: Mode = "live") -> Self:
         """Return a router with the state of a snapshot."""
         router = cls(partition, rulebook, mode=mode)
         router.state.load(chunks)

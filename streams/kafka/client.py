@@ -19,7 +19,7 @@ from streams.kafka.lenient_headers import install
 from streams.topics import FRAME_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 
     from aiokafka.structs import ConsumerRecord, RecordMetadata
 
@@ -33,6 +33,8 @@ STALL_S_MAX = 30.0
 #: Wait for one record, or for the answer that there is none.
 PEEK_TIMEOUT_MS = 500
 FETCH_BYTES_MAX = 8_388_608
+#: A broker that looks for new records only now and then is asked this often by who follows them.
+TAIL_WAIT_MS = 50
 OUTPUT_BATCH_BYTES = 262_144
 
 
@@ -177,6 +179,23 @@ class Broker:
                 elif loop.time() - progress_s > STALL_S_MAX:
                     raise TimeoutError(f"{topic}[{partition}] ends at {end}, but reading stopped at {position}")
 
+    async def tail(
+        self, topic: str, starts: Mapping[int, int]
+    ) -> AsyncGenerator[tuple[int, list[ConsumerRecord[bytes, bytes]]], None]:
+        """Yield the records of some partitions, each from its offset on, as they come; it ends with its reader."""
+        places = {TopicPartition(topic, partition): offset for partition, offset in starts.items()}
+        consumer = self._consumer("tail", fetch_max_wait_ms=TAIL_WAIT_MS)
+        await consumer.start()
+        try:
+            consumer.assign(list(places))
+            for where, offset in places.items():
+                consumer.seek(where, offset)
+            while True:
+                for where, records in (await consumer.getmany(timeout_ms=TAIL_WAIT_MS)).items():
+                    yield where.partition, records
+        finally:
+            await consumer.stop()
+
     def group(self, group_id: str) -> AIOKafkaConsumer:
         """Make a consumer that only keeps committed offsets for a group, without joining it."""
         return self._consumer(group_id, group_id=group_id)
@@ -201,7 +220,7 @@ class Broker:
             **options,
         )
 
-    def _consumer(self, purpose: str, group_id: str | None = None) -> AIOKafkaConsumer:
+    def _consumer(self, purpose: str, group_id: str | None = None, **options: Any) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **client_options(self._settings),
             client_id=f"{self._settings.group}-{purpose}",
@@ -211,6 +230,7 @@ class Broker:
             enable_auto_commit=False,
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
+            **options,
         )
 
 

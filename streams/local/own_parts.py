@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import msgspec
 
+from streams.host import HOST
 from streams.local.process import Part, plain_environment
 from streams.sample.play import SampleProgress
 from streams.secret import Secret
@@ -71,6 +72,30 @@ class WorkerPart(_Command):
     def _answers(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.web}/health/ready", timeout=2) as answer:  # noqa: S310 - our own address
+                return bool(answer.status == HTTPStatus.OK)
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+class WebPart(_Command):
+    """The HTTP API."""
+
+    name = "The HTTP API"
+
+    def _arguments(self) -> list[str]:
+        return ["web"]
+
+    def _environment(self) -> dict[str, str]:
+        return super()._environment() | {f"{ENV_PREFIX}HTTP_PORT": str(self.port), f"{ENV_PREFIX}HTTP_HOST": HOST}
+
+    @property
+    def http(self) -> str:
+        """Its address."""
+        return f"http://{self.address}"
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.http}/health/live", timeout=2) as answer:  # noqa: S310 - our own address
                 return bool(answer.status == HTTPStatus.OK)
         except (OSError, urllib.error.URLError):
             return False

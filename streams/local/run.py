@@ -48,7 +48,7 @@ def run(settings: Settings, options: Options, *, screen: Console, errors: Consol
     up = Up(settings, options, report)
     with stop_on_signals(), contextlib.suppress(StopAsked), up:
         up.start()
-        report(f"Ready. Addresses: {up.directory / up_file.NAME}; Ctrl-C ends everything.")
+        report(f"Ready. HTTP API: {up.http}; addresses: {up.directory / up_file.NAME}; Ctrl-C ends everything.")
         with _display(up, screen) as draw:
             _watch(up, draw)
     return up.result

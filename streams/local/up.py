@@ -31,7 +31,7 @@ from streams.errors import MISTAKE, SlotwiseError
 from streams.host import try_lock
 from streams.local import up_file
 from streams.local.kafka import ApacheKafka
-from streams.local.own_parts import SamplePart, SinkPart, WorkerPart
+from streams.local.own_parts import SamplePart, SinkPart, WebPart, WorkerPart
 from streams.local.postgres import EmbeddedPostgres
 from streams.local.probe import broker_answers
 from streams.local.process import EmbeddedError, Part
@@ -78,6 +78,8 @@ class Options(Struct, frozen=True, kw_only=True):
     idle_s_max: float = 300.0
     #: Port of the worker's pages; None: any free one.
     web_port: int | None = None
+    #: Port of the HTTP API; None: any free one.
+    http_port: int | None = None
 
 
 class Up:
@@ -130,6 +132,11 @@ class Up:
         part = self._parts.get("sample")
         return part.progress if isinstance(part, SamplePart) else None
 
+    @property
+    def http(self) -> str:
+        """Address of the HTTP API."""
+        return cast("WebPart", self._parts["web"]).http
+
     def start(self) -> None:
         """Start everything and write `up.json`.
 
@@ -156,6 +163,7 @@ class Up:
                 settings, log_file=self._log("worker"), port=self.options.web_port, durable=self._broker.durable
             ),
         )
+        self._supervisor.start("web", WebPart(settings, log_file=self._log("web"), port=self.options.http_port))
         self.ready_s = time.monotonic()
         if self.options.sample:
             self._supervisor.start("sample", self._sample(settings))
@@ -203,10 +211,11 @@ class Up:
                 self._note(
                     "The broker does not answer: all parts are ended without it. Nothing that is durable is lost."
                 )
-                for name in ("sample", "worker", "sink", "broker"):
+                for name in ("sample", "web", "worker", "sink", "broker"):
                     self._supervisor.kill(name)
             progress, seconds = self.progress, time.monotonic() - self.ready_s
             self._supervisor.stop("sample")
+            self._supervisor.stop("web")
             if "worker" in self._parts and self._parts["worker"].alive():
                 self._counts_when(lambda counts: not counts.inputs_unhandled, DECIDE_S_MAX)
             self._supervisor.stop("worker")
@@ -272,7 +281,7 @@ class Up:
         up_file.remove(self.directory)
         if self.watch is not None:
             self.watch.stop()
-        for name in ("sample", "worker", "sink"):
+        for name in ("sample", "web", "worker", "sink"):
             self._supervisor.kill(name)
         self.start()
 
@@ -343,6 +352,7 @@ class Up:
             broker=settings.broker,
             database=self._database.dsn_of(DATABASE),
             web=worker.web,
+            http=self.http,
             pids=pids,
             settings=others,
         )

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 NAME = "up.json"
 #: Settings that the file has in another form, or that its reader has already.
-ADDRESSES = frozenset({"broker", "database", "web_host", "web_port", "data_dir"})
+ADDRESSES = frozenset({"broker", "database", "web_host", "web_port", "http_host", "http_port", "data_dir"})
 
 
 class UpFile(Struct, frozen=True, kw_only=True):
@@ -22,6 +22,8 @@ class UpFile(Struct, frozen=True, kw_only=True):
     database: str
     #: Address of the worker's pages.
     web: str
+    #: Address of the HTTP API.
+    http: str = ""
     #: Process id by part; `up` is the one to end.
     pids: dict[str, int]
     #: The parts' other settings, where they are not the default: commands that join use the same.

@@ -145,13 +145,25 @@ async def _with_slots(settings: Settings, partitions: Iterable[int]) -> dict[str
 
 def offline_router(settings: Settings) -> tuple[Router, str]:
     """Return a router with one pool in which every model of the configured catalogue has a free slot."""
-    router, pool, now_ms = Router(0, file_rulebook(settings)), "offline", SystemClock().now_ms()
+    rulebook, pool, now_ms = file_rulebook(settings), "offline", SystemClock().now_ms()
     announced = [
-        SlotFreed(slot_id=f"{model}-1", pool=pool, at=from_millis(now_ms), model=model)
-        for model in router.rulebook.models
+        SlotFreed(slot_id=f"{model}-1", pool=pool, at=from_millis(now_ms), model=model) for model in rulebook.models
     ]
-    router.apply(router.handle([Input(SLOTS, place, now_ms, slot) for place, slot in enumerate(announced)]))
-    return router, pool
+    return fleet_router(rulebook, announced, now_ms), pool
+
+
+def fleet_router(rulebook: Rulebook, slots: Iterable[SlotFreed], now_ms: Millis) -> Router:
+    """Return a router without a history to which these slots were announced at that time.
+
+    Raises:
+        RecommendError: it refuses one of them.
+    """
+    router = Router(0, rulebook)
+    step = router.handle([Input(SLOTS, place, now_ms, slot) for place, slot in enumerate(slots)])
+    if step.rejected:
+        raise RecommendError(f"Slot {step.rejected[0].offset + 1} of the fleet: {step.rejected[0].reason}")
+    router.apply(step)
+    return router
 
 
 async def recommendation(
@@ -172,7 +184,9 @@ async def recommendation(
     step = router.handle([Input(TASKS, router.position(TASKS) + 1, now_ms, event, advice=advice)])
     if step.rejected:
         raise RecommendError(step.rejected[0].reason)
-    (decision,) = (one for one in step.decisions if one.task_id == value["task_id"])
+    decision = next((one for one in step.decisions if one.task_id == value["task_id"]), None)
+    if decision is None:
+        raise RecommendError("field not_before: a task that is delayed is decided about later, not now; leave it out.")
     return _recommendation(router, decision)
 
 

@@ -58,7 +58,7 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
         yield _cancelled(stopped)
     for decision in step.decisions:
         topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
-        event = _routed(decision, step, events) if decision.outcome == "routed" else _await_slot(decision, step)
+        event = task_routed(decision, step, events) if decision.outcome == "routed" else _await_slot(decision, step)
         record = write_event(
             topic,
             event,
@@ -155,7 +155,8 @@ def _finished_one(ended: Ended, ending: Decision | None, work: Mapping[str, Work
     return Outgoing(TASK_FINISHED, record)
 
 
-def _routed(decision: Decision, step: Step, events: TaskEvents) -> TaskRouted:
+def task_routed(decision: Decision, step: Step, events: TaskEvents) -> TaskRouted:
+    """Return the event of a routed decision; mode and rules are those of its step."""
     lease_expires_at_ms = decision.lease_expires_at_ms
     task = events.get((decision.pool, decision.task_id, decision.accepted_seq))
     return TaskRouted(

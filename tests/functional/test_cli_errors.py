@@ -148,6 +148,7 @@ def test_a_mistake_in_a_file_that_decides_stops_the_start(
 
 HELP = [
     ("up",), ("worker",), ("sink",), ("sample",), ("send",), ("explain",), ("audit",), ("settings",), ("version",),
+    ("web",), ("token",),
     ("topics", "create"), ("topics", "list"), ("topics", "check"), ("db", "migrate"), ("tables", "show"),
 ]  # fmt: skip
 

@@ -56,7 +56,7 @@ def test_a_signal_ends_every_process_in_good_order(data_dir: Path, how: signal.S
     """Ctrl-C and SIGTERM end all parts, remove up.json, and are no failure."""
     with Up(data_dir) as up:
         pids = up.at.pids
-        assert set(pids) == {"up", "broker", "database", "sink", "worker"}
+        assert set(pids) == {"up", "broker", "database", "sink", "web", "worker"}
         assert all(map(runs, pids.values()))
         up.process.send_signal(how)
         assert up.process.wait(60) == 0, up.output.read_text()

@@ -140,4 +140,6 @@ def test_every_command_is_tried() -> None:
         "db migrate",
         "quota set",
         "dlq replay",
+        "web",
+        "token",
     } <= found

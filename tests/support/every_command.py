@@ -162,6 +162,10 @@ class _Producer:
         """Do nothing."""
 
 
+async def _web(settings: Settings, *_: Any) -> None:
+    file_rulebook(settings)
+
+
 @contextlib.contextmanager
 def unplugged(directory: Path) -> Iterator[None]:
     """Run what is inside in that directory, without servers."""
@@ -221,6 +225,7 @@ def unplugged(directory: Path) -> Iterator[None]:
         patch.setattr("streams.sample.play._clients", no_broker)
         patch.setattr("streams.sample.play.tasks", lambda run, count: tasks(run, min(count, TASKS_MAX)))
         patch.setattr("streams.worker.run", worker)
+        patch.setattr("streams.web.run.run", _web)
         patch.setattr("streams.local.up.Up.start", no_start)
         patch.setattr(psycopg, "connect", no_database)
         patch.setattr(psycopg.AsyncConnection, "connect", no_database_later)

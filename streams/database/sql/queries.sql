@@ -174,3 +174,11 @@ WHERE journal = %(journal)s AND partition = %(partition)s AND seq BETWEEN %(from
 SELECT seq, decision_id
 FROM v_model_routing_decisions
 WHERE journal = %(journal)s AND partition = %(partition)s AND seq BETWEEN %(from_seq)s AND %(to_seq)s
+
+-- lane_health --
+-- How each lane of a journal fared in the last hour.
+SELECT lane, state, decisions, routed, router_errors, router_error_share, fallbacks, fallback_share, last_decided_at,
+    restarted_at
+FROM v_lane_health
+WHERE journal = %(journal)s AND mode = 'live'
+ORDER BY lane

@@ -269,6 +269,7 @@ class Up:
             "data_dir": str(self.directory),
             "catalog": str(Path(self._given.catalog).absolute()) if self._given.catalog else "",
             "policy": str(Path(self._given.policy).absolute()) if self._given.policy else "",
+            "http_tokens": str(Path(self._given.http_tokens).absolute()) if self._given.http_tokens else "",
         }
         if self.options.sample and not self._given.policy:
             changes["policy"] = str(_sample_policy(self.directory / "sample-policy.toml", self.options.speed))

@@ -13,6 +13,7 @@ from schemas.codec import read_event
 from schemas.input import Unreadable
 from streams.operate.orders import Position, Submitted
 from streams.web.application import application
+from tests.support.partition_world import until
 from tests.support.web_rig import WebRig
 
 TASK = {"task_id": "t-1", "pool": "main", "title": "Fix typo"}
@@ -231,15 +232,11 @@ async def test_the_stream_has_what_is_decided_and_finished() -> None:
     rig = WebRig()
     await fleet(rig)
     listening = asyncio.create_task(rig.ask("GET", "/events?pool=main", role="reader"))
-    for _ in range(50):
-        await asyncio.sleep(0)
-    assert rig.following.listeners == 1
+    await until(lambda: rig.following.listeners == 1)
     await rig.ask("POST", "/tasks", TASK, role="producer")
     done = {"pool": "main", "lease": 1, "outcome": {"task_id": "t-1", "status": "success"}}
     await rig.ask("POST", "/slots/s-1/freed", done, role="dispatcher")
     await rig.ask("POST", "/tasks", {**TASK, "pool": "other"}, role="producer")
-    for _ in range(50):
-        await asyncio.sleep(0)
     rig.web.stop.set()
     text = (await listening).body.decode()
     assert [line[7:] for line in text.splitlines() if line.startswith("event: ")] == ["ready", "routed", "finished"]

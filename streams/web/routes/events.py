@@ -70,7 +70,10 @@ async def _lines(web: Web, pool: str | None, kind: str | None) -> AsyncIterator[
             else:
                 one.cancel()
                 yield b": nothing happened\n\n"
-        if waiting.full():
+        behind = waiting.full()
+        while not waiting.empty():
+            yield waiting.get_nowait()
+        if behind:
             yield _line("behind", {})
     finally:
         ending.cancel()

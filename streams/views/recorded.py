@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from schemas.decision import Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import GATES, Millis, Verdict
-from streams.core.policy.breaker import BARS_COSTS, BARS_PREMIUM, Reading, Trip
+from streams.core.policy.breaker import BARS_COSTS, BARS_PREMIUM, Reading
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.catalog import PREMIUM_TIER, Model
 from streams.core.policy.rulebook import Rulebook
@@ -52,7 +52,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
         """The verdict on each model of the fleet."""
         return {one["model"]: one.get("gate", "") for one in self.decision["alternatives"]}
 
-    def _trip(self) -> Trip | None:
+    def _trip(self) -> Reading | None:
         """Return what the cost breaker barred the task from; the row has the models, not what was spent."""
         models, caps = self.rulebook.models, self.rulebook.breaker
         barred = {one["model"] for one in self.decision["alternatives"] if one.get("breaker")}
@@ -66,7 +66,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
             for scope in scopes_of(self.decision["pool"], self.task.tenant_id, self.task.lane)
             if (cap := caps.cap_uusd(scope)) is not None
         ]
-        return Trip(level, readings[0]) if readings else None
+        return readings[0] if readings else None
 
     def case(self) -> Case:
         """Return the gates' input, as the router had it."""

@@ -10,7 +10,7 @@ from schemas.decision import Spent
 from schemas.events import BreakerOpened
 from schemas.vocabulary import MicroUsd, Millis, from_millis
 from streams import metrics
-from streams.core.policy.breaker import BARS_COSTS, BARS_PREMIUM, BreakerPolicy, Reading, Trip
+from streams.core.policy.breaker import BARS_COSTS, BARS_PREMIUM, BreakerPolicy, Reading
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.document import RulebookError
 from streams.core.policy.rulebook import Rulebook, load_rulebook
@@ -201,7 +201,7 @@ def test_what_a_cap_bars_has_a_reason_and_a_remedy() -> None:
         reading = Reading(
             Scope("lane", "night"), MicroUsd(uusd) if uusd is not None else None, MicroUsd(2_000_000), level
         )
-        return Case(rulebook=book, task=task("t"), complexity=None, trip=Trip(level, reading))
+        return Case(rulebook=book, task=task("t"), complexity=None, trip=reading)
 
     credit = Credit()
     at_the_cap, above = case(BARS_PREMIUM, 2_000_000), case(BARS_COSTS, 2_500_000)

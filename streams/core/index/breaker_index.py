@@ -11,7 +11,7 @@ from math import inf
 
 from schemas.decision import Spent
 from schemas.vocabulary import MicroUsd, Millis
-from streams.core.policy.breaker import BARS_PREMIUM, WARNS, Reading, Trip
+from streams.core.policy.breaker import BARS_PREMIUM, WARNS, Reading
 from streams.core.policy.rulebook import Rulebook
 from streams.core.state.marks import Marks
 from streams.core.state.pool import Pool
@@ -47,15 +47,15 @@ class BreakerIndex:
             scope: reading.level for scope, reading in self._readings.items() if reading.level >= BARS_PREMIUM
         }
 
-    def trip(self, tenant: str | None, lane: str | None) -> Trip | None:
-        """Return what the breaker bars such a task from."""
+    def trip(self, tenant: str | None, lane: str | None) -> Reading | None:
+        """Return the cap that bars such a task from models, and how far it is used up; None: it is barred from none."""
         worst = self._worst(tenant, lane)
-        return Trip(worst.level, worst) if worst is not None and worst.level >= BARS_PREMIUM else None
+        return worst if worst is not None and worst.level >= BARS_PREMIUM else None
 
     def level(self, tenant: str | None, lane: str | None) -> int:
         """Return the level by which such a task is barred from models; 0: from none."""
-        worst = self._worst(tenant, lane)
-        return worst.level if worst is not None and worst.level >= BARS_PREMIUM else 0
+        trip = self.trip(tenant, lane)
+        return 0 if trip is None else trip.level
 
     def warns(self, tenant: str | None, lane: str | None) -> bool:
         """Whether a cap of such a task is nearly used up, or more."""

@@ -71,15 +71,8 @@ class Reading(NamedTuple):
         percent = 100 * self.spent_uusd // self.cap_uusd
         return f"{whose} has spent {usd(self.spent_uusd)} of its {usd(self.cap_uusd)} an hour ({percent}%)"
 
-
-class Trip(NamedTuple):
-    """What the breaker bars a task from, and the reading that does."""
-
-    level: int
-    reading: Reading
-
     def bars(self, model: Model) -> bool:
-        """Whether it bars the task from this model; one that is known to cost nothing is never barred."""
+        """Whether it bars tasks from this model; one that is known to cost nothing is never barred."""
         if model.tariff.is_free:
             return False
         return self.level >= BARS_COSTS or (self.level >= BARS_PREMIUM and model.tier == PREMIUM_TIER)

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from schemas.decision import Percentiles
 from schemas.events import TaskPending
 from schemas.vocabulary import Complexity, MicroUsd, Millis
-from streams.core.policy.breaker import Trip
+from streams.core.policy.breaker import Reading
 from streams.core.policy.catalog import Model
 from streams.core.state.marks import Account, Marks
 
@@ -62,8 +62,8 @@ class Case(Moment, frozen=True, kw_only=True):
     admissible: tuple[Model, ...] = ()
     #: Available credit of its tenant; None: the tenant has no budget.
     available_uusd: int | None = None
-    #: What the cost breaker bars it from; None: nothing.
-    trip: Trip | None = None
+    #: The cap by which the cost breaker bars it from models; None: from none.
+    trip: Reading | None = None
 
     def answer_tokens(self, model: Model) -> int:
         """Most output tokens that the task may use on this model."""

@@ -118,7 +118,7 @@ def _gave_way(entry: Entry, index: PoolIndex) -> str:
     assert name is not None  # noqa: S101 -- only the bar of a class gives way
     bar, lower = policy.class_tier_min(name), policy.class_tier_min(name, gave_way=True)
     trip = index.breaker.trip(entry.row.task.tenant_id, entry.row.task.lane)
-    short = f"what {entry.tenant} has left covers" if trip is None else f"{trip.reading.says()}, which leaves"
+    short = f"what {entry.tenant} has left covers" if trip is None else f"{trip.says()}, which leaves"
     return f" Credit: {short} no model for class {name}, which asks for tier {bar}, so tier {lower} may do it."
 
 

@@ -11,7 +11,7 @@ from decimal import ROUND_UP, Decimal
 from typing import Final
 
 from schemas.vocabulary import MicroUsd
-from streams.core.policy.breaker import BARS_COSTS, Trip
+from streams.core.policy.breaker import BARS_COSTS, Reading
 from streams.core.policy.case import Candidate, Case
 from streams.core.policy.numbers import usd
 
@@ -37,7 +37,7 @@ class Credit:
     def reason(self, case: Case, at: Candidate) -> str:
         """The spend and the cap; or the estimated cost, and the available credit."""
         if case.trip is not None and _bars(case, at):
-            return f"{at.model.id} {_barred(case.trip)}, and {case.trip.reading.says()}."
+            return f"{at.model.id} {_barred(case.trip)}, and {case.trip.says()}."
         cost, tenant = case.cost_uusd(at.model), case.task.tenant_id
         if cost is None:
             return f"The price of {at.model.id} is unknown, and {tenant} pays by a budget."
@@ -48,7 +48,7 @@ class Credit:
         """Less spend or a suspended cap; or the missing credit; the command has it rounded up to a cent."""
         model, task = refused[0].model, case.task
         if case.trip is not None and _bars(case, refused[0]):
-            of, name = case.trip.reading.scope
+            of, name = case.trip.scope
             whose = "" if of == "pool" else f"--{of} {name} "
             return (
                 "Wait until the spend of the last hour has fallen, raise the cap in breaker.limit, or suspend it: "
@@ -64,7 +64,7 @@ class Credit:
     def waits(self, case: Case, refused: Sequence[Candidate]) -> str:
         """The spend and the cap; or the estimated cost on the cheapest of them."""
         if case.trip is not None and any(_bars(case, at) for at in refused):
-            says = case.trip.reading.says()
+            says = case.trip.says()
             barred = "what costs anything" if case.trip.level >= BARS_COSTS else "tier 3"
             return f"{says[0].upper()}{says[1:]}: {barred} waits until less was spent in the last hour."
         least = min((cost for at in refused if (cost := case.cost_uusd(at.model)) is not None), default=None)
@@ -81,5 +81,5 @@ def _bars(case: Case, at: Candidate) -> bool:
     return case.trip is not None and case.trip.bars(at.model)
 
 
-def _barred(trip: Trip) -> str:
+def _barred(trip: Reading) -> str:
     return "costs something" if trip.level >= BARS_COSTS else "is of tier 3"

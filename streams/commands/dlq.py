@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from schemas.vocabulary import FLEET_CONTROL, SLOT_FREED, TASK_PENDING
 from streams.clock import SystemClock
+from streams.commands.confirm import confirm
 from streams.commands.console import busy, err, line, out, print_json
 from streams.commands.control import By, login
 from streams.commands.options import Json, takes
@@ -257,15 +257,8 @@ def _confirm(verb: str, views: list[DeadLetterView], *, asked: bool) -> None:
     if not views or not asked:
         return
     many = "1 dead letter" if len(views) == 1 else f"{len(views)} dead letters"
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(f"{verb.lower()} {many}? To do it without being asked: --yes.")
-    try:
-        if typer.confirm(f"{verb} {many}?", err=True):
-            return
-    except typer.Abort:
-        pass
-    err.print("Nothing was done.")
-    raise typer.Exit(FAILED)
+    unasked = typer.BadParameter(f"{verb.lower()} {many}? To do it without being asked: --yes.")
+    confirm(f"{verb} {many}?", unasked=unasked)
 
 
 # Output ---------------------------------------------------------------------------------------------------------------

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Annotated
 
 import typer
 
+from streams.commands.confirm import confirm
 from streams.commands.console import err, line, out, print_json
 from streams.commands.control import By, login
 from streams.commands.options import Json, takes
-from streams.errors import FAILED
 from streams.settings import Settings
 
 app = typer.Typer(help="Look at a record of the journal; pass over one that is none of slotwise's.")
@@ -85,11 +84,12 @@ def journal_skip(
     if wanted and not yes:
         for one in wanted:
             err.print(line(f"Offset {one.offset}: {one.what} ({one.bytes} bytes)"))
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("there is no terminal to ask on: add --yes to pass over this.", param_hint="--yes")
-        if not _confirmed(f"Pass over {len(wanted)} records of partition {partition} for good?"):
-            err.print("Nothing was done.")
-            raise typer.Exit(FAILED)
+        confirm(
+            f"Pass over {len(wanted)} records of partition {partition} for good?",
+            unasked=typer.BadParameter(
+                "there is no terminal to ask on: add --yes to pass over this.", param_hint="--yes"
+            ),
+        )
     notes = asyncio.run(skip(settings, wanted, reason=reason, by=who)) if wanted else []
     if as_json:
         print_json({"skipped": notes})
@@ -97,10 +97,3 @@ def journal_skip(
         out.print(line(f"Every reader passes over {len(notes)} records now: start the workers and sinks that stopped."))
     else:
         out.print(line("Every foreign record there is skipped already: nothing was written."))
-
-
-def _confirmed(question: str) -> bool:
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
-        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 from rich.table import Table
@@ -18,9 +18,11 @@ from streams.settings import Settings
 from streams.views.listing import OWNER, SlotLine, TaskEnd, TaskLine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streams.core.router import Router
+
+_Line = TypeVar("_Line", TaskLine, SlotLine)
 
 app = typer.Typer()
 
@@ -44,12 +46,7 @@ def tasks(
 
     states = frozenset({*(("waiting", "delayed") if waiting else ()), *(("running",) if running else ())})
     found = listing.tasks(_routers(settings, pool), pool=pool, states=states, owner=login() if mine else None)
-    if as_json:
-        print_json(found)
-    elif found:
-        out.print(_tasks(found))
-    else:
-        out.print("No such task.")
+    _print(found, _tasks, "No such task.", as_json=as_json)
 
 
 @app.command("slots", epilog="Example: slotwise slots --pool main", rich_help_panel=PANEL)
@@ -64,12 +61,7 @@ def slots(
     from streams.views import listing  # noqa: PLC0415 - the command has the same names
 
     found = listing.slots(_routers(settings, pool), pool=pool)
-    if as_json:
-        print_json(found)
-    elif found:
-        out.print(_slots(found))
-    else:
-        out.print("No slot is registered.")
+    _print(found, _slots, "No slot is registered.", as_json=as_json)
 
 
 @app.command("wait", epilog="Example: slotwise wait t-17 --timeout-s 600", rich_help_panel=PANEL)
@@ -109,6 +101,13 @@ def wait(
         err.print(line(f"{task} in {found.pool} has not ended within {timeout_s:g} s: it is {_state(found)}."))
     if not isinstance(found, TaskEnd) or found.ended != "done":
         raise typer.Exit(FAILED)
+
+
+def _print(found: Sequence[_Line], grid: Callable[[Sequence[_Line]], Table], none: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        out.print(grid(found) if found else none)
 
 
 def _routers(settings: Settings, pool: str | None) -> Sequence[Router]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from msgspec import Struct
 from rich.console import Console
 
 from schemas.events import FleetControl, PolicyActivated
+from streams.commands.confirm import confirm
 from streams.commands.console import err, line, out, print_json
 from streams.commands.control import SETTINGS, ControlFields, gives
 from streams.commands.options import Json, takes
@@ -238,11 +238,13 @@ def activate(
     found = (*differences(active.policy, rulebook.policy), *differences(active.catalog, rulebook.catalog))
     _print_differences(found, err)
     if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("there is no terminal to ask on: add --yes to activate this.", param_hint="--yes")
-        if not typer.confirm("Activate this on every partition?", err=True):
-            err.print("Nothing was activated.")
-            raise typer.Exit(FAILED)
+        confirm(
+            "Activate this on every partition?",
+            unasked=typer.BadParameter(
+                "there is no terminal to ask on: add --yes to activate this.", param_hint="--yes"
+            ),
+            refused="Nothing was activated.",
+        )
     return PolicyActivated(
         **fields.common(),
         policy=rulebook.policy_hash,

@@ -9,6 +9,7 @@ from msgspec import Struct
 from schemas.decision import SlotRow, TaskRow
 from schemas.vocabulary import from_millis
 from streams.core.router import Router
+from streams.core.state.pool import Pool
 
 #: The label of a task that names whose it is.
 OWNER = "owner"
@@ -72,40 +73,29 @@ def tasks(
     owner: str | None = None,
 ) -> list[TaskLine]:
     """Return the tasks, the longest-waiting first; of one pool, in these states (none: all), of one owner."""
-    found = (
-        _task(row)
-        for router in routers
-        for name, of in router.state.pools.items()
-        if pool in (None, name)
-        for row in of.tasks.values()
-    )
+    found = (_task(row) for one in _pools(routers, pool) for row in one.tasks.values())
     wanted = (one for one in found if (not states or one.state in states) and (owner is None or one.owner == owner))
     return sorted(wanted, key=lambda one: (one.since, one.pool, one.task_id))
 
 
 def slots(routers: Iterable[Router], *, pool: str | None = None) -> list[SlotLine]:
     """Return the slots by pool, model and id."""
-    found = (
-        _slot(row)
-        for router in routers
-        for name, of in router.state.pools.items()
-        if pool in (None, name)
-        for row in of.slots.values()
-    )
+    found = (_slot(row) for one in _pools(routers, pool) for row in one.slots.values())
     return sorted(found, key=lambda one: (one.pool, one.model, one.slot_id))
 
 
 def lives(routers: Iterable[Router], task_id: str, pool: str | None = None) -> Iterator[TaskLine | TaskEnd]:
     """Return the present life of a task, or its last end, in each pool that knows it."""
-    for router in routers:
-        for name, of in router.state.pools.items():
-            if pool not in (None, name):
-                continue
-            if task_id in of.tasks:
-                yield _task(of.tasks[task_id])
-            elif task_id in of.finished:
-                end = of.finished[task_id]
-                yield TaskEnd(task_id=task_id, pool=name, ended=end.what, at=from_millis(end.at_ms))
+    for one in _pools(routers, pool):
+        if task_id in one.tasks:
+            yield _task(one.tasks[task_id])
+        elif task_id in one.finished:
+            end = one.finished[task_id]
+            yield TaskEnd(task_id=task_id, pool=one.name, ended=end.what, at=from_millis(end.at_ms))
+
+
+def _pools(routers: Iterable[Router], pool: str | None) -> Iterator[Pool]:
+    return (one for router in routers for name, one in router.state.pools.items() if pool in (None, name))
 
 
 def _task(row: TaskRow) -> TaskLine:

@@ -23,7 +23,7 @@ from schemas.vocabulary import (
     SLOT_FREED,
     TASK_PENDING,
 )
-from streams.access.refusal import require_welcome
+from streams.access.refusal import require_access, require_welcome
 from streams.access.security import PLAIN, client_options
 from streams.errors import MISTAKE, UNREACHABLE, SlotwiseError
 
@@ -277,8 +277,7 @@ def _partitions(admin: KafkaAdminClient, wanted: list[str]) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
-    if settings.kafka_security != PLAIN:
-        require_welcome(settings)
+    require_access(settings)
     try:
         admin = KafkaAdminClient(
             **client_options(settings),

@@ -22,7 +22,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.access.security import KafkaSecurity, security_of
+from streams.access.security import PLAIN, KafkaSecurity, security_of
 from streams.errors import MISTAKE, SlotwiseError
 from streams.settings import Settings
 from streams.text import printable
@@ -63,6 +63,16 @@ def require_welcome(settings: Settings) -> None:
         found = thread.submit(lambda: asyncio.run(_refusal(settings))).result()
     if found is not None:
         raise found
+
+
+def require_access(settings: Settings) -> None:
+    """Check the same where there is encryption or a login that a broker could refuse; else nothing is asked.
+
+    Raises:
+        BrokerRefused, SettingsError: as `require_welcome`.
+    """
+    if settings.kafka_security != PLAIN:
+        require_welcome(settings)
 
 
 async def refusal(settings: Settings) -> BrokerRefused | None:

@@ -6,16 +6,15 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
 
-from streams.access.refusal import require_welcome
-from streams.access.security import PLAIN, client_options
+from streams.access.refusal import require_access
+from streams.access.security import client_options
 from streams.settings import Settings
 from streams.topics import FRAME_BYTES
 
 
 def open_producer(settings: Settings) -> KafkaProducer:
     """Return a producer that waits for every replica; the caller closes it."""
-    if settings.kafka_security != PLAIN:
-        require_welcome(settings)
+    require_access(settings)
     return KafkaProducer(
         **client_options(settings),
         acks="all",
@@ -26,8 +25,7 @@ def open_producer(settings: Settings) -> KafkaProducer:
 
 def open_consumer(settings: Settings) -> Any:
     """Return a consumer without a group whose limits fit any step of the journal; the caller closes it."""
-    if settings.kafka_security != PLAIN:
-        require_welcome(settings)
+    require_access(settings)
     return KafkaConsumer(
         **client_options(settings),
         group_id=None,

@@ -7,14 +7,14 @@ Readers are made for one range and closed after it: for recovery, and for record
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.access.refusal import require_welcome
-from streams.access.security import PLAIN, client_options
+from streams.access.refusal import require_access
+from streams.access.security import client_options
 from streams.kafka.lenient_headers import install
 from streams.topics import FRAME_BYTES
 
@@ -56,6 +56,26 @@ async def all_of(works: Iterable[Awaitable[_Result]]) -> list[_Result]:
     return found
 
 
+async def records_before(
+    consumer: AIOKafkaConsumer, where: TopicPartition, end: int, *, stall_s_max: float
+) -> AsyncGenerator[list[ConsumerRecord[bytes, bytes]], None]:
+    """Yield the records from the consumer's position up to, not including, `end`, in the broker's batches.
+
+    It ends early, with the position before `end`, when nothing comes for `stall_s_max`.
+    """
+    loop = asyncio.get_running_loop()
+    position, progress_s = await consumer.position(where), loop.time()
+    while position < end and loop.time() - progress_s <= stall_s_max:
+        found = (await consumer.getmany(where, timeout_ms=500)).get(where, [])
+        wanted = [record for record in found if record.offset < end]
+        if wanted:
+            yield wanted
+        # Not the last record's offset: markers and compacted records leave gaps at the end of a range.
+        before, position = position, await consumer.position(where)
+        if position > before:
+            progress_s = loop.time()
+
+
 class Broker:
     """Starts and stops as one; safe to share between the partition workers of a process, which share one event loop."""
 
@@ -72,8 +92,7 @@ class Broker:
         Raises:
             SettingsError, BrokerRefused: no time would change it.
         """
-        if self._settings.kafka_security != PLAIN:
-            await asyncio.to_thread(require_welcome, self._settings)
+        await asyncio.to_thread(require_access, self._settings)
         request_bytes_max = self._settings.step_bytes_max + FRAME_BYTES
         self._journal = self._producer("journal", max_request_size=request_bytes_max)
         self._outputs = self._producer(
@@ -164,20 +183,13 @@ class Broker:
         if start >= end:
             return
         where = TopicPartition(topic, partition)
-        loop = asyncio.get_running_loop()
         async with self._reader(where, start) as consumer:
-            position, progress_s = start, loop.time()
-            while position < end:
-                found = (await consumer.getmany(where, timeout_ms=500)).get(where, [])
-                wanted = [record for record in found if record.offset < end]
-                if wanted:
-                    yield wanted
-                # Not the last record's offset: markers and compacted records leave gaps at the end of a range.
-                before, position = position, await consumer.position(where)
-                if position > before:
-                    progress_s = loop.time()
-                elif loop.time() - progress_s > STALL_S_MAX:
-                    raise TimeoutError(f"{topic}[{partition}] ends at {end}, but reading stopped at {position}")
+            async with aclosing(records_before(consumer, where, end, stall_s_max=STALL_S_MAX)) as runs:
+                async for records in runs:
+                    yield records
+            position = await consumer.position(where)
+            if position < end:
+                raise TimeoutError(f"{topic}[{partition}] ends at {end}, but reading stopped at {position}")
 
     async def tail(
         self, topic: str, starts: Mapping[int, int]

@@ -59,16 +59,7 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
     for decision in step.decisions:
         topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
         event = task_routed(decision, step, events) if decision.outcome == "routed" else _await_slot(decision, step)
-        record = write_event(
-            topic,
-            event,
-            ce_id=decision.decision_id,
-            source=SOURCE,
-            time_ms=decision.decided_at_ms,
-            traceparent=decision.traceparent,
-            tracestate=decision.tracestate,
-        )
-        yield Outgoing(topic, record)
+        yield _outgoing(topic, event, decision.decision_id, decision, decision.decided_at_ms)
     if step.ended:
         yield from _finished(step)
     ends = {
@@ -90,6 +81,26 @@ def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
         yield Outgoing(f"{TASK_PENDING}.dlq", Record(key=row.task.pool.encode(), value=value, headers=headers))
 
 
+def _outgoing(
+    topic: str,
+    event: TaskRouted | TaskAwaitSlot | WorkCancelled | TaskFinished,
+    ce_id: str,
+    of: Decision | Stopped | Ended,
+    at_ms: Millis,
+) -> Outgoing:
+    """Give an event the trace of the row that it is made of."""
+    record = write_event(
+        topic,
+        event,
+        ce_id=ce_id,
+        source=SOURCE,
+        time_ms=at_ms,
+        traceparent=of.traceparent,
+        tracestate=of.tracestate,
+    )
+    return Outgoing(topic, record)
+
+
 def _cancelled(stopped: Stopped) -> Outgoing:
     event = WorkCancelled(
         task_id=stopped.task_id,
@@ -100,17 +111,9 @@ def _cancelled(stopped: Stopped) -> Outgoing:
         at=_moment(stopped.at_ms),
         decision_id=stopped.decision_id,
     )
-    record = write_event(
-        TASK_CANCELLED,
-        event,
-        # A lease can be lost, taken up and lost again.
-        ce_id=f"{stopped.decision_id or stopped.task_id}:{stopped.reason_code}:{stopped.at_ms}",
-        source=SOURCE,
-        time_ms=stopped.at_ms,
-        traceparent=stopped.traceparent,
-        tracestate=stopped.tracestate,
-    )
-    return Outgoing(TASK_CANCELLED, record)
+    # A lease can be lost, taken up and lost again.
+    ce_id = f"{stopped.decision_id or stopped.task_id}:{stopped.reason_code}:{stopped.at_ms}"
+    return _outgoing(TASK_CANCELLED, event, ce_id, stopped, stopped.at_ms)
 
 
 def _finished(step: Step) -> Iterator[Outgoing]:
@@ -143,16 +146,7 @@ def _finished_one(ended: Ended, ending: Decision | None, work: Mapping[str, Work
         quality=None if done is None else done.outcome.quality,
         reason=ended.reason if ending is None else ending.reason,
     )
-    record = write_event(
-        TASK_FINISHED,
-        event,
-        ce_id=f"{decision_id or ended.task_id}:finished:{seq}",
-        source=SOURCE,
-        time_ms=ended.at_ms,
-        traceparent=ended.traceparent,
-        tracestate=ended.tracestate,
-    )
-    return Outgoing(TASK_FINISHED, record)
+    return _outgoing(TASK_FINISHED, event, f"{decision_id or ended.task_id}:finished:{seq}", ended, ended.at_ms)
 
 
 def task_routed(decision: Decision, step: Step, events: TaskEvents) -> TaskRouted:

@@ -291,18 +291,19 @@ class PartitionWorker:
                 received = [deciding.refused(self.partition, received[0], decided)]
                 continue
             step, value = decided
-            if step.rejected:
-                await self._write_dead_letters(step, received, written)
-            if step.forwarded:
-                await self._write_forwards(step, received, written)
+            if step.rejected or step.forwarded:
+                await self._write_ahead(step, received, written)
             if await self._append(step, value):
                 return []
             failures += 1
             await self._halt.pause(failures)
             await self._look_up()
 
-    async def _write_dead_letters(self, step: Step, received: list[Received], written: set[tuple[int, int]]) -> None:
-        """Write the refused records before the step that says so: a step never names a dead letter that is missing."""
+    async def _write_ahead(self, step: Step, received: list[Received], written: set[tuple[int, int]]) -> None:
+        """Write refused and forwarded records before the step that says so: a step names none that is missing.
+
+        Either may be repeated: a dead letter has its position and an event its id, by which duplicates are recognised.
+        """
         raws = {one.position: one.raw for one in received if one.position not in written}
         dead_letters = [
             DeadLetter(one.topic, raws[one.topic, one.offset], one.reason)
@@ -310,20 +311,14 @@ class PartitionWorker:
             if (one.topic, one.offset) in raws
         ]
         if dead_letters:
-            # May be repeated: a dead letter has its position, by which readers recognise duplicates.
             await self._halt.retry("writing dead letters", lambda: self._ports.dead_letters.write(dead_letters))
-            written.update((dead.topic, dead.raw.offset) for dead in dead_letters)
-
-    async def _write_forwards(self, step: Step, received: list[Received], written: set[tuple[int, int]]) -> None:
-        """Forward records before the step that says so: what a step says is forwarded is at its home already."""
-        raws = {one.position: one.raw for one in received if one.position not in written}
+            written.update((one.topic, one.raw.offset) for one in dead_letters)
         forwards = [
             Forward(one.topic, raws[one.topic, one.offset], one.to)
             for one in step.forwarded
             if (one.topic, one.offset) in raws
         ]
         if forwards:
-            # May be repeated: the event has its id, by which the home partition recognises a duplicate.
             await self._halt.retry(
                 "forwarding records to their partitions", lambda: self._ports.forwards.write(forwards)
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,11 +15,14 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from streams.access.refusal import refusal
 from streams.access.security import client_options
+from streams.kafka.client import records_before
 from streams.settings import NAMELESS
 from streams.sinks.ports import JournalRecord, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from aiokafka.structs import ConsumerRecord
 
     from streams.settings import Settings
 
@@ -73,11 +77,7 @@ class KafkaRecords:
             found = await consumer.getmany(timeout_ms=int(wait_s * 1000))
         except KafkaError as error:
             raise await self._trouble(error) from error
-        return [
-            JournalRecord(record.partition, record.offset, record.timestamp, record.value)
-            for records in found.values()
-            for record in records
-        ]
+        return [_journal_record(record) for records in found.values() for record in records]
 
     async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[JournalRecord], None]:
         """Yield a range, by a consumer of its own outside the group."""
@@ -91,24 +91,13 @@ class KafkaRecords:
             auto_offset_reset="none",
             max_partition_fetch_bytes=self._settings.step_bytes_max + 65_536,
         )
-        position, loop = start, asyncio.get_running_loop()
-        progress_s = loop.time()
         try:
             await consumer.start()
             consumer.assign([where])
             consumer.seek(where, start)
-            while position < end:
-                found = (await consumer.getmany(where, timeout_ms=500)).get(where, [])
-                yield [
-                    JournalRecord(record.partition, record.offset, record.timestamp, record.value)
-                    for record in found
-                    if record.offset < end
-                ]
-                before, position = position, await consumer.position(where)
-                if position > before:
-                    progress_s = loop.time()
-                elif loop.time() - progress_s > STALL_S_MAX:
-                    break
+            async with aclosing(records_before(consumer, where, end, stall_s_max=STALL_S_MAX)) as runs:
+                async for records in runs:
+                    yield list(map(_journal_record, records))
         except (KafkaError, OSError, TimeoutError) as error:
             raise await self._trouble(error) from error
         finally:
@@ -209,3 +198,7 @@ class KafkaRecords:
 
 def _said(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _journal_record(record: ConsumerRecord[bytes, bytes]) -> JournalRecord:
+    return JournalRecord(record.partition, record.offset, record.timestamp, record.value)

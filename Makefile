@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Test files side by side: one a processor, and no more than four, as each brings brokers and a Postgres of its own.
+JOBS ?= logical
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +32,7 @@ run: $(READY) ## Start everything on this machine, with a sample of work and a b
 	@$(BIN)/slotwise up --sample $(ARGS)
 
 test: $(READY) ## Run the tests; what cannot run here is skipped with its reason
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .

@@ -11,8 +11,8 @@ from msgspec import Struct
 from schemas.codec import VALUE_BYTES_MAX, ce_type
 from schemas.decision import Step
 from schemas.examples import EXAMPLES
-from schemas.json_schema import DEAD_LETTERS, DECISION_SHADOW, DESCRIPTIONS, TOPICS, structs_in
-from schemas.vocabulary import DECISION_AUDIT, ID_PATTERN, INPUT_TOPICS, OUTPUT_TOPICS
+from schemas.json_schema import DEAD_LETTERS, DESCRIPTIONS, LIKE_OTHERS, ROUTING_REPLAY, TOPICS, structs_in
+from schemas.vocabulary import ID_PATTERN, INPUT_TOPICS, OUTPUT_TOPICS
 
 _BINDING: Final = "0.5.0"
 #: Spelled out in each message: to AsyncAPI's own schema a reference here is ambiguous.
@@ -49,8 +49,8 @@ _DEAD_LETTER_HEADERS: Final[Mapping[str, str]] = {
 def asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document: channels, operations and messages."""
     operations: dict[str, Any] = {}
-    for topic in (*TOPICS, DECISION_SHADOW, *DEAD_LETTERS):
-        does, action = ("read", "receive") if topic in INPUT_TOPICS else ("write", "send")
+    for topic in (*TOPICS, *LIKE_OTHERS, *DEAD_LETTERS):
+        does, action = ("read", "receive") if topic in (*INPUT_TOPICS, ROUTING_REPLAY) else ("write", "send")
         operations[f"{does}.{topic}"] = {
             "action": action,
             "channel": {"$ref": f"#/channels/{topic}"},
@@ -75,7 +75,7 @@ def asyncapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
-        "channels": {topic: _channel(topic) for topic in (*TOPICS, DECISION_SHADOW, *DEAD_LETTERS)},
+        "channels": {topic: _channel(topic) for topic in (*TOPICS, *LIKE_OTHERS, *DEAD_LETTERS)},
         "operations": operations,
         "components": {
             "messages": {
@@ -96,7 +96,7 @@ def _channel(topic: str) -> dict[str, Any]:
     if topic in DEAD_LETTERS:
         names = ["DeadLetter"]
     else:
-        names = [struct.__name__ for struct in TOPICS[DECISION_AUDIT if topic == DECISION_SHADOW else topic]]
+        names = [struct.__name__ for like in LIKE_OTHERS.get(topic, (topic,)) for struct in TOPICS[like]]
     return {
         "address": topic,
         "description": DESCRIPTIONS[topic],

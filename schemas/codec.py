@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from schemas.event_fields import TIME_FIELDS
 from schemas.events import (
+    OUTPUTS,
     Event,
     FleetControl,
     ModelExhausted,
@@ -30,7 +31,15 @@ from schemas.integral import with_integers
 from schemas.record import Headers, Record
 from schemas.refusals import ECHO_CHARS_MAX, RefusedError, describe, explain, no_moment, quote
 from schemas.strict_json import parse_object
-from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, MOMENT_PATTERN, SLOT_FREED, TASK_PENDING, from_millis
+from schemas.vocabulary import (
+    FLEET_CONTROL,
+    INPUT_TOPICS,
+    MOMENT_PATTERN,
+    SLOT_FREED,
+    TASK_PENDING,
+    TASK_ROUTED,
+    from_millis,
+)
 
 #: Largest value we read.
 VALUE_BYTES_MAX: Final = 262_144
@@ -48,6 +57,9 @@ _DECODERS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     SLOT_FREED: msgspec.json.Decoder(SlotFreed),
     FLEET_CONTROL: msgspec.json.Decoder(FleetControl),
 }
+_OUTPUTS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
+    topic: msgspec.json.Decoder(struct) for topic, struct in OUTPUTS.items()
+}
 _KINDS: Final = {topic: msgspec.inspect.type_info(decoder.type) for topic, decoder in _DECODERS.items()}
 #: Kinds that name a product, or a model as a way to name its product.
 _OF_A_PRODUCT: Final = (ModelExhausted, ModelRestored)
@@ -62,9 +74,72 @@ def read_event(topic: str, key: bytes | None, value: bytes | None, headers: Head
     Never raises for the content of a record: one that cannot be read is returned as `Unreadable` with its reason.
     """
     try:
-        return _read(topic, key, value, headers)
+        event = _decode(topic, value, headers)
+        _agree(event, key)
     except RefusedError as refusal:
         return Unreadable(str(refusal))
+    return event
+
+
+def fields_of(value: bytes | None) -> dict[str, Any]:
+    """Return the fields of an event's value, before it is known whether they are those of an event.
+
+    Raises:
+        RefusedError: there is no value, or it is too large or no clean JSON.
+    """
+    return parse_object(_of_size(value))
+
+
+def read_value(topic: str, value: bytes, fields: dict[str, Any]) -> Event | Unreadable:
+    """Read the value of a record that is still to be made, whose key will be the pool that it names.
+
+    `fields` is what `fields_of` returned for it. Refused is what `read_event` would refuse of that record.
+    """
+    try:
+        event = _decode(topic, value, (), fields)
+        _agree(event, None if event.pool is None else event.pool.encode())
+    except RefusedError as refusal:
+        return Unreadable(str(refusal))
+    return event
+
+
+def headers_of(
+    topic: str,
+    *,
+    ce_id: str,
+    source: str,
+    time_ms: int,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
+) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of an event's record: CloudEvents 1.0 in binary mode."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", ce_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", ce_type(topic).encode()),
+        ("ce_time", from_millis(time_ms).encode()),
+        ("content-type", b"application/json"),
+    ]
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent.encode()))
+        if tracestate is not None:
+            headers.append(("tracestate", tracestate.encode()))
+    return tuple(headers)
+
+
+def read_output(topic: str, value: bytes | None) -> Output | Unreadable:
+    """Read one record of an output topic, as dispatchers and producers do; `topic` is its bare name.
+
+    Never raises for the content of a record. A payload comes as text, with each number as it was written.
+    """
+    try:
+        if topic == TASK_ROUTED and b'"payload"' in (value or b""):
+            value = _with_payload_as_text(value or b"")
+        event: Output = _OUTPUTS[topic].decode(value or b"")
+    except msgspec.DecodeError as error:
+        return Unreadable(f"no {topic} of this version: {error}")
+    return event
 
 
 def write_event(
@@ -78,22 +153,13 @@ def write_event(
     tracestate: str | None = None,
 ) -> Record:
     """Make the record of an event: CloudEvents 1.0 in binary mode, keyed by pool (no pool: no key)."""
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", ce_id.encode()),
-        ("ce_source", source.encode()),
-        ("ce_type", ce_type(topic).encode()),
-        ("ce_time", from_millis(time_ms).encode()),
-        ("content-type", b"application/json"),
-    ]
-    if traceparent is not None:
-        headers.append(("traceparent", traceparent.encode()))
-        if tracestate is not None:
-            headers.append(("tracestate", tracestate.encode()))
+    headers = headers_of(
+        topic, ce_id=ce_id, source=source, time_ms=time_ms, traceparent=traceparent, tracestate=tracestate
+    )
     return Record(
         key=None if event.pool is None else event.pool.encode(),
         value=encode_event(event),
-        headers=tuple(headers),
+        headers=headers,
     )
 
 
@@ -107,24 +173,23 @@ def encode_event(event: Event | Output) -> bytes:
 def _with_payload_as_text(value: bytes) -> bytes:
     """Make the payload of a task the text that `TaskPending` holds: every value in it as it was written."""
     parts = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    if "payload" not in parts:
+        return value
     text = msgspec.json.format(bytes(parts["payload"]), indent=-1).decode()
     return msgspec.json.encode(parts | {"payload": msgspec.Raw(msgspec.json.encode(text))})
 
 
-def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Event:
+def _decode(topic: str, value: bytes | None, headers: Headers, fields: dict[str, Any] | None = None) -> Event:
     # 1. Is there a value, of a size and a version that we read?
     decoder = _DECODERS.get(topic)
     if decoder is None:
         raise RefusedError(f"topic: {quote(topic)} is none of the input topics {', '.join(INPUT_TOPICS)}.")
-    if not value:
-        raise RefusedError("value: the record has none; send one JSON object.")
-    if len(value) > VALUE_BYTES_MAX:
-        raise RefusedError(f"value: has {len(value)} bytes; at most {VALUE_BYTES_MAX} are read.")
+    value = _of_size(value)
     for name, content in headers:
         if name == "ce_type" and content != _CE_TYPES[topic]:
             _check_type(topic, content)
     # 2. Is it clean JSON, unambiguous in every part?
-    fields = parse_object(value)
+    fields = parse_object(value) if fields is None else fields
     if "schema_version" in fields:
         _check_version(fields["schema_version"])
     if topic == TASK_PENDING and fields.get("payload") is not None:
@@ -138,6 +203,10 @@ def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) 
             event = decoder.decode(with_integers(value, fields, _KINDS[topic]))
         except msgspec.DecodeError as error:
             raise RefusedError(explain(str(error), fields)) from None
+    return event
+
+
+def _agree(event: Event, key: bytes | None) -> None:
     # 4. Do its fields agree with each other and with the key?
     _check_times(event)
     _check_key(event, key)
@@ -145,7 +214,14 @@ def _read(topic: str, key: bytes | None, value: bytes | None, headers: Headers) 
         _check_state(event)
     if isinstance(event, _OF_A_PRODUCT) and event.product is None and event.model is None:
         raise RefusedError("field product: missing, and so is field model; one of the two says what is meant.")
-    return event
+
+
+def _of_size(value: bytes | None) -> bytes:
+    if not value:
+        raise RefusedError("value: the record has none; send one JSON object.")
+    if len(value) > VALUE_BYTES_MAX:
+        raise RefusedError(f"value: has {len(value)} bytes; at most {VALUE_BYTES_MAX} are read.")
+    return value
 
 
 def _check_type(topic: str, content: bytes | None) -> None:
@@ -186,11 +262,13 @@ def _check_times(event: Event) -> None:
 
 
 def _check_state(event: SlotFreed) -> None:
-    """A slot that works on names its lease, one that is idle has none, and neither has an outcome."""
+    """A slot that works on names its lease, one that is idle or leaving has none, and none of them has an outcome."""
     if event.state == "working" and event.lease is None:
         raise RefusedError("field lease: missing; a slot that is `working` names the lease that it renews.")
-    if event.state == "idle" and event.lease is not None:
-        raise RefusedError("field lease: a slot that is `idle` has none; at the end of its work it is `free`.")
+    if event.state in ("idle", "leaving") and event.lease is not None:
+        raise RefusedError(
+            f"field lease: a slot that is `{event.state}` has none; at the end of its work it is `free`."
+        )
     if event.outcome is not None:
         raise RefusedError(
             f"field outcome: a slot that is `{event.state}` has none; at the end of its work it is `free`."

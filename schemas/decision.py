@@ -27,6 +27,8 @@ from schemas.vocabulary import (
 )
 
 STEP_VERSION = 2
+#: Longest title of a task in a decision; its event in the journal has the whole one.
+TITLE_CHARS_MAX = 200
 
 TaskState = Literal["delayed", "waiting", "running"]
 SlotState = Literal["free", "leased", "lost"]
@@ -130,6 +132,9 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     #: Of a routed task: number of the step that accepted it, whose `tasks` have its event; the payload stands only
     #: there. None: by an earlier version.
     accepted_seq: int | None = None
+    #: Of its task, at most `TITLE_CHARS_MAX` characters; a cut one ends with an ellipsis. None: it has none, or by an
+    #: earlier version.
+    title: str | None = None
 
 
 class HistoryEntry(Struct, frozen=True, array_like=True, gc=False):
@@ -428,6 +433,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     advice: tuple[tuple[int, Advice], ...] = ()
     #: Cancels of tasks not seen yet: (pool, task_id, now_ms).
     cancels: tuple[tuple[str, str, Millis], ...] = ()
+    #: Tasks that had ended and may be sent again, after their end: (pool, task_id).
+    retried: tuple[tuple[str, str], ...] = ()
     #: Pools in which more headlines changed than one step announces; a later step continues.
     unannounced: tuple[str, ...] = field(default=(), name="untold")
     #: Use of the announcement allowance by pool: (pool, used up to).

@@ -25,8 +25,12 @@ def event_id_of(topic: str, headers: Headers) -> EventId | None:
     """
     if topic != SLOT_FREED:
         return None
-    last = dict(headers)
-    source, id_ = last.get("ce_source"), last.get("ce_id")
+    source = id_ = None
+    for name, content in headers:
+        if name == "ce_source":
+            source = content
+        elif name == "ce_id":
+            id_ = content
     if source is None or id_ is None:
         return None
     texts = _text(source), _text(id_)
@@ -38,4 +42,5 @@ def _text(content: bytes) -> str:
     if len(content) > _PART_BYTES_MAX:
         return ""
     text = content.decode(errors="ignore")
-    return text if text.isprintable() and len(text.encode()) == len(content) else ""
+    whole = content.isascii() or len(text.encode()) == len(content)
+    return text if whole and text.isprintable() else ""

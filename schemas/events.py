@@ -6,11 +6,16 @@ with a new schema version. Unknown fields are ignored.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from schemas.vocabulary import (
+    TASK_AWAIT_SLOT,
+    TASK_CANCELLED,
+    TASK_FINISHED,
+    TASK_ROUTED,
     Bar,
     Complexity,
     Count,
@@ -25,10 +30,12 @@ from schemas.vocabulary import (
     OutcomeStatus,
     Percent,
     Profile,
+    ProposalStep,
     ReasonCode,
     Ref,
     Share,
     SlotReport,
+    StepOutcome,
     StopReason,
     Strategy,
     Text,
@@ -169,6 +176,7 @@ class SlotFreed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     lease: Count | None = None
     outcome: Outcome | None = None
     #: `free`: it is there, or free again. `working`: it works on, and renews its `lease`. `idle`: it still is free.
+    #: `leaving`: it finishes what it works on, and takes no more.
     state: SlotReport = "free"
     #: Asks for the heartbeat rule: a slot that reports nothing for so many seconds, free or leased, is lost. An
     #: announcement without it ends the rule.
@@ -249,8 +257,27 @@ class PolicyActivated(Control, frozen=True, kw_only=True, tag="policy.activated"
     catalog_text: Annotated[str, Meta(max_length=131_072)] | None = None
 
 
+class PolicyProposed(Control, frozen=True, kw_only=True, tag="policy.proposed"):
+    """A step towards another policy and catalogue was taken, refused, or failed; it decides nothing."""
+
+    policy: Word
+    catalog: Word
+    step: ProposalStep
+    #: `refused`: by the person who was asked.
+    outcome: StepOutcome
+    #: What it came to, in a sentence or two.
+    found: Text = ""
+
+
 class TaskCancelled(Control, frozen=True, kw_only=True, tag="task.cancelled"):
     """The producer no longer wants the task done."""
+
+    pool: Id
+    task_id: Id
+
+
+class TaskRetried(Control, frozen=True, kw_only=True, tag="task.retried"):
+    """A task that has ended, in whatever way, is done again when its event comes again: its id counts as new."""
 
     pool: Id
     task_id: Id
@@ -281,7 +308,9 @@ FleetControl = (
     | BreakerOpened
     | BudgetCredited
     | PolicyActivated
+    | PolicyProposed
     | TaskCancelled
+    | TaskRetried
     | SlotRetired
     | LaneRestarted
     | Tick
@@ -380,3 +409,10 @@ class TaskFinished(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Output = TaskRouted | TaskAwaitSlot | WorkCancelled | TaskFinished
+#: What each of the topics `vocabulary.OUTPUT_TOPICS` has.
+OUTPUTS: Final[Mapping[str, type[Output]]] = {
+    TASK_ROUTED: TaskRouted,
+    TASK_AWAIT_SLOT: TaskAwaitSlot,
+    TASK_CANCELLED: WorkCancelled,
+    TASK_FINISHED: TaskFinished,
+}

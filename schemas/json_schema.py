@@ -17,18 +17,17 @@ from msgspec import Struct
 
 from schemas.decision import STEP_VERSION, Step
 from schemas.events import (
+    OUTPUTS,
     FleetControl,
     ModelExhausted,
     ModelRestored,
     SlotFreed,
-    TaskAwaitSlot,
-    TaskFinished,
     TaskPending,
-    TaskRouted,
-    WorkCancelled,
 )
+from schemas.shadow import ShadowDifference
 from schemas.vocabulary import (
     DECISION_AUDIT,
+    DECISION_DIFFERENCE,
     FLEET_CONTROL,
     INPUT_TOPICS,
     MOMENT_PATTERN,
@@ -47,14 +46,21 @@ TOPICS: Final[Mapping[str, tuple[type[Struct], ...]]] = {
     TASK_PENDING: (TaskPending,),
     SLOT_FREED: (SlotFreed,),
     FLEET_CONTROL: _CONTROLS,
-    TASK_ROUTED: (TaskRouted,),
-    TASK_AWAIT_SLOT: (TaskAwaitSlot,),
-    TASK_CANCELLED: (WorkCancelled,),
-    TASK_FINISHED: (TaskFinished,),
+    **{topic: (struct,) for topic, struct in OUTPUTS.items()},
     DECISION_AUDIT: (Step,),
+    DECISION_DIFFERENCE: (ShadowDifference,),
 }
-#: The journal of shadow and replay runs has the layout of the journal.
+#: The journal of a router that routes nothing has the layout of the journal.
 DECISION_SHADOW: Final = "decision.shadow"
+#: Inputs that are sent to a replay, and the steps that it makes of them; these topics are made when one is needed.
+ROUTING_REPLAY: Final = "routing.replay"
+DECISION_REPLAY: Final = "decision.replay"
+#: Topics that carry what other topics carry.
+LIKE_OTHERS: Final[Mapping[str, tuple[str, ...]]] = {
+    DECISION_SHADOW: (DECISION_AUDIT,),
+    ROUTING_REPLAY: INPUT_TOPICS,
+    DECISION_REPLAY: (DECISION_AUDIT,),
+}
 DEAD_LETTERS: Final = tuple(f"{topic}.dlq" for topic in INPUT_TOPICS)
 
 DESCRIPTIONS: Final[Mapping[str, str]] = {
@@ -68,7 +74,11 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     TASK_FINISHED: "Tasks that are over, for who waits for them. At least once, in order per pool.",
     DECISION_AUDIT: "The journal: one step a record, the only truth about what happened. A step can concern several "
     "pools of its partition, so its key means nothing.",
-    DECISION_SHADOW: "Steps of shadow and replay runs: decided, never acted upon.",
+    DECISION_DIFFERENCE: "Where a shadow differs from the live decisions, with both sides; keyed by task. "
+    "At least once: dedupe by `run` and `difference_id`.",
+    DECISION_SHADOW: "Steps of dry and replay runs: decided, never acted upon.",
+    ROUTING_REPLAY: "Inputs of a replay: records of the input topics, by `ce_type`, each at the time of its `ce_time`.",
+    DECISION_REPLAY: "Steps of a replay: decided, never acted upon.",
 } | {
     dead: f"Records of `{topic}` that were refused: raw key and value, with headers that say why and where from."
     for dead, topic in zip(DEAD_LETTERS, INPUT_TOPICS, strict=True)
@@ -160,7 +170,7 @@ def _complete(struct: type[Struct], schema: dict[str, Any], *, spoken: bool) -> 
                 "required": ["lease"],
                 "properties": {"state": {"const": "working"}, "lease": {"not": nothing}, "outcome": nothing},
             },
-            {"properties": {"state": {"const": "idle"}, "lease": nothing, "outcome": nothing}},
+            {"properties": {"state": {"enum": ["idle", "leaving"]}, "lease": nothing, "outcome": nothing}},
         ]
     if struct is Step:
         properties["v"] = {"description": "Version of this layout, always the first field.", "const": STEP_VERSION}

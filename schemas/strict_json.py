@@ -33,7 +33,9 @@ def parse_object(value: bytes) -> dict[str, Any]:
         raise RefusedError(f"value: objects and arrays are nested deeper than {DEPTH_MAX}.")
     # Every key is followed by `":`, unless there is space between the two. So where no quote is followed by space,
     # as many `":` as keys means that no key stands twice. Text may hold a `":` too: then the exact search decides.
-    if value.count(b'":') != _count_keys(fields) or _SPACE_AFTER_QUOTE.search(value):
+    # As many as the outermost keys: there are no others.
+    written = value.count(b'":')
+    if (written != len(fields) and written != _count_keys(fields)) or _SPACE_AFTER_QUOTE.search(value):
         _check_keys(value)
     if b"\\" in value and any("\0" in text for text in _texts(fields)):
         raise RefusedError("value: holds the character NUL (\\u0000), which no database column takes.")

@@ -21,8 +21,12 @@ def trace_of(headers: Headers) -> tuple[str | None, str | None]:
     A later version of the format is read as version 00, as W3C asks; without a valid traceparent a tracestate
     means nothing.
     """
-    last = dict(headers)
-    parent, state = last.get("traceparent"), last.get("tracestate")
+    parent = state = None
+    for name, content in headers:
+        if name == "traceparent":
+            parent = content
+        elif name == "tracestate":
+            state = content
     if parent is None or not _TRACEPARENT.fullmatch(parent):
         return None, None
     if parent.startswith(b"00-"):

@@ -64,7 +64,7 @@ Strategy = Literal["cheapest_capable", "objective", "preference"]
 Objective = Literal["cost_speed", "balanced", "quality"]
 Profile = Literal["fast", "strong"]
 OnFailure = Literal["escalate", "retry", "drop"]
-SlotReport = Literal["free", "working", "idle"]
+SlotReport = Literal["free", "working", "idle", "leaving"]
 OutcomeStatus = Literal["success", "failure", "cancelled"]
 #: Error classes of a failure that is no attempt: the vendor did not take the work.
 OVERLOADED: Final = frozenset(("rate_limited", "overloaded", "quota"))
@@ -73,6 +73,9 @@ StopReason = Literal["cancelled", "lease_lost", "slot_retired"]
 #: How a task ended. A failure that is final is `dead_lettered` or `dropped`; `failure` is not sent by this version.
 FinishStatus = Literal["success", "failure", "cancelled", "expired", "dead_lettered", "dropped"]
 Fit = Literal["good_fit", "underpowered", "overprovisioned", "failed"]
+#: Steps of `slotwise policy propose`, in their order, and what a step came to: `refused` by the person who was asked.
+ProposalStep = Literal["check", "diff", "replay", "shadow", "report", "activate"]
+StepOutcome = Literal["done", "refused", "failed"]
 Mode = Literal["live", "shadow", "replay"]
 
 #: The gates in the order in which they are evaluated; the first that refuses is the model's verdict.
@@ -118,6 +121,7 @@ TASK_AWAIT_SLOT: Final = "task.await_slot"
 TASK_CANCELLED: Final = "task.cancelled"
 TASK_FINISHED: Final = "task.finished"
 DECISION_AUDIT: Final = "decision.audit"
+DECISION_DIFFERENCE: Final = "decision.difference"
 #: The topics a router reads; a journal record names them by their place in this list.
 INPUT_TOPICS: Final = (TASK_PENDING, SLOT_FREED, FLEET_CONTROL)
 #: The topics that follow from the journal, beside dead letters.

@@ -7,7 +7,7 @@ from typing import Any
 from streams.kafka.transport import Batches, topic_index
 from streams.partition.assignment import Assignment
 from streams.tables import FLUSH_S, Tables
-from streams.topics import Names
+from streams.topic_names import Names
 
 
 def add_agents(app: Any, names: Names, assignment: Assignment, tables: Tables) -> None:

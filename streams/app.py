@@ -14,6 +14,7 @@ from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.types import TP
 from yarl import URL
 
+from schemas.vocabulary import Mode
 from streams import metrics
 from streams.access.security import security_of
 from streams.agents import add_agents
@@ -32,12 +33,14 @@ from streams.partition.checkpoint import AlternatingCheckpoints
 from streams.partition.clock_watch import ClockWatch
 from streams.partition.ports import Limits, Ports, StateMachine
 from streams.partition.publish import Publisher
+from streams.partition.quiet import quiet
 from streams.partition.worker import PartitionWorker
 from streams.plugins.advisor import Plugins
 from streams.settings import Settings
 from streams.shipped import file_rulebook
 from streams.tables import Tables
-from streams.topics import TABLES, Names, home_of, names
+from streams.topic_names import TABLES, Names
+from streams.topics import home_of, names
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +113,7 @@ def build_app(settings: Settings) -> App:
     plugins.check(rulebook)
     known = names(settings)
     broker = Broker(settings)
-    progress = ProgressGroup(broker, known, f"{settings.group}-publisher", settings.partitions)
+    progress = ProgressGroup(broker, known, known.publisher_group, settings.partitions)
     app = _faust_app(settings)
     app.settings, app.names = settings, known
     app.assignment = Assignment(
@@ -128,13 +131,14 @@ def build_app(settings: Settings) -> App:
     add_agents(app, known, app.assignment, app.projections)
     add_pages(app)
     _add_life(app, broker, progress, plugins)
+    metrics.INSTALLED.set(settings.partitions)
     metrics.BUILD.labels(version("slotwise")).set(1)
     return app
 
 
 def _faust_app(settings: Settings) -> App:
     app = App(
-        settings.group,
+        names(settings).group,
         Table=_Projection,
         broker=[URL(f"kafka://{address}") for address in settings.broker.split(",")],
         broker_credentials=_credentials(settings),
@@ -165,6 +169,8 @@ def _faust_app(settings: Settings) -> App:
         # Without standbys and with a table, Faust's own assignor keeps equal partitions of all topics together.
         table_standby_replicas=0,
         topic_disable_leader=True,
+        # `check_topics` has found all of them: a worker needs no right to create any.
+        topic_allow_declare=False,
         reply_create_topic=False,
         key_serializer="raw",
         value_serializer="raw",
@@ -204,6 +210,7 @@ def _worker_maker(
     settings, known = app.settings, app.names
     clock, watch = SystemClock(), ClockWatch()
     home = home_of(settings.partitions)
+    mode: Mode = "shadow" if settings.dry_run else "live"
     limits = Limits(
         step_inputs_max=settings.step_inputs_max,
         step_bytes_max=settings.step_bytes_max,
@@ -222,7 +229,9 @@ def _worker_maker(
 
     def make(partition: int) -> Callable[[Iterable[bytes] | None], StateMachine]:
         def machine(chunks: Iterable[bytes] | None) -> StateMachine:
-            return Router(partition, rulebook) if chunks is None else Router.restore(partition, rulebook, chunks)
+            if chunks is None:
+                return Router(partition, rulebook, mode=mode)
+            return Router.restore(partition, rulebook, chunks, mode=mode)
 
         return machine
 
@@ -244,7 +253,7 @@ def _worker_maker(
             advisor=plugins.advisor,
             rulebook=rulebook,
         )
-        return PartitionWorker(partition, make(partition), ports, limits)
+        return PartitionWorker(partition, make(partition), quiet(ports) if settings.dry_run else ports, limits)
 
     return open_worker
 

@@ -23,14 +23,21 @@ try:
         audit,
         catalog,
         control,
+        dispatch,
         dlq,
         fleet,
         journal,
+        lag,
         listing,
         policy,
+        propose,
+        replay,
         run,
         send,
         settings,
+        shadow,
+        simulate,
+        stats,
         tables,
         topics,
     )
@@ -47,14 +54,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for group in (run, send, fleet, listing, control, audit, settings):
+for group in (run, send, dispatch, fleet, lag, listing, control, audit, replay, stats, settings):
     app.add_typer(group.app)
+policy.app.add_typer(propose.app)
 app.add_typer(policy.app, name="policy")
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(topics.app, name="topics")
 app.add_typer(journal.app, name="journal")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(shadow.app, name="shadow")
 app.add_typer(tables.app, name="tables")
+app.add_typer(simulate.app, name="simulate")
 
 
 @app.callback(invoke_without_command=True)

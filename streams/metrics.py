@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from schemas.vocabulary import INPUT_TOPICS, TASK_PENDING
+
 REGISTRY = CollectorRegistry()
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -21,6 +23,13 @@ ROUTED = Counter(
     ["pool", "strategy", "fallback"],
     registry=REGISTRY,
 )
+ESTIMATED = Counter(
+    "router_estimated_usd_total",
+    "Estimated cost of the tasks routed: as slotwise chose, and as always_premium and next_free would have.",
+    ["pool", "choice"],
+    registry=REGISTRY,
+)
+COST = Counter("router_cost_usd_total", "Cost of finished work, as settled.", ["pool", "model"], registry=REGISTRY)
 ROUTER_ERRORS = Counter(
     "router_errors_total", "Tasks that the static fallback routed, because the policy failed on them.", ["pool"],
     registry=REGISTRY,
@@ -104,6 +113,12 @@ CHECKPOINTS = Counter("router_checkpoints_total", "Checkpoints written, by resul
 OLDEST_UNJOURNALED = Gauge(
     "router_oldest_unjournaled_seconds", "Age of the oldest input that arrived and is not journaled.", registry=REGISTRY
 )
+INPUT_LAG = Gauge(
+    "router_input_lag_records", "Inputs that exist and are not journaled.", ["topic", "partition"], registry=REGISTRY
+)
+INPUT_LAG_SECONDS = Gauge(
+    "router_input_lag_seconds", "Age of the oldest of them; 0: none.", ["topic", "partition"], registry=REGISTRY
+)
 RECOVERY_REMAINING = Gauge(
     "router_recovery_remaining_records", "Journal records still to be read before the partition works.", ["partition"],
     registry=REGISTRY,
@@ -118,8 +133,20 @@ PUBLISHED = Counter("router_published_total", "Records published from the journa
 PUBLISH_LAG = Gauge(
     "router_publish_lag_records", "Journal records not yet published.", ["partition"], registry=REGISTRY
 )
+PUBLISH_LAG_SECONDS = Gauge(
+    "router_publish_lag_seconds", "Age of the oldest of them; 0: none.", ["partition"], registry=REGISTRY
+)
+TABLES_LAG = Gauge(
+    "router_tables_lag_records", "Journal records that the tables do not have yet.", ["partition"], registry=REGISTRY
+)
 REBALANCES = Counter("router_rebalances_total", "Rebalances of the worker's group.", registry=REGISTRY)
 PARTITIONS = Gauge("router_partitions", "Partitions this worker works on.", registry=REGISTRY)
+
+INSTALLED = Gauge(
+    "router_partitions_installed", "Partitions of the installation, all workers together.", registry=REGISTRY
+)
+#: Of the partitions of this worker; `views/lag_gauges.py` computes them when the metrics are read.
+OF_LAG = (INPUT_LAG, INPUT_LAG_SECONDS, PUBLISH_LAG, PUBLISH_LAG_SECONDS, TABLES_LAG)
 
 # The fleet in the partitions of this worker; `views/gauges.py` computes them when the metrics are read.
 WAITING = Gauge(
@@ -168,9 +195,21 @@ BREAKER_SPENT = Gauge(
     ["pool", "of", "name"],
     registry=REGISTRY,
 )
+LANE_STATE = Gauge(
+    "slotwise_lane_state",
+    "1 for the state of a lane by this worker's decisions of an hour: idle, healthy, elevated_fallback, degraded.",
+    ["lane", "state"],
+    registry=REGISTRY,
+)
 OF_THE_FLEET = (
-    WAITING, WAITING_OLDEST, WAITING_POINTS, SLOTS, MARKS, QUOTA_USED, BUDGET_AVAILABLE, BUDGET_RESERVED, BREAKER_SPENT
+    WAITING, WAITING_OLDEST, WAITING_POINTS, SLOTS, MARKS, QUOTA_USED, BUDGET_AVAILABLE, BUDGET_RESERVED, BREAKER_SPENT,
+    LANE_STATE,
 )  # fmt: skip
+
+# A counter that begins with its first event shows no increase: what is alerted on by increase begins with 0.
+for _topic in INPUT_TOPICS:
+    DEAD_LETTERS.labels(_topic)
+PUBLISHED.labels(f"{TASK_PENDING}.dlq")
 
 _pools: set[str] = set()
 _tenants: set[str] = set()

@@ -7,7 +7,7 @@ from typing import Any, Final
 from streams import metrics
 from streams.clock import SystemClock
 from streams.core.router import Router
-from streams.views import gauges
+from streams.views import gauges, lag_gauges
 
 #: An input that waits longer for the journal makes the worker not ready.
 UNJOURNALED_S_MAX: Final = 30.0
@@ -32,8 +32,10 @@ def add_pages(app: Any) -> None:
     async def prometheus(web: Any, _request: Any) -> Any:
         """For Prometheus."""
         workers = [worker for worker in app.assignment.workers.values() if worker.working]
+        now_ms = SystemClock().now_ms()
+        lag_gauges.show(workers, app.projections.offset, now_ms)
         routers = [machine for worker in workers if isinstance(machine := worker.machine, Router)]
-        gauges.show(routers, SystemClock().now_ms())
+        gauges.show(routers, now_ms)
         return web.bytes(metrics.render(), content_type=_TEXT)
 
     @app.page("/tables/{table}")  # type: ignore[untyped-decorator]

@@ -114,6 +114,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     web_host: Annotated[str, _help("Address of the worker's health, metrics and table pages")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of those pages; 0 picks a free one")] = 6066
     sink_web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of the sink's health and metrics; 0: none")] = 0
+    shadow_web_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of a shadow's health and metrics; 0: none")] = 0
     http_host: Annotated[str, _help("Address of the HTTP API")] = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65_535), _help("Port of the HTTP API; 0 picks a free one")] = 6080
     http_tokens: Annotated[
@@ -127,12 +128,28 @@ class Settings(Struct, frozen=True, kw_only=True):
     http_names: Annotated[
         str, _help("Host names by which the HTTP API is called, beside its own address and localhost; with commas")
     ] = ""
+    http_token_rate: Annotated[
+        float, Meta(ge=0, le=1_000_000), _help("Requests that each token may send to the HTTP API; 0: any", "/s")
+    ] = 500.0
+    http_address_rate: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000),
+        _help("Requests that each client's address may send to it where there are no tokens; 0: any", "/s"),
+    ] = 0.0
+    dry_run: Annotated[
+        bool,
+        _help("Whether workers only decide and record, in a group and topics of their own, and route nothing"),
+    ] = False
     journal: Annotated[
         str, _help("Name of the journal in the audit; a journal that is created again needs another")
     ] = ""
     sink_rows_max: Annotated[
         int, Meta(ge=1, le=1_000_000), _help("Most rows the sink writes in one transaction", "rows")
     ] = 5_000
+    audit_titles: Annotated[
+        bool,
+        _help("Whether the sink writes titles of tasks into the audit, where `slotwise explain --find` reads them"),
+    ] = True
     database_connect_timeout_s: Annotated[int, Meta(ge=1, le=600), _help("Longest connection attempt", "s")] = 5
     database_statement_timeout_s: Annotated[float, Meta(gt=0, le=3600), _help("Longest statement", "s")] = 30.0
     database_silence_timeout_s: Annotated[

@@ -29,7 +29,7 @@ from streams import metrics
 from streams.partition.ports import Entry, Journal, JournalPosition, Raw
 from streams.partition.reader import JournalReader, ReadingError, RecordDamaged
 from streams.partition.skips import Skips, look_ahead
-from streams.topics import TABLES
+from streams.topic_names import TABLES
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from streams.errors import FAILED, MISTAKE, SlotwiseError
 from streams.host import free_port, try_lock
 from streams.secret import masked
 from streams.settings import NAMELESS, Settings, SettingsError, load
-from streams.topics import check_topics
+from streams.topics import check_topics, names
 
 _log = logging.getLogger(__name__)
 
@@ -68,10 +68,10 @@ def claim_name(settings: Settings) -> int | None:
         return None
     folder = Path(tempfile.gettempdir()) / f"slotwise-names-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    lock = try_lock(folder / quote(f"{settings.broker} {settings.group} {settings.instance_id}", safe=""))
+    lock = try_lock(folder / quote(f"{settings.broker} {names(settings).group} {settings.instance_id}", safe=""))
     if lock is None:
         raise NameTakenError(
-            f"A worker named {settings.instance_id} in the group {settings.group} runs on this machine already: "
+            f"A worker named {settings.instance_id} in the group {names(settings).group} runs on this machine already: "
             "give each worker a SLOTWISE_INSTANCE_ID of its own, or leave it empty and give each its own port."
         )
     return lock
@@ -87,7 +87,7 @@ def run(settings: Settings) -> int:
     settings = replace(settings, instance_id=instance_id(settings))
     try:
         claim_name(settings)
-        check_topics(settings)
+        check_topics(settings, "worker")
         app = build_app(settings if settings.web_port else replace(settings, web_port=free_port(settings.web_host)))
     except (SlotwiseError, RulebookError) as refusal:
         sys.stderr.write(f"{masked(str(refusal))}\n")

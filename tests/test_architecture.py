@@ -88,12 +88,14 @@ def test_the_core_knows_no_clock_no_chance_and_no_network(path: Path) -> None:
 def test_only_commands_start_an_event_loop() -> None:
     """Everything else can be awaited, also by a web page under a loop of its own; the worker has Faust's.
 
-    Where kafka-python's clients are made, which block, the broker is asked in a thread with a loop of its own.
+    Where kafka-python's clients are made, which block, the broker is asked in a thread with a loop of its own. The
+    client for programs without a loop has one in a thread.
     """
     starting = {"asyncio.run", "asyncio.new_event_loop", "loop.run_until_complete"}
     found = {name_of(path) for path in python_files("streams") if starting & {*called(ast.parse(path.read_text()))}}
     assert {name for name in found if not name.startswith("streams/commands/")} == {
         "streams/access/refusal.py",
+        "streams/client/loop.py",
         "streams/worker.py",
     }
 

@@ -111,7 +111,7 @@ def files_of_prose() -> list[Path]:
         ROOT / "pyproject.toml",
     ]
     for place, pattern in (("docs", "*.*"), ("deploy", "*.*"), ("tests/golden", "*.yaml"), ("tests/golden", "*.md")):
-        found += [file for file in sorted((ROOT / place).rglob(pattern)) if file.is_file()]
+        found += [file for file in sorted((ROOT / place).rglob(pattern)) if file.is_file() and file.suffix != ".png"]
     found.append(ROOT / "streams/database/sql/queries.sql")
     return [file for file in found if not relative(file).startswith(NOT_READ) and file != Path(__file__)]
 

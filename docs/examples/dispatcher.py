@@ -1,35 +1,55 @@
-"""A dispatcher in twenty lines: announce a slot, do what is routed to it, free it. Run: dispatcher.py [BROKER]."""
+"""A dispatcher with nothing but a Kafka client: announce a slot, do what is routed to it, stop what must stop, free it.
+
+Run: dispatcher.py [BROKER]. The work is a program of its own, here `echo`, so that it can be stopped.
+"""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from json import dumps, loads
 from pathlib import Path
+from subprocess import Popen
 
 from kafka import KafkaConsumer, KafkaProducer
 
 POOL, SLOT, MODEL = "agents", "my-haiku-1", "haiku"
 broker = sys.argv[1] if len(sys.argv) > 1 else loads(Path(".slotwise/up.json").read_text())["broker"]
 producer = KafkaProducer(bootstrap_servers=broker, acks="all", enable_idempotence=False)
-routed = KafkaConsumer("task.routed", bootstrap_servers=broker, group_id=None, auto_offset_reset="latest")
+events = KafkaConsumer("task.routed", "task.cancelled", bootstrap_servers=broker, group_id=None)
 
 
 def report(**more: object) -> None:
-    """Announce the slot: the first time as it is, then with the lease, and with the outcome of the work at its end."""
+    """Announce the slot as it is, free it with its lease and the outcome, or renew the lease."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     event = {"slot_id": SLOT, "pool": POOL, "model": MODEL, "at": at, **more}
     producer.send("slot.freed", key=POOL.encode(), value=dumps(event).encode()).get(timeout=30)
 
 
-routed.poll(timeout_ms=1000)
-positions = [routed.position(one) for one in routed.assignment()]  # be at the end before the router knows of the slot
-lease, workers = 0, ThreadPoolExecutor()
+events.poll(timeout_ms=1000)
+positions = [events.position(one) for one in events.assignment()]  # be at the end before the router knows of the slot
+lease, task, work, stop, half, renewal = 0, {}, None, None, timedelta(), datetime.now(UTC)
 report()
-for task in (loads(record.value) for record in routed):
-    if task["slot_id"] != SLOT or task["lease"] <= lease:
-        continue  # another slot's, or stale, or a repetition (delivery is at least once): a lease number only grows
-    lease, began, ends = task["lease"], *map(datetime.fromisoformat, (task["decided_at"], task["lease_expires_at"]))
-    work = workers.submit(print, f"{task['task_id']} on {SLOT}: {task['reason']}", flush=True)  # here the work is done
-    while not wait([work], timeout=(ends - began).total_seconds() / 2).done:
+while True:
+    for record in chain.from_iterable(events.poll(timeout_ms=100).values()):
+        event = loads(record.value)
+        if (event["pool"], event["slot_id"]) != (POOL, SLOT):
+            continue
+        # Stale ones are ignored, and repetitions, for delivery is at least once: a lease number only grows.
+        if record.topic == "task.routed" and event["lease"] > lease:
+            lease, task, stop = event["lease"], event, None
+            half = (datetime.fromisoformat(task["lease_expires_at"]) - datetime.fromisoformat(task["decided_at"])) / 2
+            renewal = datetime.now(UTC) + half
+            work = Popen(["echo", f"{task['task_id']} on {SLOT}: {task['reason']}"])
+        elif record.topic == "task.cancelled" and event["lease"] == lease and work:
+            stop = event["reason_code"]
+            work.kill()
+    if work and work.poll() is not None:
+        status = "cancelled" if stop else "success" if work.returncode == 0 else "failure"
+        if stop in (None, "cancelled"):
+            report(lease=lease, outcome={"task_id": task["task_id"], "status": status})
+        elif stop == "lease_lost":
+            report()  # the task is pending again; a slot that was retired says nothing
+        work = None
+    elif work and datetime.now(UTC) > renewal:
         report(lease=lease, state="working")  # renews the lease for as long again, at most lease_renewals_max times
-    report(lease=lease, outcome={"task_id": task["task_id"], "status": "success"})
+        renewal += half

@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from schemas.dead_letter_marks import is_mark
 from schemas.vocabulary import INPUT_TOPICS, OUTPUT_TOPICS
 from streams.audit import agreement
 from streams.audit.agreement import DEAD_LETTERS, JournalCounts
+from streams.audit.checkpoint_state import unlike_its_journal
 from streams.audit.journal import JournalAudit
 from streams.audit.problem import PROMISES, Problem, Promise
 from streams.audit.report import PartitionReport, Report
 from streams.audit.stored import Journaled, StoredAudit
-from streams.core.router import Router
 from streams.database.connection import Timeouts
 from streams.kafka.client import Broker, all_of
-from streams.replay.inputs import InputMissing
-from streams.replay.verify import verify
+from streams.replay.partition_run import Verified
 from streams.topics import name_in_audit, names
 
 if TYPE_CHECKING:
@@ -39,8 +38,10 @@ AT_ONCE: Final = 4
 #: Steps whose rows are compared in one query.
 COMPARED: Final = 2_000
 POLL_S: Final = 0.2
-#: A difference here says that other rules decided, not that the same rules decided otherwise.
-_RULES: Final = ("policy", "catalog")
+#: What is checked where steps are derived again.
+_DERIVED: Final[tuple[Promise, ...]] = ("derived", "state")
+#: Derives the steps of a partition again.
+Derive: TypeAlias = Callable[[int], Awaitable[Verified]]
 
 
 async def audit_installation(
@@ -48,13 +49,12 @@ async def audit_installation(
     rulebook: Rulebook,
     *,
     wait_s: float = 10.0,
-    derive: bool = False,
+    derive: Derive | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Audit every partition of an installation.
 
-    `derive` also derives whole journals again, by `rulebook`, with all their inputs in memory. `progress` gets the
-    number of journal records read so far.
+    `derive` also derives the steps of a partition again. `progress` gets the number of journal records read so far.
 
     Raises:
         DatabaseError: Postgres cannot be reached or read.
@@ -62,20 +62,18 @@ async def audit_installation(
     """
     stored = await asyncio.to_thread(StoredAudit, settings.database, name_in_audit(settings), Timeouts.of(settings))
     with stored:
-        broker = Broker(settings)
-        await broker.start()
-        try:
+        async with Broker(settings) as broker:
             return await _Auditor(settings, rulebook, broker, stored, wait_s=wait_s, progress=progress).run(derive)
-        finally:
-            await broker.stop()
 
 
 class _Partition:
     """One partition while it is audited."""
 
-    def __init__(self, number: int, memory_ms: int) -> None:
+    def __init__(self, number: int, rules: Rulebook) -> None:
         self.number = number
-        self.audit = JournalAudit(number, memory_ms=memory_ms)
+        self.audit = JournalAudit(
+            number, memory_ms=rules.memory_ms, ageing_ms=rules.ageing_ms, patience_points=rules.patience_points
+        )
         #: Where reading the journal goes on; None: not begun.
         self.offset: int | None = None
         #: First offset and end of each input topic, when the audit began.
@@ -106,16 +104,16 @@ class _Auditor:
         self._stored = stored
         self._wait_s = wait_s
         self._progress = progress
-        self._partitions = [_Partition(number, rulebook.memory_ms) for number in range(settings.partitions)]
+        self._partitions = [_Partition(number, rulebook) for number in range(settings.partitions)]
         self._records = 0
         self._problems: list[Problem] = []
-        self._checked: dict[Promise, str] = {name: text for name, text in PROMISES.items() if name != "derived"}
+        self._checked: dict[Promise, str] = {name: text for name, text in PROMISES.items() if name not in _DERIVED}
         self._notes: list[str] = []
         self._turn = asyncio.Semaphore(AT_ONCE)
         #: The database connection answers one question at a time.
         self._asking = asyncio.Lock()
 
-    async def run(self, derive: bool) -> Report:  # noqa: FBT001
+    async def run(self, derive: Derive | None) -> Report:
         # 1. What is there now is what must be accounted for.
         await self._each(self._bound)
         # 2. Read the journals, and give the workers a moment for what they have not handled yet.
@@ -124,10 +122,10 @@ class _Auditor:
         # 3. The same for the database, and for the outputs.
         await self._compare_stored()
         await self._compare_published()
-        if derive:
-            self._checked["derived"] = PROMISES["derived"]
+        if derive is not None:
+            self._checked |= {name: PROMISES[name] for name in _DERIVED}
             for partition in self._partitions:
-                await self._derive(partition)
+                await self._derive(partition, derive)
         return self._report()
 
     async def _each(self, work: Callable[[_Partition], Awaitable[None]]) -> None:
@@ -298,39 +296,42 @@ class _Auditor:
 
     # Deriving again.
 
-    async def _derive(self, partition: _Partition) -> None:
-        where = f"Partition {partition.number} was not derived again"
+    async def _derive(self, partition: _Partition, derive: Derive) -> None:
         if not partition.audit.steps:
             return
-        if not partition.audit.whole or partition.audit.stopped:
-            self._notes.append(f"{where}: its journal does not begin at step 0, or a step of it is missing.")
+        where = f"Partition {partition.number}"
+        if partition.audit.stopped:
+            self._notes.append(f"{where} was not derived again: a step of its journal is missing.")
             return
-        values = [
-            (record.offset, record.value or b"")
-            async for record in self._range(self._names.journal, partition.number, 0, partition.offset or 0)
-        ]
-        inputs = [
-            {record.offset: record async for record in self._range(name, partition.number, 0, end)}
-            for name, end in await self._ends(partition)
-        ]
-        try:
-            found = await asyncio.to_thread(verify, Router(partition.number, self._rulebook), values, inputs)
-        except InputMissing as missing:
-            self._notes.append(f"{where}: {missing} Retention has taken it.")
-            return
+        found = await derive(partition.number)
         partition.derived, difference = found.steps, found.difference
-        if difference is not None and difference.path in _RULES:
+        if found.without_inputs:
             self._notes.append(
-                f"Partition {partition.number} was derived again up to step {difference.seq - 1}: from there on "
+                f"{where}: {found.without_inputs} steps were not derived again: retention has taken their inputs."
+            )
+        if found.first_seq:
+            self._notes.append(f"{where} was derived again from step {found.first_seq} on.")
+        if found.problem is not None:
+            self._notes.append(f"{where} was not derived again to its end: {found.problem}")
+        elif difference is not None and difference.is_of_rules:
+            self._notes.append(
+                f"{where} was derived again up to step {difference.seq - 1}: from there on "
                 f"{difference.path} {difference.journaled} decided, and here is {difference.derived}. Name the files "
                 "with --policy and --catalog."
             )
         elif difference is not None:
             says = f"derived again, {difference.path} is {difference.derived!r}, not {difference.journaled!r}"
             self._problems.append(Problem(promise="derived", says=says, partition=partition.number, seq=difference.seq))
+        elif partition.audit.whole:
+            await self._compare_state(partition)
 
-    async def _ends(self, partition: _Partition) -> Sequence[tuple[str, int]]:
-        return [(name, (await self._broker.bounds(name, partition.number))[1]) for name in self._names.inputs]
+    async def _compare_state(self, partition: _Partition) -> None:
+        """Compare the newest checkpoint that was read up to with what the journal before it comes to."""
+        number = partition.number
+        found = await unlike_its_journal(self._broker, self._names, self._rulebook, number, partition.audit.next_seq)
+        if found is not None and found[1]:
+            says = f"the checkpoint before step {found[0]} has another state than the steps before it give"
+            self._problems.append(Problem(promise="state", says=says, partition=number, seq=found[0]))
 
     # What comes of it.
 

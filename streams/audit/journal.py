@@ -1,7 +1,8 @@
 """The journal of one partition, read as another language would: JSON only, not a line shared with the router.
 
 The first record with the next number counts. What is found wrong becomes a `Problem`: a number left out, an input
-handled twice, a slot leased twice, a task in two places, money that does not add up. Rows of layout 1 are read too.
+handled twice, a slot leased twice, a task in two places, a slot that is free beside a task that may use it, money
+that does not add up. Rows of layout 1 are read too.
 A foreign record that an operator passes over, by a note behind it with its offset and hash, is known and no problem.
 A journal that does not begin at step 0 was cut by retention: what stood before is unknown, and is believed when it is
 first seen.
@@ -19,6 +20,7 @@ from typing import Any, Final, TypeAlias
 from streams.audit.handled import Handled
 from streams.audit.ledgers import Ledgers
 from streams.audit.problem import Problem, Promise
+from streams.audit.service import Service
 
 #: In the order by which a step names them.
 TOPICS: Final = ("task.pending", "slot.freed", "fleet.control")
@@ -38,8 +40,11 @@ Fields: TypeAlias = Mapping[str, Any]
 class JournalAudit:
     """What one partition's journal says, and what is wrong with it."""
 
-    def __init__(self, partition: int, *, memory_ms: int = 0) -> None:
-        """`memory_ms`: for so long a finished task's id and a control's id are remembered; 0: that is not checked."""
+    def __init__(self, partition: int, *, memory_ms: int = 0, ageing_ms: int = 0, patience_points: int = 0) -> None:
+        """`memory_ms`: for so long a finished task's id and a control's id are remembered; 0: that is not checked.
+
+        `ageing_ms` and `patience_points` are those of `Service`.
+        """
         self.partition = partition
         self.first_seq: int | None = None
         self.next_seq = 0
@@ -75,6 +80,7 @@ class JournalAudit:
         self._ended: dict[Task, str] = {}
         self._controls: dict[str, int] = {}
         self._ledgers = Ledgers(whole=True)
+        self._service = Service(ageing_ms=ageing_ms, patience_points=patience_points)
         #: Ends of leases, the earliest first; some are over already.
         self._ends: list[tuple[int, Slot]] = []
 
@@ -168,6 +174,8 @@ class JournalAudit:
         self._check_controls(step)
         for says in self._ledgers.add(step):
             self.report("money", says, seq)
+        for promise, says in self._service.add(step, self.tasks, self.slots, slots_before):
+            self.report(promise, says, seq)
         if self._memory_ms and "activated" in step:
             self._memory_ms = step["activated"]["finished_memory_ms"]
         self._forget(step["now_ms"])
@@ -195,6 +203,10 @@ class JournalAudit:
             self._finished.pop(task, None)
             self._finished[task] = row["at_ms"]
             self._ended[task] = row["what"]
+        for pool, task_id in step.get("retried", ()):
+            if (pool, task_id) in self.tasks:
+                self.report("once", f"{_named((pool, task_id))} is to be run again while it lives", seq)
+            self._finished.pop((pool, task_id), None)
         for row in step.get("tasks", ()):
             task = (row["task"]["pool"], row["task"]["task_id"])
             touched.add(task)

@@ -8,8 +8,9 @@ from typing import Final, Literal
 from msgspec import Struct
 
 Promise = Literal[
-    "journal", "lease", "conservation", "once", "expiry", "stored", "chain", "published", "money", "controls", "derived"
-]
+    "journal", "lease", "conservation", "once", "service", "idle", "expiry", "stored", "chain", "published", "money",
+    "controls", "derived", "state",
+]  # fmt: skip
 
 #: What each promise means. The numbers in brackets are those of the invariants in docs/audit.md.
 PROMISES: Final[Mapping[Promise, str]] = {
@@ -19,6 +20,9 @@ PROMISES: Final[Mapping[Promise, str]] = {
     "stored": "Every step and every decision of the journal stands in Postgres once, unchanged (I3).",
     "derived": "The same inputs under the same rules give the same steps, byte by byte (I4).",
     "once": "No input is handled twice, no finished task id is accepted again while it is remembered (I5).",
+    "service": "No task that has waited to patience is passed over by one with fewer points (I6).",
+    "idle": "No slot stays free beside a waiting task that may use it (I7).",
+    "state": "The newest checkpoint and the steps behind it give the state that the whole journal gives (I9).",
     "expiry": "No lease outlives its end (I8).",
     "chain": "The chain of hashes in Postgres has no broken link (I10).",
     "published": "Every decision was published at least once.",

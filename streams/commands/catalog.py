@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import stat
 from codecs import BOM_UTF8
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,7 @@ from streams.settings import Settings
 from streams.shipped import catalog_text, file_rulebook
 from streams.text import printable
 from streams.text_file import read_bytes_file
+from streams.whole_file import write_whole
 
 if TYPE_CHECKING:
     from streams.operate.catalog_row import Value
@@ -154,14 +156,11 @@ def _plain(value: Any) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Replace a file atomically: a reader sees the old one or the new one. A link and a byte order mark stay."""
+    """Replace a file; a link, a byte order mark and its permissions stay."""
     path = path.resolve()
     with path.open("rb") as old:
         mark = BOM_UTF8 if old.read(len(BOM_UTF8)) == BOM_UTF8 else b""
-    scratch = path.with_name(f"{path.name}.new")
-    scratch.write_bytes(mark + text.encode())
-    scratch.chmod(path.stat().st_mode)
-    scratch.replace(path)
+    write_whole(path, mark + text.encode(), mode=stat.S_IMODE(path.stat().st_mode))
 
 
 def _price(usd: float | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from streams.secret import Secret
@@ -53,18 +53,23 @@ def line(text: str) -> Text:
     return Text(printable(text))
 
 
-def busy(what: str, *, quiet: bool) -> Any:
-    """Show progress of long work on a terminal; return a function to call with the count so far."""
-    return _Busy(what, quiet=quiet)
+def busy(what: str, *, quiet: bool, total: int | None = None) -> Any:
+    """Show progress of long work on a terminal, as a bar where the end is known.
+
+    Return a function to call with the count so far.
+    """
+    return _Busy(what, quiet=quiet, total=total)
 
 
 class _Busy:
-    def __init__(self, what: str, *, quiet: bool) -> None:
+    def __init__(self, what: str, *, quiet: bool, total: int | None) -> None:
+        bar = (SpinnerColumn(),) if total is None else (BarColumn(), TimeRemainingColumn())
+        of = "" if total is None else f" of {total}"
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description} {task.completed:.0f}"), console=err, transient=True,
+            *bar, TextColumn("{task.description} {task.completed:.0f}" + of), console=err, transient=True,
             disable=quiet or not err.is_terminal,
         )  # fmt: skip
-        self._task = self._progress.add_task(what, total=None)
+        self._task = self._progress.add_task(what, total=total)
 
     def __enter__(self) -> Callable[[int], None]:
         self._progress.start()

@@ -25,6 +25,7 @@ from schemas.events import (
     QuotaUpdated,
     SlotRetired,
     TaskCancelled,
+    TaskRetried,
 )
 from schemas.vocabulary import from_millis
 from streams.clock import SystemClock
@@ -109,7 +110,7 @@ def gives(function: Callable[..., FleetControl]) -> Callable[..., None]:
         fields = ControlFields(
             settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or login()
         )
-        check_topics(settings)
+        check_topics(settings, "operator")
         event = function(fields, **own)
         asyncio.run(check(settings, event))
         if not new:
@@ -325,6 +326,45 @@ def cancel(
 ) -> FleetControl:
     """End a task's wait. A running task keeps its slot until it is freed, and is not tried again."""
     return TaskCancelled(**fields.common(), task_id=task, pool=pool)
+
+
+@app.command(epilog="Example: slotwise retry t-17", rich_help_panel=PANEL)
+@takes(*SETTINGS, join=True)
+def retry(
+    settings: Settings,
+    *,
+    task: Annotated[str, typer.Argument(help="The task's id.", show_default=False)],
+    pool: Annotated[str | None, typer.Option(help="Its pool. Default: the one that knows it.")] = None,
+    by: By = None,
+    wait_s: WaitS = 30.0,
+    control_id: ControlId = None,
+    as_json: Json = False,
+) -> None:
+    """Run a task that has ended again, under its id: one that was given up, expired, cancelled or dropped, or is done.
+
+    Attempts count from 1. Its event is taken from task.pending, as it was sent, with the present as its time.
+    Exit code 1: it waits or runs, it is not known, or the order was refused or is not taken yet.
+    """
+    from streams.operate.retry import find_ended, run_again  # noqa: PLC0415 - brings the Kafka client along
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    check_topics(settings)
+    found = asyncio.run(find_ended(settings, task, pool))
+    fields = ControlFields(
+        settings, control_id or str(uuid.uuid4()), from_millis(SystemClock().now_ms()), by or login()
+    )
+    event = TaskRetried(**fields.common(), task_id=task, pool=found.pool)
+    with busy(f"Looking for {task}: records read", quiet=as_json) as progress:
+        retried = asyncio.run(run_again(settings, found, event, wait_s=wait_s, progress=progress))
+    if as_json:
+        print_json(retried)
+    elif retried.sent is not None:
+        had = "" if found.ended is None else f", which had ended at {found.ended_at} ({found.ended})"
+        out.print(line(f"{task} of pool {found.pool}{had}, is run again."))
+    else:
+        print_submitted(retried.order, waited=True, as_json=False)
+    if retried.sent is None:
+        raise typer.Exit(FAILED)
 
 
 @app.command("restart-lane", epilog="Example: slotwise restart-lane maintenance", rich_help_panel=PANEL)

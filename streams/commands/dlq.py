@@ -22,6 +22,7 @@ from streams.secret import masked
 from streams.settings import Settings
 
 if TYPE_CHECKING:
+    from streams.access.rights import Part
     from streams.operate.dead_letters import Treatment
     from streams.views.dead_letters import DeadLetters, DeadLetterView, StoredRecord
 
@@ -142,7 +143,7 @@ def dlq_replay(
     from streams.operate.dead_letters import replay  # noqa: PLC0415 - brings the Kafka client along
 
     _check_selection("replay", dead_letters, topic, reason, since, everything=everything)
-    found = _read(settings)
+    found = _read(settings, "operator")
     views = _meant(found, dead_letters, topic=topic, reason=reason, since=since, again=again)
     if not dry_run:
         _confirm("Replay", views, asked=not dead_letters and not yes)
@@ -174,7 +175,7 @@ def dlq_drop(
     from streams.operate.dead_letters import drop  # noqa: PLC0415 - brings the Kafka client along
 
     _check_selection("drop", dead_letters, topic, reason, since, everything=everything)
-    found = _read(settings)
+    found = _read(settings, "operator")
     views = _meant(found, dead_letters, topic=topic, reason=reason, since=since, again=False)
     _confirm("Drop", views, asked=not dead_letters and not yes)
     _report(asyncio.run(drop(settings, found, views, by=by or login(), because=because)), as_json)
@@ -183,11 +184,11 @@ def dlq_drop(
 # Which ones -----------------------------------------------------------------------------------------------------------
 
 
-def _read(settings: Settings) -> DeadLetters:
+def _read(settings: Settings, part: Part = "reader") -> DeadLetters:
     from streams.operate.dead_letters import read_dead_letters  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
-    check_topics(settings)
+    check_topics(settings, part)
     return asyncio.run(read_dead_letters(settings))
 
 
@@ -217,7 +218,7 @@ def _selected(
     since: str | None,
     state: DeadLetterState | None,
 ) -> list[DeadLetterView]:
-    from streams.operate.dead_letters import since_ms  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.orders import since_ms  # noqa: PLC0415 - brings the Kafka client along
     from streams.views.dead_letters import Selection  # noqa: PLC0415
 
     now_ms = SystemClock().now_ms()
@@ -239,17 +240,13 @@ def _meant(
     since: str | None,
     again: bool,
 ) -> list[DeadLetterView]:
-    from streams.operate.dead_letters import DeadLetterError, named  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.dead_letters import named, require_new  # noqa: PLC0415 - brings the Kafka client along
 
     if not dead_letters:
         return _selected(found, topic=topic, reason=reason, since=since, state=DeadLetterState.new)
     views = named(found, dead_letters)
-    for one in views:
-        if one.marked is not None and not again:
-            raise DeadLetterError(
-                f"{one.dead_letter} was {one.state} by {one.marked.by} at {one.marked.at}: nothing was done. To send "
-                "it all the same: slotwise dlq replay --again."
-            )
+    if not again:
+        require_new(views)
     return views
 
 

@@ -7,25 +7,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from schemas.refusals import clip
 from streams.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from streams.views.find import Found
     from streams.views.why_not import WhyNot
 
+#: Characters of a title in a list.
+TITLE_CHARS_MAX: Final = 60
+_LOST: Final = "No end of the work was reported: its lease ran out, or its slot was started again or retired."
 _STYLES: Final = {"routed": "green", "waiting": "yellow"}
 
 
 def render(history: Sequence[Mapping[str, Any]]) -> Table:
     """Render a task's decisions: a block each, its reason sentence first, then every model's verdict."""
-    table = Table.grid(padding=(0, 0, 1, 0))
+    table, title = Table.grid(padding=(0, 0, 1, 0)), None
     for one in history:
         block = Table.grid()
         block.add_row(_heading(one))
+        # A database of an older version has no titles.
+        if (one_title := one.get("title")) not in (None, title):
+            title = one_title
+            block.add_row(Text(f"  {printable(title)}", style="italic"))
         block.add_row(Text(f"  {printable(one['reason'])}"))
         for facts in filter(None, (_asked(one), _facts(one), _cost(one))):
             block.add_row(Text(f"  {facts}", style="dim"))
@@ -34,10 +44,45 @@ def render(history: Sequence[Mapping[str, Any]]) -> Table:
             block.add_row(Text(f"  {_work(one['work'])}"))
         if one["money"]:
             block.add_row(Text(f"  {_money(one['money'])}"))
+        if one["is_lost"]:
+            block.add_row(Text(f"  {_LOST}", style="yellow"))
+        for order in one["orders"]:
+            block.add_row(Text(f"  {_order(order)}", style="yellow"))
         for again in one["sent_again"]:
-            block.add_row(Text(f"  {_sent_again(again)}", style="yellow"))
+            block.add_row(Text(f"  {_sent_again(one['task_id'], again)}", style="yellow"))
         table.add_row(block)
     return table
+
+
+def render_found(found: Found) -> RenderableType:
+    """Render the tasks that were found by words of their titles: when, id, title, model and reason sentence."""
+    table = Table("decided", "task", "title", "model", "why", box=None, padding=(0, 2), header_style="dim")
+    for one in found.tasks:
+        place = printable(one["chosen_model"] or one["outcome"])
+        ids = one["task_id"] if one["pool"] == "main" else f"{one['task_id']} in {one['pool']}"
+        table.add_row(
+            one["decided_at"],
+            Text(printable(ids)),
+            Text(printable(clip(one["title"], TITLE_CHARS_MAX))),
+            Text(place, style=_STYLES.get(one["outcome"], "red")),
+            Text(printable(one["reason"])),
+        )
+    more = found.total - len(found.tasks)
+    return Group(table, Text(f"{more} more: see them with --limit, or look for another word.")) if more else table
+
+
+def found_nothing(found: Found, searched: str) -> str:
+    """Say what was searched, and whether there were titles to be found."""
+    span = "of the whole audit" if found.since is None else f"since {found.since}"
+    if not found.searched:
+        return f"There are no {searched} {span}."
+    if not found.titled:
+        return (
+            f"None of the {searched} {span} has a title: the sink leaves titles out (SLOTWISE_AUDIT_TITLES), the tasks "
+            "have none, or an older sink wrote them."
+        )
+    words = ", ".join(found.words.split())
+    return f"No title has words that begin with {words}: searched were the {searched} {span}."
 
 
 def render_why_not(decision: Mapping[str, Any], answer: WhyNot) -> Text:
@@ -128,15 +173,21 @@ def _money(movements: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _sent_again(again: Mapping[str, Any]) -> str:
+def _sent_again(task_id: str, again: Mapping[str, Any]) -> str:
     """Say why nothing came of a task that was sent again, and what to do."""
     ended = printable(again["ended"])
-    if ended == "done":
-        advice = "It is done: to have it done once more, send another id."
-    else:
-        advice = f"To have it done again, send it with an `at` after {again['ended_at']}."
+    advice = f"`slotwise retry {printable(task_id)}` runs it again."
     why = f"Sent again at {again['at']} and ignored as a duplicate: it had ended at {again['ended_at']} ({ended})."
     return f"{why} {advice}"
+
+
+def _order(order: Mapping[str, Any]) -> str:
+    """Say who ordered what about the task, and what became of it."""
+    by, at = printable(order["by"]), order["at"]
+    if order["kind"] == "task.retried":
+        return f"{by} ordered at {at} that it is run again."
+    ran = f" while it ran: {printable(order['asked'])} was asked to stop" if order["asked"] is not None else ""
+    return f"{by} cancelled it at {at}{ran}."
 
 
 def _verdicts(alternatives: Sequence[Mapping[str, Any]]) -> Table:

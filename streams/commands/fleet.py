@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,11 +44,13 @@ def check(
     worker, a database that does not answer, an audit behind the journal. A sentence names each; those that need a
     person stand apart.
     """
+    from streams.database.connection import Timeouts  # noqa: PLC0415
     from streams.operate.dead_letters import CHECKED_MAX, read_dead_letters  # noqa: PLC0415 - brings the Kafka client along
     from streams.operate.parts import read_parts  # noqa: PLC0415 - brings the clients of both servers along
     from streams.operate.read_partitions import partitions_of, read_partitions  # noqa: PLC0415 - brings the Kafka client along
-    from streams.topics import check_topics  # noqa: PLC0415
-    from streams.views.overview import overview, with_dead_letters  # noqa: PLC0415
+    from streams.topics import check_topics, name_in_audit  # noqa: PLC0415
+    from streams.views.lanes import lanes  # noqa: PLC0415 - brings the database driver along
+    from streams.views.overview import overview, with_dead_letters, with_lanes  # noqa: PLC0415
 
     check_topics(settings)
     recovered = asyncio.run(read_partitions(settings, partitions_of(settings, pool)))
@@ -56,10 +59,12 @@ def check(
     dead_letters = asyncio.run(read_dead_letters(settings, last=CHECKED_MAX))
     now_ms = SystemClock().now_ms()
     found = with_dead_letters(overview(recovered, now_ms, pool, parts), dead_letters.new(now_ms, pool))
+    if pool is None and parts.audit is not None and parts.audit.trouble is None:
+        found = with_lanes(found, lanes(settings.database, name_in_audit(settings), Timeouts.of(settings)))
     if as_json:
         print_json(found)
     else:
-        _print_overview(found)
+        _print_overview(found, pool)
     if not found.well:
         raise typer.Exit(FAILED)
 
@@ -101,7 +106,15 @@ def recommend(
     The router itself answers, on the present state with all waiting tasks. Exit code 0: it would be routed; 1: it
     would wait, or end.
     """
-    from streams.operate.recommend import bars, fields_of, offline_router, others, recommendation, router_of  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.recommend import (  # noqa: PLC0415 - brings the Kafka client along
+        bars,
+        fields_of,
+        offline_router,
+        others,
+        recommendation,
+        router_of,
+        type_note,
+    )
 
     task = fields_of(
         **others(field or ()),
@@ -128,14 +141,16 @@ def recommend(
         print_json(found)
     else:
         _print_recommendation(found)
+        if task_type is not None and (note := type_note(task_type, found.strategy, router.rulebook)) is not None:
+            err.print(line(note))
     if found.outcome != "routed":
         raise typer.Exit(FAILED)
 
 
-def _print_overview(found: Overview) -> None:
+def _print_overview(found: Overview, asked: str | None) -> None:
     for pool in found.pools:
         _print_pool(pool)
-    if not found.pools and found.partitions:
+    if not found.pools and found.partitions and asked is None:
         out.print("No pool has slots, tasks or budgets yet. Those to come begin with these marks, if any:")
         _print_marks(found.partitions[0], "  ")
     rules = {(one.policy, one.catalog) for one in found.partitions}
@@ -144,6 +159,12 @@ def _print_overview(found: Overview) -> None:
     if found.parts is not None:
         for note in notes(found.parts):
             out.print(line(note))
+    for lane in found.lanes or ():
+        if lane.state == "elevated_fallback":
+            out.print(line(lane.sentence()))
+    if found.lanes:
+        states = Counter(one.state for one in found.lanes)
+        out.print(f"Lanes in the last hour: {', '.join(f'{count} {state}' for state, count in states.most_common())}.")
     for head, needs_person in (("Needs a person:", True), ("Passes by itself:", False)):
         says = [one.says for one in found.attention if one.needs_person is needs_person]
         if says:

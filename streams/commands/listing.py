@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -15,7 +16,7 @@ from streams.commands.control import PANEL, SETTINGS, login
 from streams.commands.options import Json, takes
 from streams.errors import FAILED
 from streams.settings import Settings
-from streams.views.listing import OWNER, SlotLine, TaskEnd, TaskLine
+from streams.views.listing import OWNER, SlotLine, TaskEnd, TaskLine, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +27,6 @@ _Line = TypeVar("_Line", TaskLine, SlotLine)
 
 app = typer.Typer()
 
-POLL_S: Final = 0.25
 TITLE_CHARS_MAX: Final = 40
 
 
@@ -78,19 +78,8 @@ def wait(
 
     Exit code 0: it was done; 1: it ended otherwise, did not end in time, or is not known.
     """
-    from streams.operate import known_names  # noqa: PLC0415 - brings the Kafka client along
-    from streams.views import listing  # noqa: PLC0415 - for all of this file the same way
-
-    began_s = time.monotonic()
     with busy(f"Waiting for {task}", quiet=as_json):
-        while True:
-            found = next(iter(listing.lives(_routers(settings, pool), task, pool)), None)
-            waited_s = time.monotonic() - began_s
-            unknown = found is None and waited_s >= min(known_names.ARRIVE_S_MAX, timeout_s)
-            if isinstance(found, TaskEnd) or unknown or waited_s >= timeout_s:
-                break
-            pool = found.pool if found is not None else pool
-            time.sleep(POLL_S)
+        found = asyncio.run(_end_of(settings, task, pool, timeout_s))
     if as_json:
         print_json(found)
     elif isinstance(found, TaskEnd):
@@ -111,12 +100,62 @@ def _print(found: Sequence[_Line], grid: Callable[[Sequence[_Line]], Table], non
 
 
 def _routers(settings: Settings, pool: str | None) -> Sequence[Router]:
-    from streams.operate import read_partitions as reading  # noqa: PLC0415 - brings the Kafka client along
-    from streams.topics import check_topics  # noqa: PLC0415
+    from streams.topics import check_topics  # noqa: PLC0415 - brings the Kafka client along
 
     check_topics(settings)
-    found = asyncio.run(reading.read_partitions(settings, reading.partitions_of(settings, pool)))
+    return asyncio.run(_read(settings, pool))
+
+
+async def _read(settings: Settings, pool: str | None) -> Sequence[Router]:
+    from streams.operate import read_partitions as reading  # noqa: PLC0415 - brings the Kafka client along
+
+    found = await reading.read_partitions(settings, reading.partitions_of(settings, pool))
     return [one.router for one in found.values()]
+
+
+async def _end_of(settings: Settings, task: str, pool: str | None, timeout_s: float) -> TaskLine | TaskEnd | None:
+    """Return the end of a task; its present life where it does not end in time, None where it is not known."""
+    from streams.client.ends import Ends  # noqa: PLC0415 - brings the Kafka client along
+    from streams.client.kafka_wire import KafkaWire  # noqa: PLC0415
+    from streams.logs import CLIENT_LOGGER  # noqa: PLC0415
+    from streams.topics import check_topics  # noqa: PLC0415
+
+    await asyncio.to_thread(check_topics, settings)
+    # A broker that is away for a moment ends no wait, and its client would repeat itself for so long.
+    logging.getLogger(CLIENT_LOGGER).setLevel(logging.CRITICAL)
+    deadline_s = time.monotonic() + timeout_s
+    wire = KafkaWire(settings)
+    await wire.start()
+    ends = Ends(wire)
+    try:
+        # Before the state is read, so that no end is missed in between.
+        await ends.start()
+        found = await _life(settings, task, pool, timeout_s)
+        if not isinstance(found, TaskLine):
+            return found
+        try:
+            async with asyncio.timeout(deadline_s - time.monotonic()):
+                end = await ends.wait(found.pool, task, lambda _: True, look_back=False)
+        except TimeoutError:
+            # A router in shadow mode announces no ends.
+            return await _life(settings, task, found.pool, 0.0) or found
+        return TaskEnd(task_id=task, pool=end.pool, ended=word_of(end.status), at=end.at)
+    finally:
+        await ends.stop()
+        await wire.stop()
+
+
+async def _life(settings: Settings, task: str, pool: str | None, wait_s: float) -> TaskLine | TaskEnd | None:
+    """Return what the routers know of a task that may still be on its way to them."""
+    from streams.operate import known_names as known  # noqa: PLC0415 - brings the Kafka client along
+    from streams.views import listing  # noqa: PLC0415 - for all of this file the same way
+
+    until_s = time.monotonic() + min(known.ARRIVE_S_MAX, wait_s)
+    while True:
+        found = next(iter(listing.lives(await _read(settings, pool), task, pool)), None)
+        if found is not None or time.monotonic() >= until_s:
+            return found
+        await asyncio.sleep(known.ARRIVE_POLL_S)
 
 
 def _state(task: TaskLine) -> str:

@@ -5,19 +5,63 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
-import msgspec
 import typer
 
-from streams.local import up_file
-from streams.settings import KAFKA_GROUP, RENAMED, Settings, SettingsError, from_environment, load, table
+from streams import up_file
+from streams.errors import UNREACHABLE, SlotwiseError
+from streams.settings import RENAMED, Settings, from_environment, load, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 EVERYTHING: Final = tuple(row.name for row in table())
+
+
+#: Endings of pictures, under which neither a directory nor a page is looked for.
+_PICTURES: Final = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".pdf")
+
+
+def picture_directory(path: Path | None) -> Path | None:
+    """Return a directory to draw in, which is made if it is not there; for the callback of an option.
+
+    Raises:
+        BadParameter: it is the name of a picture, or cannot be made.
+    """
+    if path is None:
+        return None
+    if path.suffix.lower() in _PICTURES and not path.is_dir():
+        raise typer.BadParameter(
+            f"{path} is the name of a picture: name a directory, in which pareto.svg and waits.svg are drawn, as "
+            "slotwise draws SVG and no PNG (a browser or rsvg-convert makes one of it)."
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be made: {error.strerror}.") from None
+    return path
+
+
+def page_file(path: Path | None) -> Path | None:
+    """Return a file for a page; for the callback of an option.
+
+    Raises:
+        BadParameter: it is the name of a picture.
+    """
+    if path is not None and path.suffix.lower() in _PICTURES:
+        raise typer.BadParameter(
+            f"{path} is the name of a picture, and the report is a page with its pictures as SVG: name it "
+            f"{path.with_suffix('.html')}."
+        )
+    return path
+
+
+class NothingRuns(SlotwiseError):
+    """Something does not answer, and it may be that of a `slotwise up` that has ended; the message says both."""
+
+    exit_code = UNREACHABLE
 
 
 def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -34,7 +78,19 @@ def takes(*names: str, join: bool = False) -> Callable[[Callable[..., None]], Ca
             given = {row.name: arguments.pop(row.name) for row in rows}
             settings = load(os.environ, given)
             stated = {*from_environment(os.environ), *(name for name, value in given.items() if value is not None)}
-            function(_joined(settings, stated) if join else settings, **arguments)
+            if not join:
+                function(settings, **arguments)
+                return
+            runs = up_file.read(Path(settings.data_dir)) is not None
+            try:
+                function(up_file.joined(settings, stated), **arguments)
+            except SlotwiseError as error:
+                if runs or error.exit_code != UNREACHABLE or stated.intersection(("broker", "database")):
+                    raise
+                raise NothingRuns(
+                    f"{error} No `slotwise up` runs on {settings.data_dir} either: start it there, and this command "
+                    "finds its broker and its audit, which stays from run to run."
+                ) from error
 
         hints = get_type_hints(function, include_extras=True)
         own = list(inspect.signature(function).parameters.values())[1:]
@@ -70,21 +126,11 @@ def _flags(name: str) -> tuple[str, ...]:
     return tuple(f"--{one.replace('_', '-')}" for one in names) if len(names) > 1 else ()
 
 
-def _joined(settings: Settings, stated: set[str]) -> Settings:
+def sources(settings: Settings, given: Collection[str]) -> dict[str, str]:
+    """Say of each setting of a command that joins where its value comes from; `given` are its options by field name."""
     running = up_file.read(Path(settings.data_dir))
-    if running is None:
-        return settings
-    host, _, port = running.web.removeprefix("http://").rpartition(":")
-    addresses = {"broker": running.broker, "database": running.database, "web_host": host, "web_port": port}
-    found = {**running.settings, **addresses, "data_dir": settings.data_dir}
-    try:
-        read = load({}, found)
-    except SettingsError as error:
-        raise SettingsError(
-            f"{Path(settings.data_dir) / up_file.NAME} is of another slotwise ({error}): start `slotwise up` again."
-        ) from None
-    taken = {name for name in found if name not in stated}
-    if "broker" in taken:
-        # How a broker is reached belongs to its address: what is set for another one would not fit.
-        taken |= {name for name in EVERYTHING if name.startswith(KAFKA_GROUP)}
-    return msgspec.structs.replace(settings, **{name: getattr(read, name) for name in taken})
+    stated = from_environment(os.environ)
+    found = dict.fromkeys(EVERYTHING, "default")
+    if running is not None:
+        found |= dict.fromkeys(up_file.taken(running, {*stated, *given}), "slotwise up")
+    return {**found, **dict.fromkeys(stated, "environment"), **dict.fromkeys(given, "option")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +23,8 @@ from streams.core.policy.catalog import Catalog
 from streams.core.policy.difference import Difference, differences, values
 from streams.core.policy.document import RulebookError, nearest, parse, read
 from streams.core.policy.rulebook import Policy, Rulebook, load_rulebook
-from streams.errors import FAILED
-from streams.settings import Settings
+from streams.errors import FAILED, SlotwiseError
+from streams.settings import Settings, from_environment
 from streams.shipped import catalog_text, file_rulebook, policy_file, ready_policies, whole
 from streams.text import printable
 from streams.text_file import read_text_file
@@ -157,7 +158,7 @@ def show(
     Exit code 1: the partitions do not decide by the same rules.
     """
     if text:
-        active = _active(settings, offline=offline)[0]
+        active = active_rules(settings, offline=offline)[0]
         typer.echo(active.policy_text if active.policy_text is not None else policy_file(settings).text, nl=False)
         return
     found = _in_force(settings, offline=offline)
@@ -196,7 +197,7 @@ def diff(
     Exit code 1: they differ.
     """
     text = read_text_file(other)
-    active = _active(settings, offline=offline)[0]
+    active = active_rules(settings, offline=offline)[0]
     found: tuple[Difference, ...]
     if is_catalog(text):
         found = differences(active.catalog, read(text, Catalog, str(other)))
@@ -205,7 +206,7 @@ def diff(
     if as_json:
         print_json(found)
     else:
-        _print_differences(found, out)
+        print_differences(found, out)
     if found:
         raise typer.Exit(FAILED)
 
@@ -234,9 +235,14 @@ def activate(
     if shipped:
         settings = msgspec.structs.replace(settings, policy="", catalog="")
     rulebook = file_rulebook(settings)
-    active = _active(settings, offline=False)[0]
+    # Before the first activation the configured files are in force, not those that this command names.
+    stated = from_environment(os.environ)
+    configured = msgspec.structs.replace(fields.settings, **{name: stated.get(name, "") for name in named})
+    active = active_rules(configured, offline=False)[0]
     found = (*differences(active.policy, rulebook.policy), *differences(active.catalog, rulebook.catalog))
-    _print_differences(found, err)
+    print_differences(found, err)
+    if (unseen := never_replayed(fields.settings, rulebook)) is not None:
+        err.print(line(unseen))
     if not yes:
         confirm(
             "Activate this on every partition?",
@@ -254,11 +260,40 @@ def activate(
     )
 
 
-def _print_differences(found: Sequence[Difference], console: Console) -> None:
+def print_differences(found: Sequence[Difference], console: Console) -> None:
+    """Print them, a line a value."""
     for one in found:
-        console.print(line(f"{one.key} {_plain(one.old)} -> {_plain(one.new)}"))
+        console.print(line(difference_line(one)))
     if not found:
         console.print("No value differs.")
+
+
+def difference_line(one: Difference) -> str:
+    """Say what a value is and will be: `premium.ev_percentile 0.5 -> 0.6`."""
+    return f"{one.key} {_plain(one.old)} -> {_plain(one.new)}"
+
+
+def never_replayed(settings: Settings, rulebook: Rulebook) -> str | None:
+    """Say that the audit has no replay of these rules, or that it cannot be asked; None: it has one."""
+    from streams.database.connection import Timeouts  # noqa: PLC0415 - brings the database driver along
+    from streams.topics import name_in_audit  # noqa: PLC0415
+    from streams.views.proposals import was_replayed  # noqa: PLC0415
+
+    try:
+        if was_replayed(
+            settings.database,
+            name_in_audit(settings),
+            policy=rulebook.policy_hash,
+            catalog=rulebook.catalog_hash,
+            timeouts=Timeouts.of(settings),
+        ):
+            return None
+    except SlotwiseError as error:
+        return f"Whether these rules were ever replayed is not known, as the audit does not answer: {error}"
+    return (
+        "These rules were never replayed: the audit has no such step of `slotwise policy propose`, and none of "
+        "`slotwise replay --record`, which show what they would have changed."
+    )
 
 
 def _purpose(text: str) -> str:
@@ -275,7 +310,8 @@ def is_catalog(text: str) -> bool:
         return "[[model]]" in text
 
 
-def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, RecoveredPartition]]:
+def active_rules(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, RecoveredPartition]]:
+    """Return the rules in force in partition 0, and every partition; offline those of the configured files alone."""
     from streams.operate.read_partitions import read_partitions  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
@@ -287,7 +323,7 @@ def _active(settings: Settings, *, offline: bool) -> tuple[Rulebook, dict[int, R
 
 
 def _in_force(settings: Settings, *, offline: bool) -> InForce:
-    rulebook, found = _active(settings, offline=offline)
+    rulebook, found = active_rules(settings, offline=offline)
     files = file_rulebook(settings)
     hashes = _hashes(rulebook)
     decided = {number: one.decided_by or _hashes(one.router.rulebook) for number, one in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import signal
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
@@ -14,6 +15,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from schemas.vocabulary import ID_PATTERN
 from streams.commands.console import err, line, out, print_json
 from streams.commands.options import EVERYTHING, Json, takes
 from streams.ending import STOP_S_MAX, end_after
@@ -48,8 +50,7 @@ class BrokerChoice(StrEnum):
     *(
         name
         for name in EVERYTHING
-        if name not in ("broker", "database", "instance_id", "web_host", "http_host")
-        and not name.startswith(KAFKA_GROUP)
+        if name not in ("broker", "database", "instance_id", "web_host", "http_host", "dry_run")
         and not name.startswith(KAFKA_GROUP)
     )
 )
@@ -67,6 +68,9 @@ def up(
         bool, typer.Option("--until-idle", help="End when all work is done; exit code 1 if the numbers disagree.")
     ] = False,
     timeout_s: Annotated[float, typer.Option(min=1, help="With --until-idle: longest run.")] = 300.0,
+    open_pages: Annotated[
+        bool, typer.Option("--open", help="Open the web pages in a browser; on the board the key o does it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start broker, database, worker and sink on this machine, with a board, until Ctrl-C.
@@ -78,6 +82,8 @@ def up(
     from streams.local.run import run  # noqa: PLC0415 - starts slowly
     from streams.local.up import Options  # noqa: PLC0415
 
+    if open_pages and as_json:
+        raise typer.BadParameter("--open is for people, --json for programs: leave one of them out.")
     options = Options(
         broker=broker.value,
         sample=sample,
@@ -85,6 +91,7 @@ def up(
         speed=speed,
         until_idle=until_idle,
         idle_s_max=timeout_s,
+        open_pages=open_pages,
         web_port=settings.web_port if settings.web_port != Settings().web_port else None,
         http_port=settings.http_port if settings.http_port != Settings().http_port else None,
     )
@@ -106,12 +113,16 @@ def up(
 @app.command(epilog="Example: SLOTWISE_BROKER=kafka-1:9092 slotwise worker")
 @takes(*EVERYTHING)
 def worker(settings: Settings, *, as_json: Json = False) -> None:
-    """Route tasks: take partitions of the input topics and decide, until SIGTERM. Start as many as you like."""
+    """Route tasks: take partitions of the input topics and decide, until SIGTERM. Start as many as you like.
+
+    With --dry-run it decides and records, and routes nothing: beside another dispatcher, before the flip
+    (docs/what-if.md).
+    """
     from streams.topics import check_topics  # noqa: PLC0415 - brings the Kafka client along
     from streams.worker import run  # noqa: PLC0415 - brings Faust along
 
     settings = _with_port(settings)
-    check_topics(settings)
+    check_topics(settings, "worker")
     raise typer.Exit(run(msgspec.structs.replace(settings, log_json=settings.log_json or as_json)))
 
 
@@ -142,14 +153,14 @@ def sink(
     # Later outages are waited out; one at the start is more likely a wrong address.
     if to is None:
         connect(settings.database, Timeouts.of(settings)).close()
-    check_topics(settings)
+    check_topics(settings, "sink")
     settings = msgspec.structs.replace(settings, log_json=settings.log_json or as_json)
     where = f"The broker at {settings.broker}" + ("" if to is not None else " or the database")
     late = (
         f"{where} does not answer, and the sink ends without it: nothing is lost. What is not written is read again at "
         "the next start."
     )
-    asyncio.run(_until_signal(lambda stop: run(settings, stop, to=to, accept_loss=accept_loss), late=late))
+    asyncio.run(until_signal(lambda stop: run(settings, stop, to=to, accept_loss=accept_loss), late=late))
 
 
 @app.command(epilog="Example: SLOTWISE_BROKER=kafka-1:9092 SLOTWISE_HTTP_TOKENS=tokens.txt slotwise web")
@@ -164,14 +175,14 @@ def web(settings: Settings, *, as_json: Json = False) -> None:
 
     tokens = tokens_of(settings)
     _require_http_port(settings)
-    check_topics(settings)
+    check_topics(settings, "web")
     settings = msgspec.structs.replace(settings, log_json=settings.log_json or as_json)
     late = f"The broker at {settings.broker} does not answer, and the HTTP API ends without it."
 
     def ready(address: str) -> None:
         err.print(line(f"The HTTP API is served at {address}; Ctrl-C ends it."))
 
-    asyncio.run(_until_signal(lambda stop: run(settings, tokens, stop, ready), late=late))
+    asyncio.run(until_signal(lambda stop: run(settings, tokens, stop, ready), late=late))
 
 
 @app.command(epilog="Example: slotwise token producer --name ci >> tokens.txt")
@@ -200,6 +211,7 @@ def sample(
     tasks: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tasks to send.")] = 2_000,
     speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Seconds of the sample in one second.")] = 100.0,
     run: Annotated[str, typer.Option(help="Goes into the task ids; the same run again is a repetition.")] = "sample",
+    pool: Annotated[str, typer.Option(help="Pool of its tasks and slots; at the end the slots leave it.")] = "sample",
     status: Annotated[Path | None, typer.Option(help="Write the progress to this file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -207,9 +219,13 @@ def sample(
     from streams.sample.play import play  # noqa: PLC0415 - brings the Kafka client along
     from streams.topics import check_topics  # noqa: PLC0415
 
-    check_topics(settings)
-    playing = functools.partial(play, settings, run=run, count=tasks, speed=speed, status=status)
-    progress = asyncio.run(_until_signal(lambda stop: playing(stop=stop)))
+    if re.match(ID_PATTERN, pool) is None:
+        raise typer.BadParameter("a pool has 1 to 128 letters, digits, `.`, `_`, `:` and `-`.", param_hint="--pool")
+    check_topics(settings, "producer", "dispatcher")
+    if not as_json:
+        err.print(line(f"Sending {tasks} tasks of the sample to the pool {pool} and doing them; Ctrl-C ends it."))
+    playing = functools.partial(play, settings, run=run, count=tasks, speed=speed, pool=pool, status=status)
+    progress = asyncio.run(until_signal(lambda stop: playing(stop=stop)))
     if as_json:
         print_json(progress)
     else:
@@ -226,7 +242,7 @@ def _print_result(result: Any) -> None:
         out.print(line(disagreement))
 
 
-async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]], *, late: str | None = None) -> Any:
+async def until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, Any]], *, late: str | None = None) -> Any:
     """Run something that ends in good order when its event is set, and set that on Ctrl-C and SIGTERM.
 
     Where its end waits for something that does not answer, the process ends without it, with the sentence `late`.

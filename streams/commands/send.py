@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,7 @@ from streams.errors import FAILED
 from streams.settings import Settings
 
 if TYPE_CHECKING:
+    from streams.access.rights import Part
     from streams.operate.send import Kind
     from streams.views.overview import RecoveredPartition
 
@@ -30,6 +31,14 @@ class EventKind(StrEnum):
     task = "task"
     slot = "slot"
     control = "control"
+
+
+#: Who sends events of a kind, where the broker looks at that.
+SENDERS: Final[dict[EventKind, Part]] = {
+    EventKind.task: "producer",
+    EventKind.slot: "dispatcher",
+    EventKind.control: "operator",
+}
 
 
 @app.command(epilog='Example: echo \'{"task_id":"t-1","pool":"main"}\' | slotwise send task --now')
@@ -55,17 +64,21 @@ def send(
     done again.
     """
     from streams.operate.known_names import Known  # noqa: PLC0415
-    from streams.operate.send import send as send_lines  # noqa: PLC0415 - brings the Kafka client along
-    from streams.topics import check_topics  # noqa: PLC0415
+    from streams.operate.send import TOPICS  # noqa: PLC0415 - brings the Kafka client along
+    from streams.operate.send import send as send_lines  # noqa: PLC0415
+    from streams.topics import allows, check_topics  # noqa: PLC0415
 
     if not file and sys.stdin.isatty():
         raise typer.BadParameter("name a file of JSON lines, or pipe them in.", param_hint="FILE")
     if file not in ("", "-"):
         Path(file).open("rb").close()  # before anything else: this is the likelier mistake
-    check_topics(settings)
     what: Kind = kind.value
+    check_topics(settings, SENDERS[kind], only=TOPICS[what])
+    checks = kind is not EventKind.control and allows(settings, "reader")
+    if not checks and kind is not EventKind.control:
+        err.print("Names are not looked up: the broker does not let this user read the journal.")
     with busy(f"Sending {what}s", quiet=as_json) as progress:
-        known = None if kind is EventKind.control else Known(settings, lambda one: _partition(settings, one))
+        known = Known(settings, lambda one: _partition(settings, one)) if checks else None
         sent = send_lines(settings, what, _lines(file), stamp=now, known=known, strict=strict, progress=progress)
     if as_json:
         print_json(sent)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.commands.console import out, print_json
-from streams.commands.options import EVERYTHING, Json, takes
+from streams.commands.options import EVERYTHING, Json, sources, takes
 from streams.secret import masked
 from streams.settings import Settings, table
 
@@ -20,19 +20,25 @@ app = typer.Typer()
 
 
 @app.command("settings", epilog="Example: slotwise settings --json")
-@takes(*EVERYTHING)
+@takes(*EVERYTHING, join=True)
 def show_settings(
     settings: Settings,
     *,
+    context: typer.Context,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/settings.md.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List every setting with its value here, its default and what it is for."""
+    """List every setting with its value for a command here, where that comes from, and what it is for.
+
+    It comes from an option, the environment (SLOTWISE_<NAME>), the `slotwise up` that runs on the data directory, or is
+    the default. `worker` and `up` take nothing from a running `slotwise up`.
+    """
+    origin = sources(settings, [name for name, value in context.params.items() if value is not None])
     if as_json:
         print_json(
             [
-                {"name": row.name, "env": row.env, "value": _shown(getattr(settings, row.name)), "default": row.default,
-                 "unit": row.unit, "help": row.help}
+                {"name": row.name, "env": row.env, "value": _shown(getattr(settings, row.name)),
+                 "from": origin[row.name], "default": row.default, "unit": row.unit, "help": row.help}
                 for row in table()
             ]
         )  # fmt: skip
@@ -40,11 +46,11 @@ def show_settings(
     if markdown:
         typer.echo("\n".join(markdown_table()))
         return
-    grid = Table("variable", "value", "unit", "what it is for", box=None)
+    grid = Table("variable", "value", "from", "unit", "what it is for", box=None)
     for row in table():
         value = str(_shown(getattr(settings, row.name)))
         style = "" if getattr(settings, row.name) == row.default else "bold"
-        grid.add_row(row.env, Text(value, style=style), row.unit, row.help)
+        grid.add_row(row.env, Text(value, style=style), origin[row.name], row.unit, row.help)
     out.print(grid)
 
 

@@ -17,10 +17,12 @@ from schemas.events import (
     FleetControl,
     LaneRestarted,
     PolicyActivated,
+    PolicyProposed,
     SlotFreed,
     SlotRetired,
     TaskCancelled,
     TaskPending,
+    TaskRetried,
     Tick,
 )
 from schemas.input import Input, Misplaced, Unreadable
@@ -34,6 +36,7 @@ from streams.core.step import activation, controls, lifecycle, money, slot_repor
 from streams.core.step.collect import step_of
 from streams.core.step.decide import decide
 from streams.core.step.draft import PoolDraft, StepDraft
+from streams.core.step.retry import retry
 
 _NOT_FIRST: Final = "policy.activated must be the first input of its step: the lane that reads it cuts there."
 _KINDS: Final[dict[type, str]] = {kind: str(kind.__struct_config__.tag) for kind in get_args(FleetControl)}
@@ -292,13 +295,15 @@ class Router:
         match event:
             case TaskCancelled():
                 lifecycle.cancel(self._pool(draft, event.pool), event, now_ms, self.rulebook)
+            case TaskRetried():
+                return retry(self._pool(draft, event.pool), event)
             case SlotRetired():
                 slot_reports.retire(self._pool(draft, event.pool), event.slot_id, now_ms)
             case BudgetCredited():
                 money.credit(self._pool(draft, event.pool), event, now_ms)
             case PolicyActivated():
                 return None if draft.activated is not None else _NOT_FIRST
-            case LaneRestarted() | Tick():
+            case LaneRestarted() | PolicyProposed() | Tick():
                 pass
             case _:  # the events that mark the fleet; mypy names any other that has no case
                 # All pools that it concerns take part; a pool that is named later in the step has the mark as well.

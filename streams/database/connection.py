@@ -61,6 +61,11 @@ class Timeouts(Struct, frozen=True, kw_only=True):
             silence_s=settings.database_silence_timeout_s,
         )
 
+    @property
+    def transaction_s(self) -> float:
+        """How long a transaction may take that has to connect first."""
+        return self.connect_s + self.statement_s + self.silence_s
+
 
 DEFAULT_TIMEOUTS: Final = Timeouts.of(Settings())
 
@@ -116,8 +121,10 @@ def connect(
     try:
         connection = psycopg.connect(conninfo.make_conninfo("", **known), autocommit=True)
     except psycopg.OperationalError as error:
+        # libpq ends with the same question, in more lines.
+        said = sentence(error).partition(" Is the server running")[0]
         raise DatabaseUnreachable(
-            f"{where(known)} cannot be reached: {sentence(error)}. Is it running, and is the setting right?"
+            f"{where(known)} cannot be reached: {said}. Is it running, and is the setting right?"
         ) from None
     try:
         connection.execute(*limits(timeouts))
@@ -160,7 +167,7 @@ def reading_audit() -> Iterator[None]:
     """
     try:
         yield
-    except (errors.UndefinedTable, errors.UndefinedColumn):
+    except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction):
         raise DatabaseError(
             "This database has no audit yet, or one of an older version: run `slotwise db migrate` first."
         ) from None

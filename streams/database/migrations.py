@@ -7,7 +7,9 @@ with the same number would differ.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import os
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,11 +18,19 @@ from msgspec import Struct
 from psycopg import errors
 
 from streams.database import sql
-from streams.database.connection import DEFAULT_TIMEOUTS, DatabaseError, Timeouts, connect, failure, sentence
+from streams.database.connection import (
+    DEFAULT_TIMEOUTS,
+    DatabaseError,
+    Timeouts,
+    connect,
+    failure,
+    parameters,
+    sentence,
+)
 from streams.secret import Dsn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from psycopg.rows import TupleRow
 
@@ -28,6 +38,11 @@ DAYS_AHEAD: Final = 14
 #: Two migrations of one database must not run at once. Any constant will do that no other program uses.
 _LOCK: Final = 7_305_808_869
 _LOCK_WAIT_S: Final = 60
+#: Rows that one transaction takes into the hourly sums: a second or two of work.
+ROLL_UP_ROWS: Final = 10_000
+#: Hours and days that one transaction merges.
+MERGE_SPANS: Final = 5
+_MERGE_ALL: Final = "SELECT audit_merge(%s, %s, interval '100 years', interval '5 minutes')"
 
 
 class MigrationError(DatabaseError):
@@ -62,9 +77,16 @@ def shipped() -> tuple[Migration, ...]:
 
 
 def migrate(
-    dsn: Dsn | str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, migrations: Sequence[Migration] | None = None
+    dsn: Dsn | str,
+    *,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    migrations: Sequence[Migration] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[str]:
     """Apply missing migrations and make the partitions of the days to come; return the names of those applied.
+
+    Steps that are not in the hourly sums yet are taken in, in short transactions, beside which a sink can write;
+    `progress` is called with their number so far.
 
     Safe to call at every start and from several places at once. The caller must be a member of slotwise_migrate. The
     first time, on a server without slotwise's roles, it must be allowed to create roles.
@@ -90,7 +112,21 @@ def migrate(
         for migration in missing:
             _apply(connection, migration)
         connection.execute("SELECT audit_make_partitions(%s)", [DAYS_AHEAD])
+        _roll_up(connection, progress)
+        _merge(connection)
     return [migration.name for migration in missing]
+
+
+def admin_sql(dsn: Dsn | str) -> str:
+    """Return what an administrator runs once in the database, so that the login of this DSN may migrate it.
+
+    Raises:
+        NoDsnError: the text is no DSN.
+    """
+    found = parameters(dsn, DEFAULT_TIMEOUTS, "slotwise migrate")
+    login = found.get("user") or os.environ.get("PGUSER") or getpass.getuser()
+    quoted = login.replace('"', '""')
+    return f'{sql.read("roles.sql").rstrip()}\nGRANT slotwise_migrate TO "{quoted}";'
 
 
 def maintain(
@@ -118,6 +154,7 @@ def maintain(
                     "SELECT audit_drop_before((now() AT TIME ZONE 'UTC')::date - %s)", [keep_days]
                 )
                 done += [f"dropped {name}" for (name,) in dropped]
+                connection.execute("SELECT audit_drop_stats_before((now() AT TIME ZONE 'UTC')::date - %s)", [keep_days])
         except errors.UndefinedFunction:
             raise MigrationError("This database has no audit schema yet: run `slotwise db migrate` first.") from None
         except errors.LockNotAvailable:
@@ -128,6 +165,50 @@ def maintain(
         except psycopg.Error as error:
             raise failure("The maintenance stopped", error) from error
     return done
+
+
+def _roll_up(connection: psycopg.Connection[TupleRow], progress: Callable[[int], None]) -> None:
+    """Take what no sink has taken into the hourly sums; each call is a transaction of its own."""
+    # A sink has a partition's sums for as long as it writes a batch, which its own time-outs bound.
+    connection.execute("SET lock_timeout = '60s'")
+    taken = 0
+    row = connection.execute("SELECT to_regprocedure('audit_rolled()') IS NULL").fetchone()
+    if row is None or row[0]:  # the given migrations end before there are sums
+        return
+    try:
+        behind = connection.execute(
+            "SELECT journal, partition FROM audit_rolled() WHERE rolled_seq < last_seq"
+        ).fetchall()
+        for journal, partition in behind:
+            while True:
+                named = [journal, partition, ROLL_UP_ROWS]
+                row = connection.execute("SELECT audit_roll_up(%s, %s, %s)", named).fetchone()
+                if row is None or not row[0]:
+                    break
+                taken += row[0]
+                progress(taken)
+    except psycopg.Error as error:
+        raise MigrationError(
+            f"The schema is up to date, but the hourly sums are not ({error.diag.message_primary or sentence(error)}): "
+            "run this again; it continues."
+        ) from error
+
+
+def _merge(connection: psycopg.Connection[TupleRow]) -> None:
+    """Have all hours and days that are over merged; each call is a transaction of its own."""
+    row = connection.execute("SELECT to_regclass('stats_merges') IS NULL").fetchone()
+    if row is None or row[0]:  # the given migrations end before there are merges
+        return
+    try:
+        for (journal,) in connection.execute("SELECT DISTINCT journal FROM stats_rolled").fetchall():
+            named = [journal, MERGE_SPANS]
+            while (row := connection.execute(_MERGE_ALL, named).fetchone()) is not None and row[0]:
+                pass
+    except psycopg.Error as error:
+        raise MigrationError(
+            f"The schema is up to date, but the sums of some hours are not merged ({sentence(error)}): run this again; "
+            "it continues."
+        ) from error
 
 
 def _wait_alone(connection: psycopg.Connection[TupleRow]) -> None:
@@ -147,11 +228,10 @@ def _ensure_roles(connection: psycopg.Connection[TupleRow]) -> None:
     try:
         connection.execute(sql.read("roles.sql"))
     except errors.InsufficientPrivilege as error:
+        said = sentence(error).partition(" CONTEXT:")[0].partition(" HINT:")[0]
         raise MigrationError(
-            f"This login may not prepare the roles of the audit ({sentence(error)}). Have an administrator run once: "
-            "CREATE ROLE slotwise_migrate NOLOGIN; CREATE ROLE slotwise_write NOLOGIN; CREATE ROLE slotwise_read "
-            "NOLOGIN; GRANT USAGE, CREATE ON SCHEMA public TO slotwise_migrate; "
-            "GRANT USAGE ON SCHEMA public TO slotwise_write, slotwise_read; GRANT slotwise_migrate TO <this login>."
+            f"This login may not prepare the roles of the audit ({said}): have an administrator of the database run "
+            "once what `slotwise db migrate --print-admin-sql` prints, then migrate again."
         ) from None
     row = connection.execute("SELECT pg_has_role('slotwise_migrate', 'MEMBER'), current_user").fetchone()
     if row is not None and not row[0]:

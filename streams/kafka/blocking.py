@@ -23,13 +23,17 @@ def open_producer(settings: Settings) -> KafkaProducer:
     )
 
 
-def open_consumer(settings: Settings) -> Any:
-    """Return a consumer without a group whose limits fit any step of the journal; the caller closes it."""
+def open_consumer(settings: Settings, **options: Any) -> Any:
+    """Return a consumer without a group whose limits fit any step of the journal; the caller closes it.
+
+    `options` are those of kafka-python, for who reads in another way.
+    """
     require_access(settings)
+    fitting = {"max_partition_fetch_bytes": settings.step_bytes_max + FRAME_BYTES}
     return KafkaConsumer(
         **client_options(settings),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        max_partition_fetch_bytes=settings.step_bytes_max + FRAME_BYTES,
+        **fitting | options,
     )

@@ -1,4 +1,4 @@
-"""One partition of the compacted checkpoint topic on Kafka."""
+"""One partition of a compacted topic of checkpoints on Kafka."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streams.kafka.client import Broker
-    from streams.topics import Names
+    from streams.topic_names import Names
 
 
 class KafkaCompacted:
-    """One partition of the checkpoint topic."""
+    """One partition of the checkpoint topic, or the keys with one beginning of another topic."""
 
-    def __init__(self, broker: Broker, names: Names, partition: int) -> None:
+    def __init__(
+        self, broker: Broker, names: Names, partition: int, *, topic: str | None = None, prefix: str = ""
+    ) -> None:
         self._broker = broker
-        self._topic = names.checkpoint
+        self._topic = names.checkpoint if topic is None else topic
         self._partition = partition
+        self._prefix = prefix
 
     async def put(self, key: str, value: bytes) -> int:
         """Write with all replicas' acknowledgement."""
-        sent = await self._broker.send(self._topic, self._partition, value, key=key.encode())
+        sent = await self._broker.send(self._topic, self._partition, value, key=f"{self._prefix}{key}".encode())
         return int((await sent).offset)
 
     async def end(self) -> int:
@@ -36,4 +39,4 @@ class KafkaCompacted:
             async for records in runs:
                 for record in records:
                     last[(record.key or b"").decode(errors="replace")] = record.value or b""
-        return last
+        return {key.removeprefix(self._prefix): value for key, value in last.items() if key.startswith(self._prefix)}

@@ -10,7 +10,7 @@ from schemas.forwarding import forwarded_headers
 if TYPE_CHECKING:
     from streams.kafka.client import Broker
     from streams.partition.ports import Forward
-    from streams.topics import Names
+    from streams.topic_names import Names
 
 
 class KafkaForwards:

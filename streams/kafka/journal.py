@@ -14,7 +14,7 @@ from streams.partition.ports import SOURCE, DeadLetter, Entry, Raw
 if TYPE_CHECKING:
     from schemas.events import Tick
     from streams.kafka.client import Broker
-    from streams.topics import Names
+    from streams.topic_names import Names
 
 #: Most bytes of a record's value in a dead letter; a longer value is cut and named by its hash.
 DEAD_LETTER_BYTES_MAX = 900_000

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from schemas.record import Record
     from streams.kafka.client import Broker
-    from streams.topics import Names
+    from streams.topic_names import Names
 
 
 class KafkaOutputs:
@@ -99,13 +99,12 @@ class KafkaProgress:
         committed = await self._group.load(self._where)
         if committed is None:
             return None
-        seq = _fields(committed).get("seq", "")
-        return committed.offset, int(seq) if seq.isdecimal() else None
+        return committed.offset, seq_in(committed.metadata)
 
     async def journal_id(self) -> str | None:
         """Return the id of the journal that was published last; None: nothing is known of one."""
         committed = await self._group.load(self._beside)
-        return None if committed is None else _fields(committed).get("journal")
+        return None if committed is None else _fields(committed.metadata).get("journal")
 
     async def save(self, position: JournalPosition, journal_id: str | None) -> None:
         """Commit offset, step and journal."""
@@ -116,6 +115,12 @@ class KafkaProgress:
         await self._group.save(committed)
 
 
-def _fields(committed: OffsetAndMetadata) -> dict[str, str]:
+def seq_in(metadata: str | None) -> int | None:
+    """Return the step that is noted beside a committed offset; None: the broker keeps no notes."""
+    seq = _fields(metadata).get("seq", "")
+    return int(seq) if seq.isdecimal() else None
+
+
+def _fields(metadata: str | None) -> dict[str, str]:
     """The metadata, `name=value` with semicolons."""
-    return dict(one.partition("=")[::2] for one in committed.metadata.split(";"))
+    return dict(one.partition("=")[::2] for one in (metadata or "").split(";"))

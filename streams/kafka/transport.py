@@ -25,7 +25,7 @@ from streams.partition.journal_id import REMEDY
 from streams.partition.ports import JournalError, PartitionError
 from streams.partition.recovery import cut_short
 from streams.tables import Tables
-from streams.topics import Names
+from streams.topic_names import Names
 
 _log = logging.getLogger(__name__)
 

@@ -31,6 +31,11 @@ class _Command(Part):
         super().__init__(log_file=log_file, port=port)
         self.settings = settings
 
+    @property
+    def pages(self) -> str:
+        """Address of what it serves over HTTP, if it does."""
+        return f"http://{self.address}"
+
     @abstractmethod
     def _arguments(self) -> list[str]:
         """Return the arguments after `slotwise` on the command line."""
@@ -44,6 +49,13 @@ class _Command(Part):
 
     def _answers(self) -> bool:
         return self.alive()
+
+    def _says_ok(self, path: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.pages}{path}", timeout=2) as answer:  # noqa: S310 - our own address
+                return bool(answer.status == HTTPStatus.OK)
+        except (OSError, urllib.error.URLError):
+            return False
 
 
 class WorkerPart(_Command):
@@ -64,17 +76,8 @@ class WorkerPart(_Command):
         own = {f"{ENV_PREFIX}WEB_PORT": str(self.port), f"{ENV_PREFIX}INSTANCE_ID": self._name}
         return super()._environment() | own
 
-    @property
-    def web(self) -> str:
-        """Address of the worker's pages."""
-        return f"http://{self.address}"
-
     def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.web}/health/ready", timeout=2) as answer:  # noqa: S310 - our own address
-                return bool(answer.status == HTTPStatus.OK)
-        except (OSError, urllib.error.URLError):
-            return False
+        return self._says_ok("/health/ready")
 
 
 class WebPart(_Command):
@@ -88,26 +91,20 @@ class WebPart(_Command):
     def _environment(self) -> dict[str, str]:
         return super()._environment() | {f"{ENV_PREFIX}HTTP_PORT": str(self.port), f"{ENV_PREFIX}HTTP_HOST": HOST}
 
-    @property
-    def http(self) -> str:
-        """Its address."""
-        return f"http://{self.address}"
-
     def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.http}/health/live", timeout=2) as answer:  # noqa: S310 - our own address
-                return bool(answer.status == HTTPStatus.OK)
-        except (OSError, urllib.error.URLError):
-            return False
+        return self._says_ok("/health/live")
 
 
 class SinkPart(_Command):
-    """The audit's writer."""
+    """The audit's writer. It always has its pages here, so that its metrics are seen."""
 
     name = "The sink"
 
     def _arguments(self) -> list[str]:
         return ["sink"]
+
+    def _environment(self) -> dict[str, str]:
+        return super()._environment() | {f"{ENV_PREFIX}SINK_WEB_PORT": str(self.port)}
 
 
 class SamplePart(_Command):
@@ -124,7 +121,7 @@ class SamplePart(_Command):
 
     def _arguments(self) -> list[str]:
         return [
-            *("sample", "--run", self._run, "--status", str(self._status)),
+            *("sample", "--pool", "main", "--run", self._run, "--status", str(self._status)),
             *("--tasks", str(self._tasks), "--speed", str(self._speed)),
         ]
 

@@ -11,8 +11,10 @@ order. On Linux a part also ends when this process is killed by force, if the ma
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,8 @@ from streams.host import HOST, free_port, is_free, try_lock
 
 POLL_S: Final = 0.02
 LOG_TAIL_LINES: Final = 12
+#: A log that is larger is put aside as `.1`, so that of each part between one and two times so much is there.
+LOG_BYTES_MAX: Final = 10_000_000
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -125,6 +129,13 @@ class Part(ABC):
         """Stop and start again on the same port and the same data."""
         self.stop()
         return self.start()
+
+    def trim_log(self) -> None:
+        """Put a log aside that is full. The part goes on with the same open file, so that is emptied, not replaced."""
+        with contextlib.suppress(OSError):  # a full disk, or no log yet: the part works all the same
+            if self.log_file.stat().st_size > LOG_BYTES_MAX:
+                shutil.copyfile(self.log_file, self.log_file.with_name(f"{self.log_file.name}.1"))
+                os.truncate(self.log_file, 0)
 
     def __enter__(self) -> Self:
         """Start the part."""

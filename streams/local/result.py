@@ -167,7 +167,7 @@ def _dead_letters(counts: Counts) -> int:
 
 
 def _waits(stats: JournalStats) -> WaitTimes | None:
-    p50, p95, longest = (stats.wait_ms(share) for share in (0.50, 0.95, 1.0))
+    p50, p95, longest = (stats.wait_ms(percent) for percent in (50, 95, 100))
     if p50 is None or p95 is None or longest is None:
         return None
     return WaitTimes(p50_s=p50 / 1000, p95_s=p95 / 1000, max_s=longest / 1000)

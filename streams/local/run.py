@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from rich.console import Console
-from rich.live import Live
 
+from streams import up_file
 from streams.clock import SystemClock
 from streams.errors import FAILED
-from streams.local import up_file
-from streams.local.board import board, line
+from streams.local.board import Board, line
+from streams.local.browser import can_open, open_page
 from streams.local.result import Result
 from streams.local.signals import StopAsked, stop_on_signals
+from streams.local.terminal import board_on
 from streams.local.up import Options, Up, UpError
 from streams.settings import Settings
 
@@ -48,8 +50,15 @@ def run(settings: Settings, options: Options, *, screen: Console, errors: Consol
     up = Up(settings, options, report)
     with stop_on_signals(), contextlib.suppress(StopAsked), up:
         up.start()
-        report(f"Ready. HTTP API: {up.http}; addresses: {up.directory / up_file.NAME}; Ctrl-C ends everything.")
-        with _display(up, screen) as draw:
+        report(
+            f"Ready. Web pages, HTTP API: {up.http}; addresses: {up.directory / up_file.NAME}; Ctrl-C ends everything."
+        )
+        if options.open_pages:
+            if screen.is_terminal and can_open():
+                open_page(up.http)
+            else:
+                report("No browser is opened, because there is no screen for one: open the address above.")
+        with _display(up, settings, screen) as draw:
             _watch(up, draw)
     return up.result
 
@@ -72,29 +81,34 @@ def _watch(up: Up, draw: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def _display(up: Up, screen: Console) -> Iterator[Callable[[], None]]:
+def _display(up: Up, settings: Settings, screen: Console) -> Iterator[Callable[[], None]]:
     """Return a function that shows the present state: a board in place on a terminal, else a line at intervals."""
     title = f"slotwise up ({'the bundled sample, ' if up.options.sample else ''}{up.options.broker} broker)"
     if not screen.is_terminal:
         yield _line_now_and_then(up, screen)
         return
-    with Live(console=screen, auto_refresh=False, screen=False) as live:
+    near = settings.data_dir == Settings().data_dir
+    option = "" if near else f" --data-dir {shlex.quote(settings.data_dir)}"
+    with board_on(screen) as show:
 
         def draw() -> None:
             watch = up.watch
             if watch is not None:
                 rate_per_s, progress = watch.rate_per_s(), up.progress
                 with watch.lock:
-                    picture = board(
-                        watch.stats,
-                        watch.counts,
-                        progress,
-                        rate_per_s=rate_per_s,
-                        new=watch.dead_letters.new(SystemClock().now_ms()),
-                        title=title,
-                        notes=up.notes,
+                    show(
+                        Board(
+                            stats=watch.stats,
+                            counts=watch.counts,
+                            progress=progress,
+                            rate_per_s=rate_per_s,
+                            new=watch.dead_letters.new(SystemClock().now_ms()),
+                            title=title,
+                            notes=up.notes,
+                            option=option,
+                            pages=up.http,
+                        )
                     )
-                    live.update(picture, refresh=True)
 
         yield draw
 

@@ -26,10 +26,10 @@ from kafka.errors import KafkaError
 from msgspec import Struct
 from psycopg import sql
 
+from streams import up_file
 from streams.database.migrations import migrate
 from streams.errors import MISTAKE, SlotwiseError
 from streams.host import try_lock
-from streams.local import up_file
 from streams.local.kafka import ApacheKafka
 from streams.local.own_parts import SamplePart, SinkPart, WebPart, WorkerPart
 from streams.local.postgres import EmbeddedPostgres
@@ -40,13 +40,13 @@ from streams.local.result import Result, compare, summarise
 from streams.local.signals import signals_ignored
 from streams.local.supervisor import Supervisor
 from streams.local.tansu import EmbeddedBroker
-from streams.local.up_file import UpFile
 from streams.local.watch import Counts, Watch
 from streams.sample.play import SampleProgress
 from streams.secret import Dsn
 from streams.settings import KAFKA_GROUP, Settings, table
 from streams.shipped import shipped
 from streams.topics import create_topics
+from streams.up_file import UpFile
 
 BrokerKind = Literal["embedded", "kafka"]
 
@@ -76,6 +76,8 @@ class Options(Struct, frozen=True, kw_only=True):
     speed: float = 100.0
     until_idle: bool = False
     idle_s_max: float = 300.0
+    #: Open the web pages in a browser when they are served.
+    open_pages: bool = False
     #: Port of the worker's pages; None: any free one.
     web_port: int | None = None
     #: Port of the HTTP API; None: any free one.
@@ -98,6 +100,13 @@ class Up:
         self.settings = settings
         self._claim: int | None = None
         self._supervisor = Supervisor(report)
+        #: Of parts that others connect to; None: any free one, which then stays over the lives of the journal.
+        self._ports: dict[str, int | None] = {
+            "broker": None,
+            "sink": settings.sink_web_port or None,
+            "worker": options.web_port,
+            "web": options.http_port,
+        }
         self.watch: Watch | None = None
         self.ready_s = time.monotonic()
         #: The result, when everything has ended; None where topics and audit were never compared.
@@ -115,7 +124,7 @@ class Up:
                 "stop it, or name another directory with --data-dir."
             )
         up_file.remove(self.directory)
-        for log in self.logs.glob("*.log"):  # of an earlier run
+        for log in self.logs.glob("*.log*"):  # of an earlier run
             log.unlink()
         return self
 
@@ -135,7 +144,7 @@ class Up:
     @property
     def http(self) -> str:
         """Address of the HTTP API."""
-        return cast("WebPart", self._parts["web"]).http
+        return cast("WebPart", self._parts["web"]).pages
 
     def start(self) -> None:
         """Start everything and write `up.json`.
@@ -156,21 +165,23 @@ class Up:
         # Started before the first record is written, so that it reads all of them.
         self.watch = Watch(settings, from_start=not self._broker.durable)
         self.watch.start()
-        self._supervisor.start("sink", SinkPart(settings, log_file=self._log("sink")))
+        self._supervisor.start("sink", SinkPart(settings, log_file=self._log("sink"), port=self._ports["sink"]))
         self._supervisor.start(
             "worker",
             WorkerPart(
-                settings, log_file=self._log("worker"), port=self.options.web_port, durable=self._broker.durable
+                settings, log_file=self._log("worker"), port=self._ports["worker"], durable=self._broker.durable
             ),
         )
-        self._supervisor.start("web", WebPart(settings, log_file=self._log("web"), port=self.options.http_port))
+        self._supervisor.start("web", WebPart(settings, log_file=self._log("web"), port=self._ports["web"]))
         self.ready_s = time.monotonic()
         if self.options.sample:
             self._supervisor.start("sample", self._sample(settings))
         self._write_up_file()
 
     def tend(self) -> None:
-        """Restart parts that have died."""
+        """Restart parts that have died, and keep their logs bounded."""
+        for part in self._parts.values():
+            part.trim_log()
         for name in self._supervisor.died():
             part = self._parts[name]
             if name == "broker" and not part.durable:
@@ -243,7 +254,7 @@ class Up:
         if self.options.broker == "kafka":
             return ApacheKafka(self.directory / "kafka", log_file=self._log("kafka"))
         self._note("The broker keeps topics in memory: they end with this run. The audit in Postgres stays.")
-        return EmbeddedBroker(log_file=self._log("broker"))
+        return EmbeddedBroker(log_file=self._log("broker"), port=self._ports["broker"])
 
     def _sample(self, settings: Settings) -> SamplePart:
         status = self.directory / "sample.json"
@@ -282,6 +293,7 @@ class Up:
         up_file.remove(self.directory)
         if self.watch is not None:
             self.watch.stop()
+        self._ports |= {name: part.port for name, part in self._parts.items() if name in self._ports}
         for name in ("sample", "web", "worker", "sink"):
             self._supervisor.kill(name)
         self.start()
@@ -345,15 +357,16 @@ class Up:
 
     def _write_up_file(self) -> None:
         settings = self.settings
-        worker = cast("WorkerPart", self._parts["worker"])
+        worker, sink = cast("WorkerPart", self._parts["worker"]), cast("SinkPart", self._parts["sink"])
         pids = {"up": os.getpid()} | self._supervisor.pids
         values = {row.name: getattr(settings, row.name) for row in table() if row.name not in up_file.ADDRESSES}
         others = {name: value for name, value in values.items() if value != getattr(Settings(), name)}
         content = UpFile(
             broker=settings.broker,
             database=self._database.dsn_of(DATABASE),
-            web=worker.web,
+            web=worker.pages,
             http=self.http,
+            sink=sink.pages,
             pids=pids,
             settings=others,
         )

@@ -7,9 +7,8 @@ the two leaves it new, and what is sent twice is recognised by its id.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -18,15 +17,14 @@ from schemas.codec import read_event
 from schemas.dead_letter_marks import DeadLetterMark, MarkedAs, mark_record
 from schemas.dead_letters import refused_of
 from schemas.input import Unreadable
-from schemas.vocabulary import INPUT_TOPICS, TASK_PENDING, from_millis, to_millis
+from schemas.vocabulary import INPUT_TOPICS, TASK_PENDING, from_millis
 from streams.clock import SystemClock
 from streams.errors import MISTAKE, SlotwiseError
 from streams.kafka.client import Broker, all_of
-from streams.operate.orders import ControlError, moment
 from streams.operate.send import records_of, task_given_up
 from streams.settings import Settings
 from streams.topics import home_of, names
-from streams.views.dead_letters import DeadLetters, DeadLetterView, StoredRecord
+from streams.views.dead_letters import DeadLetters, DeadLetterView, Selection, StoredRecord
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -40,8 +38,6 @@ CHECKED_MAX: Final = 10_000
 #: Records that are sent before the broker's answers are awaited.
 SENT_AT_ONCE: Final = 200
 _GONE: Final = "It is no longer in its topic: retention has taken it."
-_SPAN: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
-_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class DeadLetterError(SlotwiseError):
@@ -83,26 +79,11 @@ class Original(Struct, frozen=True):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def since_ms(text: str, now_ms: int) -> int:
-    """Return the time of `3h` ago, or of an ISO time with its zone.
-
-    Raises:
-        ControlError: it is neither.
-    """
-    span = _SPAN.fullmatch(text)
-    if span is not None:
-        return now_ms - int(span[1]) * _UNITS_MS[span[2]]
-    try:
-        return to_millis(moment(text, "since"))
-    except ControlError as error:
-        raise ControlError(f"{error} Or as a span before now: 30m, 3h, 2d.") from None
-
-
 async def read_dead_letters(settings: Settings, *, last: int | None = None) -> DeadLetters:
     """Read all dead letters with their marks; with `last` only so many of the latest records of each partition."""
     found = DeadLetters()
     turn = asyncio.Semaphore(AT_ONCE)
-    async with _broker(settings) as broker:
+    async with Broker(settings) as broker:
 
         async def read(topic: str, partition: int) -> None:
             async with turn, aclosing(_records(settings, broker, topic, partition, last=last)) as records:
@@ -115,7 +96,7 @@ async def read_dead_letters(settings: Settings, *, last: int | None = None) -> D
 
 async def records_at(settings: Settings, views: Sequence[DeadLetterView]) -> list[StoredRecord]:
     """Return the whole records of some dead letters, in their order."""
-    async with _broker(settings) as broker:
+    async with Broker(settings) as broker:
         found = await _whole(settings, broker, views)
     return [found[view.dead_letter] for view in views if view.dead_letter in found]
 
@@ -137,6 +118,20 @@ def named(found: DeadLetters, addresses: Iterable[str]) -> list[DeadLetterView]:
     return list(views.values())
 
 
+def require_new(views: Iterable[DeadLetterView]) -> None:
+    """Check that nothing became of these dead letters yet.
+
+    Raises:
+        DeadLetterError: one was replayed or dropped before; the message says by whom.
+    """
+    for one in views:
+        if one.marked is not None:
+            raise DeadLetterError(
+                f"{one.dead_letter} was {one.state} by {one.marked.by} at {one.marked.at}: nothing was done. To send "
+                "it all the same: slotwise dlq replay --again."
+            )
+
+
 async def replay(
     settings: Settings,
     found: DeadLetters,
@@ -151,7 +146,7 @@ async def replay(
     What the router would certainly refuse again is not sent, and stays as it is.
     """
     treated: list[Treated] = []
-    async with _broker(settings) as broker:
+    async with Broker(settings) as broker:
         for part in _parts(views):
             whole = await _whole(settings, broker, part)
             sent: list[tuple[DeadLetterView, Any]] = []
@@ -176,13 +171,32 @@ async def replay(
 
 
 async def drop(
-    settings: Settings, found: DeadLetters, views: Sequence[DeadLetterView], *, by: str, because: str
+    settings: Settings,
+    found: DeadLetters,
+    views: Sequence[DeadLetterView],
+    *,
+    by: str,
+    because: str,
+    dry_run: bool = False,
 ) -> Treatment:
     """Mark these dead letters as needing nothing more, with the reason."""
-    async with _broker(settings) as broker:
-        for part in _parts(views):
-            await _mark(settings, broker, found, part, "dropped", by, because)
-    return _treatment("dropped", [_treated(view) for view in views], dry_run=False)
+    if not dry_run:
+        async with Broker(settings) as broker:
+            for part in _parts(views):
+                await _mark(settings, broker, found, part, "dropped", by, because)
+    return _treatment("dropped", [_treated(view) for view in views], dry_run=dry_run)
+
+
+async def mark_sent_again(settings: Settings, pool: str, task_id: str, *, by: str) -> None:
+    """Mark the dead letters of a task that was given up: it was sent again by another way than a replay."""
+    found = await read_dead_letters(settings, last=CHECKED_MAX)
+    views = [
+        view
+        for view in found.views(SystemClock().now_ms(), Selection(topic=TASK_PENDING, state="new"))
+        if view.given_up and (view.pool, view.id) == (pool, task_id)
+    ]
+    async with Broker(settings) as broker:
+        await _mark(settings, broker, found, views, "replayed", by, "slotwise retry")
 
 
 def original_of(settings: Settings, record: StoredRecord) -> Original | str:
@@ -209,16 +223,6 @@ def original_of(settings: Settings, record: StoredRecord) -> Original | str:
 
 
 # The broker -----------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _broker(settings: Settings) -> AsyncIterator[Broker]:
-    broker = Broker(settings)
-    await broker.start()
-    try:
-        yield broker
-    finally:
-        await broker.stop()
 
 
 async def _records(

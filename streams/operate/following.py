@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
+from functools import cached_property
 from typing import Final
 
 from msgspec import Struct
@@ -20,14 +21,17 @@ from msgspec.structs import replace
 from schemas.decision import Decision, Finished, SlotRow, Step, TaskRow
 from schemas.events import TaskRouted
 from schemas.steps import decode_step
-from schemas.vocabulary import Millis, from_millis
+from schemas.vocabulary import Millis, StopReason, from_millis
 from streams.backoff import Backoff
 from streams.clock import SystemClock
+from streams.collector import set_aside
 from streams.core.router import Router
 from streams.errors import SlotwiseError
 from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaJournal
+from streams.operate.feed import Feed
+from streams.operate.portion import Portion
 from streams.partition.checkpoint import AlternatingCheckpoints
 from streams.partition.outputs import task_routed
 from streams.partition.ports import JournalPosition
@@ -36,7 +40,9 @@ from streams.partition.recovery import apply, recover
 from streams.settings import Settings
 from streams.shipped import file_rulebook
 from streams.topics import home_of, names
+from streams.views.backlog import Backlog
 from streams.views.overview import RecoveredPartition
+from streams.views.pulse import Pulse
 
 _log = logging.getLogger(__name__)
 
@@ -46,23 +52,21 @@ TASKS_MAX: Final = 20_000
 DECISIONS_OF_A_TASK_MAX: Final = 8
 #: Before the following begins again.
 PAUSE: Final = Backoff(0.2, 5.0)
+#: The event loop answers requests as well: after so long, which a single step may exceed, the following rests for as
+#: long as it has worked, and so leaves half of the loop's time to them whatever comes.
+PORTION_S: Final = 0.002
+#: Rest after each answer of the broker with something new: what comes meanwhile is fetched together. A fetch
+#: takes about a millisecond of our processor, and with the embedded broker another of the broker's.
+REST_S: Final = 0.02
 #: The latest decisions of all tasks.
 LATEST_MAX: Final = 1_000
 
 
-class Decided(Struct, frozen=True):
+class Decided(Struct, frozen=True, gc=False):
     """A decision, and the step that holds it, without its other rows."""
 
     decision: Decision
     step: Step
-
-
-class Happened(Struct, frozen=True):
-    """What a step brought that others wait for, in order."""
-
-    step: Step
-    decisions: tuple[Decision, ...]
-    finished: tuple[Finished, ...]
 
 
 class FollowedRouter(Router):
@@ -70,9 +74,15 @@ class FollowedRouter(Router):
 
     report: Callable[[Step], None] | None = None
 
+    @cached_property
+    def backlog(self) -> Backlog:
+        """What waits here, in order."""
+        return Backlog(self)
+
     def apply(self, step: Step) -> None:
         """Make a step part of the state, and report it."""
         super().apply(step)
+        self.backlog.take(step)
         if self.report is not None:
             self.report(step)
 
@@ -88,10 +98,14 @@ class Following:
         self.trouble: str | None = "The journal was not read yet."
         #: The latest decisions of all tasks, oldest first.
         self.latest: deque[Decided] = deque(maxlen=LATEST_MAX)
-        self._of_task: OrderedDict[tuple[str, str], deque[Decided]] = OrderedDict()
+        #: How the last hour went.
+        self.pulse = Pulse()
+        # Tuples: the garbage collector does not look at those of rows, and would at as many deques.
+        self._of_task: OrderedDict[tuple[str, str], tuple[Decided, ...]] = OrderedDict()
         self._home = home_of(settings.partitions)
         self._changed = asyncio.Event()
-        self._listeners: set[Callable[[Happened], None]] = set()
+        #: What happens from when the state is known on.
+        self.feed = Feed()
         self._live = False
 
     # What is known -----------------------------------------------------------------------------------------------
@@ -101,9 +115,15 @@ class Following:
         """Whether the state of every partition is known and kept up to date."""
         return self.trouble is None
 
+    @property
+    def backlogs(self) -> list[Backlog]:
+        """What waits in each partition, in order."""
+        routers = (one.router for one in self.partitions.values())
+        return [one.backlog for one in routers if isinstance(one, FollowedRouter)]
+
     def router(self, pool: str) -> Router | None:
         """Return the router of a pool's partition; None before it was read."""
-        found = self.partitions.get(self._home(pool.encode()))
+        found = self.partitions.get(self.home(pool))
         return None if found is None else found.router
 
     def task(self, pool: str, task_id: str) -> TaskRow | None:
@@ -117,6 +137,10 @@ class Following:
         found = None if router is None else router.state.pools.get(pool)
         return None if found is None else found.finished.get(task_id)
 
+    def home(self, pool: str) -> int:
+        """Return the partition of a pool."""
+        return self._home(pool.encode())
+
     def slot(self, pool: str, slot_id: str) -> SlotRow | None:
         """Return a registered slot."""
         router = self.router(pool)
@@ -125,7 +149,7 @@ class Following:
 
     def decisions(self, pool: str, task_id: str) -> tuple[Decided, ...]:
         """Return the remembered decisions about a task, oldest first; earlier ones are in the audit."""
-        return tuple(self._of_task.get((pool, task_id), ()))
+        return self._of_task.get((pool, task_id), ())
 
     def work(self, pool: str, slot_id: str) -> TaskRouted | None:
         """Return what a leased slot works on, as `task.routed` has it, with its lease as it ends now; None: nothing."""
@@ -147,20 +171,24 @@ class Following:
             return replace(event, lease_expires_at=expires_at)
         return _without_decision(router, row, slot, expires_at)
 
+    def stop_reason(self, pool: str, slot_id: str, lease: int) -> StopReason | None:
+        """Return why a slot's work under a lease is to stop, as `task.cancelled` has it; None: it is not.
+
+        The work of a lease that its slot has freed is over, and nothing is to stop.
+        """
+        slot = self.slot(pool, slot_id)
+        if slot is None:
+            return "slot_retired" if self.ready else None
+        if slot.lease > lease:
+            return "lease_lost"
+        if slot.lease < lease:  # the state is a moment behind
+            return None
+        if slot.state == "leased":
+            row = None if slot.task_id is None else self.task(pool, slot.task_id)
+            return "cancelled" if row is not None and row.status.cancelled else None
+        return None if slot.unreported is None else "lease_lost"
+
     # Waiting for more --------------------------------------------------------------------------------------------
-
-    @property
-    def listeners(self) -> int:
-        """How many listen."""
-        return len(self._listeners)
-
-    def listen(self, listener: Callable[[Happened], None]) -> None:
-        """Have a function called with what each step brings from now on; it must not wait."""
-        self._listeners.add(listener)
-
-    def leave(self, listener: Callable[[Happened], None]) -> None:
-        """End `listen`."""
-        self._listeners.discard(listener)
 
     async def until(self, condition: Callable[[], bool], wait_s: float) -> bool:
         """Wait until a condition on the state holds, at most so long; return whether it does."""
@@ -185,6 +213,8 @@ class Following:
                 if stop.is_set():
                     return
                 failures = 0 if self._live else failures + 1
+                if self._live:
+                    self.feed.break_off()
                 self._live = False
                 self.trouble = (
                     str(end) if isinstance(end, SlotwiseError) else f"The journal cannot be followed: {end!r}."
@@ -199,9 +229,8 @@ class Following:
             await asyncio.gather(ending, return_exceptions=True)
 
     async def _follow(self) -> None:
-        rulebook, known, broker = file_rulebook(self.settings), names(self.settings), Broker(self.settings)
-        await broker.start()
-        try:
+        rulebook, known = file_rulebook(self.settings), names(self.settings)
+        async with Broker(self.settings) as broker:
             readers: dict[int, JournalReader[Step]] = {}
             for partition in range(self.settings.partitions):
 
@@ -224,17 +253,26 @@ class Following:
                     start=JournalPosition(found.end, found.machine.seq),
                     journal=found.journal_id,
                 )
+            set_aside()
             self.trouble, self._live = None, True
             self._wake()
-            async with aclosing(broker.tail(known.journal, {n: one.offset for n, one in readers.items()})) as runs:
+            starts = {number: one.offset for number, one in readers.items()}
+            async with aclosing(broker.tail(known.journal, starts, rest_s=REST_S)) as runs:
                 async for partition, records in runs:
+                    portion = Portion(PORTION_S, asyncio.get_running_loop().time)
                     for record in records:
                         step = readers[partition].take(record.offset, record.value or b"")
+                        # Between reading and taking as well: a step may hold a thousand decisions.
+                        await self._rest(portion)
                         if step is not None:
                             self._take(partition, record.offset, step)
+                            await self._rest(portion)
                     self._wake()
-        finally:
-            await broker.stop()
+
+    async def _rest(self, portion: Portion) -> None:
+        if portion.used_up:
+            self._wake()
+            await portion.rest()
 
     def _take(self, partition: int, offset: int, step: Step) -> None:
         one = self.partitions[partition]
@@ -244,6 +282,7 @@ class Following:
 
     def applied(self, step: Step) -> None:
         """Remember what a step decided, and announce it."""
+        self.pulse.add(step)
         head = Step(
             partition=step.partition,
             seq=step.seq,
@@ -252,23 +291,20 @@ class Following:
             policy=step.policy,
             catalog=step.catalog,
         )
-        for decision in step.decisions:
-            # A copy: the original keeps the whole record of its step in memory.
-            decided = Decided(replace(decision, alternatives=decision.alternatives.copy()), head)
+        # Copies: the originals keep the whole record of their step in memory.
+        decisions = tuple(replace(one, alternatives=one.alternatives.copy()) for one in step.decisions)
+        for decision in decisions:
+            decided = Decided(decision, head)
             self.latest.append(decided)
             key = (decision.pool, decision.task_id)
-            of_task = self._of_task.get(key)
-            if of_task is None:
-                of_task = self._of_task[key] = deque(maxlen=DECISIONS_OF_A_TASK_MAX)
+            of_task = self._of_task.pop(key, ())
             if not any(one.decision.decision_id == decision.decision_id for one in of_task):
-                of_task.append(decided)
-            self._of_task.move_to_end(key)
+                of_task = (*of_task, decided)[-DECISIONS_OF_A_TASK_MAX:]
+            self._of_task[key] = of_task
         while len(self._of_task) > TASKS_MAX:
             self._of_task.popitem(last=False)
-        if self._live and self._listeners:
-            happened = Happened(head, step.decisions, step.finished)
-            for listener in tuple(self._listeners):
-                listener(happened)
+        if self._live and (decisions or step.ended or step.stopped):
+            self.feed.put(replace(head, decisions=decisions, work=step.work, ended=step.ended, stopped=step.stopped))
 
     def _wake(self) -> None:
         self._changed.set()

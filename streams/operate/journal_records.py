@@ -173,10 +173,7 @@ async def skip(settings: Settings, records: Sequence[FoundRecord], *, reason: st
 
 @asynccontextmanager
 async def _journal(settings: Settings, partition: int) -> AsyncIterator[tuple[KafkaJournal, AlternatingCheckpoints]]:
-    broker, known = Broker(settings), names(settings)
-    await broker.start()
-    try:
+    known = names(settings)
+    async with Broker(settings) as broker:
         checkpoints = AlternatingCheckpoints(partition, KafkaCompacted(broker, known, partition), SystemClock())
         yield KafkaJournal(broker, known, partition), checkpoints
-    finally:
-        await broker.stop()

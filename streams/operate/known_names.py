@@ -121,12 +121,11 @@ class Known:
         ended = pool.finished.get(event.task_id) if pool is not None and event.task_id not in pool.tasks else None
         if ended is None or (ended.what != "done" and to_millis(event.at) > ended.at_ms):
             return None
-        advice = (
-            "to have it done once more, send another id."
-            if ended.what == "done"
-            else "to have it done again, send it with an `at` after that."
+        others = "" if ended.what == "done" else ", and so does an `at` after that end"
+        return (
+            f"a duplicate: {event.task_id} ended at {from_millis(ended.at_ms)} ({ended.what}); "
+            f"`slotwise retry {event.task_id}` runs it again{others}."
         )
-        return f"a duplicate: {event.task_id} ended at {from_millis(ended.at_ms)} ({ended.what}); {advice}"
 
     def notes(self, event: Event, fields: Mapping[str, Any]) -> Iterator[str]:
         """Return a sentence for each name of a line that means nothing: it is taken, and has no effect."""
@@ -135,9 +134,9 @@ class Known:
             if name not in known and name != "kind":
                 yield f"field {name} is none of this event, and is not read.{nearest(name, known)}"
         if isinstance(event, TaskPending) and event.task_type is not None:
-            types = _task_types(self._files)
-            if event.task_type not in types and event.task_type not in _task_types(self._active(event.pool)):
-                yield f"task_type {event.task_type} is in no list of the policy.{nearest(event.task_type, types)}"
+            note = unknown_task_type(event.task_type, self._files)
+            if note is not None and unknown_task_type(event.task_type, self._active(event.pool)) is not None:
+                yield note
 
     def _no_model(self, field: str, model: str | None, pool: str) -> str | None:
         if model is None or model in self._files.models or model in self._active(pool).models:
@@ -158,6 +157,10 @@ class Known:
         return self._routers[partition]
 
 
-def _task_types(rulebook: Rulebook) -> set[str]:
+def unknown_task_type(task_type: str, rulebook: Rulebook) -> str | None:
+    """Say that a type of work decides nothing, because no list of the policy has it; None: one has it."""
     policy = rulebook.policy
-    return {*policy.objective.by_task_type, *policy.strategy.preference}
+    types = {*policy.objective.by_task_type, *policy.strategy.preference}
+    return (
+        None if task_type in types else f"task_type {task_type} is in no list of the policy.{nearest(task_type, types)}"
+    )

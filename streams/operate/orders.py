@@ -8,6 +8,7 @@ safe.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -49,6 +50,8 @@ from streams.settings import Settings
 from streams.shipped import file_rulebook
 
 SOURCE: Final = "/slotwise/operator"
+_SPAN: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)", re.ASCII)
+_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 CONTROL: Final = INPUT_TOPICS.index(FLEET_CONTROL)
 POLL_MS: Final = 100
 #: How refusals name it: a name that only the workers know is no mistake of the operator.
@@ -118,6 +121,21 @@ def moment(text: str, what: str = "until") -> str:
     if not 0 <= at_ms <= LAST_MS:
         raise ControlError(f"{what} {text!r} is out of range: years from {YEAR_MIN} to {YEAR_MAX} (UTC) are accepted.")
     return from_millis(at_ms)
+
+
+def since_ms(text: str, now_ms: int) -> int:
+    """Return the time of `3h` ago, or of an ISO time with its zone.
+
+    Raises:
+        ControlError: it is neither.
+    """
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return now_ms - int(span[1]) * _UNITS_MS[span[2]]
+    try:
+        return to_millis(moment(text, "since"))
+    except ControlError as error:
+        raise ControlError(f"{error} Or as a span before now: 30m, 3h, 2d.") from None
 
 
 def moment_ahead(text: str, what: str = "until") -> str:

@@ -23,6 +23,8 @@ from streams.topics import name_in_audit, names
 from streams.views.parts import AuditView, Parts, WorkerView
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from streams.settings import Settings
 
 #: A sink that works writes a step in well under a second: what is missing for longer is worth a look.
@@ -45,22 +47,47 @@ async def read_parts(settings: Settings, ends: Mapping[int, int], *, audit: bool
     )
 
 
+class AuditReader:
+    """Says again and again how far the audit is, over one connection; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._connection: Connection[Any] | None = None
+
+    def view(self, settings: Settings, ends: Mapping[int, int], *, wait_s: float = CATCH_UP_S_MAX) -> AuditView:
+        """Compare the audit with the next step of each partition; wait so long for it to have them all."""
+        deadline_s = time.monotonic() + wait_s
+        try:
+            with reading_audit():
+                while True:
+                    behind = _behind(ends, self._stands(settings, max(ends, default=-1) + 1))
+                    if not behind or time.monotonic() >= deadline_s:
+                        return AuditView(behind=behind)
+                    time.sleep(CATCH_UP_POLL_S)
+        except DatabaseError as error:
+            self.close()
+            return AuditView(trouble=str(error))
+
+    def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _stands(self, settings: Settings, partitions: int) -> dict[int, int]:
+        """Return the last step of each partition in the audit."""
+        if self._connection is None:
+            self._connection = connect(settings.database, Timeouts.of(settings), application="slotwise check")
+        named = {"journal": name_in_audit(settings), "partitions": partitions}
+        return {number: seq for number, seq, _ in self._connection.execute(QUERIES["last_steps"], named)}
+
+
 def audit_view(settings: Settings, ends: Mapping[int, int], *, wait_s: float = CATCH_UP_S_MAX) -> AuditView:
-    """Compare the audit with the next step of each partition; wait so long for it to have them all."""
-    deadline_s = time.monotonic() + wait_s
+    """Say once how far the audit is, as `AuditReader` does."""
+    reader = AuditReader()
     try:
-        with (
-            connect(settings.database, Timeouts.of(settings), application="slotwise check") as connection,
-            reading_audit(),
-        ):
-            while True:
-                rows = connection.execute(QUERIES["stands"], {"journal": name_in_audit(settings)}).fetchall()
-                behind = _behind(ends, dict(rows))
-                if not behind or time.monotonic() >= deadline_s:
-                    return AuditView(behind=behind)
-                time.sleep(CATCH_UP_POLL_S)
-    except DatabaseError as error:
-        return AuditView(trouble=str(error))
+        return reader.view(settings, ends, wait_s=wait_s)
+    finally:
+        reader.close()
 
 
 async def journal_ends(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
@@ -69,10 +96,9 @@ async def journal_ends(settings: Settings, partitions: Iterable[int]) -> dict[in
     Raises:
         KafkaError: the broker does not answer.
     """
-    broker, topic = Broker(settings), names(settings).journal
+    topic = names(settings).journal
     found: dict[int, int] = {}
-    await broker.start()
-    try:
+    async with Broker(settings) as broker:
         for partition in partitions:
             first, end = await broker.bounds(topic, partition)
             # All of them only say which step is next.
@@ -83,8 +109,6 @@ async def journal_ends(settings: Settings, partitions: Iterable[int]) -> dict[in
                         reader.take(record.offset, record.value or b"")
             if reader.seq:
                 found[partition] = reader.seq
-    finally:
-        await broker.stop()
     return found
 
 
@@ -101,7 +125,7 @@ async def _workers(settings: Settings) -> tuple[WorkerView, ...] | None:
     )
     try:
         await admin.start()
-        (answer,) = await admin.describe_consumer_groups([settings.group])
+        (answer,) = await admin.describe_consumer_groups([names(settings).group])
     except (KafkaError, ValueError):
         return None
     finally:

@@ -55,18 +55,14 @@ async def read_partitions(settings: Settings, partitions: Iterable[int]) -> dict
         TextFileError, RulebookError: the rules cannot be read.
     """
     rulebook = file_rulebook(settings)
-    broker = Broker(settings)
     turn = asyncio.Semaphore(AT_ONCE)
+    async with Broker(settings) as broker:
 
-    async def read(partition: int) -> tuple[int, RecoveredPartition]:
-        async with turn:
-            return partition, await _read(settings, rulebook, broker, partition)
+        async def read(partition: int) -> tuple[int, RecoveredPartition]:
+            async with turn:
+                return partition, await _read(settings, rulebook, broker, partition)
 
-    await broker.start()
-    try:
         return dict(await all_of(map(read, partitions)))
-    finally:
-        await broker.stop()
 
 
 async def _read(settings: Settings, rulebook: Rulebook, broker: Broker, partition: int) -> RecoveredPartition:

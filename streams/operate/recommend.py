@@ -19,6 +19,7 @@ from streams.core.policy.document import nearest
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
+from streams.operate.known_names import unknown_task_type
 from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.plugins.advisor import Plugins
 from streams.settings import Settings
@@ -74,6 +75,17 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     alternatives: dict[str, Verdict]
     policy: str
     catalog: str
+
+
+def type_note(task_type: str, strategy: str, rulebook: Rulebook) -> str | None:
+    """Say that a type of work chose no model: nothing knows it, or its list was not asked; None: it did."""
+    models = rulebook.policy.strategy.preference.get(task_type)
+    if models is None or strategy == "preference":
+        return unknown_task_type(task_type, rulebook)
+    return (
+        f"The list of task_type {task_type} ({', '.join(models)}) was not asked: the strategy is {strategy}. "
+        "--strategy preference asks it."
+    )
 
 
 def bars(options: Iterable[str]) -> dict[str, int]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import uuid
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from kafka.errors import KafkaError
 from msgspec import Struct
 
-from schemas.codec import read_event, write_event
+from schemas.codec import fields_of, headers_of, read_event, read_value
 from schemas.dead_letters import DeadTask
 from schemas.input import Unreadable
 from schemas.refusals import RefusedError
@@ -99,13 +99,9 @@ def send(
                 continue
             sent.lines += 1
             found = task_given_up(value, stamp=stamp) if kind == "task" else value
-            if isinstance(found, bytes):
-                found = _stamped(found) if stamp else found
-                records = records_of(settings, topic, found)
-            else:
-                records = found
-            if known is not None and isinstance(found, bytes) and not isinstance(records, Unreadable):
-                records = _known(known, topic, found, records, sent, number, strict=strict)
+            records = records_of(settings, topic, found, stamp=stamp) if isinstance(found, bytes) else found
+            if known is not None and not isinstance(records, Unreadable):
+                records = _known(known, topic, records, sent, number, strict=strict)
             if isinstance(records, Unreadable):
                 sent.refused += 1
                 if len(sent.refusals) < REFUSALS_SHOWN_MAX:
@@ -124,26 +120,36 @@ def send(
 
 
 def records_of(
-    settings: Settings, topic: str, value: bytes, *, ce_id: str | None = None, source: str = SOURCE
+    settings: Settings, topic: str, value: bytes, *, stamp: bool = False, ce_id: str | None = None, source: str = SOURCE
 ) -> list[Any] | Unreadable:
-    """Return the records of one value, as arguments of the producer; or the reason why the router would refuse it."""
-    pool = _pool(value)
-    event = read_event(topic, None if pool is None else pool.encode(), value, ())
+    """Return the records of one value, as arguments of the producer; or the reason why the router would refuse it.
+
+    With `stamp` an `at` that is missing is put in front of the fields; all else stays as it was written.
+    """
+    now_ms = SystemClock().now_ms()
+    try:
+        fields = fields_of(value)
+    except RefusedError as refusal:
+        return Unreadable(str(refusal))
+    if stamp and fields and "at" not in fields:
+        at = from_millis(now_ms)
+        value, fields = b'{"at":"%s",%s' % (at.encode(), value.lstrip()[1:]), {"at": at, **fields}
+    event = read_value(topic, value, fields)
     if isinstance(event, Unreadable):
         return event
-    ce_id = ce_id or str(uuid.uuid4())
-    record = write_event(topic, event, ce_id=ce_id, source=source, time_ms=SystemClock().now_ms())
-    common = {"topic": settings.topic_prefix + topic, "value": value, "headers": list(record.headers)}
-    if record.key is not None:
+    headers = list(headers_of(topic, ce_id=ce_id or str(uuid.uuid4()), source=source, time_ms=now_ms))
+    common = {"topic": settings.topic_prefix + topic, "value": value, "headers": headers}
+    if event.pool is not None:
         # The default partitioner: murmur2 of the key, as everywhere.
-        return [{**common, "key": record.key}]
+        return [{**common, "key": event.pool.encode()}]
     return [{**common, "partition": partition} for partition in range(settings.partitions)]
 
 
 def _known(
-    known: Known, topic: str, value: bytes, records: list[Any], sent: Sent, number: int, *, strict: bool
+    known: Known, topic: str, records: list[Any], sent: Sent, number: int, *, strict: bool
 ) -> list[Any] | Unreadable:
     """Return the records, or why they are not sent; note the names that mean nothing."""
+    value = records[0]["value"]
     fields = parse_object(value)
     event = read_event(topic, records[0].get("key"), value, ())
     if isinstance(event, Unreadable):
@@ -156,26 +162,6 @@ def _known(
         return Unreadable(" ".join(notes))
     sent.notes += [Refusal(number, note) for note in notes][: REFUSALS_SHOWN_MAX - len(sent.notes)]
     return records
-
-
-def _pool(value: bytes) -> str | None:
-    """Return the pool, which is the record's key; None where the value is no object that can be read."""
-    try:
-        pool = parse_object(value).get("pool")
-    except RefusedError:
-        return None
-    return pool if isinstance(pool, str) else None
-
-
-def _stamped(line: bytes) -> bytes:
-    """Put `at` in front of the fields where it is missing; all else stays as it was written, mistakes too."""
-    try:
-        fields = parse_object(line)
-    except RefusedError:
-        return line
-    if not fields or "at" in fields:
-        return line
-    return b'{"at":"%s",%s' % (from_millis(SystemClock().now_ms()).encode(), line[1:])
 
 
 def task_given_up(line: bytes, *, stamp: bool) -> bytes | Unreadable:
@@ -192,12 +178,17 @@ def task_given_up(line: bytes, *, stamp: bool) -> bytes | Unreadable:
     except (RefusedError, msgspec.DecodeError):
         return line
     if stamp:
-        now = msgspec.Raw(b'"%s"' % from_millis(SystemClock().now_ms()).encode())
-        return msgspec.json.encode(dead.task | {"at": now})
+        return at_present(dead.task)
     ended_ms = max((entry.at_ms for entry in dead.history), default=Millis(0))
     if str(fields["task"].get("at", "")) <= from_millis(ended_ms):
         return Unreadable("field at: from before the task was given up, so it would be ignored; send it with --now.")
     return msgspec.json.encode(dead.task)
+
+
+def at_present(fields: Mapping[str, msgspec.Raw]) -> bytes:
+    """Return an event with the present as its `at`; all else stays as it was written."""
+    now = msgspec.Raw(b'"%s"' % from_millis(SystemClock().now_ms()).encode())
+    return msgspec.json.encode({**fields, "at": now})
 
 
 def _confirm(future: Any, line: int, settings: Settings) -> None:

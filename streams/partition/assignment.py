@@ -8,12 +8,12 @@ is delivered again, or fetched.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from streams import metrics
+from streams.collector import set_aside
 from streams.partition.ports import PartitionError, Raw
 from streams.partition.worker import PartitionWorker
 
@@ -98,9 +98,7 @@ class Assignment:
             except Exception as error:
                 self._failed(error)
                 raise
-            # What was recovered lives long: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
+            set_aside()
             for worker in self._workers.values():
                 await worker.start()
                 self._keep(asyncio.create_task(self._watch(worker)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from schemas.input import Unreadable
+from schemas.input import NOT_DECIDED, Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import INPUT_TOPICS, Millis
 from streams import metrics
@@ -54,7 +54,7 @@ def refused(partition: int, one: Received, problem: str) -> Received:
             "Report this with the record and the partition's last journal records."
         )
     metrics.INVARIANT_VIOLATIONS.labels("router_raised").inc()
-    return one._replace(event=Unreadable(f"Not decided: {problem}."))
+    return one._replace(event=Unreadable(f"{NOT_DECIDED}{problem}."))
 
 
 def warn_if_overridden(partition: int, files: Rulebook, in_force: Rulebook) -> None:

@@ -93,6 +93,12 @@ class Inbox:
         """When the first delivery came that is not taken to its end."""
         return self._deliveries[0].came_s if self._deliveries else None
 
+    def waiting(self, topic: int) -> tuple[int, int | None]:
+        """Return the delivered records of a topic that were not taken, and the time of the oldest; None: not known."""
+        first = next((one for one in self._deliveries if one.topic == topic), None)
+        oldest_ms = -1 if first is None else first.records[first.next].timestamp
+        return self._waiting[topic], oldest_ms if oldest_ms >= 0 else None
+
     def start(self, positions: Sequence[int]) -> None:
         """Begin behind these offsets, one a topic: the last inputs that are journaled."""
         self._last = list(positions)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from schemas.codec import write_event
 from schemas.forwarding import forwarded_headers
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, Millis
-from streams.partition.ports import SOURCE, Entry
+from streams.partition.ports import SOURCE, Behind, Entry
 
 if TYPE_CHECKING:
     from schemas.decision import Step
@@ -206,6 +206,10 @@ class NoFollower:
 
     async def room(self) -> None:
         """Return at once."""
+
+    def lag(self, now_ms: int) -> Behind:  # noqa: ARG002 - of the protocol
+        """Nothing is left out."""
+        return Behind(0, 0.0)
 
     async def failed(self) -> None:
         """Never fail."""

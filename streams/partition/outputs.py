@@ -55,13 +55,16 @@ def _verdicts(alternatives: bytes) -> dict[str, Verdict]:
 def output_records(step: Step, events: TaskEvents) -> Iterator[Outgoing]:
     """Give everything that a step announces, in order; `events` are those of the tasks that it routes or gives up."""
     for stopped in step.stopped:
-        yield _cancelled(stopped)
+        # A lease can be lost, taken up and lost again.
+        ce_id = f"{stopped.decision_id or stopped.task_id}:{stopped.reason_code}:{stopped.at_ms}"
+        yield _outgoing(TASK_CANCELLED, work_cancelled(stopped), ce_id, stopped, stopped.at_ms)
     for decision in step.decisions:
         topic = TASK_ROUTED if decision.outcome == "routed" else TASK_AWAIT_SLOT
         event = task_routed(decision, step, events) if decision.outcome == "routed" else _await_slot(decision, step)
         yield _outgoing(topic, event, decision.decision_id, decision, decision.decided_at_ms)
-    if step.ended:
-        yield from _finished(step)
+    for ended, finished in tasks_finished(step):
+        ce_id = f"{finished.decision_id or ended.task_id}:finished:{step.seq}"
+        yield _outgoing(TASK_FINISHED, finished, ce_id, ended, ended.at_ms)
     ends = {
         (decision.pool, decision.task_id): decision
         for decision in step.decisions
@@ -101,8 +104,9 @@ def _outgoing(
     return Outgoing(topic, record)
 
 
-def _cancelled(stopped: Stopped) -> Outgoing:
-    event = WorkCancelled(
+def work_cancelled(stopped: Stopped) -> WorkCancelled:
+    """Return the event of work that is to stop."""
+    return WorkCancelled(
         task_id=stopped.task_id,
         pool=stopped.pool,
         slot_id=stopped.slot_id,
@@ -111,13 +115,12 @@ def _cancelled(stopped: Stopped) -> Outgoing:
         at=_moment(stopped.at_ms),
         decision_id=stopped.decision_id,
     )
-    # A lease can be lost, taken up and lost again.
-    ce_id = f"{stopped.decision_id or stopped.task_id}:{stopped.reason_code}:{stopped.at_ms}"
-    return _outgoing(TASK_CANCELLED, event, ce_id, stopped, stopped.at_ms)
 
 
-def _finished(step: Step) -> Iterator[Outgoing]:
-    """Give the ends of tasks; one id may have several in a step, each with its decision."""
+def tasks_finished(step: Step) -> Iterator[tuple[Ended, TaskFinished]]:
+    """Give the ends of tasks with their events; one id may have several in a step, each with its decision."""
+    if not step.ended:
+        return
     work = {done.decision_id: done for done in step.work}
     endings: dict[tuple[str, str], list[Decision]] = {}
     for decision in step.decisions:
@@ -126,13 +129,13 @@ def _finished(step: Step) -> Iterator[Outgoing]:
     for ended in step.ended:
         said = endings.get((ended.pool, ended.task_id), [])
         ending = said.pop(0) if said and not ended.reason and ended.status != "success" else None
-        yield _finished_one(ended, ending, work, step.seq)
+        yield ended, _finished(ended, ending, work)
 
 
-def _finished_one(ended: Ended, ending: Decision | None, work: Mapping[str, WorkDone], seq: int) -> Outgoing:
+def _finished(ended: Ended, ending: Decision | None, work: Mapping[str, WorkDone]) -> TaskFinished:
     decision_id = ended.decision_id or (ending.decision_id if ending is not None else None)
     done = work.get(decision_id or "")
-    event = TaskFinished(
+    return TaskFinished(
         task_id=ended.task_id,
         pool=ended.pool,
         status=ended.status,
@@ -146,7 +149,6 @@ def _finished_one(ended: Ended, ending: Decision | None, work: Mapping[str, Work
         quality=None if done is None else done.outcome.quality,
         reason=ended.reason if ending is None else ending.reason,
     )
-    return _outgoing(TASK_FINISHED, event, f"{decision_id or ended.task_id}:finished:{seq}", ended, ended.at_ms)
 
 
 def task_routed(decision: Decision, step: Step, events: TaskEvents) -> TaskRouted:

@@ -110,7 +110,18 @@ class Checkpoint(Struct, frozen=True, gc=False):
 FindTask: TypeAlias = "Callable[[str, str], TaskRow | None]"
 
 
-class StateMachine(Protocol):
+class Projection(Protocol):
+    """What steps are applied to, one after the other."""
+
+    @property
+    def seq(self) -> int:
+        """Number of the next step."""
+
+    def apply(self, step: Step, /) -> None:
+        """Apply a confirmed step to the state."""
+
+
+class StateMachine(Projection, Protocol):
     """The router, as far as a worker knows it: `streams.core.router.Router`, or a toy in tests."""
 
     #: Row changes applied since the worker last set it to 0.
@@ -119,10 +130,6 @@ class StateMachine(Protocol):
     @property
     def rulebook(self) -> Rulebook:
         """The rulebook in force; another one after a step that activates it."""
-
-    @property
-    def seq(self) -> int:
-        """Number of the next step."""
 
     @property
     def now_ms(self) -> Millis:
@@ -134,9 +141,6 @@ class StateMachine(Protocol):
 
     def handle(self, inputs: Sequence[Input], /) -> Step:
         """Decide without changing anything."""
-
-    def apply(self, step: Step, /) -> None:
-        """Apply a confirmed step to the state."""
 
     def position(self, topic: int, /) -> int:
         """Offset of the last input handled, -1: none."""
@@ -151,7 +155,7 @@ class StateMachine(Protocol):
         """Return the present state, in chunks."""
 
 
-_Machine_co = TypeVar("_Machine_co", bound=StateMachine, covariant=True)
+_Machine_co = TypeVar("_Machine_co", bound=Projection, covariant=True)
 
 
 class MakeStateMachine(Protocol[_Machine_co]):
@@ -225,6 +229,14 @@ class Checkpoints(Protocol):
         """Write a snapshot without holding up the event loop."""
 
 
+class Behind(Struct, frozen=True, gc=False):
+    """How far something is behind what it reads."""
+
+    records: int
+    #: Age of the oldest of them; 0: there is none.
+    seconds: float
+
+
 class Follower(Protocol):
     """Takes confirmed steps, in order, while the worker works: the publisher."""
 
@@ -239,6 +251,9 @@ class Follower(Protocol):
 
     async def room(self) -> None:
         """Return when there is room again."""
+
+    def lag(self, now_ms: int) -> Behind:
+        """Return what it has not followed, as far as it knows; the age of a step is that of its last input."""
 
     async def failed(self) -> None:
         """Wait until it ends by an error, and raise it; return when it was stopped."""

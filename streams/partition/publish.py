@@ -22,7 +22,7 @@ from schemas.steps import decode_step
 from streams import metrics
 from streams.backoff import Backoff
 from streams.partition.outputs import Outgoing, output_records
-from streams.partition.ports import FindTask, Journal, JournalError, JournalPosition
+from streams.partition.ports import Behind, FindTask, Journal, JournalError, JournalPosition
 from streams.partition.reader import LOOKBACK_RECORDS, JournalReader
 from streams.partition.task_events import EventFinder
 
@@ -78,7 +78,9 @@ class Publisher:
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._events = EventFinder(partition, journal)
-        self._lag = metrics.PUBLISH_LAG.labels(str(partition))
+        #: Journal records that were not read when the latest ones were, and the time of the first of those.
+        self._unread = 0
+        self._reading_ms: int | None = None
 
     async def start(self, base: JournalPosition, end: JournalPosition, find: FindTask) -> None:
         """Begin to publish, from the remembered place; steps from `end` on will be offered."""
@@ -102,6 +104,12 @@ class Publisher:
     async def room(self) -> None:
         """Return when there is room again."""
         await self._room.wait()
+
+    def lag(self, now_ms: int) -> Behind:
+        """Return what is not published."""
+        steps = len(self._steps)
+        oldest_ms = self._reading_ms if self._unread else self._steps[0][1].now_ms if steps else None
+        return Behind(self._unread + steps, max(0, now_ms - oldest_ms) / 1000 if oldest_ms is not None else 0.0)
 
     async def failed(self) -> None:
         """Wait until the publisher ends by an error, and raise it; return when it was stopped."""
@@ -156,9 +164,10 @@ class Publisher:
 
     async def _catch_up(self, reader: JournalReader[Step], start: JournalPosition, until: int) -> None:
         position = start
+        self._unread, self._reading_ms = max(0, until - start.offset), None
         async with aclosing(self._journal.read(start.offset, until)) as runs:
             async for run in runs:
-                self._lag.set(until - run[0].offset)
+                self._unread, self._reading_ms = until - run[0].offset, None
                 outgoing: list[Outgoing] = []
                 for entry in run:
                     try:
@@ -170,10 +179,12 @@ class Publisher:
                         raise
                     position = JournalPosition(entry.offset + 1, position.seq if step is None else step.seq + 1)
                     if step is not None:
+                        self._reading_ms = self._reading_ms or step.now_ms
                         outgoing.extend(output_records(step, await self._events.of(step, entry.offset)))
                 self._journal_id = reader.journal
                 await self._send(outgoing, position)
                 await self._maybe_commit(at_once=False)
+        self._unread = 0
         if until > start.offset:
             self._done = JournalPosition(until, position.seq)
 
@@ -194,7 +205,6 @@ class Publisher:
             self._steps.popleft()
         self._fed = offset + 1
         self._room.set()
-        self._lag.set(len(self._steps))
 
     async def _send(self, outgoing: Sequence[Outgoing], done: JournalPosition) -> None:
         """Send and wait for all acknowledgements; the first failure is raised after the last has come."""

@@ -27,13 +27,13 @@ from streams.partition.ports import (
     JournalPosition,
     MakeStateMachine,
     PartitionError,
-    StateMachine,
+    Projection,
 )
 from streams.partition.reader import JournalReader
 
 _log = logging.getLogger(__name__)
 
-_Machine = TypeVar("_Machine", bound=StateMachine)
+_Machine = TypeVar("_Machine", bound=Projection)
 
 
 class Recovered(Struct, Generic[_Machine], frozen=True):
@@ -94,18 +94,19 @@ async def read_tail(
     take: Callable[[int, Step], Awaitable[None]],
     *,
     at_least: int = 0,
+    before: int | None = None,
     journal_id: str | None = None,
 ) -> int:
     """Hand the accepted steps from `start` to the journal's end to `take`, each with its offset; return that end.
 
-    `at_least` is an end that is known to exist, where the broker may not know it yet; `journal_id` is the id that the
-    steps must have, where known.
+    `at_least` is an end that is known to exist, where the broker may not know it yet; `before` is an offset to end at
+    instead; `journal_id` is the id that the steps must have, where known.
 
     Raises:
         JournalError: the journal does not reach from `start` to the end, or a step is missing or damaged.
     """
     first, end = await journal.bounds()
-    end = max(end, at_least)
+    end = max(end, at_least) if before is None else before
     if end < start.offset or first > start.offset:
         raise cut_short(partition, first, end, start.offset)
     remaining = metrics.RECOVERY_REMAINING.labels(str(partition))
@@ -128,7 +129,7 @@ async def read_tail(
     return end
 
 
-def apply(partition: int, machine: StateMachine, offset: int, step: Step) -> None:
+def apply(partition: int, machine: Projection, offset: int, step: Step) -> None:
     """Apply a confirmed step.
 
     Raises:

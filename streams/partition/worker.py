@@ -31,8 +31,9 @@ from streams.partition.advising import Advising
 from streams.partition.checkpointing import Checkpointing
 from streams.partition.halt import Halt, Halted
 from streams.partition.inbox import REFETCH_RECORDS_MAX, Gap, Inbox
+from streams.partition.input_lag import InputLag
 from streams.partition.journal_id import new_id
-from streams.partition.ports import DeadLetter, Forward, JournalPosition, PartitionError
+from streams.partition.ports import Behind, DeadLetter, Forward, JournalPosition, PartitionError
 from streams.partition.received import Received, RecordReader, cut_at_activations
 from streams.partition.ticking import Ticking
 
@@ -73,6 +74,7 @@ class PartitionWorker:
         #: Where this process began to read the journal.
         self._base = JournalPosition(0, 0)
         self._inbox = Inbox(ports.pressure)
+        self._input_lag = InputLag()
         self._reader = RecordReader(partition, ports.home)
         self._advising = Advising(partition, ports.advisor)
         self._ticking = Ticking(partition, ports.ticks, ports.clock, ports.clock_watch)
@@ -117,6 +119,14 @@ class PartitionWorker:
             oldest_unjournaled_s=0.0 if self._busy_since_s is None else now_s - self._busy_since_s,
             last_ack_s=None if self._last_ack_s is None else now_s - self._last_ack_s,
         )
+
+    def input_lag(self, topic: int, now_ms: int) -> Behind:
+        """Return the inputs of a topic that exist and are not journaled, as of the last check of delivery."""
+        return self._input_lag.of(topic, self.position(topic), *self._inbox.waiting(topic), now_ms)
+
+    def publish_lag(self, now_ms: int) -> Behind:
+        """Return what is journaled and not published."""
+        return self._ports.follower.lag(now_ms)
 
     # Life -----------------------------------------------------------------------------------------------------
 
@@ -195,6 +205,7 @@ class PartitionWorker:
 
     def check_delivery(self, topic: int, end: int) -> None:
         """Compare with the topic's end: inputs that do not come by themselves, twice in a row, are fetched."""
+        self._input_lag.note(topic, end, self.position(topic), self._ports.clock.now_ms())
         if self._inbox.check(topic, end):
             self._wake.set()
 

@@ -1,4 +1,6 @@
-"""Steps made again from their recorded inputs, by the same `Router.handle`: `inputs` reads them, `verify` compares.
+"""Steps made again from their recorded inputs, by the same `Router.handle`.
 
-It uses no broker, no clock and no plug-in: the answers of plug-ins are in the journal.
+`source` says what recorded steps and inputs look from where they are kept, `stretches` brings them together in bounded
+memory, `verify` makes the steps again and compares. It uses no broker, no clock and no plug-in: the answers of plug-ins
+are in the journal.
 """

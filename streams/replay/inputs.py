@@ -1,73 +1,68 @@
-"""The inputs of a journaled step as the router took them, from the step and the records of the input topics."""
+"""The inputs of a recorded step as the router took them, from the step and the records of the input topics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
-from schemas.codec import read_event
 from schemas.decision import Step
-from schemas.event_id import event_id_of
-from schemas.input import Input, Misplaced
-from schemas.record import Headers
-from schemas.trace import trace_of
+from schemas.input import NOT_DECIDED, Input, Unreadable
 from schemas.vocabulary import INPUT_TOPICS
 from streams.errors import SlotwiseError
+from streams.partition.ports import Raw
+from streams.partition.received import RecordReader
+from streams.replay.recorded_step import RecordedStep
 
-
-class InputRecord(Protocol):
-    """A record of an input topic, as far as the router sees it."""
-
-    @property
-    def key(self) -> bytes | None:
-        """As sent."""
-
-    @property
-    def value(self) -> bytes | None:
-        """As sent."""
-
-    @property
-    def headers(self) -> Headers:
-        """As sent: (name, content)."""
-
-
-#: The records of one partition: by topic, in the order of `INPUT_TOPICS`, and offset.
-InputRecords = Sequence[Mapping[int, InputRecord]]
+#: Records of one partition: by topic, in the order of `INPUT_TOPICS`, and offset.
+InputRecords: TypeAlias = Sequence[Mapping[int, Raw]]
 
 
 class InputMissing(SlotwiseError):
     """A step handled an input that the records do not hold; retention may have taken it."""
 
-    def __init__(self, seq: int, topic: str, offset: int) -> None:
-        super().__init__(f"Step {seq} handled {topic}@{offset}, which the records do not hold.")
+    def __init__(self, seq: int, topic: int, offset: int) -> None:
+        super().__init__(f"Step {seq} handled {INPUT_TOPICS[topic]}@{offset}, which the records do not hold.")
         self.seq, self.topic, self.offset = seq, topic, offset
 
 
-def inputs_of(step: Step, records: InputRecords) -> list[Input]:
-    """Return the inputs of a step in the order in which it handled them: events, times, trace context and advice.
+class InputReader:
+    """Reads the inputs of one partition's steps, by the code by which its worker read them."""
 
-    Raises:
-        InputMissing: one of them is not among the records.
-    """
-    advice = dict(step.advice)
-    forwarded = {(one.topic, one.offset): Misplaced(one.to) for one in step.forwarded}
-    inputs = []
-    for place, accepted in enumerate(step.inputs):
-        record = records[accepted.topic].get(accepted.offset)
-        topic = INPUT_TOPICS[accepted.topic]
-        if record is None:
-            raise InputMissing(step.seq, topic, accepted.offset)
-        headers = record.headers or ()
-        inputs.append(
-            Input(
-                accepted.topic,
-                accepted.offset,
-                accepted.now_ms,
-                forwarded.get((accepted.topic, accepted.offset))
-                or read_event(topic, record.key, record.value, headers),
-                *trace_of(headers),
-                advice.get(place),
-                event_id_of(topic, headers),
+    def __init__(self, partition: int, home: Callable[[bytes], int]) -> None:
+        """`home` gives the partition of a key, as the worker's did."""
+        self._read = RecordReader(partition, home).read
+
+    def inputs_of(self, step: RecordedStep | Step, records: InputRecords) -> list[Input]:
+        """Return the inputs of a step in the order in which it handled them: events, times, trace context and advice.
+
+        Raises:
+            InputMissing: one of them is not among the records.
+        """
+        read = self._read
+        advice = dict(step.advice)
+        # The router did not see these: the worker gave them to it as unreadable, after a failure.
+        undecided = {
+            (one.topic, one.offset): Unreadable(one.reason)
+            for one in step.rejected
+            if one.reason.startswith(NOT_DECIDED)
+        }
+        inputs = []
+        for place, accepted in enumerate(step.inputs):
+            topic, offset = accepted.topic, accepted.offset
+            record = records[topic].get(offset)
+            if record is None:
+                raise InputMissing(step.seq, topic, offset)
+            one = read(topic, record)
+            inputs.append(
+                Input(
+                    topic,
+                    offset,
+                    accepted.now_ms,
+                    undecided.get((topic, offset), one.event) if undecided else one.event,
+                    one.traceparent,
+                    one.tracestate,
+                    advice.get(place) if advice else None,
+                    one.event_id,
+                )
             )
-        )
-    return inputs
+        return inputs

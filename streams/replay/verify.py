@@ -1,10 +1,13 @@
-"""Does this code, with these rules, make the same steps of the same inputs? The first difference, as data."""
+"""Does this code, with these rules, make the same steps of the same inputs? The first difference, as data.
+
+The rules are those that the router has: it follows policies that were activated, because the events that activate them
+are inputs with the whole text.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,91 +16,101 @@ from schemas.decision import Step
 from schemas.steps import decode_step, encode_step
 from streams.core.router import Router
 from streams.partition.ports import JournalPosition
-from streams.partition.reader import HoldingReader, JournalReader
-from streams.replay.inputs import InputRecords, inputs_of
+from streams.replay.difference import Difference, difference_at, first_difference
+from streams.replay.inputs import InputReader, InputRecords
+from streams.replay.recorded_step import RecordedStep
+from streams.replay.stretches import StepReader
 
 #: Records of one partition's journal, in their order: (offset, value).
 Journal: TypeAlias = Iterable[tuple[int, bytes]]
 
 
-class Difference(Struct, frozen=True, kw_only=True):
-    """The first place where a step and its derivation differ."""
-
-    seq: int
-    #: Where in the step's JSON, such as `decisions[0].chosen_slot_id`.
-    path: str
-    #: The values there, as JSON has them; None also where the place does not exist.
-    journaled: Any
-    derived: Any
-
-
 class Verification(Struct, frozen=True, kw_only=True):
     """What verifying a journal came to."""
 
-    #: Steps that were derived again byte by byte.
+    #: Steps that were derived again byte by byte, and their decisions.
     steps: int
+    decisions: int = 0
     #: The first difference, where verifying ended; None: there is none.
     difference: Difference | None = None
 
 
-def rederive(router: Router, journal: Journal, records: InputRecords) -> Iterator[tuple[Step, Step]]:
-    """Yield each accepted step with what the router makes of its inputs: (journaled, derived).
+class Verifier:
+    """Derives the steps of one partition again, one after the other. It ends with the first difference."""
 
-    The router takes every journaled step into its state, so that one difference does not spread.
+    def __init__(
+        self,
+        router: Router,
+        home: Callable[[bytes], int],
+        took: Callable[[RecordedStep, Step], None] = lambda *_: None,
+    ) -> None:
+        """`router` has the state before the first step; `home` gives the partition of a key.
+
+        `took` gets each step that is the same, as it is in the journal and as it was derived.
+        """
+        self.router = router
+        self.steps = 0
+        self.decisions = 0
+        self._reader = InputReader(router.state.number, home)
+        self._took = took
+
+    def take(self, step: RecordedStep, records: InputRecords) -> Difference | None:
+        """Derive the next step again; a step that is the same becomes part of the state, in which it is the journal's.
+
+        Steps are compared in the present layout, so that a journal of an earlier one can be verified too.
+
+        Raises:
+            InputMissing: the records lack an input of it.
+        """
+        router = self.router
+        inputs = self._reader.inputs_of(step, records)
+        try:
+            derived = router.handle(inputs)
+        except Exception as error:  # noqa: BLE001 - what the router raises here it did not raise there
+            return difference_at(step, "", "a step", f"the router failed: {error!r}")
+        if step.journal is not None:
+            # The worker writes the journal's id into the step; the router knows of none.
+            derived = replace(derived, journal=step.journal)
+        raw = encode_step(derived)
+        if raw != step.raw and (difference := first_difference(step, raw)) is not None:
+            return difference
+        router.apply(derived)
+        self.steps += 1
+        self.decisions += len(derived.decisions)
+        self._took(step, derived)
+        return None
+
+    def follow(self, step: RecordedStep) -> None:
+        """Take the next step into the state as it is in the journal, without deriving it.
+
+        Raises:
+            StepError: it cannot be read whole.
+        """
+        self.router.apply(decode_step(step.raw))
+
+    def found(self, difference: Difference | None = None) -> Verification:
+        """Say what it came to so far."""
+        return Verification(steps=self.steps, decisions=self.decisions, difference=difference)
+
+
+def verify(
+    router: Router, journal: Journal, records: InputRecords, home: Callable[[bytes], int] | None = None
+) -> Verification:
+    """Verify a journal that is in memory, up to the first difference.
+
+    The router is at the journal's begin: new, or restored from a snapshot. Without `home` every key belongs here.
 
     Raises:
         ReadingError: a step is missing, or a record is no step of this partition.
         InputMissing: `records` lack an input of a step.
     """
-    reader = HoldingReader(JournalReader(router.state.number, decode_step, start=JournalPosition(0, router.seq)))
+    partition = router.state.number
+    verifier = Verifier(router, home or (lambda _: partition))
+    reader = StepReader(partition, JournalPosition(0, router.seq))
     for offset, value in journal:
         for step in reader.take(offset, value):
-            # The worker writes the journal's id into the step; the router knows of none.
-            derived = replace(router.handle(inputs_of(step, records)), journal=step.journal)
-            router.apply(step)
-            yield step, derived
-    if reader.stopped is not None:
-        raise reader.stopped
-
-
-def verify(router: Router, journal: Journal, records: InputRecords) -> Verification:
-    """Derive the steps of a journal again and compare them, up to the first difference.
-
-    The router is at the journal's begin: new, or restored from a snapshot. Steps are compared in the present
-    layout, so that a journal of an earlier one can be verified too.
-
-    Raises:
-        ReadingError, InputMissing: as `rederive`.
-    """
-    steps = 0
-    for journaled, derived in rederive(router, journal, records):
-        difference = first_difference(journaled, derived)
-        if difference is not None:
-            return Verification(steps=steps, difference=difference)
-        steps += 1
-    return Verification(steps=steps)
-
-
-def first_difference(journaled: Step, derived: Step) -> Difference | None:
-    """The first place where two steps differ in their JSON; None where their bytes are the same."""
-    ours, theirs = encode_step(derived), encode_step(journaled)
-    if ours == theirs:
-        return None
-    path, before, after = _differing("", json.loads(theirs), json.loads(ours)) or ("", None, None)
-    return Difference(seq=journaled.seq, path=path, journaled=before, derived=after)
-
-
-def _differing(path: str, journaled: Any, derived: Any) -> tuple[str, Any, Any] | None:
-    if isinstance(journaled, dict) and isinstance(derived, dict):
-        for name in dict.fromkeys([*journaled, *derived]):
-            inner = f"{path}.{name}" if path else name
-            if found := _differing(inner, journaled.get(name), derived.get(name)):
-                return found
-        return None
-    if isinstance(journaled, list) and isinstance(derived, list):
-        for place in range(max(len(journaled), len(derived))):
-            before, after = (side[place] if place < len(side) else None for side in (journaled, derived))
-            if found := _differing(f"{path}[{place}]", before, after):
-                return found
-        return None
-    return None if journaled == derived else (path, journaled, derived)
+            difference = verifier.take(step, records)
+            if difference is not None:
+                return verifier.found(difference)
+    reader.finish()
+    return verifier.found()

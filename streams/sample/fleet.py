@@ -103,6 +103,13 @@ class Fleet:
             for slot in self.slots
         ]
 
+    def farewells(self, now_ms: int) -> list[SlotFreed]:
+        """Return the last word of every slot: it is out of its pool, and its task, if it has one, is pending again."""
+        at = from_millis(now_ms)
+        return [
+            SlotFreed(slot_id=slot.slot_id, pool=self.pool, at=at, state="leaving", ttl_s=1.0) for slot in self.slots
+        ]
+
     def take(self, routed: TaskRouted) -> Work | None:
         """Start the work of a decision; None for one that was taken before, is stale, or names an unknown slot."""
         if routed.decision_id in self._seen or routed.pool != self.pool or routed.mode != "live":

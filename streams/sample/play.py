@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from schemas.codec import write_event
@@ -30,9 +31,12 @@ from streams.sample.fleet import SLOTS, Engine, Fleet, Work
 from streams.sample.work import SampleTask, tasks
 from streams.settings import Settings
 from streams.shipped import catalog_text
+from streams.whole_file import write_whole
 
 SOURCE: Final = "/slotwise/sample"
 STATUS_EVERY_S: Final = 0.2
+#: A broker that is away does not hold up the end.
+LEAVE_S_MAX: Final = 3.0
 
 
 class SampleError(SlotwiseError):
@@ -58,11 +62,18 @@ class SampleProgress(Struct, kw_only=True):
 
 
 async def play(
-    settings: Settings, *, run: str, count: int, speed: float, stop: asyncio.Event, status: Path | None = None
+    settings: Settings,
+    *,
+    run: str,
+    count: int,
+    speed: float,
+    stop: asyncio.Event,
+    pool: str = "main",
+    status: Path | None = None,
 ) -> SampleProgress:
-    """Play `count` tasks at `speed` simulated seconds a second, until `stop` is set."""
-    sample = tasks(run, count)
-    player = _Player(settings, Fleet(engines(settings), sample), sample, speed)
+    """Play `count` tasks at `speed` simulated seconds a second, until `stop` is set; then the slots leave the pool."""
+    sample = tasks(run, count, pool)
+    player = _Player(settings, Fleet(engines(settings), sample, pool), sample, speed)
     async with _clients(settings) as (producer, consumer):
         running: list[asyncio.Task[None]] = [
             asyncio.create_task(player.follow(consumer)),
@@ -82,6 +93,9 @@ async def play(
             for task in running:
                 task.cancel()
             await asyncio.gather(stopped, *running, return_exceptions=True)
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S_MAX):
+                    await player.leave(producer)
             _write(player.progress, status)
     return player.progress
 
@@ -134,6 +148,12 @@ class _Player:
             self.progress.sent += 1
         await producer.flush()
         self.progress.all_sent = True
+
+    async def leave(self, producer: AIOKafkaProducer) -> None:
+        """Take every slot out of the pool: no one would do what is routed to it."""
+        for farewell in self._fleet.farewells(self._clock.now_ms()):
+            await self._send(producer, SLOT_FREED, farewell, f"{farewell.slot_id}-{farewell.at}-leaving")
+        await producer.flush()
 
     async def follow(self, consumer: AIOKafkaConsumer) -> None:
         """Start the work of each decision, and record when it ends."""
@@ -194,6 +214,4 @@ async def _write_status(progress: SampleProgress, path: Path | None) -> None:
 def _write(progress: SampleProgress, path: Path | None) -> None:
     if path is None:
         return
-    scratch = path.with_suffix(".new")
-    scratch.write_bytes(msgspec.json.encode(progress))
-    scratch.replace(path)
+    write_whole(path, msgspec.json.encode(progress))

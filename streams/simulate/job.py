@@ -16,6 +16,7 @@ from schemas.events import TaskPending
 from schemas.vocabulary import Dimension, Tier, from_millis, to_millis
 from streams.core.policy.ev import ingredients
 from streams.core.policy.rulebook import Rulebook
+from streams.core.policy.rules.boundary import task_bounds
 from streams.simulate.fleet import Fleet, FleetError, Slot
 from streams.simulate.trace import Call
 
@@ -54,6 +55,8 @@ class Job(Struct, frozen=True, eq=False):
     #: Models of the fleet that meet its requirements and its class's tier, with their tiers; at least one. Every
     #: scheduler keeps to these.
     able: Mapping[str, Tier]
+    #: Time beyond writing the answer, on any model.
+    overhead_ms: int = 0
 
     @property
     def tier(self) -> Tier:
@@ -62,7 +65,7 @@ class Job(Struct, frozen=True, eq=False):
 
     def service_ms(self, slot: Slot) -> int:
         """How long it takes on that slot, at least 1 ms."""
-        return max(1, round(1000 * self.output_tokens / slot.speed_tps))
+        return max(1, self.overhead_ms + round(1000 * self.output_tokens / slot.speed_tps))
 
     def cost_usd(self, slot: Slot) -> float:
         """What it costs on that slot in dollars: each call at the prices of its length and time."""
@@ -72,19 +75,30 @@ class Job(Struct, frozen=True, eq=False):
         return uusd / 1e6
 
 
-def jobs(calls: Sequence[Call], fleet: Fleet, rulebook: Rulebook, *, chance: Random, load: float) -> list[Job]:
+def jobs(
+    calls: Sequence[Call],
+    fleet: Fleet,
+    rulebook: Rulebook,
+    *,
+    chance: Random,
+    load: float | None,
+    task_s: float | None = TASK_S_MEAN,
+) -> list[Job]:
     """Make the jobs of a run, in the order of arrival, at a pace that gives the fleet that load (see `paced`).
 
-    The same arguments, with `chance` in the same state, give the same jobs.
+    With `load` None they come at the recorded times; with `task_s` None a task is one call. The same arguments, with
+    `chance` in the same state, give the same jobs.
 
     Raises:
         FleetError: no model of the fleet can do one of the tasks.
     """
-    speed = sum(slot.speed_tps for slot in fleet) / len(fleet)
-    times = TASK_S_MEAN * speed / (sum(call.output_tokens for call in calls) / len(calls))
+    times = 1.0
+    if task_s is not None:
+        speed = sum(slot.speed_tps for slot in fleet) / len(fleet)
+        times = task_s * speed / (sum(call.output_tokens for call in calls) / len(calls))
     models = {slot.model_id for slot in fleet}
     made = [_job(number, call, chance, times, models, rulebook) for number, call in enumerate(calls)]
-    return paced(made, fleet, load)
+    return [_at(job, job.at_ms) for job in made] if load is None else paced(made, fleet, load)
 
 
 def paced(made: Sequence[Job], fleet: Fleet, load: float) -> list[Job]:
@@ -92,31 +106,66 @@ def paced(made: Sequence[Job], fleet: Fleet, load: float) -> list[Job]:
 
     The tightest tier: where the work that needs at least that tier is the largest share of what such slots can do.
     """
-    busiest_s = max(
-        sum(job.output_tokens for job in made if job.tier >= tier)
-        / max(1e-9, sum(slot.speed_tps for slot in fleet if slot.tier >= tier))
-        for tier in (1, 2, 3)
-    )
-    stretch = 1000 * busiest_s / load / max(1, made[-1].at_ms)
+    stretch = 1000 * _busiest_s(made, fleet) / load / max(1, made[-1].at_ms)
     return [_at(job, round(job.at_ms * stretch)) for job in made]
 
 
+def sent(made: Sequence[Job], per_h: float) -> list[Job]:
+    """Give the same jobs with arrivals stretched so that so many come an hour."""
+    stretch = 3_600_000 * len(made) / per_h / max(1, made[-1].at_ms)
+    return [_at(job, round(job.at_ms * stretch)) for job in made]
+
+
+def on(made: Sequence[Job], fleet: Fleet, rulebook: Rulebook) -> list[Job]:
+    """Give the same jobs to another fleet or catalogue: only who can do them differs.
+
+    Raises:
+        FleetError: no model of the fleet can do one of them.
+    """
+    models = {slot.model_id for slot in fleet}
+    return [structs.replace(job, able=_able(job.task, models, rulebook)) for job in made]
+
+
 def able(task: TaskPending, models: Collection[str], rulebook: Rulebook) -> dict[str, Tier]:
-    """Those of the models that meet every requirement, and the tier of the class that the producer named."""
-    tier_min = rulebook.policy.complexity_tier_min[task.complexity] if task.complexity is not None else 1
+    """Those of the models that meet what the producer asks for, with their tiers.
+
+    That is every rating, the tier of the class that it named, and its bounds on models, providers and places.
+    """
     known = rulebook.models
+    tier_min = rulebook.policy.complexity_tier_min[task.complexity] if task.complexity is not None else 1
+    if task.floor_model in known:
+        tier_min = max(tier_min, known[task.floor_model].tier)
     return {
         name: known[name].tier
         for name in sorted(models)
-        if known[name].tier >= tier_min and all(known[name].ratings[what] >= bar for what, bar in task.requires.items())
+        if known[name].tier >= tier_min
+        and all(known[name].ratings[what] >= bar for what, bar in task.requires.items())
+        and not any(task_bounds(task, known[name]))
     }
+
+
+def _able(task: TaskPending, models: Collection[str], rulebook: Rulebook) -> dict[str, Tier]:
+    can = able(task, models, rulebook)
+    if not can:
+        raise FleetError(f"No model of the fleet meets the requirements of {task.task_id}: {dict(task.requires)}.")
+    return can
+
+
+def _busiest_s(made: Sequence[Job], fleet: Fleet) -> float:
+    """Seconds that the slots of the tightest tier are busy with its work; overhead takes as long on every slot."""
+    busiest_s = 0.0
+    for tier in (1, 2, 3):
+        slots = [slot for slot in fleet if slot.tier >= tier]
+        needing = [job for job in made if job.tier >= tier]
+        if slots and needing:
+            tokens_s = sum(job.output_tokens for job in needing) / sum(slot.speed_tps for slot in slots)
+            overhead_s = sum(job.overhead_ms for job in needing) / 1000 / len(slots)
+            busiest_s = max(busiest_s, tokens_s + overhead_s)
+    return busiest_s
 
 
 def _job(number: int, call: Call, chance: Random, times: float, models: Collection[str], rulebook: Rulebook) -> Job:
     task = structs.replace(call.task, pool=POOL) if call.task is not None else _invented(number, call, chance)
-    can = able(task, models, rulebook)
-    if not can:
-        raise FleetError(f"No model of the fleet meets the requirements of {task.task_id}: {dict(task.requires)}.")
     return Job(
         at_ms=round(1000 * call.at_s),
         task=task,
@@ -124,7 +173,8 @@ def _job(number: int, call: Call, chance: Random, times: float, models: Collecti
         input_tokens=times * call.input_tokens,
         output_tokens=times * call.output_tokens,
         ev=task.ev if task.ev is not None else ingredients(task),
-        able=can,
+        able=_able(task, models, rulebook),
+        overhead_ms=round(1000 * times * call.overhead_s),
     )
 
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from schemas.decision import Decision
-from schemas.events import Event, SlotFreed, TaskPending, Tick
-from schemas.input import Input
-from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
+from schemas.events import Event, SlotFreed, Tick
+from schemas.input import Input, topic_of
+from schemas.vocabulary import INPUT_TOPICS, Millis, from_millis
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import SlotwiseError
 from streams.simulate.job import EPOCH_MS, POOL
-
-_TOPICS: Final[dict[type, int]] = {
-    TaskPending: INPUT_TOPICS.index(TASK_PENDING),
-    SlotFreed: INPUT_TOPICS.index(SLOT_FREED),
-}
 
 
 class EventRefused(SlotwiseError):
@@ -71,6 +65,6 @@ class MemoryRouter:
         return self.handle(now_ms, [tick])
 
     def _input(self, event: Event, now: Millis) -> Input:
-        topic = _TOPICS.get(type(event), INPUT_TOPICS.index(FLEET_CONTROL))
+        topic = topic_of(event)
         self._offsets[topic] += 1
         return Input(topic=topic, offset=self._offsets[topic], now_ms=now, event=event)

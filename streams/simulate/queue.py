@@ -1,6 +1,6 @@
-"""One queue, and the slot that has been free longest: a scheduler for comparison.
+"""One queue, and the slot that has been free longest, or the cheapest: a scheduler for comparison.
 
-Queues differ in the models that a job may have and in which job comes first, and in nothing else.
+Queues differ in the models that a job may have, in which job comes first and in which free slot it takes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from streams.simulate.job import Job
 
 #: The models that a job may have.
 Allowed = Callable[[Job], frozenset[str]]
+#: What a job is worth to the rule: the highest goes first.
+Worth = Callable[[Job], float]
 
 
 def premium_only(job: Job) -> frozenset[str]:
@@ -34,13 +36,14 @@ def all_able(job: Job) -> frozenset[str]:
 class Queue:
     """One line for each set of models that jobs may have."""
 
-    def __init__(self, allowed: Allowed, *, by_ev: bool = False) -> None:
-        """Serve by arrival, or the highest EV first."""
+    def __init__(self, allowed: Allowed, *, worth: Worth | None = None, cheapest: bool = False) -> None:
+        """Serve by arrival, or first what is worth most; with `cheapest` on the free slot that costs least."""
         self._allowed = allowed
-        self._by_ev = by_ev
+        self._worth = worth
+        self._cheapest = cheapest
         #: The one that has been free longest comes first.
         self._free: dict[str, Slot] = {}
-        #: (less EV where it counts, how many came before, job).
+        #: (less its worth where that counts, how many came before, job).
         self._waiting: dict[frozenset[str], list[tuple[float, int, Job]]] = {}
         self._arrivals = 0
 
@@ -56,15 +59,21 @@ class Queue:
                 self._free[slot.slot_id] = slot
         for job in arrived:
             models = self._allowed(job)
-            slot_id = next((name for name, slot in self._free.items() if slot.model_id in models), None)
+            slot_id = self._slot(job, models)
             if slot_id is not None:
                 placed.append((job, self._free.pop(slot_id)))
             else:
                 self._arrivals += 1
-                rank = -(job.ev or 0.0) if self._by_ev else 0.0
+                rank = -self._worth(job) if self._worth is not None else 0.0
                 heapq.heappush(self._waiting.setdefault(models, []), (rank, self._arrivals, job))
         return placed
 
     def due_ms(self) -> None:
         """It acts on arrivals and freed slots only."""
         return
+
+    def _slot(self, job: Job, models: frozenset[str]) -> str | None:
+        free = [slot for slot in self._free.values() if slot.model_id in models]
+        if self._cheapest and free:
+            return min(free, key=job.cost_usd).slot_id
+        return free[0].slot_id if free else None

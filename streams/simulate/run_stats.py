@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from streams.estimate.nearest_rank import nearest_rank
 from streams.simulate.world import ServedJob
 
 #: From this priority on a task may have a premium slot whatever its EV.
@@ -28,6 +29,8 @@ class RunStats(Struct, frozen=True):
     #: The same, each times the catalogue's quality of the model that did it.
     ev_quality_per_h: float
     usd_per_task: float
+    #: Dollars of the same tasks that `ev_per_h` counts, an hour.
+    usd_per_h: float
     #: Share of the tasks, by tier.
     tier_1: float
     tier_2: float
@@ -56,13 +59,14 @@ def run_stats(served: Sequence[ServedJob]) -> RunStats:
     )
     tiers = [sum(one.slot.tier == tier for one in served) / len(served) for tier in (1, 2, 3)]
     return RunStats(
-        wait_s_p50=nearest_rank(waited, 0.50),
-        wait_s_p95=nearest_rank(waited, 0.95),
-        wait_s_p99=nearest_rank(waited, 0.99),
+        wait_s_p50=nearest_rank(waited, 50),
+        wait_s_p95=nearest_rank(waited, 95),
+        wait_s_p99=nearest_rank(waited, 99),
         wait_s_max=waited[-1],
         ev_wait_s=sum(one.wait_s * ev for one, ev in zip(served, evs, strict=True)) / (sum(evs) or 1.0),
         ev_per_h=sum(ev for _, ev in in_time) / hours,
         ev_quality_per_h=sum(ev * (one.slot.quality or 0.0) for one, ev in in_time) / hours,
+        usd_per_h=sum(one.job.cost_usd(one.slot) for one, _ in in_time) / hours,
         usd_per_task=sum(one.job.cost_usd(one.slot) for one in served) / len(served),
         tier_1=tiers[0],
         tier_2=tiers[1],
@@ -70,8 +74,3 @@ def run_stats(served: Sequence[ServedJob]) -> RunStats:
         premium_low_ev=low_ms / premium_ms,
         premium_wasted=wasted_ms / premium_ms,
     )
-
-
-def nearest_rank(ascending: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share (0..1) of the values do not exceed."""
-    return ascending[max(0, min(len(ascending) - 1, -int(-share * len(ascending) // 1) - 1))]

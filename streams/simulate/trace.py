@@ -1,15 +1,17 @@
 """Recorded arrivals: when calls came, how long their prompts were and how long the answers.
 
-A trace is cut into as many stretches as there are runs, so that every run sees other arrivals of the same service.
+Runs of one recording differ: each is another stretch of it (`recorded`), or put together of pieces of it by lot
+(`resampled`), or drawn from demand (`drawn`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from random import Random
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.events import TaskPending
 from schemas.vocabulary import Tier
@@ -19,6 +21,8 @@ CALLS_MAX: Final = 1_500
 #: Length of a window of demand in seconds, and windows of one run: a day.
 WINDOW_S: Final = 600
 WINDOWS_A_RUN: Final = 144
+#: Calls of one piece of a recording: rushes and lulls of up to so many calls stay as they were.
+CALLS_A_PIECE: Final = 50
 
 
 class Call(Struct, frozen=True):
@@ -32,6 +36,8 @@ class Call(Struct, frozen=True):
     tier: Tier | None = None
     #: The task itself, where the source knows more than lengths.
     task: TaskPending | None = None
+    #: Seconds beyond writing the answer, on any model.
+    overhead_s: float = 0.0
 
 
 class DemandWindow(Struct, frozen=True):
@@ -61,12 +67,30 @@ def drawn(
     return lambda run, runs: _draw(windows, lengths, run, runs, chance(run))
 
 
+def resampled(calls: Sequence[Call], count: int, chance: Random) -> list[Call]:
+    """Put together so many calls of a recording: pieces of `CALLS_A_PIECE` neighbours, each from a place by lot.
+
+    Gaps within a piece are as recorded, and the gap before it is the one before its first call. The recording counts
+    as a ring. Tasks get ids of their own, as one call may come twice.
+    """
+    gaps = [0.0, *(max(0.0, after.at_s - before.at_s) for before, after in pairwise(calls))]
+    gaps[0] = sum(gaps) / max(1, len(calls) - 1)
+    made: list[Call] = []
+    at_s = 0.0
+    while len(made) < count:
+        start = chance.randrange(len(calls))
+        for place in range(start, start + min(CALLS_A_PIECE, count - len(made))):
+            call = calls[place % len(calls)]
+            at_s += gaps[place % len(calls)] if made else 0.0
+            task = call.task and structs.replace(call.task, task_id=f"{call.task.task_id}/{len(made)}")
+            made.append(structs.replace(call, at_s=at_s, task=task))
+    return made
+
+
 def _stretch(calls: Sequence[Call], run: int, runs: int) -> list[Call]:
     size = len(calls) // runs
     some = calls[run * size : run * size + min(size, CALLS_MAX)]
-    return [
-        Call(call.at_s - some[0].at_s, call.input_tokens, call.output_tokens, call.tier, call.task) for call in some
-    ]
+    return [structs.replace(call, at_s=call.at_s - some[0].at_s) for call in some]
 
 
 def _draw(

@@ -52,6 +52,14 @@ def play(jobs: Sequence[Job], fleet: Fleet, scheduler: Scheduler) -> list[Served
     Raises:
         NeverServed: some job gets no slot.
     """
+    served = played(jobs, fleet, scheduler)
+    if len(served) < len(jobs):
+        raise NeverServed(f"{len(jobs) - len(served)} of {len(jobs)} jobs wait for a slot that never comes.")
+    return served
+
+
+def played(jobs: Sequence[Job], fleet: Fleet, scheduler: Scheduler) -> list[ServedJob]:
+    """As `play`, but jobs that get no slot, although all are free and nothing more comes, are left out."""
     served: list[ServedJob] = []
     running: list[tuple[int, str, Slot]] = []
     coming = 0
@@ -76,6 +84,4 @@ def play(jobs: Sequence[Job], fleet: Fleet, scheduler: Scheduler) -> list[Served
         freed = []
         while running and running[0][0] <= now_ms:
             freed.append(heapq.heappop(running)[2])
-    if len(served) < len(jobs):
-        raise NeverServed(f"{len(jobs) - len(served)} of {len(jobs)} jobs wait for a slot that never comes.")
     return served

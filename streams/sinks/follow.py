@@ -47,6 +47,8 @@ COMPLAIN_S: Final = 60.0
 PATIENCE_S: Final = 10.0
 #: Lag of an outage is looked up this often; each look costs the broker a request.
 LAG_S: Final = 5.0
+#: What to do about a part of the journal that is lost for good.
+LOST: Final = "accept it: slotwise sink --accept-loss goes on behind it, and the gap stays visible."
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +66,12 @@ class JournalFollower:
         rows_max: int,
         accept_loss: bool = False,
         name: str = "sink",
+        lost: str = LOST,
     ) -> None:
-        """`jitter` gives numbers from 0 to 1: many followers of one database must not come back in step."""
+        """`jitter` gives numbers from 0 to 1: many followers of one database must not come back in step.
+
+        `lost` is what to do about a part of the journal that is lost for good.
+        """
         self._records = records
         self._store = store
         self._clock = clock
@@ -73,6 +79,7 @@ class JournalFollower:
         self._rows_max = rows_max
         self._accept_loss = accept_loss
         self._name = name
+        self._lost = lost
         #: Assigned partitions whose position is set; the others are ignored.
         self._cursors: dict[int, Cursor] = {}
         #: By partition, the missing number, and where it stopped, at the last attempt to read it again.
@@ -277,7 +284,7 @@ class JournalFollower:
         if self._reread.get(stopped.partition) == place:
             raise JournalMismatch(
                 f"{self._records.topic}: {stopped} Nothing from there on was written. If that part of the journal is "
-                "lost for good, accept it: slotwise sink --accept-loss goes on behind it, and the gap stays visible."
+                f"lost for good, {self._lost}"
             ) from stopped
         _log.info("%s: %s Reading again from what is written", self._name, stopped)
         self._reread[stopped.partition] = place

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import msgspec
 from msgspec import Struct
 
-from schemas.vocabulary import DECISION_AUDIT
 from streams.clock import SystemClock
 from streams.errors import MISTAKE, SlotwiseError
 from streams.host import try_lock
@@ -27,6 +26,7 @@ from streams.sinks.follow import JournalFollower
 from streams.sinks.lag import SinkStatus
 from streams.sinks.ports import RetryableError, SinkPosition
 from streams.sinks.records import KafkaRecords
+from streams.topics import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -143,10 +143,9 @@ class JsonLinesSink:
     def __init__(self, settings: Settings, out: BinaryIO, *, name: str, resumes: bool, accept_loss: bool) -> None:
         # Two sinks of one group would share the partitions, and each file would hold a part: so each has its own group.
         group = hashlib.sha256(f"{name} {'' if resumes else os.getpid()}".encode()).hexdigest()[:12]
+        known = names(settings)
         self._follower = JournalFollower(
-            KafkaRecords(
-                settings, topic=settings.topic_prefix + DECISION_AUDIT, group=f"{settings.group}-sink-lines-{group}"
-            ),
+            KafkaRecords(settings, topic=known.journal, group=known.lines_groups + group),
             JsonLinesStore(out, name=name, resumes=resumes),
             SystemClock(),
             random.random,

@@ -75,14 +75,16 @@ class SinkMetrics(Collector):
 
 
 @contextlib.contextmanager
-def serving(host: str, port: int, status: Callable[[], SinkStatus]) -> Iterator[str]:
-    """Serve the pages while inside; gives their address.
+def serving(
+    host: str, port: int, status: Callable[[], SinkStatus], *, metrics: Collector | None = None
+) -> Iterator[str]:
+    """Serve the pages while inside; gives their address. `metrics`: instead of those of a sink.
 
     Raises:
         SinkPagesError: the port cannot be listened on.
     """
     registry = CollectorRegistry()
-    registry.register(SinkMetrics(status))
+    registry.register(metrics or SinkMetrics(status))
 
     class Pages(BaseHTTPRequestHandler):
         """One request."""
@@ -114,8 +116,8 @@ def serving(host: str, port: int, status: Callable[[], SinkStatus]) -> Iterator[
         server = ThreadingHTTPServer((host, port), Pages)
     except OSError as error:
         raise SinkPagesError(
-            f"The sink's pages cannot listen on {host}:{port} ({error.strerror}): choose another port with "
-            "SLOTWISE_SINK_WEB_PORT, or 0 for no pages."
+            f"The pages cannot listen on {host}:{port} ({error.strerror}): choose another port with "
+            f"SLOTWISE_{'SHADOW' if metrics else 'SINK'}_WEB_PORT, or 0 for no pages."
         ) from None
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, name="sink pages", daemon=True)

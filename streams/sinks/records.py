@@ -15,12 +15,13 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from streams.access.refusal import refusal
 from streams.access.security import client_options
-from streams.kafka.client import records_before
+from streams.kafka.client import end_of, reading, records_before
 from streams.settings import NAMELESS
 from streams.sinks.ports import JournalRecord, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from aiokafka.structs import ConsumerRecord
 
@@ -53,11 +54,15 @@ class KafkaRecords:
         consumer = await self._joined()
         where = TopicPartition(self.topic, partition)
         try:
-            first = await consumer.beginning_offsets([where])
-            end = await consumer.end_offsets([where])
-        except (KafkaError, TimeoutError) as error:
+            first = (await consumer.beginning_offsets([where]))[where]
+            end = (await consumer.end_offsets([where]))[where]
+            if end > first:
+                # A broker may answer too low, Tansu with the first offset of the last batch, plus one: a fetch has it.
+                async with self._reader(where, end - 1) as reader:
+                    end = max(end, await end_of(reader, where, stall_s_max=STALL_S_MAX))
+        except (KafkaError, OSError, TimeoutError) as error:
             raise await self._trouble(error) from error
-        return first[where], end[where]
+        return first, end
 
     def seek(self, partition: int, offset: int) -> None:
         """Continue from this offset. Does nothing when the partition is no longer assigned."""
@@ -84,24 +89,15 @@ class KafkaRecords:
         if start >= end:
             return
         where = TopicPartition(self.topic, partition)
-        consumer = AIOKafkaConsumer(
-            **client_options(self._settings),
-            client_id=f"{self._group}-ahead",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=self._settings.step_bytes_max + 65_536,
-        )
         try:
-            await consumer.start()
-            consumer.assign([where])
-            consumer.seek(where, start)
-            async with aclosing(records_before(consumer, where, end, stall_s_max=STALL_S_MAX)) as runs:
+            async with (
+                self._reader(where, start) as reader,
+                aclosing(records_before(reader, where, end, stall_s_max=STALL_S_MAX)) as runs,
+            ):
                 async for records in runs:
                     yield list(map(_journal_record, records))
         except (KafkaError, OSError, TimeoutError) as error:
             raise await self._trouble(error) from error
-        finally:
-            await consumer.stop()
 
     def end(self, partition: int) -> int | None:
         """Return the end of a partition as of the last fetch, without a request."""
@@ -155,6 +151,17 @@ class KafkaRecords:
                 raise
             # While the broker is away, aiokafka lets the cancelling of a task of its own through, before its last act.
             await consumer._client.close()  # noqa: SLF001 - that last act
+
+    def _reader(self, where: TopicPartition, start: int) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
+        """Give, while inside, a consumer outside the group, which begins at an offset."""
+        consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            client_id=f"{self._group}-ahead",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=self._settings.step_bytes_max + 65_536,
+        )
+        return reading(consumer, {where: start})
 
     async def _joined(self) -> AIOKafkaConsumer:
         if self._consumer is not None:

@@ -65,8 +65,8 @@ def step_line(journal: str, journaled: JournaledStep) -> str:
     )
 
 
-def decision_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
-    """Return a row for each decision of the step."""
+def decision_lines(journal: str, journaled: JournaledStep, *, titles: bool = True) -> Iterator[str]:
+    """Return a row for each decision of the step, with the title of its task unless titles are left out."""
     step = journaled.step
     if not step.decisions:
         return
@@ -110,7 +110,9 @@ def decision_lines(journal: str, journaled: JournaledStep) -> Iterator[str]:
             f"{null if one.propensity is None else one.propensity}\t{one.attempt}\t"
             f"{null if one.lease is None else one.lease}\t{null if one.max_tokens is None else one.max_tokens}\t"
             f"{one.input_topic}\t{one.input_offset}\t{_texts(one.flags) if one.flags else '{}'}\t"
-            f"{'t' if one.fallback else 'f'}\t{one.priced_at or null}\t{asked}{end}"
+            f"{'t' if one.fallback else 'f'}\t{one.priced_at or null}\t{asked}\t"
+            f"{(titles and one.title) or null}\t"
+            f"{one.chosen_provider or null}\t{one.chosen_account or null}\t{_time(one.waiting_since_ms)}{end}"
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 from psycopg.rows import dict_row
 
 from schemas.events import TaskPending
@@ -61,7 +62,7 @@ def explain(
     Raises:
         DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
     """
-    with _asking(dsn, timeouts) as connection:
+    with asking(dsn, timeouts) as connection:
         return _explained(connection, task_id, pool=pool, mode=mode)
 
 
@@ -80,14 +81,64 @@ def explain_why_not(
     Raises:
         DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
     """
-    with _asking(dsn, timeouts) as connection:
+    with asking(dsn, timeouts) as connection:
         history = _explained(connection, task_id, pool=pool, mode=mode)
-        decision = next((one for one in reversed(history) if one["outcome"] in ("routed", "waiting")), None)
+        decision = _placed(history)
         if decision is None:
             return None
-        of = {name: decision[name] for name in ("journal", "pool", "partition", "seq", "tenant_id", "decision_id")}
-        said = connection.execute(QUERIES["marks_before"], of | {"kinds": _MARKING, "rows_max": ROWS_MAX}).fetchall()
-        left = connection.execute(QUERIES["credit_before"], of).fetchone()
+        recorded = _recorded(connection, history, decision, rulebook)
+    return decision, why_not(model, recorded)
+
+
+class Explained(Struct, frozen=True, kw_only=True):
+    """Every decision about a task, and of one of them why not each other model."""
+
+    history: list[dict[str, Any]] = []
+    #: The one that was asked about; None: the audit has none that routed or waited.
+    decision: dict[str, Any] | None = None
+    why_not: dict[str, WhyNot] = {}
+
+
+def explain_whole(
+    dsn: Dsn | str,
+    task_id: str,
+    rulebook: Rulebook,
+    *,
+    pool: str | None = None,
+    decision_id: str | None = None,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> Explained:
+    """Return the decisions, and why not each model of fleet and catalogue in the last one or in that of an id.
+
+    Raises:
+        DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
+    """
+    with asking(dsn, timeouts) as connection:
+        history = _explained(connection, task_id, pool=pool, mode="live")
+        named = (one for one in history if str(one["decision_id"]) == decision_id)
+        decision = next(named, None) if decision_id is not None else _placed(history)
+        if decision is None or decision["outcome"] not in ("routed", "waiting"):
+            return Explained(history=history, decision=None, why_not={})
+        recorded = _recorded(connection, history, decision, rulebook)
+    models = dict.fromkeys((*recorded.gates, *rulebook.models))
+    return Explained(history=history, decision=decision, why_not={one: why_not(one, recorded) for one in models})
+
+
+def _placed(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the last decision that routed or waited."""
+    return next((one for one in reversed(history) if one["outcome"] in ("routed", "waiting")), None)
+
+
+def _recorded(
+    connection: Connection[TupleRow],
+    history: Sequence[Mapping[str, Any]],
+    decision: Mapping[str, Any],
+    rulebook: Rulebook,
+) -> Recorded:
+    """Return a decision with the marks and the credit of its time, and what its task asked for."""
+    of = {name: decision[name] for name in ("journal", "pool", "partition", "seq", "tenant_id", "decision_id")}
+    said = connection.execute(QUERIES["marks_before"], of | {"kinds": _MARKING, "rows_max": ROWS_MAX}).fetchall()
+    left = connection.execute(QUERIES["credit_before"], of).fetchone()
     asked = next(
         (
             dict(one["asked"])
@@ -98,7 +149,7 @@ def explain_why_not(
     )
     ruled_out = asked.pop("refused", {}) if asked is not None else {}
     marked = [(Millis(round(at.timestamp() * 1000)), msgspec.convert(event, MarkingControl)) for event, at in said]
-    recorded = Recorded(
+    return Recorded(
         decision=decision,
         decided_ms=to_millis(decision["decided_at"]),
         task=_task(decision, asked or {}),
@@ -108,16 +159,29 @@ def explain_why_not(
         available_uusd=None if left is None else round(left[0] * 1_000_000),
         rulebook=rulebook,
     )
-    return decision, why_not(model, recorded)
 
 
 def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Make plain values for JSON from rows of the query `explain`: alternatives as a list, the work apart."""
-    return [_entry({key: _plain(value) for key, value in row.items()}) for row in rows]
+    return [_entry({key: plain_value(value) for key, value in row.items()}) for row in rows]
+
+
+def alternatives_of(verdicts: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the verdicts of a decision as a list with their meanings, the model that passed the most gates first."""
+    found = [
+        {"model": model, **verdict, "means": MEANINGS.get(verdict.get("gate", ""), "")}
+        for model, verdict in verdicts.items()
+    ]
+    return sorted(found, key=lambda one: (_ORDER.get(one.get("gate", ""), len(_ORDER)), one["model"]))
 
 
 @contextmanager
-def _asking(dsn: Dsn | str, timeouts: Timeouts) -> Iterator[Connection[TupleRow]]:
+def asking(dsn: Dsn | str, timeouts: Timeouts) -> Iterator[Connection[TupleRow]]:
+    """Give a connection for queries of the audit's views.
+
+    Raises:
+        DatabaseError: Postgres cannot be reached, has no audit, or does not let us read it.
+    """
     with connect(dsn, timeouts, application="slotwise explain") as connection, reading_audit():
         yield connection
 
@@ -132,13 +196,22 @@ def _explained(
     again = connection.cursor(row_factory=dict_row).execute(
         QUERIES["sent_again"], {"task_id": task_id, "pool": pool, "mode": mode, "rows_max": ROWS_MAX}
     )
-    _attach(history, again.fetchall())
+    _attach(history, again.fetchall(), "sent_again", ("at", "ended", "ended_at"))
+    if history:
+        orders = connection.cursor(row_factory=dict_row).execute(
+            QUERIES["orders_about"],
+            {"task_id": task_id, "pool": pool, "mode": mode, "since": history[0]["decided_at"], "rows_max": ROWS_MAX},
+        )
+        _attach(history, orders.fetchall(), "orders", ("kind", "by", "at"))
+    _follow_up(history)
     return history
 
 
-def _attach(history: Sequence[dict[str, Any]], again: Sequence[Mapping[str, Any]]) -> None:
-    """Put each time that the task was sent again for nothing to the last decision before it."""
-    for one in again:
+def _attach(
+    history: Sequence[dict[str, Any]], rows: Sequence[Mapping[str, Any]], what: str, fields: Sequence[str]
+) -> None:
+    """Put each of these rows to the last decision before it, under that name."""
+    for one in rows:
         of = [
             decision
             for decision in history
@@ -146,7 +219,23 @@ def _attach(history: Sequence[dict[str, Any]], again: Sequence[Mapping[str, Any]
             and decision["seq"] <= one["seq"]
         ]
         if of:
-            of[-1]["sent_again"].append({name: one[name] for name in ("at", "ended", "ended_at")})
+            of[-1][what].append({name: plain_value(one[name]) for name in fields})
+
+
+def _follow_up(history: Sequence[dict[str, Any]]) -> None:
+    """Say of each routed decision whether its work came to no report, of each cancel which slot was asked to stop."""
+    for place, one in enumerate(history):
+        routed, ended_at = one["outcome"] == "routed", (one["work"] or {}).get("ended_at")
+        later = (
+            other
+            for other in history[place + 1 :]
+            if (other["journal"], other["pool"]) == (one["journal"], one["pool"])
+        )
+        after = next(later, None)
+        one["is_lost"] = routed and ended_at is None and after is not None and after["attempt"] > one["attempt"]
+        for order in one["orders"]:
+            ran = routed and order["kind"] == "task.cancelled" and (ended_at is None or ended_at > order["at"])
+            order["asked"] = one["chosen_slot_id"] if ran else None
 
 
 def _task(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> TaskPending:
@@ -157,22 +246,21 @@ def _task(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> TaskPending:
 
 def _entry(row: dict[str, Any]) -> dict[str, Any]:
     work = {key.removeprefix("work_"): row.pop(key) for key in list(row) if key.startswith("work_")}
-    alternatives = [
-        {"model": model, **verdict, "means": MEANINGS.get(verdict.get("gate", ""), "")}
-        for model, verdict in row["alternatives"].items()
-    ]
-    alternatives.sort(key=lambda one: (_ORDER.get(one.get("gate", ""), len(_ORDER)), one["model"]))
     return {
         **row,
-        "alternatives": alternatives,
+        "alternatives": alternatives_of(row["alternatives"]),
         "work": work if work.get("status") is not None else None,
         "money": row["money"] or [],
-        #: When the task was sent again after its end and ignored, filled in by `_attach`.
+        #: When the task was sent again after its end and ignored; orders about it; whether the work of a routed one
+        #: came to no report. They are filled in from other rows.
         "sent_again": [],
+        "orders": [],
+        "is_lost": False,
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """Return a value of Postgres for JSON: times in UTC with `Z`, numbers, texts."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,13 +7,15 @@ marks and tenants, not with the number of waiting tasks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from schemas.vocabulary import Millis
 from streams import metrics
 from streams.core.index.waits import waits
 from streams.core.router import Router
+from streams.lane_window import LANES, LaneCounts
+from streams.views.lane_state import LANE_STATES, LaneState, lane_state
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
@@ -27,6 +29,7 @@ def show(routers: Sequence[Router], now_ms: Millis) -> None:
     seen = _Gauges()
     for router in routers:
         seen.look(router, Millis(max(now_ms, router.now_ms)))
+    seen.look_at_lanes(LANES.lanes(now_ms, {router.state.number for router in routers}))
     for gauge in metrics.OF_THE_FLEET:
         gauge.clear()
     for (gauge, labels), value in seen.values.items():
@@ -50,6 +53,18 @@ class _Gauges:
             # A pool that was only named by a refused event has the marks of all pools, and no slot or task.
             if not pool.is_empty():
                 self._look_at_fleet(metrics.pool_label(name), pool, now_ms)
+
+    def look_at_lanes(self, lanes: Mapping[str, LaneCounts]) -> None:
+        """Add the state of each lane; lanes that share a label share its worst state."""
+        worst: dict[str, LaneState] = {}
+        for lane, one in lanes.items():
+            label, state = (
+                metrics.lane_label(lane),
+                lane_state(one.decisions, one.routed, one.router_errors, one.fallbacks),
+            )
+            worst[label] = max(worst.get(label, state), state, key=LANE_STATES.index)
+        for label, state in worst.items():
+            self.values[metrics.LANE_STATE, (label, state)] = 1
 
     def _look_at_waits(self, pool: str, index: PoolIndex, now_ms: Millis) -> None:
         found = waits(index, now_ms)

@@ -7,7 +7,6 @@ more of that partition is counted, and `stopped` has the reason, until an operat
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -15,6 +14,7 @@ from msgspec import Struct
 from schemas.decision import Decision, SlotRow, Step, TaskStatus
 from schemas.steps import decode_step
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, ReasonCode
+from streams.estimate.nearest_rank import nearest_rank
 from streams.partition.reader import HoldingReader, JournalReader, ReadingError
 
 #: Waits are kept of so many routed tasks.
@@ -152,9 +152,10 @@ class JournalStats:
             shares[slot.model] = (busy + (slot.state == "leased"), total + 1)
         return shares
 
-    def wait_ms(self, share: float) -> int | None:
-        """Wait that the given share of the routed tasks did not exceed; None before the first."""
-        return quantile(self.waits_ms, share)
+    def wait_ms(self, percent: int) -> int | None:
+        """Wait that so many of 100 routed tasks did not exceed; None before the first."""
+        ordered = sorted(self.waits_ms)
+        return nearest_rank(ordered, percent) if ordered else None
 
     def _count_inputs(self, step: Step) -> None:
         for accepted in step.inputs:
@@ -203,11 +204,3 @@ class JournalStats:
                     self._headlines[known.headline] += change
         if status is not None:
             self._tasks[pool, task_id] = status
-
-
-def quantile(values: Iterable[int], share: float) -> int | None:
-    """Find the nearest-rank quantile of the values; None if there are none."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

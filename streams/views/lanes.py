@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any
-
+import msgspec
 from psycopg.rows import dict_row
 
 from streams.database.connection import Timeouts, connect, reading_audit
 from streams.database.sql import QUERIES
 from streams.secret import Dsn
+from streams.views.explain import plain_value
+from streams.views.lane_state import LaneLine
 
 
-def lanes(dsn: Dsn | str, journal: str, timeouts: Timeouts) -> list[dict[str, Any]]:
+def lanes(dsn: Dsn | str, journal: str, timeouts: Timeouts) -> tuple[LaneLine, ...]:
     """Return the lanes of a journal that had decisions in the last 24 h, by name; `journal` as the audit has it.
 
     Raises:
@@ -22,14 +21,4 @@ def lanes(dsn: Dsn | str, journal: str, timeouts: Timeouts) -> list[dict[str, An
     with connect(dsn, timeouts, application="slotwise web") as connection, reading_audit():
         cursor = connection.cursor(row_factory=dict_row)
         rows = cursor.execute(QUERIES["lane_health"], {"journal": journal}).fetchall()
-    return [{name: _plain(value) for name, value in row.items()} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case datetime():
-            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        case Decimal():
-            return float(value)
-        case _:
-            return value
+    return tuple(msgspec.convert({name: plain_value(value) for name, value in row.items()}, LaneLine) for row in rows)

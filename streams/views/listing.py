@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from schemas.decision import SlotRow, TaskRow
-from schemas.vocabulary import from_millis
+from schemas.vocabulary import FinishStatus, from_millis
 from streams.core.router import Router
 from streams.core.state.pool import Pool
 
@@ -65,6 +65,11 @@ class TaskEnd(Struct, frozen=True, kw_only=True):
     at: str
 
 
+def word_of(status: FinishStatus) -> str:
+    """Return the word for an end, as the routers remember it."""
+    return "done" if status == "success" else status
+
+
 def tasks(
     routers: Iterable[Router],
     *,
@@ -73,9 +78,13 @@ def tasks(
     owner: str | None = None,
 ) -> list[TaskLine]:
     """Return the tasks, the longest-waiting first; of one pool, in these states (none: all), of one owner."""
-    found = (_task(row) for one in _pools(routers, pool) for row in one.tasks.values())
-    wanted = (one for one in found if (not states or one.state in states) and (owner is None or one.owner == owner))
-    return sorted(wanted, key=lambda one: (one.since, one.pool, one.task_id))
+    rows = (row for one in _pools(routers, pool) for row in one.tasks.values())
+    found = (
+        _task(row)
+        for row in rows
+        if (not states or row.status.state in states) and owner in (None, row.task.labels.get(OWNER))
+    )
+    return sorted(found, key=lambda one: (one.since, one.pool, one.task_id))
 
 
 def slots(routers: Iterable[Router], *, pool: str | None = None) -> list[SlotLine]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from schemas.decision import LedgerRow, SlotRow
 from schemas.vocabulary import Millis, from_millis
 from streams.clock import DIFFERENCE_MS_MAX
+from streams.core.index.pool_index import PoolIndex
 from streams.core.policy.case import Candidate, Moment
 from streams.core.policy.lost_slots import lost_slots
 from streams.core.policy.rulebook import Rulebook
@@ -27,7 +28,9 @@ from streams.core.state.pool import Pool
 from streams.views.attention import Attention
 from streams.views.caps import Cap, cap_of
 from streams.views.dead_letters import NewDeadLetters
+from streams.views.lane_state import LaneLine
 from streams.views.parts import Parts, parts_attention
+from streams.views.units import many
 
 
 class RecoveredPartition(Struct, frozen=True, kw_only=True):
@@ -57,6 +60,11 @@ class Slots(Struct, frozen=True, kw_only=True):
     lost: int = 0
     #: Retired slots whose task has not ended.
     retiring: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return self.free + self.leased + self.lost + self.retiring
 
 
 class CellView(Struct, frozen=True, kw_only=True):
@@ -194,6 +202,15 @@ class Overview(Struct, frozen=True, kw_only=True):
     parts: Parts | None = None
     #: None: nothing was read of them.
     dead_letters: NewDeadLetters | None = None
+    #: The lanes of the last 24 h, by the audit; None: not asked.
+    lanes: tuple[LaneLine, ...] | None = None
+
+
+def with_lanes(found: Overview, lanes: tuple[LaneLine, ...]) -> Overview:
+    """Add the state of each lane; a degraded one needs a person."""
+    attention = (*found.attention, *(Attention(says=one.sentence()) for one in lanes if one.state == "degraded"))
+    problems = tuple(one.says for one in attention)
+    return replace(found, well=not problems, problems=problems, attention=attention, lanes=lanes)
 
 
 def with_dead_letters(found: Overview, new: NewDeadLetters) -> Overview:
@@ -252,7 +269,7 @@ def _pool(router: Router, pool: Pool, now_ms: Millis) -> PoolView:
     return PoolView(
         pool=pool.name,
         partition=router.state.number,
-        tasks=_tasks(pool),
+        tasks=_tasks(router.indexes[pool.name]),
         models=tuple(_models(router.rulebook, pool, now_ms)),
         **_marks(pool.marks, now_ms),
         budgets=tuple(_budget(row) for _, row in sorted(pool.ledgers.items())),
@@ -280,17 +297,14 @@ def _marks(marks: Marks, now_ms: Millis) -> dict[str, Any]:
     }
 
 
-def _tasks(pool: Pool) -> Tasks:
-    statuses = [row.status for row in pool.tasks.values()]
-    waiting = [one for one in statuses if one.state == "waiting"]
-    delayed = sum(one.state == "delayed" for one in statuses)
-    oldest_ms = min((one.since_ms for one in waiting), default=None)
+def _tasks(index: PoolIndex) -> Tasks:
+    count, oldest_ms = index.states(), index.oldest_ms()
     return Tasks(
-        waiting=len(waiting),
-        running=sum(one.state == "running" for one in statuses),
-        delayed=delayed,
-        held=delayed,
-        waiting_by_reason=dict(Counter(str(one.headline) for one in waiting).most_common()),
+        waiting=count["waiting"],
+        running=count["running"],
+        delayed=count["delayed"],
+        held=count["delayed"],
+        waiting_by_reason=dict(index.announced().most_common()),
         oldest_since=from_millis(oldest_ms) if oldest_ms is not None else None,
     )
 
@@ -410,11 +424,15 @@ def _attention(pool: PoolView) -> Iterable[Attention]:
                 says = f"{pool.pool}: {many} of {who} lost, as a lease ran out: {lost_slots(cell.lost, pool.pool)}"
                 yield Attention(says=says)
     if count := pool.tasks.waiting_by_reason.get("lost"):
-        yield Attention(says=f"{pool.pool}: {count} tasks wait that only lost slots could do.")
+        yield Attention(says=f"{pool.pool}: {_wait(count)} that only lost slots could do.")
     if count := pool.tasks.waiting_by_reason.get("no_capable_model"):
-        yield Attention(says=f"{pool.pool}: {count} tasks wait that no model of the fleet is good enough for.")
+        yield Attention(says=f"{pool.pool}: {_wait(count)} that no model of the fleet is good enough for.")
     for budget in pool.budgets:
         if budget.available_usd <= 0:
             left = f"${budget.available_usd:.2f}"
             yield Attention(says=f"{pool.pool}: tenant {budget.tenant_id} has {left} left of its budget.")
     yield from (cap.attention(pool.pool) for cap in pool.caps)
+
+
+def _wait(count: int) -> str:
+    return f"{many(count, 'task')} {'waits' if count == 1 else 'wait'}"

@@ -12,6 +12,7 @@ import re
 import secrets
 from http import HTTPStatus
 from ipaddress import ip_address
+from math import ceil
 from typing import Any, Final, Literal, get_args
 
 from fastapi import Depends, Request
@@ -21,6 +22,7 @@ from streams.errors import MISTAKE, SlotwiseError
 from streams.settings import Settings
 from streams.text_file import read_text_file
 from streams.web.problem import Problem
+from streams.web.rate import Rate
 
 Role = Literal["producer", "dispatcher", "reader", "operator"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -44,21 +46,18 @@ class Caller(Struct, frozen=True):
 
     name: str
     roles: frozenset[Role]
+    #: Tells apart tokens of one name.
+    sha256: bytes = b""
 
 
 #: Where no tokens are configured.
 _LOCAL: Final = Caller("local", frozenset(("producer", "dispatcher", "reader")))
 
 
-class _Token(Struct, frozen=True):
-    caller: Caller
-    sha256: bytes
-
-
 class Tokens:
     """The tokens of an installation, as hashes."""
 
-    def __init__(self, tokens: tuple[_Token, ...]) -> None:
+    def __init__(self, tokens: tuple[Caller, ...]) -> None:
         self._tokens = tokens
 
     @property
@@ -93,22 +92,27 @@ class Tokens:
                     "sha256:HASH, as `slotwise token` prints it."
                 )
             roles: frozenset[Role] = frozenset(role for role in ROLES if role in parts["roles"].split(","))
-            found.append(_Token(Caller(parts["name"], roles), bytes.fromhex(parts["hash"])))
+            found.append(Caller(parts["name"], roles, bytes.fromhex(parts["hash"])))
         if not found:
             raise TokenFileError(f"{file} holds no token: add a line of `slotwise token`, or leave the setting empty.")
         return cls(tuple(found))
 
     def caller(self, request: Request) -> Caller | None:
-        """Return who sent the request; None: no known token.
-
-        Every token is compared, each in constant time: how long it takes says nothing about them.
-        """
+        """Return who sent the request; None: no known token."""
         if not self._tokens:
             return _LOCAL if _is_local(request) else None
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
-        given = hashlib.sha256(text.strip().encode()).digest()
-        found = [one.caller for one in self._tokens if hmac.compare_digest(one.sha256, given)]
-        return found[0] if found and scheme.lower() == "bearer" else None
+        found = self.of_token(text.strip())
+        return found if scheme.lower() == "bearer" else None
+
+    def of_token(self, token: str) -> Caller | None:
+        """Return whose token it is; None: it is not known.
+
+        Every token is compared, each in constant time: how long it takes says nothing about them.
+        """
+        given = hashlib.sha256(token.encode()).digest()
+        found = [one for one in self._tokens if hmac.compare_digest(one.sha256, given)]
+        return found[0] if found else None
 
 
 class RoleError(SlotwiseError):
@@ -163,6 +167,14 @@ class _Check:
             )
         if not caller.roles & self._roles:
             raise Problem(HTTPStatus.FORBIDDEN, f"This needs a token with the role {' or '.join(sorted(self._roles))}.")
+        rate: Rate = request.app.state.rate
+        key = caller.sha256 if tokens.configured else request.client and request.client.host
+        if wait_s := rate.take(key):
+            raise Problem(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "These are more requests than one caller may send; send lists of tasks, or wait as Retry-After says.",
+                headers={"Retry-After": str(ceil(wait_s))},
+            )
         request.state.caller = caller
 
 

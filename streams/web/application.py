@@ -6,6 +6,8 @@ there only where tokens are.
 
 from __future__ import annotations
 
+import time
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -18,9 +20,13 @@ from streams.errors import SlotwiseError
 from streams.host import HOST
 from streams.web.access import ROLES_KEY
 from streams.web.description import describe
-from streams.web.guard import MISTAKE, Guard
+from streams.web.guard import MISTAKE, Guard, is_page
+from streams.web.pages import OPERATORS, PAGES
+from streams.web.pages.errors import login_form, problem_page
+from streams.web.pages.page import LoginNeeded
 from streams.web.problem import Problem, of_error, refused
-from streams.web.routes import ROUTERS, controls
+from streams.web.rate import Rate
+from streams.web.routes import ROUTERS, controls, retry
 from streams.web.state import Web
 
 _LOCAL_NAMES: Final = (HOST, "localhost", "[::1]")
@@ -37,15 +43,20 @@ def application(web: Web) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.web = web
-    app.state.routers = (*ROUTERS, controls.router) if web.tokens.configured else ROUTERS
+    per_s = web.settings.http_token_rate if web.tokens.configured else web.settings.http_address_rate
+    app.state.rate = Rate(per_s, time.monotonic)
+    orders = (controls.router, retry.router, *OPERATORS) if web.tokens.configured else ()
+    app.state.routers = (*ROUTERS, *PAGES, *orders)
     for router in app.state.routers:
         app.include_router(router)
+    app.add_exception_handler(LoginNeeded, login_form)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(SlotwiseError, _problem)
     app.add_exception_handler(RequestValidationError, _problem)
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(Exception, _problem)
-    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    # Made once: it needs no token, and takes as long as hundreds of requests.
+    app.openapi = cache(lambda: describe(app))  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
@@ -75,7 +86,10 @@ def routes(app: FastAPI) -> list[APIRoute]:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    return _found(error).response(getattr(request.state, "correlation_id", ""))
+    found = _found(error)
+    if is_page(request.url.path):
+        return problem_page(request, found)
+    return found.response(getattr(request.state, "correlation_id", ""))
 
 
 def _found(error: Exception) -> Problem:

@@ -29,11 +29,13 @@ _PROBLEMS: Final = {
     "401": "No token, or none that is known.",
     "403": "The token does not have the role.",
     "404": "There is no such thing.",
+    "408": "The body did not come in time.",
     "409": "The order is not in force everywhere.",
     "413": "The body is too large.",
     "415": "The body is not JSON.",
     "421": "The server is not called so.",
     "422": "The router would refuse it, or a parameter is out of range.",
+    "429": "More requests than one caller may send; Retry-After says when the next may come.",
     "503": "The broker, the journal or the audit does not answer.",
 }
 
@@ -59,14 +61,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
     components = whole.setdefault("components", {})
     components["schemas"] = {**_components(), "Problem": _PROBLEM}
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    components["responses"] = {
+        status: {"description": text, "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_REFERENCE}Problem"}}}}
+        for status, text in _PROBLEMS.items()
+    }
     for path in whole["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
-            for status, text in _PROBLEMS.items():
-                operation["responses"].setdefault(
-                    status,
-                    {"description": text, "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_REFERENCE}Problem"}}}},
-                )
+            for status in _PROBLEMS:
+                operation["responses"].setdefault(status, {"$ref": f"#/components/responses/{status}"})
     return whole
 
 

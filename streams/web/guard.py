@@ -6,6 +6,7 @@ neither bodies nor headers of a request are logged.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -22,18 +23,31 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX: Final = VALUE_BYTES_MAX
+#: Longest wait for a whole body.
+BODY_S_MAX: Final = 10.0
 JSON: Final = "application/json"
+#: What the pages' forms are sent as.
+FORM: Final = "application/x-www-form-urlencoded"
+#: The pages are below it, except the first.
+PREFIX: Final = "/ui"
 CORRELATION: Final = "x-correlation-id"
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _PORT: Final = re.compile(r":[0-9]{1,5}\Z")
 #: Of every answer. Nothing is embedded, framed, cached or guessed at.
-HEADERS: Final = {
+_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    # Not `no-referrer`: a browser would send our own forms with `Origin: null`.
+    "referrer-policy": "same-origin",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
     "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+HEADERS: Final = tuple((name.encode(), value.encode()) for name, value in _HEADERS.items())
 
 MISTAKE: Final = Problem(
     HTTPStatus.INTERNAL_SERVER_ERROR, "This is a mistake of slotwise; its log has the details under the correlation id."
@@ -63,8 +77,7 @@ class Guard:
             answered = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 started = True
-                own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *own, (CORRELATION.encode(), correlation_id.encode())]
+                message["headers"] = [*message["headers"], *HEADERS, (CORRELATION.encode(), correlation_id.encode())]
             await send(message)
 
         try:
@@ -95,19 +108,34 @@ class Guard:
             raise _too_large()
         if scope["method"] not in ("GET", "HEAD", "DELETE", "OPTIONS") or has_body:
             kind, _, _ = headers.get("content-type", "").partition(";")
-            if kind.strip().lower() != JSON:
-                raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send {JSON}, and say so in the header Content-Type.")
+            wanted = FORM if is_page(scope["path"]) else JSON
+            if kind.strip().lower() != wanted:
+                says = f"Send {wanted}, and say so in the header Content-Type."
+                raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, says)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the body as it is: no encoding is read.")
 
 
+def is_page(path: str) -> bool:
+    """Whether people are answered there, not programs."""
+    return path in ("/", PREFIX) or path.startswith(f"{PREFIX}/")
+
+
 def _limited(receive: Receive) -> Receive:
-    count = 0
+    count, whole = 0, False
+    end_s = asyncio.get_running_loop().time() + BODY_S_MAX
 
     async def limited() -> Message:
-        nonlocal count
-        message = await receive()
+        nonlocal count, whole
+        if whole:  # what comes now is that the client has gone
+            return await receive()
+        try:
+            async with asyncio.timeout_at(end_s):
+                message = await receive()
+        except TimeoutError:
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"The body did not come within {BODY_S_MAX:g} s.") from None
         count += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
         if count > BODY_BYTES_MAX:
             raise _too_large()
         return message

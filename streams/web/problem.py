@@ -49,6 +49,12 @@ def refused(detail: str, **more: Any) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, **more)
 
 
+def broker_silent(broker: str, error: Exception, then: str) -> Problem:
+    """Return the problem of a broker that does not answer; `then` says what to do."""
+    says = f"The broker at {broker} does not answer ({type(error).__name__}): {then}."
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, says, headers={"Retry-After": "1"})
+
+
 def of_error(error: SlotwiseError) -> Problem:
     """Return the problem of an error that says what to do."""
     if error.exit_code == MISTAKE:

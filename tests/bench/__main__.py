@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from streams.local.process import EmbeddedError
-from tests.bench import a_journal, b_outputs, c_plain_faust, d_sink, e_router, f_latency
+from tests.bench import a_journal, b_outputs, c_plain_faust, d_sink, e_router, f_latency, g_http, h_replay, i_pages
 from tests.bench.bench import Bench, Options
 from tests.bench.report import Finding, read_budget, short, table, write_json
 from tests.bench.stage import BenchError, Stage
@@ -33,6 +33,9 @@ MEASURES: Final[dict[str, Callable[[Bench], list[Finding]]]] = {
     "d": d_sink.measure,
     "e": e_router.measure,
     "f": f_latency.measure,
+    "g": g_http.measure,
+    "h": h_replay.measure,
+    "i": i_pages.measure,
 }
 DIRECTORY: Final = Path(".slotwise/bench")
 QUICK_EVENTS: Final = 8_000
@@ -51,7 +54,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--only", default="", metavar="a,b", help=f"measure these of {', '.join(MEASURES)} only")
     parser.add_argument("--json", default="", metavar="FILE", help=f"where to keep the numbers (default: {DIRECTORY}/)")
     parser.add_argument(
-        "--events", type=int, default=80_000, metavar="N", help="events of (a), (b) and (d); (c) takes half"
+        "--events", type=int, default=80_000, metavar="N", help="events of (a), (b) and (d); (c) takes half, (h) more"
     )
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="pairs of runs; the median ratio counts")
     parser.add_argument("--broker", choices=["tansu", "kafka"], default="tansu", help="kafka needs Java")

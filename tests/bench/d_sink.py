@@ -34,6 +34,9 @@ from tests.bench.stage import PARTITIONS, now_ms, producer, run_program
 from tests.bench.workload import Churn, in_steps, pools_at_home
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from schemas.input import Input
     from streams.local.postgres import EmbeddedPostgres
     from tests.bench.bench import Bench
 
@@ -52,6 +55,26 @@ class Journal(Struct, frozen=True):
     rows: int
 
 
+class Played:
+    """The history of one partition, which can go on."""
+
+    def __init__(self, router: Router, churn: Churn) -> None:
+        self.churn = churn
+        self.records: list[bytes] = []
+        self.decisions = self.work = 0
+        self._router = router
+
+    def take(self, inputs: Sequence[Input]) -> bytes:
+        """Have one step made, and return its record."""
+        step = self._router.handle(inputs)
+        self.records.append(encode_step(step))
+        self._router.apply(step)
+        self.churn.see(step)
+        self.decisions += len(step.decisions)
+        self.work += len(step.work)
+        return self.records[-1]
+
+
 def measure(bench: Bench) -> list[Finding]:
     """Measure both, in turn, each time on databases that are new."""
     journal = make_journal(max(EVENTS_MIN, bench.options.events))
@@ -66,7 +89,7 @@ def measure(bench: Bench) -> list[Finding]:
         bench.stage.clear()
         sides = ("sink", "memory", "rows", "text")
         for side in sides if number % 2 == 0 else reversed(sides):
-            database = _new_database(server)
+            database = new_database(server)
             if side == "sink":
                 sunk.append(_sink(bench, journal, database))
                 bench.tell(
@@ -85,7 +108,7 @@ def measure(bench: Bench) -> list[Finding]:
             )
     if profile := bench.profile_file("d_sink"):
         bench.stage.clear()
-        _sink(bench, journal, _new_database(server), "--profile", str(profile))
+        _sink(bench, journal, new_database(server), "--profile", str(profile))
         bench.tell(f"profile of the sink: {profile}")
     server.stop()
     ratios = [a.rows_per_s / b.rows_per_s for a, b in zip(sunk, copied, strict=True)]
@@ -136,32 +159,32 @@ def measure(bench: Bench) -> list[Finding]:
 
 def make_journal(events: int) -> Journal:
     """What a router makes of so many events, in steps as group commit makes them."""
-    settings = Settings()
-    rulebook = file_rulebook(settings)
-    partitions = []
-    steps = decisions = work = 0
-    for partition, pool in enumerate(pools_at_home(PARTITIONS)):
-        router = Router(partition, rulebook)
-        churn = Churn(pool, now_ms() - events, seed=partition)
-        taken: list[bytes] = []
-        inputs = churn.announce(SLOTS) + churn.arrive(1000)
-        while inputs:
-            for some in in_steps(inputs, STEP_INPUTS):
-                step = router.handle(some)
-                taken.append(encode_step(step))
-                router.apply(step)
-                churn.see(step)
-                decisions += len(step.decisions)
-                work += len(step.work)
-            inputs = churn.turn(STEP_INPUTS // 2) if churn.sent < events // PARTITIONS else []
-        steps += len(taken)
-        partitions.append(tuple(taken))
-    return Journal(tuple(partitions), steps, decisions, steps + decisions + work)
+    played = [play(number, pool, events // PARTITIONS, backlog=1000) for number, pool in _pools()]
+    steps, decisions = sum(len(one.records) for one in played), sum(one.decisions for one in played)
+    rows = steps + decisions + sum(one.work for one in played)
+    return Journal(tuple(tuple(one.records) for one in played), steps, decisions, rows)
+
+
+def play(partition: int, pool: str, events: int, *, backlog: int) -> Played:
+    """Have a router take a fleet and a backlog, and then slots that come free and tasks, so many events in all."""
+    router = Router(partition, file_rulebook(Settings()))
+    churn = Churn(pool, now_ms() - max(events, backlog), seed=partition)
+    played = Played(router, churn)
+    inputs = churn.announce(SLOTS) + churn.arrive(backlog)
+    while inputs:
+        for some in in_steps(inputs, STEP_INPUTS):
+            played.take(some)
+        inputs = churn.turn(STEP_INPUTS // 2) if churn.sent < events else []
+    return played
+
+
+def _pools() -> Iterable[tuple[int, str]]:
+    return enumerate(pools_at_home(PARTITIONS))
 
 
 def _sink(bench: Bench, journal: Journal, database: str, *profile: str) -> Sunk:
     settings = replace(bench.stage.settings("sink"), database=Dsn(database))
-    asyncio.run(_write(settings, journal))
+    asyncio.run(write_journal(settings, journal.partitions))
     variables = {"SLOTWISE_BROKER": settings.broker, "SLOTWISE_DATABASE": database}
     variables |= {"SLOTWISE_GROUP": settings.group, "SLOTWISE_TOPIC_PREFIX": settings.topic_prefix}
     arguments = [str(journal.steps), str(journal.rows), *profile]
@@ -173,18 +196,20 @@ def _sink_alone(journal: Journal, file: str, database: str) -> Sunk:
     return msgspec.json.decode(run_program("sink", *arguments, environment={"SLOTWISE_DATABASE": database}), type=Sunk)
 
 
-async def _write(settings: Settings, journal: Journal) -> None:
+async def write_journal(settings: Settings, partitions: Sequence[Sequence[bytes]]) -> None:
+    """Write the records of all partitions to the topic of an installation."""
     topic = names(settings).journal
     async with producer(settings, linger_ms=20, max_request_size=settings.step_bytes_max) as client:
         sent = [
             await client.send(topic, value, partition=partition)
-            for partition, values in enumerate(journal.partitions)
+            for partition, values in enumerate(partitions)
             for value in values
         ]
         await asyncio.gather(*sent)
 
 
-def _new_database(server: EmbeddedPostgres) -> str:
+def new_database(server: EmbeddedPostgres) -> str:
+    """Make a database with an empty audit."""
     name = f"bench_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -21,7 +21,7 @@ from schemas.events import Outcome, SlotFreed, TaskRouted
 from schemas.vocabulary import SLOT_FREED, TASK_AWAIT_SLOT, TASK_PENDING, TASK_ROUTED, from_millis
 from streams.topics import names
 from tests.bench.race import journaling
-from tests.bench.report import Finding
+from tests.bench.report import Finding, at_ms
 from tests.bench.stage import PARTITIONS, BenchError, Side, now_ms, producer
 from tests.bench.workload import MODELS, SOURCE, Tasks, pools_at_home
 
@@ -248,16 +248,12 @@ class Play:
             tasks=len(self._sent),
             waited=len(self._waited),
             lost=len(self._sent.keys() - self._latency_s.keys() - self._waited),
-            p50_ms=_at(good, 0.5),
-            p90_ms=_at(good, 0.9),
-            p99_ms=_at(good, 0.99),
-            max_ms=_at(good, 1.0),
-            late_p99_ms=_at(sorted(self._late_s), 0.99),
+            p50_ms=at_ms(good, 0.5),
+            p90_ms=at_ms(good, 0.9),
+            p99_ms=at_ms(good, 0.99),
+            max_ms=at_ms(good, 1.0),
+            late_p99_ms=at_ms(sorted(self._late_s), 0.99),
             worker_us=worker_us,
             broker_us=broker_us,
             bench_us=bench_us,
         )
-
-
-def _at(values: list[float], share: float) -> float:
-    return round(values[min(len(values) - 1, int(share * len(values)))] * 1000, 2)

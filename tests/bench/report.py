@@ -17,7 +17,7 @@ from msgspec import Struct
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tests.bench.race import Pair, Run
 
@@ -74,6 +74,11 @@ def of_pair(key: str, title: str, pair: Pair) -> Finding:
         spread=(round(min(pair.ratios), 3), round(max(pair.ratios), 3)),
         details=msgspec.to_builtins(pair) | {"ratios": pair.ratios},
     )
+
+
+def at_ms(ordered_s: Sequence[float], share: float) -> float:
+    """Return the time below which a share of these times is, in milliseconds; they are in order."""
+    return round(ordered_s[min(len(ordered_s) - 1, int(share * len(ordered_s)))] * 1000, 2)
 
 
 def of_run(key: str, title: str, run: Run) -> Finding:

@@ -111,11 +111,13 @@ class Side(Part):
     name = "The measured program"
     durable = False
     _orphan_signal = signal.SIGKILL
+    # What it recovers first may be large, and the machine busy.
+    _start_s_max = 300
     _stop_s_max = 60
 
     def __init__(self, settings: Settings, directory: Path, program: str, *arguments: str, pages: bool = False) -> None:
         super().__init__(log_file=directory / f"{settings.group}.log")
-        self.settings = replace(settings, web_port=self.port) if pages else settings
+        self.settings = replace(settings, web_port=self.port, http_port=self.port) if pages else settings
         self._command = [sys.executable, "-m", f"tests.bench.sides.{program}", *arguments]
         self._pages = pages
 

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from streams.local import up_file
-from streams.local.up_file import UpFile
+from streams import up_file
+from streams.up_file import UpFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,14 +21,14 @@ def data_dir() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation() -> Iterator[Up]:
-    """Give an installation that runs as long as the tests do; every test uses a pool of its own."""
+    """Give an installation that runs as long as the functional tests do; every test uses a pool of its own."""
     with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory, Up(Path(directory)) as up:
         yield up
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operated() -> Iterator[Up]:
     """Give an installation for orders that concern every pool; the tests that share it restore what they mark."""
     with tempfile.TemporaryDirectory(prefix="slotwise-up-") as directory, Up(Path(directory)) as up:

@@ -117,6 +117,16 @@ def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(inst
     assert "slotwise topics create" in found.stderr
 
 
+def test_topics_whose_settings_differ_are_listed(installation: Up) -> None:
+    """What the broker has is compared with what the settings here make of it; as created, nothing differs."""
+    listed = json.loads(installation.command("topics", "list", "--json").stdout)
+    assert {one["partitions"] for one in listed} == {8}
+    assert [one["differences"] for one in listed if one["differences"]] == []
+    shorter = installation.command("topics", "check", "--retention-hours", "24")
+    assert shorter.returncode == 1
+    assert "task.pending: retention.ms is 604800000, and the settings here make it 86400000." in shorter.stdout
+
+
 def test_a_port_in_use_is_reported_by_a_worker(installation: Up) -> None:
     """Two workers on one port: the second one says so before it joins anything."""
     port = installation.at.web.rpartition(":")[2]

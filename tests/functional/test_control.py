@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
@@ -132,6 +132,41 @@ def test_a_waiting_task_is_cancelled_with_the_name_of_the_operator(operated: Up)
     assert (done.returncode, "Did you mean gone?" in done.stderr) == (1, True)
     done = operated.command("cancel", "gone-2", "--pool", "gone", "--new")
     assert "has no task gone-2 yet" in done.stderr
+
+
+@pytest.mark.rule("control.task.retried")
+def test_a_task_that_was_done_is_run_again_under_its_id(operated: Up) -> None:
+    """Not while it runs; a duplicate says how, an unknown id has the nearest one, and the story has both lives."""
+    announce(operated, "again", "haiku-1")
+    pend(operated, "again", "again-1", title="Nightly report")
+    comes_to(operated, "again-1", "routed")
+    runs = operated.command("retry", "again-1")
+    assert runs.returncode == 1
+    assert "task again-1 is running on haiku-1: only a task that has ended is run again." in runs.stderr
+
+    outcome = '{"task_id":"again-1","status":"success"}'
+    done = f'{{"slot_id":"haiku-1","pool":"again","lease":1,"outcome":{outcome}}}'
+    assert operated.command("send", "slot", "--now", "-", stdin=done).returncode == 0
+    assert operated.command("wait", "again-1").returncode == 0
+    twice = operated.command("send", "task", "--now", "-", stdin='{"task_id":"again-1","pool":"again"}')
+    assert "`slotwise retry again-1` runs it again" in twice.stderr
+    unknown = operated.command("retry", "agian-1")
+    assert unknown.returncode == 1
+    assert "Did you mean again-1?" in unknown.stderr
+
+    given = order(operated, "retry", "again-1", "--by", "ann")
+    assert (given["task"]["ended"], given["sent"]["topic"]) == ("done", "task.pending")
+
+    def story() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(operated.command("explain", "again-1", "--json").stdout)
+        return found
+
+    until(lambda: len(story()) == 2, "the decision of the second life")
+    first, second = story()
+    assert [(one["attempt"], one["title"], one["outcome"]) for one in (first, second)] == [
+        (1, "Nightly report", "routed")
+    ] * 2
+    assert [(one["kind"], one["by"]) for one in first["orders"]] == [("task.retried", "ann")]
 
 
 def test_a_restarted_lane_is_in_the_audit(operated: Up) -> None:

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.functional.commands import environment, until
+import pytest
+
+from slotwise import Client, NotFinished
+from tests.functional.commands import DEADLINE_S, environment, until
 
 if TYPE_CHECKING:
     from tests.functional.commands import Up
@@ -42,7 +45,36 @@ def test_the_example_works_off_what_is_routed_to_its_slot(installation: Up, tmp_
 
 
 def test_the_example_is_as_short_as_it_says() -> None:
-    """Twenty lines and the imports: what is longer is not read."""
+    """Less than forty lines and the imports: what is longer is not read."""
     lines = [line.strip() for line in EXAMPLE.read_text().splitlines()]
     code = [line for line in lines if line and not line.startswith(("#", '"""', "import ", "from "))]
-    assert len(code) <= 20
+    assert len(code) <= 36
+
+
+def test_the_example_stops_what_is_cancelled_renews_and_announces_itself_again(
+    installation: Up, tmp_path: Path
+) -> None:
+    """Its work takes an hour here: a short lease is renewed, and a cancelled task leaves the slot to the next."""
+    program = (
+        EXAMPLE.read_text().replace('"agents"', '"patient"').replace('Popen(["echo", ', 'Popen(["sleep", "3600", ')
+    )
+    program = program.replace("f\"{task['task_id']} on {SLOT}: {task['reason']}\"", '"0"')
+    assert '["sleep", "3600", "0"]' in program
+    (tmp_path / ".slotwise").symlink_to(installation.directory)
+    (tmp_path / "dispatcher.py").write_text(program)
+    dispatcher = subprocess.Popen([sys.executable, "dispatcher.py"], env=environment(), cwd=tmp_path)
+    try:
+        with Client(bootstrap_servers=installation.at.broker) as client:
+            first = client.submit(pool="patient", title="Read all of it", lease_s=3.0)
+            with pytest.raises(NotFinished):
+                client.wait(first, timeout=4.0)  # longer than its lease
+            client.cancel(first)
+            end = client.wait(first, timeout=DEADLINE_S)
+            assert (end.status, end.slot_id, end.attempts) == ("cancelled", "my-haiku-1", 1)
+            second = client.submit(pool="patient", title="Read the rest")
+            client.cancel(second)
+            assert client.wait(second, timeout=DEADLINE_S).status == "cancelled"
+        assert dispatcher.poll() is None
+    finally:
+        dispatcher.kill()
+        dispatcher.wait()

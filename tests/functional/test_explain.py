@@ -42,6 +42,9 @@ def test_a_typo_fix_is_explained_with_every_model_of_the_fleet(installation: Up)
     found = json.loads(installation.command("explain", "explain-1", "--why-not", "glm", "--json").stdout)
     assert (found["gate"], found["notes"]) == ("capability", [])
     assert "requires.coding to 3 (now 4)" in found["flip"]
+    slip = installation.command("explain", "explain-1", "--why-not", "opuss")
+    assert slip.returncode == 1
+    assert "Did you mean opus?" in slip.stdout
 
 
 def test_the_days_of_the_audit_are_kept(installation: Up) -> None:

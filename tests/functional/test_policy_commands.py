@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from slotwise import Client, Slot
+from streams.estimate.service_time import OBSERVATIONS_MIN
 from streams.shipped import ready_policies, shipped
 from tests.functional.commands import slotwise, until
 from tests.functional.fleets import announce, audited, look, order, pool_of
@@ -165,6 +167,39 @@ def test_a_catalogue_that_lacks_a_slot_s_model_is_activated_nowhere(own_installa
     assert done.returncode == 2
     assert "the new catalogue lacks glm" in done.stderr
     assert pool_of(own_installation, "glazed").models == before
+
+
+@pytest.mark.timeout(240)
+def test_a_proposal_is_replayed_and_shadowed_before_it_is_activated(own_installation: Up, policy_file: Path) -> None:
+    """Each step is an order of one proposal in the audit, and the replay is that of the work that was done here."""
+    order(own_installation, "policy", "activate", "--shipped", "--yes")
+    with (
+        Client(bootstrap_servers=own_installation.at.broker) as client,
+        Slot("p-haiku-1", pool="proposed", model="haiku", client=client) as slot,
+    ):
+        # So many pieces of work a replay wants to see before it says how long work takes.
+        for number in range(OBSERVATIONS_MIN):
+            client.submit(pool="proposed", task_id=f"p-{number}", ev=float(number))
+        for _, work in zip(range(OBSERVATIONS_MIN), slot, strict=False):
+            with work:
+                work.used(output_tokens=80)
+    policy_file.write_text("[lift]\nev_percentile = 0.7\n")
+    done = own_installation.command(
+        *("policy", "propose", str(policy_file), "--yes", "--from", "1h", "--shadow", "1s", "--by", "ann", "--json")
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(one["step"], one["outcome"]) for one in told["steps"]] == [
+        (step, "done") for step in ("check", "diff", "replay", "shadow", "report")
+    ]
+    assert f"of {OBSERVATIONS_MIN} tasks got another model" in told["steps"][2]["found"]
+    shown = json.loads(own_installation.command("policy", "show", "--json").stdout)
+    assert (shown["source"], shown["sections"]["lift"]["ev_percentile"]) == ("activated", 0.7)
+    assert audited(own_installation, f"{told['proposal']}-activate")["by"] == "ann"
+    # Activated once more, they do not count as never replayed.
+    order(own_installation, "policy", "activate", "--shipped", "--yes")
+    again = own_installation.command("policy", "activate", "--policy", str(policy_file), "--yes")
+    assert (again.returncode, "were never replayed" in again.stderr) == (0, False)
 
 
 def test_a_policy_with_mistakes_is_not_sent(own_installation: Up, policy_file: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import urllib.request
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,7 @@ import pytest
 from streams.local.kafka import fetch_kafka_jars, find_java
 from streams.local.process import MissingPart
 from tests.functional.commands import Up, runs, slotwise, until
+from tests.functional.dispatching import Dispatching, finished
 from tests.support.optional_parts import skip_without
 
 TASK = '{"task_id":"%s","pool":"main","title":"Fix typo in README","requires":{"coding":4}}'
@@ -25,9 +27,9 @@ def decided(up: Up, task_id: str) -> list[dict[str, object]]:
     return found
 
 
-def send(up: Up, task_id: str) -> None:
+def send(up: Up, task_id: str, pool: str = "main") -> None:
     """Send one task."""
-    sent = up.command("send", "task", "--now", "-", stdin=TASK % task_id)
+    sent = up.command("send", "task", "--now", "-", stdin=TASK.replace('"main"', f'"{pool}"') % task_id)
     assert sent.returncode == 0, sent.stderr
 
 
@@ -57,6 +59,13 @@ def test_a_signal_ends_every_process_in_good_order(data_dir: Path, how: signal.S
     with Up(data_dir) as up:
         pids = up.at.pids
         assert set(pids) == {"up", "broker", "database", "sink", "web", "worker"}
+        jobs = {one["labels"]["job"]: one["targets"][0] for one in json.loads((data_dir / "targets.json").read_text())}
+        for job, metric in (
+            ("slotwise-worker", "router_partitions"),
+            ("slotwise-sink", "slotwise_sink_trouble_seconds"),
+        ):
+            with urllib.request.urlopen(f"http://{jobs[job]}/metrics", timeout=10) as answer:
+                assert metric in answer.read().decode(), "its alert does not fire"
         assert all(map(runs, pids.values()))
         up.process.send_signal(how)
         assert up.process.wait(60) == 0, up.output.read_text()
@@ -129,17 +138,30 @@ def test_a_part_that_is_killed_is_started_again(installation: Up, part: str) -> 
     until(lambda: decided(installation, f"after-{part}"), "a decision")
 
 
-def test_a_broker_that_forgets_takes_its_life_along_and_the_audit_stays(data_dir: Path) -> None:
-    """When the in-memory broker is killed, everything starts again, and the audit of before is unchanged."""
-    with Up(data_dir) as up:
+def test_a_broker_that_forgets_takes_its_life_along_and_the_audit_stays(data_dir: Path, tmp_path: Path) -> None:
+    """When the in-memory broker is killed, everything starts again, where it was, and the audit of before is unchanged.
+
+    A dispatcher that runs through it brings its slots into the new life, and does its tasks there.
+    """
+    words = ("--pool", "d-over", "--ttl", "3", "--slot", "h=haiku", "--exec", "true")
+    with Up(data_dir) as up, Dispatching(up, tmp_path, *words) as dispatcher:
         send(up, "before")
+        for number in range(3):
+            send(up, f"old-{number}", pool="d-over")
+        dispatcher.wait_for("reported", count=3)
         until(lambda: decided(up, "before"), "a decision")
         before = up.at
         os.kill(before.pids["broker"], signal.SIGKILL)
         until(lambda: (found := up.file()) and found.pids["broker"] != before.pids["broker"], "a new life")
+        found = up.at
+        assert (found.broker, found.web, found.http) == (before.broker, before.web, before.http)
+        assert found.sink == before.sink
         send(up, "after")
+        send(up, "new", pool="d-over")
         until(lambda: decided(up, "after"), "a decision in the new life")
         assert decided(up, "before")
+        assert finished(up, ["new"])["new"]["status"] == "success"
+        assert dispatcher.wait_for("reported", "new")["lease"] == 1
         with psycopg.connect(up.at.database) as audit:
             lives = audit.execute("SELECT count(DISTINCT journal) FROM v_journal_steps").fetchone()
         assert lives == (2,)

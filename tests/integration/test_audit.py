@@ -56,8 +56,7 @@ class House:
         known, broker = names(self.settings), Broker(self.settings)
         routed = sum(one.outcome == "routed" for step in steps for one in step.decisions)
         others = sum(len(step.decisions) for step in steps) - routed
-        await broker.start()
-        try:
+        async with broker:
             for one in (one for batch in self.rig.batches for one in batch):
                 assert not isinstance(one.event, Unreadable | Misplaced)
                 topic = INPUT_TOPICS[one.topic]
@@ -73,8 +72,6 @@ class House:
             ):
                 for _ in range(count):
                     await (await broker.send(known.of(topic), 0, b"{}", key=b"main"))
-        finally:
-            await broker.stop()
 
     async def keep(self, steps: int) -> None:
         """Run a sink until so many steps are in the database."""
@@ -133,9 +130,7 @@ async def test_a_mark_on_a_dead_letter_does_not_stand_for_a_dead_letter(house: H
     await house.fill([replace(first, rejected=(refusal,)), *others])
     await house.keep(5)
     value, headers = mark_record(DeadLetterMark(mark="dropped", offsets=(0,), at="now", by="ann"))
-    broker = Broker(house.settings)
-    await broker.start()
-    try:
+    async with Broker(house.settings) as broker:
         await (await broker.send(names(house.settings).dead("task.pending"), 0, value, key=b"main", headers=headers))
         _, report = house.audit()
         assert [one["says"] for one in report["problems"] if one["promise"] == "published"] == [
@@ -143,8 +138,6 @@ async def test_a_mark_on_a_dead_letter_does_not_stand_for_a_dead_letter(house: H
         ]
         headers = dead_letter_headers("task.pending", 0, 0, "No.")
         await (await broker.send(names(house.settings).dead("task.pending"), 0, b"{", key=b"main", headers=headers))
-    finally:
-        await broker.stop()
     _, report = house.audit()
     assert [one for one in report["problems"] if one["promise"] == "published"] == []
 

@@ -13,12 +13,14 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.skips import Skip, encode_skip
 from streams.audit.installation import audit_installation
+from streams.audit.report import Report
 from streams.database.migrations import migrate
 from streams.local.own_parts import environment as settings_in_environment
 from streams.operate.parts import journal_ends
+from streams.operate.verifying import deriving
 from streams.partition.skips import hash_of
 from streams.secret import Dsn
-from streams.settings import NAMELESS
+from streams.settings import NAMELESS, Settings
 from streams.shipped import file_rulebook
 from tests.functional.commands import environment, slotwise
 from tests.support.installation import Installation, until
@@ -69,6 +71,13 @@ def sink(installation: Installation) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
         )
+
+
+async def audited(settings: Settings) -> Report:
+    """What the audit says, with every step derived again."""
+    rules = file_rulebook(settings)
+    async with deriving(settings, rules) as derive:
+        return await audit_installation(settings, rules, wait_s=0.5, derive=derive)
 
 
 async def test_a_foreign_record_is_skipped_by_the_command_and_all_go_on(installation: Installation) -> None:
@@ -122,7 +131,7 @@ async def test_a_foreign_record_is_skipped_by_the_command_and_all_go_on(installa
     try:
 
         async def told() -> Any:
-            report = await audit_installation(settings, file_rulebook(settings), wait_s=0.5, derive=True)
+            report = await audited(settings)
             handled = sum(sum(one.inputs.values()) for one in report.partitions)
             return report if report.sound and handled >= 9 else None
 

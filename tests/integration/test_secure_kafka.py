@@ -32,6 +32,14 @@ Case = Callable[[SecureKafka, Path], tuple[dict[str, str], str]]
 #: A refusal is known at once: this is for a machine that is busy with other tests.
 REFUSED_S_MAX = 60.0
 
+#: A program of a producer, with the settings of its environment.
+SUBMIT_AND_WAIT = """
+from slotwise import Client
+
+with Client() as client:
+    print(client.wait(client.submit(pool="main", task_id="t-1"), timeout=80).status)
+"""
+
 
 def login(kafka: SecureKafka, folder: Path, listener: str = "SASL", mechanism: str = "SCRAM-SHA-512") -> dict[str, str]:
     """Give the settings of a user over TLS."""
@@ -87,7 +95,7 @@ def running(log: Path, env: Mapping[str, str], *words: str) -> Iterator[subproce
 
 @pytest.mark.parametrize("way", [login, certificate, plain, in_clear], ids=lambda way: way.__name__)
 def test_a_task_is_routed_from_end_to_end(secure_kafka: SecureKafka, tmp_path: Path, way: Way) -> None:
-    """Topics, worker, sink and commands, over each kind of listener; the password is in no line of their logs."""
+    """Worker, sink, dispatcher, Python client and commands, over each kind of listener; no log has the password."""
     unique = f"t{uuid.uuid4().hex[:8]}"
     env = way(secure_kafka, tmp_path) | {
         "SLOTWISE_GROUP": unique,
@@ -107,11 +115,18 @@ def test_a_task_is_routed_from_end_to_end(secure_kafka: SecureKafka, tmp_path: P
         return done.stdout
 
     command("topics", "create")
-    journal, logs = tmp_path / "journal.jsonl", [tmp_path / "worker.log", tmp_path / "sink.log"]
-    with running(logs[0], env, "worker") as worker, running(logs[1], env, "sink", "--to", str(journal)) as sink:
-        slot = {"slot_id": "haiku-1", "pool": "main", "model": "haiku"}
-        command("send", "slot", "--now", stdin=json.dumps(slot))
-        command("send", "task", "--now", stdin=json.dumps({"task_id": "t-1", "pool": "main"}))
+    journal, logs = tmp_path / "journal.jsonl", [tmp_path / f"{part}.log" for part in ("worker", "sink", "dispatch")]
+    with (
+        running(logs[0], env, "worker") as worker,
+        running(logs[1], env, "sink", "--to", str(journal)) as sink,
+        running(logs[2], env, "dispatch", "--slot", "haiku-1=haiku", "--exec", "true") as dispatcher,
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", SUBMIT_AND_WAIT],
+            env=environment(env), capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+        shown.append(done.stdout + done.stderr)
+        assert done.stdout == "success\n", (shown[-1], [log.read_text()[-2000:] for log in logs])
 
         def routed() -> bool:
             assert worker.poll() is None, logs[0].read_text()[-4000:]
@@ -123,7 +138,7 @@ def test_a_task_is_routed_from_end_to_end(secure_kafka: SecureKafka, tmp_path: P
         seen = json.loads(command("check", "--json", code=FAILED))
         assert seen["pools"][0]["pool"] == "main"
         assert [one["partitions"] for one in seen["parts"]["workers"]] == [[0, 1]]
-        for process in (worker, sink):
+        for process in (dispatcher, worker, sink):
             process.terminate()
             assert process.wait(DEADLINE_S) == 0
     shown += [log.read_text(errors="replace") for log in logs]

@@ -22,6 +22,7 @@ from streams.sinks.cursor import Cursor
 from streams.sinks.ports import BEFORE_FIRST, ConflictError, JournaledStep, JournalRecord
 from streams.sinks.postgres import PostgresStore
 from streams.views.explain import explain, explain_why_not
+from streams.views.proposals import was_replayed
 from tests.support.builders import START_MS, decision, journal, rulebook, step, task, work
 
 if TYPE_CHECKING:
@@ -294,6 +295,24 @@ def test_a_budget_outlives_the_days_that_are_dropped(audit: str) -> None:
     for keep_days in (_days_since(START_MS - 250 * DAY_MS), 30):
         assert any("budget_movements" in line for line in maintain(audit, keep_days=keep_days))
         assert ask(audit, budgets) == before
+
+
+@pytest.mark.rule("control.policy.proposed")
+def test_a_replay_of_a_proposal_is_known_by_its_hashes(audit: str) -> None:
+    """Of these rules, in this journal, a replay, and one that was done: nothing less counts."""
+
+    def proposed(control_id: str, **fields: Any) -> ControlTaken:
+        given = {"policy": "p-1", "catalog": "c-1", "step": "replay", "outcome": "done", **fields}
+        return control("policy.proposed", control_id, **given)
+
+    others = (proposed("a", policy="p-2"), proposed("b", step="check"), proposed("c", outcome="failed"))
+    write(audit, step(0, controls=others))
+    asked: dict[str, Any] = {"policy": "p-1", "catalog": "c-1"}
+    (journal_name,) = {row["journal"] for row in ask(audit, "SELECT journal FROM v_fleet_controls_taken")}
+    assert not was_replayed(audit, journal_name, **asked)
+    write(audit, step(0, partition=1, controls=(proposed("d"),)), partition=1)
+    assert was_replayed(audit, journal_name, **asked)
+    assert not was_replayed(audit, "another", **asked)
 
 
 @pytest.mark.rule("lane.health", "control.lane.restarted")

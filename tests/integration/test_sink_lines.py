@@ -18,6 +18,7 @@ from schemas.steps import encode_step
 from streams.local.own_parts import environment
 from streams.local.process import plain_environment
 from streams.settings import Settings
+from streams.sinks.records import KafkaRecords
 from streams.topics import create_topics
 from tests.functional.commands import until
 from tests.support.builders import decision, step
@@ -121,6 +122,22 @@ def test_every_step_is_a_line_once_over_a_kill_and_restarts(
         scene.append(1)
         until(lambda: len(scene.lines()) == PARTITIONS * 101, "the lines after a restart in good order")
     scene.assert_whole()
+
+
+async def test_a_journal_ends_behind_its_last_batch(broker: EmbeddedBroker | ApacheKafka, tmp_path: Path) -> None:
+    """Else the place of a sink behind a batch would be beyond the end, and the journal taken for another one."""
+    scene = Scene(broker.address, tmp_path)
+    topic = f"{scene.settings.topic_prefix}decision.audit"
+    async with AIOKafkaProducer(bootstrap_servers=scene.settings.broker, acks="all") as producer:
+        batch = producer.create_batch()
+        for seq in range(3):
+            batch.append(key=None, value=encode_step(step(seq, partition=1)), timestamp=None)
+        await (await producer.send_batch(batch, topic, partition=1))
+    records = KafkaRecords(scene.settings, topic=topic, group=f"{scene.settings.group}-sink-lines-test")
+    try:
+        assert [await records.bounds(partition) for partition in range(PARTITIONS)] == [(0, 0), (0, 3)]
+    finally:
+        await records.close()
 
 
 def test_a_second_sink_of_a_file_is_refused(tansu: str, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from msgspec.structs import replace
+from psycopg.sql import SQL, Identifier
 
 from streams.database.connection import DatabaseError
-from streams.database.migrations import Migration, MigrationError, maintain, migrate, shipped
+from streams.database.migrations import Migration, MigrationError, admin_sql, maintain, migrate, shipped
 
 if TYPE_CHECKING:
     from streams.local.postgres import EmbeddedPostgres
@@ -115,6 +116,29 @@ def test_a_login_without_rights_gets_the_statements_for_an_administrator(
     finally:
         with psycopg.connect(postgres_server.dsn, autocommit=True) as admin:
             admin.execute("DROP ROLE reader_login")
+
+
+def test_what_an_administrator_runs_lets_a_plain_login_migrate(database: str) -> None:
+    """The printed statements are enough, twice too, for a login that may create nothing."""
+    login = 'plain "login"'
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(SQL("CREATE ROLE {} LOGIN PASSWORD 'plain'").format(Identifier(login)))
+        granted = admin.execute("SELECT FROM pg_roles WHERE rolname = 'slotwise_migrate'").fetchone() is not None
+    plain = psycopg.conninfo.make_conninfo(database, user=login, password="plain")
+    try:
+        with pytest.raises(MigrationError) as refusal:
+            migrate(plain)
+        if not granted:  # another test of this server has not made the roles
+            assert "--print-admin-sql" in str(refusal.value)
+        assert "CONTEXT" not in str(refusal.value)
+        for _ in range(2):
+            with psycopg.connect(database, autocommit=True) as admin:
+                admin.execute(admin_sql(plain).encode())
+        assert migrate(plain) == NAMES
+    finally:
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute(SQL("DROP OWNED BY {0}").format(Identifier(login)))
+            admin.execute(SQL("DROP ROLE {}").format(Identifier(login)))
 
 
 def test_a_login_that_may_make_roles_needs_no_superuser(database: str, postgres_server: EmbeddedPostgres) -> None:

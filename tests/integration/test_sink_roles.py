@@ -24,6 +24,7 @@ TABLES = (
     "journal_steps",
 )
 PARTITIONED = TABLES[:-1]
+SUMS = ("stats_hours", "stats_waits", "stats_evs", "stats_rolled", "stats_merges", "stats_merged")
 
 STEP = (
     "INSERT INTO journal_steps (journal, partition, seq, journal_offset, now, mode, inputs, rejected, decisions, work, "
@@ -114,12 +115,25 @@ def test_no_role_changes_a_days_partition_directly(audit: psycopg.Connection[Tup
 
 
 @pytest.mark.parametrize("role", ["slotwise_write", "slotwise_read"])
-@pytest.mark.parametrize("table", [*TABLES, "schema_migrations", "audit_dropped", "budget_carried"])
+@pytest.mark.parametrize("table", [*TABLES, "schema_migrations", "audit_dropped", "budget_carried", *SUMS])
 def test_tables_are_read_through_views_only(audit: psycopg.Connection[TupleRow], role: str, table: str) -> None:
     """Neither the writer nor the reader selects from a table."""
     act_as(audit, role)
     with pytest.raises(errors.InsufficientPrivilege):
         audit.execute(f"SELECT * FROM {table}")
+
+
+def test_the_writer_has_its_steps_taken_into_the_sums_and_does_nothing_else_with_them(
+    audit: psycopg.Connection[TupleRow],
+) -> None:
+    """Once: the second time there is nothing left."""
+    act_as(audit, "slotwise_write")
+    assert audit.execute("SELECT audit_roll_up('j', 0, 10)").fetchone() == (1,)
+    assert audit.execute("SELECT audit_roll_up('j', 0, 10)").fetchone() == (0,)
+    for table in SUMS:
+        for statement in (*CHANGES.values(), "INSERT INTO {table} DEFAULT VALUES"):
+            with pytest.raises((errors.InsufficientPrivilege, errors.UndefinedColumn)):
+                audit.execute(statement.format(table=table))
 
 
 def test_the_reader_sees_every_view_and_does_nothing_else(audit: psycopg.Connection[TupleRow]) -> None:
@@ -135,6 +149,7 @@ def test_the_reader_sees_every_view_and_does_nothing_else(audit: psycopg.Connect
         "SELECT * FROM journal_standing('j')",
         "SELECT * FROM journal_position('j')",
         "SELECT audit_make_partition('2020-01-01')",
+        "SELECT audit_roll_up('j', 0, 10)",
     ):
         with pytest.raises(errors.InsufficientPrivilege):
             audit.execute(statement)

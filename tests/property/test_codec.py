@@ -119,7 +119,7 @@ def agreeing(event: SlotFreed) -> SlotFreed:
     """Give the report with what its state needs, and without what it rules out."""
     if event.state == "free":
         return event
-    return replace(event, outcome=None, lease=None if event.state == "idle" else event.lease or 0)
+    return replace(event, outcome=None, lease=(event.lease or 0) if event.state == "working" else None)
 
 
 TOPICS = {TaskPending: TASK_PENDING, SlotFreed: SLOT_FREED} | dict.fromkeys(get_args(FleetControl), FLEET_CONTROL)

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
 
 from streams.operate.orders import Position, Submitted
+from streams.views.lag import Look, report
+from streams.views.stats import Stats
 from streams.web.access import ROLES, Tokens, new_token
 from streams.web.application import guarded
 from tests.support.web_rig import WebRig
@@ -42,6 +44,14 @@ def _api(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("streams.web.routes.controls.submit", submit)
     monkeypatch.setattr("streams.web.routes.controls.check", check)
     monkeypatch.setattr("streams.web.routes.tasks.explain", lambda *_, **__: [])
+    monkeypatch.setattr("streams.operate.lag.SharedLag.report", lambda *_: report(Look(at_ms=0, at_s=0.0, readings={})))
+    nothing: dict[str, Any] = {"headline": "Nothing.", "assumptions": (), "total": None}
+    monkeypatch.setattr(
+        "streams.web.routes.stats.view.stats",
+        lambda _dsn, journal, *, by, since, pool, **_: Stats(
+            journal=journal, pool=pool, since=since.isoformat(), by=dict.fromkeys(by, ()), **nothing
+        ),
+    )
     rig = WebRig()
     token, line = new_token(ROLES, "all")
     rig.web.stop.set()

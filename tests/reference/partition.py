@@ -13,11 +13,13 @@ from schemas.events import (
     ModelExhausted,
     ModelRestored,
     PolicyActivated,
+    PolicyProposed,
     QuotaUpdated,
     SlotFreed,
     SlotRetired,
     TaskCancelled,
     TaskPending,
+    TaskRetried,
     Tick,
 )
 from schemas.input import Input, Misplaced, Unreadable
@@ -90,6 +92,8 @@ class ReferencePartition:
         match event:
             case TaskCancelled():
                 self.pool(event.pool).cancel(event.task_id, item.now_ms)
+            case TaskRetried():
+                taken = self.pool(event.pool).retry(event.task_id)
             case SlotRetired():
                 self.pool(event.pool).retire(event.slot_id)
             case BudgetCredited():
@@ -99,7 +103,7 @@ class ReferencePartition:
             case ModelExhausted() | ModelRestored() | ModelDrained() | QuotaUpdated() | BreakerOpened():
                 taken = self._condition(event, item.now_ms)
         # Whom an operator speaks of is looked at, even if nothing comes of it.
-        if not isinstance(event, LaneRestarted) and (taken or not isinstance(event, PolicyActivated)):
+        if not isinstance(event, LaneRestarted | PolicyProposed) and (taken or not isinstance(event, PolicyActivated)):
             touched |= dict.fromkeys([event.pool] if event.pool is not None else self.pools)
         if taken:
             self._controls.add(event.control_id)

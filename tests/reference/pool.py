@@ -174,6 +174,14 @@ class ReferencePool:
         elif task_id not in self.finished or self.finished[task_id].how != "done":
             self.early_cancels[task_id] = now_ms
 
+    def retry(self, task_id: str) -> bool:
+        """It may be done again, if it has ended; whether it has."""
+        if task_id in self.tasks:
+            return False
+        self.finished.pop(task_id, None)
+        self.early_cancels.pop(task_id, None)
+        return True
+
     def _again(self, slot: Slot, now_ms: int, tier_min: int | None = None) -> None:
         """The work on this slot came to nothing."""
         task = self.tasks[slot.task_id]
@@ -216,9 +224,17 @@ class ReferencePool:
             if slot is not None and event.lease == slot.lease and not self._is_old(event, event_id, now_ms):
                 self._works_on(slot, event, event_id, now_ms)
             return True
-        lives_by_reports = slot is not None and slot.state == "lost" and slot.ttl_ms is not None
-        if event.state == "idle" and not lives_by_reports and (slot is None or slot.state != "free"):
+        if event.state == "leaving":
+            if slot is not None and not self._is_old(event, event_id, now_ms):
+                self._hear(slot, event, event_id, now_ms)
+                self.retire(slot.id)
             return True
+        lives_by_reports = slot is not None and slot.state == "lost" and slot.ttl_ms is not None
+        if event.state == "idle":
+            if slot is None and (event.model is None or event.slot_id in self.reports):
+                return True
+            if slot is not None and slot.state != "free" and not lives_by_reports:
+                return True
         said = 0 if slot is None else len(self.reports.get(slot.id, ()))
         taken = self._is_free(slot, event, event_id, now_ms)
         now, before = self.slots.get(event.slot_id), None if slot is None else slot.ttl_ms
@@ -274,8 +290,11 @@ class ReferencePool:
     def _works_on(self, slot: Slot, event: SlotFreed, event_id: EventId | None, now_ms: int) -> None:
         """The slot has not ended its work: its lease goes on, if it may and if no other slot has the task."""
         work = self.unreported.get(slot.id)
-        if slot.state == "leased" and not slot.renewals_left and slot.ttl_ms is not None:
-            self._hear(slot, event, event_id, now_ms)
+        if slot.state == "leased" and slot.ttl_ms is not None:
+            third_ms = self.rules.lease_ms(self.tasks[slot.task_id].event) / 3
+            if not slot.renewals_left or slot.expires_ms - now_ms > 2 * third_ms:
+                self._hear(slot, event, event_id, now_ms)
+                return
         if not slot.renewals_left or slot.state == "free":
             return
         if slot.state == "lost":

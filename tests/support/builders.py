@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from schemas.decision import Accepted, Decision, Step, TaskRow, WorkDone
-from schemas.events import Outcome, SlotFreed, SlotRetired, TaskCancelled, TaskPending, Tick
+from schemas.events import Outcome, SlotFreed, SlotRetired, TaskCancelled, TaskPending, TaskRetried, Tick
 from schemas.input import Content, Input, Unreadable
 from schemas.steps import encode_step
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, Millis, from_millis
@@ -145,6 +145,11 @@ def _control(named: dict[str, Any]) -> dict[str, Any]:
 def cancelled(task_id: str, **named: Any) -> TaskCancelled:
     """Give the cancel of a task; a new control id unless one is said."""
     return TaskCancelled(task_id=task_id, **_control(named))
+
+
+def retried(task_id: str, **named: Any) -> TaskRetried:
+    """Give the order to run a task again; a new control id unless one is said."""
+    return TaskRetried(task_id=task_id, **_control(named))
 
 
 def retired(slot_id: str, **named: Any) -> SlotRetired:

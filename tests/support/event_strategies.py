@@ -29,6 +29,7 @@ from schemas.events import (
     ModelExhausted,
     ModelRestored,
     PolicyActivated,
+    PolicyProposed,
     QuotaUpdated,
     SlotFreed,
     TaskPending,
@@ -38,7 +39,7 @@ from schemas.input import Content, Misplaced, Unreadable
 from schemas.vocabulary import from_millis
 from streams.core.policy.rulebook import RulebookError, load_rulebook
 from streams.shipped import shipped
-from tests.support.builders import cancelled, freed, retired, slot, task, tick, working
+from tests.support.builders import cancelled, freed, retired, retried, slot, task, tick, working
 from tests.support.router_rig import RouterRig
 
 FLEET = (
@@ -334,6 +335,15 @@ def stays_idle(slot_id: str, pool: str, at_ms: int) -> Making:
     return make
 
 
+def leaves(slot_id: str, pool: str, at_ms: int) -> Making:
+    """A slot's dispatcher says that the slot takes no more work."""
+
+    def make(stage: Stage) -> Event:
+        return replace(slot(slot_id, pool=pool, at_ms=stage.now_ms + at_ms), state="leaving")
+
+    return make
+
+
 def restarted(pick: int) -> Making:
     """A slot that holds a task says that it is there: it has forgotten the task."""
 
@@ -433,6 +443,10 @@ MISTAKES = st.one_of(
         window=st.just("5h"), utilisation=st.just(1.0),
     ),
     controls(LaneRestarted, "strategies", lane=st.just("night")),
+    controls(
+        PolicyProposed, "strategies", policy=st.just("9f2c41aa"), catalog=st.just("b07d4e11"),
+        step=st.just("replay"), outcome=st.just("done"),
+    ),
     controls(BreakerOpened, "money", tenant_id=st.just("acme"), lane=st.just("night"), until_ms=ENDS_MS),
 )  # fmt: skip
 
@@ -649,11 +663,13 @@ OTHER = evenly(
     st.builds(lambda name, pool: lambda _: retired(name, pool=pool), st.sampled_from(FLEET), POOL),
     st.builds(lambda number, pool: lambda stage: cancelled(stage.named(number), pool=pool), st.integers(-1, 12), POOL),
     st.builds(unwanted, st.integers(0, 9)),
+    st.builds(lambda number, pool: lambda stage: retried(stage.named(number), pool=pool), st.integers(-1, 12), POOL),
     st.builds(again, st.integers(0, 500)),
     st.builds(again, st.integers(0, 30)),
     st.builds(again, st.integers(0, 30), order=st.just(value=True)),
     RESTARTS,
     st.builds(stays_idle, st.sampled_from(FLEET), POOL, AT_MS),
+    st.builds(leaves, st.sampled_from(FLEET), POOL, AT_MS),
     st.just(lambda _: tick()),
     st.just(lambda _: Unreadable(reason="Not JSON.")),
     st.just(lambda _: Misplaced(home=3)),

@@ -34,6 +34,7 @@ from streams.operate import dead_letters, known_names, orders, read_partitions, 
 from streams.sample.work import tasks
 from streams.settings import Settings
 from streams.shipped import file_rulebook
+from streams.simulate.world import NeverServed
 from streams.topics import topics
 from streams.views.overview import RecoveredPartition
 
@@ -80,6 +81,8 @@ def commands() -> dict[tuple[str, ...], tuple[Parameter, ...]]:
 
 def _walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[Parameter, ...]]]:
     if hasattr(command, "commands"):
+        if words and command.invoke_without_command:
+            yield words, tuple(map(_parameter, command.params))
         for name, inner in command.commands.items():
             yield from _walk(inner, (*words, name))
     else:
@@ -167,6 +170,14 @@ async def _web(settings: Settings, *_: Any) -> None:
 
 
 @contextlib.contextmanager
+def _nothing_played(*_: Any) -> Iterator[Any]:
+    def play(*_: Any) -> Any:
+        raise NeverServed("Nothing is played here.")
+
+    yield play
+
+
+@contextlib.contextmanager
 def unplugged(directory: Path) -> Iterator[None]:
     """Run what is inside in that directory, without servers."""
 
@@ -209,7 +220,7 @@ def unplugged(directory: Path) -> Iterator[None]:
         patch.setattr(socket, "getaddrinfo", refuse)
         patch.setattr(socket, "create_connection", refuse)
         for where in ("streams.topics", "streams.operate.recommend"):
-            patch.setattr(f"{where}.check_topics", topics)
+            patch.setattr(f"{where}.check_topics", lambda settings, *_, **__: topics(settings))
         patch.setattr("streams.topics.create_topics", lambda settings: [topic.name for topic in topics(settings)])
         patch.setattr("streams.topics.KafkaAdminClient", no_broker)
         patch.setattr("streams.kafka.blocking.KafkaProducer", no_broker)
@@ -220,10 +231,12 @@ def unplugged(directory: Path) -> Iterator[None]:
         for module in (read_partitions, orders, recommend, known_names):
             patch.setattr(module, "read_partitions", read)
         patch.setattr("streams.kafka.client.Broker.start", no_broker_later)
-        patch.setattr(dead_letters, "_broker", broker)
+        patch.setattr(dead_letters, "Broker", broker)
         patch.setattr("streams.sinks.follow.JournalFollower.run", follow)
         patch.setattr("streams.sample.play._clients", no_broker)
-        patch.setattr("streams.sample.play.tasks", lambda run, count: tasks(run, min(count, TASKS_MAX)))
+        patch.setattr("streams.sample.play.tasks", lambda run, count, pool: tasks(run, min(count, TASKS_MAX), pool))
+        patch.setattr("streams.sample.work.tasks", lambda run, count: tasks(run, min(count, TASKS_MAX)))
+        patch.setattr("streams.operate.simulation.runner", _nothing_played)
         patch.setattr("streams.worker.run", worker)
         patch.setattr("streams.web.run.run", _web)
         patch.setattr("streams.local.up.Up.start", no_start)

@@ -24,6 +24,7 @@ from schemas.events import Event, Outcome, SlotFreed, TaskPending
 from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, SLOT_FREED, TASK_PENDING, TASK_ROUTED, from_millis
 from streams.host import free_port
 from streams.kafka.client import Broker
+from streams.secret import Dsn
 from streams.settings import ENV_PREFIX, Settings
 from streams.topics import create_topics, home_of, names
 from tests.support.audit import Audit, audit
@@ -48,6 +49,16 @@ async def until(what: str, condition: Callable[[], Awaitable[Any]], deadline_s: 
         await asyncio.sleep(POLL_S)
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Give this process's environment with these settings, and no others, for another process."""
+    defaults = asdict(Settings())
+    given = {name: value for name, value in asdict(settings).items() if value != defaults[name]}
+    return {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)} | {
+        ENV_PREFIX + name.upper(): value.reveal() if isinstance(value, Dsn) else str(value)
+        for name, value in given.items()
+    }
+
+
 class Worker:
     """One worker process."""
 
@@ -64,16 +75,10 @@ class Worker:
 
     def start(self) -> None:
         """Begin, without waiting."""
-        defaults = asdict(Settings())
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-        environment |= {
-            ENV_PREFIX + name.upper(): str(value)
-            for name, value in asdict(self.settings).items()
-            if value != defaults[name]
-        }
+        command = [sys.executable, "-m", "streams.worker"]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.worker"], cwd=ROOT, env=environment, stdout=log, stderr=log
+                command, cwd=ROOT, env=environment_of(self.settings), stdout=log, stderr=log
             )
 
     async def ready(self, partitions: int | None = None) -> None:

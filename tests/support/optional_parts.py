@@ -7,12 +7,13 @@ from typing import NoReturn
 
 import pytest
 
-#: The parts that must not be missing: with SLOTWISE_REQUIRE=kafka,browser a test fails instead of skipping.
-REQUIRED = frozenset(filter(None, os.environ.get("SLOTWISE_REQUIRE", "").split(",")))
+#: The parts that must not be missing: with TESTS_REQUIRE=kafka,browser a test fails instead of skipping.
+#: The name does not begin with SLOTWISE_, as slotwise takes each such variable for a setting and refuses unknown ones.
+REQUIRED = frozenset(filter(None, os.environ.get("TESTS_REQUIRE", "").split(",")))
 
 
 def skip_without(part: str, reason: str) -> NoReturn:
     """Skip the test for want of a part; fail it where the part is required."""
     if part in REQUIRED:
-        pytest.fail(f"SLOTWISE_REQUIRE names {part}, but: {reason}", pytrace=False)
+        pytest.fail(f"TESTS_REQUIRE names {part}, but: {reason}", pytrace=False)
     pytest.skip(reason)

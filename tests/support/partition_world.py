@@ -213,7 +213,7 @@ class World:
         """The steps derived again, from the journal and the input topics."""
         records = [{record.offset: record for record in log.records} for log in self.inputs.logs]
         journal = [(entry.offset, entry.value or b"") for entry in self.journal.log.records]
-        return verify(Router(0, self.rulebook), journal, records)
+        return verify(Router(0, self.rulebook), journal, records, self.home)
 
     def audit(self) -> Audit:
         """What the auditor says of the journal so far, against all inputs that exist."""

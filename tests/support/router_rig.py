@@ -37,7 +37,12 @@ class RouterRig:
         self.strict = strict
         #: A step of these inputs is computed around each step, and never applied: it must change nothing.
         self.discarded: list[Input] = []
-        self.audit = JournalAudit(0, memory_ms=self.book.memory_ms)
+        self.audit = JournalAudit(
+            0,
+            memory_ms=self.book.memory_ms,
+            ageing_ms=self.book.ageing_ms,
+            patience_points=self.book.patience_points,
+        )
         self.now_ms = START_MS
         #: What plug-ins say of a task as it arrives.
         self.advise: Callable[[Content], Advice | None] = lambda _: None

@@ -1,19 +1,38 @@
-"""An Apache Kafka with encrypted listeners, client certificates and users, beside its plain one for itself."""
+"""An Apache Kafka with encrypted listeners, client certificates, users and ACLs, beside its plain one for itself.
+
+Its own user and certificate may do everything; `PART_USERS` may do only what a test grants them.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from typing import TYPE_CHECKING
 
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    KafkaAdminClient,
+    ResourcePattern,
+    ResourceType,
+)
+
+from streams.access.rights import PARTS
 from streams.host import HOST, free_port
 from streams.local.kafka import ApacheKafka, fetch_kafka_jars, find_java
 from tests.support.certificates import DAY, Authority
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from streams.access.rights import Grant
 
 USER = "router"
 PASSWORD = "Correct-Horse,7"
+#: By the part of slotwise that logs in so, by PLAIN and the same password.
+PART_USERS = {part: f"slotwise-{part}" for part in PARTS}
 
 
 class SecureKafka(ApacheKafka):
@@ -47,6 +66,10 @@ class SecureKafka(ApacheKafka):
             lines[name] += f",{added}"
         lines["listener.security.protocol.map"] += "".join(f",{n}:{p}" for n, (p, _) in self._listeners.items())
         lines["inter.broker.listener.name"] = "PLAINTEXT"
+        lines["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        lines["allow.everyone.if.no.acl.found"] = "false"
+        # The plain listener is the broker's own way to itself.
+        lines["super.users"] = f"User:ANONYMOUS;User:{USER};User:CN=client"
         lines["sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
         for name, (protocol, pair) in self._listeners.items():
             prefix = f"listener.name.{name.lower()}."
@@ -57,11 +80,37 @@ class SecureKafka(ApacheKafka):
                 lines[f"{prefix}ssl.client.auth"] = "required" if protocol == "SSL" else "none"
             if protocol.startswith("SASL"):
                 scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-                plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+                users = " ".join(f'user_{name}="{PASSWORD}"' for name in (USER, *PART_USERS.values()))
+                plain = f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
                 lines[f"{prefix}scram-sha-256.sasl.jaas.config"] = scram
                 lines[f"{prefix}scram-sha-512.sasl.jaas.config"] = scram
                 lines[f"{prefix}plain.sasl.jaas.config"] = plain
         return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+    def grant(self, grants: Iterable[Grant]) -> None:
+        """Give principals their rights, and nothing else."""
+        admin = KafkaAdminClient(bootstrap_servers=self.address)
+        try:
+            made = admin.create_acls(
+                [
+                    ACL(
+                        principal=one.principal,
+                        host="*",
+                        operation=ACLOperation[operation],
+                        permission_type=ACLPermissionType.ALLOW,
+                        resource_pattern=ResourcePattern(
+                            ResourceType[one.right.resource.upper()],
+                            one.right.name,
+                            ACLResourcePatternType.PREFIXED if one.right.prefixed else ACLResourcePatternType.LITERAL,
+                        ),
+                    )
+                    for one in grants
+                    for operation in one.right.operations
+                ]
+            )
+        finally:
+            admin.close()
+        assert not made["failed"], made["failed"]
 
     def add_users(self) -> None:
         """Give the user its passwords, with Kafka's own tool."""

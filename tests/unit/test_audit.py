@@ -12,15 +12,22 @@ import pytest
 from msgspec import Struct
 
 from schemas.events import BudgetCredited
+from schemas.skips import Skip, encode_skip
 from schemas.steps import encode_step
 from streams.audit.agreement import DEAD_LETTERS, JournalCounts, published, stored
+from streams.audit.checkpoint_state import holds_state_of
 from streams.audit.handled import Handled
 from streams.audit.journal import PROBLEMS_MAX, JournalAudit
 from streams.audit.problem import PROMISES, Problem
-from tests.support.builders import task
-from tests.support.router_rig import RouterRig
+from streams.core.router import Router
+from streams.partition.memory import MemoryJournal
+from streams.partition.ports import Checkpoint, JournalPosition
+from streams.partition.skips import hash_of
+from tests.support.builders import rulebook, task
+from tests.support.router_rig import RouterRig, at
 
 DAY_MS = 24 * 3_600_000
+AGEING_MS = 1_000
 RECORDED = Path(__file__).parents[1] / "data" / "journals_v1.jsonl.gz"
 
 Steps = list[dict[str, Any]]
@@ -38,9 +45,19 @@ def history() -> Steps:
     return [json.loads(encode_step(step)) for step in rig.steps]
 
 
+def waits() -> Steps:
+    """Give a journal of one slot: a task runs, one waits, one comes long after; then the one that waited is served."""
+    rig = RouterRig("haiku-1", book=rulebook(service={"ageing_s_per_point": AGEING_MS / 1000}))
+    rig.hand_in(task("a"), after_s=1)
+    rig.hand_in(task("old"), after_s=1)
+    rig.hand_in(at(task("young"), rig.now_ms + 150_000), after_s=150)
+    rig.ends("a", after_s=10)
+    return [json.loads(encode_step(step)) for step in rig.steps]
+
+
 def audited(steps: Steps, *, memory_ms: int = DAY_MS) -> JournalAudit:
     """Audit these steps."""
-    audit = JournalAudit(0, memory_ms=memory_ms)
+    audit = JournalAudit(0, memory_ms=memory_ms, ageing_ms=AGEING_MS, patience_points=150)
     for step in steps:
         audit.add(json.dumps(step).encode())
     return audit
@@ -68,6 +85,7 @@ class Damage(Struct, frozen=True):
     want: tuple[str, int | None]
     #: A part of the sentence.
     says: str
+    of: Callable[[], Steps] = history
 
 
 def lease_twice(steps: Steps) -> None:
@@ -88,7 +106,37 @@ def accept_again(steps: Steps) -> None:
     steps[5]["tasks"] = [{"task": {"pool": "main", "task_id": "t-9"}, "standing": standing}]
 
 
+def serve_the_young(steps: Steps) -> None:
+    """The slot that comes free is given to the task that came last."""
+    last = steps[4]
+    for row in (last["decisions"][0], last["moved"][0], last["slots"][0]):
+        assert row["task_id"] == "old"
+        row["task_id"] = "young"
+    last["decisions"][0] |= {name: steps[3]["decisions"][0][name] for name in ("at_ms", "waiting_since_ms")}
+
+
+def keep_free(steps: Steps) -> None:
+    """The slot that comes free is given to no one."""
+    steps[4]["slots"][0] |= {"state": "free", "lease": 1}
+    for name in ("decisions", "moved"):
+        del steps[4][name]
+
+
+def free_a_slot(steps: Steps) -> None:
+    """A slot is free after the step by which a task waits for it."""
+    steps[3]["slots"] = [{**steps[0]["slots"][0], "lease": 1}]
+
+
 DAMAGES: dict[str, Damage] = {
+    "a task that has waited long is passed over": Damage(
+        serve_the_young, ("service", 4), "young of pool main is served by haiku with 60 points before old", waits
+    ),
+    "a slot stays free beside a task that waits": Damage(
+        keep_free, ("idle", 4), "haiku-1 of pool main is free beside old, which waits and may use haiku", waits
+    ),
+    "a task waits beside a free slot that it may use": Damage(
+        free_a_slot, ("idle", 3), "haiku-1 of pool main is free beside young", waits
+    ),
     "a step is left out": Damage(lambda s: s.pop(3), ("journal", 4), "step 4 follows step 2"),
     "a record is no step": Damage(lambda s: s.insert(3, {}), ("journal", None), "is no step"),
     "a step lacks what it must have": Damage(lambda s: s[3]["slots"][0].pop("pool"), ("journal", 3), "cannot be read"),
@@ -146,7 +194,7 @@ DAMAGES: dict[str, Damage] = {
 @pytest.mark.parametrize("damage", [pytest.param(one, id=name) for name, one in DAMAGES.items()])
 def test_what_is_wrong_is_reported_with_its_promise_and_its_step(damage: Damage) -> None:
     """Among what else follows from it."""
-    steps = history()
+    steps = damage.of()
     damage.do(steps)
     problems = audited(steps).problems
     named = [one.says for one in problems if (one.promise, one.seq) == damage.want]
@@ -160,7 +208,57 @@ def test_every_promise_about_the_journal_is_broken_here_once() -> None:
         "chain",
         "published",
         "derived",
+        "state",
     }
+
+
+def test_waiting_tasks_that_are_served_in_order_are_no_problem() -> None:
+    """The history that is damaged above; and a policy that is activated says how tasks age from then on."""
+    assert audited(waits()).problems == []
+    steps = waits()
+    serve_the_young(steps)
+    for text in ("[service]\nageing_s_per_point = 1000\npatience_points = 150", "no policy"):
+        changed = [dict(step) for step in steps]
+        changed[1] |= {"activated": {"policy_text": text, "finished_memory_ms": DAY_MS}}
+        assert "service" not in {promise for promise, _ in found(changed)}
+
+
+def journal_of(*values: bytes) -> MemoryJournal:
+    """Give a journal of these records."""
+    journal = MemoryJournal()
+    for value in values:
+        journal.log.append(value)
+    return journal
+
+
+def checkpoint_of(router: Router, offset: int) -> Checkpoint:
+    """Give a checkpoint of a router's state, taken before the record at an offset."""
+    return Checkpoint(position=JournalPosition(offset, router.seq), at_ms=0, chunks=tuple(router.snapshot()))
+
+
+async def test_a_checkpoint_is_compared_with_the_steps_before_it() -> None:
+    """The state of the same steps is the same bytes; one that lacks a step, or has another row, is not."""
+    rig = RouterRig("haiku-1", "haiku-2")
+    for number in range(3):
+        rig.hand_in(task(f"t-{number}"), after_s=1)
+    values = [encode_step(step) for step in rig.steps]
+    taken = checkpoint_of(rig.router, len(values))
+    assert await holds_state_of(rig.book, 0, taken, journal_of(*values))
+    other = RouterRig("haiku-1", "haiku-2")
+    for number in (0, 1, 7):
+        other.hand_in(task(f"t-{number}"), after_s=1)
+    assert not await holds_state_of(rig.book, 0, checkpoint_of(other.router, len(values)), journal_of(*values))
+    assert not await holds_state_of(rig.book, 0, taken, journal_of(*values[:-1]))
+
+
+async def test_a_checkpoint_is_compared_also_where_an_operator_passes_over_a_record() -> None:
+    """The note stands behind the checkpoint, so that it is looked for there."""
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("t-1"), after_s=1)
+    values, foreign = [encode_step(step) for step in rig.steps], b"of a test producer"
+    note = Skip(skip=1, partition=0, sha256=hash_of(foreign), reason="known", by="ops", at="now")
+    journal = journal_of(values[0], foreign, *values[1:], encode_skip(note))
+    assert await holds_state_of(rig.book, 0, checkpoint_of(rig.router, len(values) + 1), journal)
 
 
 def test_a_fenced_record_is_ignored_and_counted() -> None:

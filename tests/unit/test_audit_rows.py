@@ -124,6 +124,26 @@ def test_the_audit_keeps_every_field_that_a_rule_reads() -> None:
     assert json.loads(str(named("copy_decisions", line)["asked"])) == asked
 
 
+@pytest.mark.rule("record.title")
+@pytest.mark.parametrize(
+    "title", ["Fix typo in README", "a\tb\nc\\d", "\\N", "f", "\u202e\x1b[2J", "caf\u00e9 \U0001f600"]
+)
+def test_a_decision_has_the_title_of_its_task(title: str) -> None:
+    """Character by character; a setting leaves it out, and a decision of an older worker has none."""
+    one = journaled(decision(title=title), decision(task_id="t-2"))
+    first, second = (named("copy_decisions", line) for line in rows.decision_lines("j", one))
+    assert first["title"] == title
+    assert (second["title"], second["mode"]) == (None, "live")
+    without = named("copy_decisions", next(iter(rows.decision_lines("j", one, titles=False))))
+    assert without == {**first, "title": None}
+
+
+def test_a_title_with_what_postgres_refuses_is_kept_but_for_that() -> None:
+    """NUL stops no audit."""
+    line = next(iter(rows.decision_lines("j", journaled(decision(title="a\0b")))))
+    assert named("copy_decisions", line)["title"] == "a\N{REPLACEMENT CHARACTER}b"
+
+
 def test_flags_are_an_array_of_texts() -> None:
     """Plain words stay; characters with a meaning in arrays or in COPY are escaped."""
     one = journaled(decision(flags=("watching", 'say "\\"'), priced_at="2026-11-21"))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
+from schemas.codec import VALUE_BYTES_MAX, encode_event, read_event, read_output, write_event
 from schemas.dead_letters import HEADERS_BYTES_MAX, dead_letter_headers, dead_letter_value
 from schemas.decision import Accepted, Percentiles, Rejected, Step
 from schemas.event_fields import TIME_FIELDS
-from schemas.events import Control, ModelExhausted, Output, TaskPending, Tick
+from schemas.events import Control, ModelExhausted, Output, TaskPending, TaskRouted, Tick
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
 from schemas.json_schema import TOPICS
@@ -21,7 +21,7 @@ from schemas.refusals import ECHO_CHARS_MAX
 from schemas.steps import StepError, decode_step, encode_step
 from schemas.strict_json import DEPTH_MAX
 from schemas.trace import trace_of
-from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, TASK_PENDING, Millis
+from schemas.vocabulary import FLEET_CONTROL, INPUT_TOPICS, OUTPUT_TOPICS, TASK_PENDING, TASK_ROUTED, Millis
 
 if TYPE_CHECKING:
     from schemas.events import Event
@@ -485,3 +485,24 @@ def test_a_value_too_large_for_the_dead_letter_topic_is_cut_and_its_hash_kept() 
         "slotwise.value_bytes": b"1001",
         "slotwise.value_sha256": hashlib.sha256(raw).hexdigest().encode(),
     }
+
+
+@pytest.mark.parametrize("topic", OUTPUT_TOPICS)
+def test_an_output_is_read_as_it_was_written(topic: str) -> None:
+    """Fields of a newer version are ignored; what is none of the topic's events is no error either."""
+    (struct,) = TOPICS[topic]
+    value = EXAMPLES[struct]
+    event = read_output(topic, json.dumps({**value, "of_a_newer_version": [1]}).encode())
+    assert not isinstance(event, Unreadable)
+    assert json.loads(encode_event(event)) == value
+    for damaged in (None, b"", b"{", b"[]", b'{"payload":1}'):
+        assert isinstance(read_output(topic, damaged), Unreadable)
+
+
+def test_a_title_that_speaks_of_a_payload_is_none() -> None:
+    """Only a field counts."""
+    value = {**EXAMPLES[TaskRouted], "title": '"payload"'}
+    value.pop("payload", None)
+    event = read_output(TASK_ROUTED, json.dumps(value).encode())
+    assert isinstance(event, TaskRouted)
+    assert (event.title, event.payload) == ('"payload"', None)

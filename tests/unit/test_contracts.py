@@ -14,7 +14,7 @@ import pytest
 import yaml
 from msgspec import Raw
 
-from schemas import decision, ends, events, marks, vocabulary
+from schemas import decision, ends, events, marks, shadow, vocabulary
 from schemas.asyncapi import asyncapi
 from schemas.codec import VALUE_BYTES_MAX, read_event, write_event
 from schemas.contracts import main
@@ -23,7 +23,7 @@ from schemas.decision import Accepted, ControlTaken, Step
 from schemas.events import TaskPending
 from schemas.examples import EXAMPLES
 from schemas.input import Unreadable
-from schemas.json_schema import ANY_JSON, DEAD_LETTERS, DECISION_SHADOW, TOPICS, json_schema
+from schemas.json_schema import ANY_JSON, DEAD_LETTERS, LIKE_OTHERS, TOPICS, json_schema
 from schemas.steps import encode_step
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, TASK_PENDING, Millis
 
@@ -177,7 +177,12 @@ def test_every_topic_has_a_schema_and_no_struct_is_left_out() -> None:
     assert set(TOPICS) == ALL_TOPICS
     described = {name for topic in TOPICS for name in json_schema(topic)["$defs"]}
     assert described == (
-        structs_of(events) | structs_of(decision) | structs_of(ends) | structs_of(marks) | {ANY_JSON}
+        structs_of(events)
+        | structs_of(decision)
+        | structs_of(ends)
+        | structs_of(marks)
+        | structs_of(shadow)
+        | {ANY_JSON}
     ) - {"Control"}
 
 
@@ -185,10 +190,10 @@ def test_the_asyncapi_file_names_every_topic_and_every_struct() -> None:
     """One file is enough to find all that travels, and each reference in it leads somewhere."""
     document = yaml.safe_load((ROOT / "schemas/asyncapi.yaml").read_text(encoding="utf-8"))
     assert document == json.loads(json.dumps(asyncapi()))
-    assert set(document["channels"]) == ALL_TOPICS | {DECISION_SHADOW, *DEAD_LETTERS}
+    assert set(document["channels"]) == ALL_TOPICS | {*LIKE_OTHERS, *DEAD_LETTERS}
     assert set(document["components"]["messages"]) == {struct.__name__ for struct in TOPIC_OF} | {"DeadLetter"}
     missing = (
-        (structs_of(events) | structs_of(decision) | structs_of(ends) | structs_of(marks))
+        (structs_of(events) | structs_of(decision) | structs_of(ends) | structs_of(marks) | structs_of(shadow))
         - {"Control"}
         - set(document["components"]["schemas"])
     )
@@ -215,7 +220,7 @@ def test_the_asyncapi_file_has_kafka_bindings_and_cloud_events_headers() -> None
 
 def test_the_page_names_every_topic_and_every_struct_on_the_wire() -> None:
     """Every topic and struct is on the page."""
-    for topic in (*TOPICS, DECISION_SHADOW, *DEAD_LETTERS):
+    for topic in (*TOPICS, *LIKE_OTHERS, *DEAD_LETTERS):
         assert f"`{topic}`" in PAGE
     for struct in structs_of(events) - {"Control"}:
         assert f"<!-- fields {struct} -->\n| field |" in PAGE

@@ -15,8 +15,8 @@ from schemas.decision import HistoryEntry
 from schemas.events import TaskPending
 from schemas.record import Headers
 from schemas.vocabulary import Millis, from_millis
-from streams.operate.dead_letters import Original, original_of, since_ms
-from streams.operate.orders import ControlError
+from streams.operate.dead_letters import Original, original_of
+from streams.operate.orders import ControlError, since_ms
 from streams.settings import Settings
 from streams.topics import home_of
 from streams.views.dead_letters import Selection, StoredRecord, age, collected

@@ -12,15 +12,28 @@ import pytest
 from rich.console import Console
 
 from schemas.vocabulary import Verdict
-from streams.commands.explain_text import render
+from streams.commands.explain_text import found_nothing, render, render_found
 from streams.views.explain import MEANINGS, plain
+from streams.views.find import Found, has_words
 
 
 def row(**named: Any) -> dict[str, Any]:
     """Give a row as the query `explain` does: a routed decision without an outcome."""
     nothing = dict.fromkeys(
         (
-            *("complexity", "layer", "lane", "tenant_id", "objective", "ev", "ev_percentile", "p90", "asked", "money"),
+            *(
+                "complexity",
+                "layer",
+                "lane",
+                "tenant_id",
+                "objective",
+                "ev",
+                "ev_percentile",
+                "p90",
+                "asked",
+                "money",
+                "title",
+            ),
             *("priced_at", "estimated_cost_usd", "saved_vs_premium_usd", "saved_vs_next_free_usd"),
         )
     )
@@ -119,14 +132,8 @@ def test_what_strangers_wrote_does_not_act_on_the_terminal() -> None:
 
 
 @pytest.mark.rule("amend.33")
-@pytest.mark.parametrize(
-    ("ended", "advice"),
-    [
-        ("done", "It is done: to have it done once more, send another id."),
-        ("expired", "To have it done again, send it with an `at` after 2026-11-21T10:00:00.000Z."),
-    ],
-)
-def test_a_task_that_was_sent_again_for_nothing_says_so_and_what_to_do(ended: str, advice: str) -> None:
+@pytest.mark.parametrize("ended", ["done", "expired"])
+def test_a_task_that_was_sent_again_for_nothing_says_so_and_what_to_do(ended: str) -> None:
     """When it came, how it had ended, and how it would be done again."""
     (told,) = plain([row()])
     again = {"at": "2026-11-21T10:05:00.000Z", "ended": ended, "ended_at": "2026-11-21T10:00:00.000Z"}
@@ -136,5 +143,84 @@ def test_a_task_that_was_sent_again_for_nothing_says_so_and_what_to_do(ended: st
         out.print(render([told]))
     assert (
         "Sent again at 2026-11-21T10:05:00.000Z and ignored as a duplicate: it had ended at 2026-11-21T10:00:00.000Z "
-        f"({ended}). {advice}"
+        f"({ended}). `slotwise retry t-1` runs it again."
     ) in capture.get()
+
+
+def test_orders_and_a_lost_lease_are_part_of_the_story() -> None:
+    """Who cancelled it and what that came to, who had it run again, and where no end was reported."""
+    (told,) = plain([row()])
+    at = "2026-11-21T10:05:00.000Z"
+    told["is_lost"] = True
+    told["orders"] += [
+        {"kind": "task.cancelled", "by": "an\x1bn", "at": at, "asked": "haiku-1"},
+        {"kind": "task.cancelled", "by": "ann", "at": at, "asked": None},
+        {"kind": "task.retried", "by": "ann", "at": at, "asked": None},
+    ]
+    out = Console(width=200, no_color=True)
+    with out.capture() as capture:
+        out.print(render([told]))
+    for said in (
+        "No end of the work was reported: its lease ran out, or its slot was started again or retired.",
+        f"an\\u001bn cancelled it at {at} while it ran: haiku-1 was asked to stop.",
+        f"ann cancelled it at {at}.",
+        f"ann ordered at {at} that it is run again.",
+    ):
+        assert said in capture.get()
+
+
+def found(*tasks: dict[str, Any], **named: Any) -> Found:
+    """Give what `--find typo` found: by default all of it."""
+    return Found(**{"words": "typo", "since": None, "total": len(tasks), "tasks": list(tasks), **named})
+
+
+@pytest.mark.rule("record.title")
+def test_the_title_is_shown_once_and_does_not_act_on_the_terminal() -> None:
+    """Escape sequences, marks of direction and markup are shown as they are written, also in a list."""
+    title = "[red]Fix\x1b[2J \u202etypo\r\n"
+    text = shown(row(title=title), row(title=title, attempt=2))
+    assert text.count("[red]Fix\\u001b[2J \\u202etypo\\u000d\\u000a") == 1
+    out = Console(width=200, no_color=True)
+    with out.capture() as capture:
+        out.print(render_found(found(*plain([row(title=title), row(title="x" * 200, pool="docs")]), total=5)))
+    listed = capture.get()
+    assert "[red]Fix\\u001b[2J \\u202etypo\\u000d\\u000a" in listed
+    assert "t-1 in docs" in listed
+    assert "x" * 61 not in listed
+    assert "3 more: see them with --limit, or look for another word." in listed
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ({}, "No title has words that begin with typo: searched were the live decisions of the whole audit."),
+        (
+            {"titled": False, "since": "2026-11-21T10:00:00.000Z"},
+            (
+                "None of the live decisions since 2026-11-21T10:00:00.000Z has a title: the sink leaves titles out "
+                "(SLOTWISE_AUDIT_TITLES), the tasks have none, or an older sink wrote them."
+            ),
+        ),
+        ({"searched": False, "titled": False}, "There are no live decisions of the whole audit."),
+    ],
+)
+def test_who_finds_nothing_reads_what_was_searched(what: dict[str, Any], sentence: str) -> None:
+    """And whether there were titles at all."""
+    assert found_nothing(found(**what), "live decisions") == sentence
+
+
+@pytest.mark.parametrize(
+    ("title", "words", "has"),
+    [
+        ("Fix typo in README.md", "typo", True),
+        ("Fix typo in README.md", "TYPO read md", True),
+        ("Fix typos", "typo", True),
+        ("Fix typo", "typos", False),
+        ("Fix typo", "ypo", False),
+        ("Fix typo", "typo readme", False),
+        (None, "typo", False),
+    ],
+)
+def test_words_are_found_by_their_beginning(title: str | None, words: str, *, has: bool) -> None:
+    """Whatever their case and what stands between them; all of them."""
+    assert has_words(title, words) is has

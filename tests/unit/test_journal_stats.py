@@ -13,13 +13,14 @@ from schemas.decision import Finished, TaskChanged, TaskRow, TaskStatus
 from schemas.events import TaskPending
 from schemas.steps import encode_step
 from schemas.vocabulary import Millis
-from streams.local.board import board, line
+from streams.local.board import line
 from streams.local.remains import Remains, audit_lacks
 from streams.local.result import compare, summarise
 from streams.local.watch import Counts
 from streams.sample.play import SampleProgress
 from streams.views.dead_letters import DeadLetterView, NewDeadLetters
-from streams.views.journal_stats import JournalStats, quantile
+from streams.views.journal_stats import JournalStats
+from tests.support.boards import board_of
 from tests.support.builders import START_MS, decision, step
 
 NOW = Millis(START_MS)
@@ -78,7 +79,7 @@ def test_behind_a_gap_nothing_is_counted_and_the_board_says_so() -> None:
     want = "goes from step 0 to step 2 at offset 1: step 1 is missing"
     assert want in line(stats, None, None, 0.0, NewDeadLetters())
     screen = Console(file=StringIO(), width=200)
-    screen.print(board(stats, None, None, rate_per_s=0.0, new=NewDeadLetters(), title="up", notes=[]))
+    screen.print(board_of(stats))
     assert want in screen.file.getvalue()  # type: ignore[attr-defined]
     assert want in next(compare(stats, counts(), None))
 
@@ -137,7 +138,7 @@ def test_the_board_shows_titles_of_strangers_as_text() -> None:
     stats.add(step(0, tasks=(pending("t-1", title),)))
     stats.add(step(1, decision(task_id="t-1", decided_at_ms=NOW + 1500, waiting_since_ms=NOW)))
     console = Console(file=StringIO(), width=160, color_system=None)
-    console.print(board(stats, counts(), None, rate_per_s=1.0, new=NewDeadLetters(), title="t", notes=[]))
+    console.print(board_of(stats, counts=counts()))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[Bug]: [bold]\\u001b[31mred" in shown
     assert "\x1b" not in shown
@@ -156,7 +157,7 @@ def test_the_board_names_the_newest_dead_letter_until_none_is_new() -> None:
     shown = {}
     for name, new in (("some", NewDeadLetters(count=2, newest=view)), ("none", NewDeadLetters())):
         console = Console(file=StringIO(), width=160, color_system=None)
-        console.print(board(stats, counts(), None, rate_per_s=1.0, new=new, title="t", notes=[]))
+        console.print(board_of(stats, counts=counts(), new=new))
         shown[name] = console.file.getvalue()  # type: ignore[attr-defined]
     assert "dead letters  2 new: No model \\u001b[31mopsu.x" in shown["some"]
     assert shown["some"].count("\n") == shown["none"].count("\n")
@@ -165,11 +166,12 @@ def test_the_board_names_the_newest_dead_letter_until_none_is_new() -> None:
     assert ". 2 dead letters are new; the newest came 1 min ago on slot.freed (s-1): No model \\u001b[31mopsu." in said
 
 
-@pytest.mark.parametrize(("share", "want"), [(0.0, 1), (0.5, 3), (0.95, 4), (1.0, 4)])
-def test_a_quantile_is_one_of_the_values(share: float, want: int) -> None:
-    """Nearest rank, and the last value for everything above."""
-    assert quantile([4, 1, 3, 2], share) == want
-    assert quantile([], share) is None
+def test_waits_are_percentiles_by_nearest_rank() -> None:
+    """Half of four waits are no longer than the second; before the first there is none."""
+    stats = JournalStats()
+    assert stats.wait_ms(50) is None
+    stats.waits_ms.extend([4, 1, 3, 2])
+    assert [stats.wait_ms(percent) for percent in (0, 50, 95, 100)] == [1, 2, 4, 4]
 
 
 def test_what_remains_is_said_and_is_lost_where_the_broker_forgets() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.local import up_file
+from streams import up_file
 from tests.support.every_command import CODES, Parameter, commands, run, unplugged
 
 CANARY = "Canary2Sings"

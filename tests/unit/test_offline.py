@@ -18,7 +18,7 @@ from tests.bench.offline.kind import CODE, KNOWLEDGE, MATHS, kind_of
 from tests.bench.offline.markdown import BEGIN, END, NoPlace, write
 from tests.bench.offline.pairs import at_random
 from tests.bench.offline.picker import asked, highest, learned, picked, routed, valued
-from tests.bench.offline.source import SLICES, Source, SourceMissing
+from tests.bench.offline.source import SLICES, TRACE_SLICES, Source, SourceMissing
 from tests.bench.offline.traces import traces
 
 
@@ -162,6 +162,9 @@ def test_a_folder_without_the_data_is_named(tmp_path: Path, capsys: pytest.Captu
 
 def test_the_slices_hold_no_text_of_others() -> None:
     """Only ids, kinds, lengths, marks, costs and times were taken over."""
-    for path in sorted(SLICES.rglob("*.csv.gz")):
-        rows = Source().rows(str(path.relative_to(SLICES)).removesuffix(".csv.gz"))
+    names = [str(path.relative_to(SLICES)) for path in SLICES.rglob("*.csv.gz")]
+    names += [f"traces/{path.name}" for path in TRACE_SLICES.glob("*.csv.gz")]
+    assert len(names) == 9
+    for path in sorted(names):
+        rows = Source().rows(path.removesuffix(".csv.gz"))
         assert not {"prompt", "turn1", "turn2", "title"} & rows[0].keys(), path

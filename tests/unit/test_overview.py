@@ -121,7 +121,7 @@ def test_waiting_tasks_are_counted_by_reason() -> None:
     assert look(rig).well
     assert pool_of(look(rig)).tasks.waiting_by_reason == {"capable_busy": 1}
     rig.hand_in(task("t-3", requires={"coding": 10}))
-    assert look(rig).problems == ("main: 1 tasks wait that no model of the fleet is good enough for.",)
+    assert look(rig).problems == ("main: 1 task waits that no model of the fleet is good enough for.",)
 
 
 def test_one_pool_can_be_looked_at_alone() -> None:

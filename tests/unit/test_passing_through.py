@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import read_event
+from schemas.codec import read_event, read_output
 from schemas.decision import Step, TaskRow
-from schemas.events import TaskPending
+from schemas.events import TaskPending, TaskRouted
 from schemas.input import Unreadable
 from schemas.steps import encode_step
-from schemas.vocabulary import TASK_PENDING, Millis
+from schemas.vocabulary import TASK_PENDING, TASK_ROUTED, Millis
 from streams.core.router import Router
 from streams.partition.memory import Log, MemoryJournal
 from streams.partition.outputs import Outgoing
@@ -89,6 +89,9 @@ async def test_a_dispatcher_needs_no_second_source() -> None:
     rig.hand_in(slot("haiku-1", account="acct-1"))
     (value,) = routed(await published(rig.steps, rig.router))
     assert value.endswith(b',"payload":' + COMPACT.encode() + b"}"), "byte for byte, but for space between its parts"
+    read = read_output(TASK_ROUTED, value)
+    assert isinstance(read, TaskRouted)
+    assert read.payload == COMPACT, "a dispatcher reads it as it was sent"
     body = json.loads(value)
     assert {name: body[name] for name in more} == more
     assert (body["deadline"], body["account"], body["provider"]) == ("2026-11-22T10:00:00Z", "acct-1", "anthropic")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from streams.operate.recommend import (
     offline_router,
     others,
     recommendation,
+    type_note,
 )
 from streams.plugins.advisor import Plugins
 from streams.settings import Settings
@@ -126,3 +128,17 @@ def test_other_fields_are_json_or_text() -> None:
 def test_only_what_was_said_stands_in_the_task() -> None:
     """An option that is not given leaves the field to its default."""
     assert fields_of(ev=None, requires={}, local_only=False, priority=0) == {"priority": 0}
+
+
+@pytest.mark.parametrize(
+    ("task_type", "strategy", "says"),
+    [
+        ("debgu", "cheapest_capable", r"task_type debgu is in no list of the policy. Did you mean debug\?"),
+        ("code", "cheapest_capable", r"The list of task_type code \(codex, .*\) was not asked: the strategy is cheap"),
+        ("code", "preference", None),
+    ],
+)
+def test_a_type_of_work_that_chose_no_model_is_noted(task_type: str, strategy: str, says: str | None) -> None:
+    """Nothing knows it, or the strategy asks no list."""
+    note = type_note(task_type, strategy, load_rulebook(shipped("catalog.toml"), shipped("policy.toml")))
+    assert note is None if says is None else re.match(says, note or "")

@@ -123,3 +123,16 @@ async def test_the_tail_is_read_to_an_end_that_the_broker_may_not_know_yet() -> 
     world.journal.bounds = bounds  # type: ignore[method-assign]
     assert await read_tail(0, world.journal, JournalPosition(0, 0), take, at_least=3) == 3
     assert taken == [0, 1, 2]
+
+
+async def test_the_tail_is_read_to_a_place_before_the_end() -> None:
+    """A shadow takes the steps again that come before the one that it was at."""
+    world, taken = World(), list[int]()
+    for seq in range(4):
+        world.journal.log.append(encode_step(step(seq)))
+
+    async def take(offset: int, _: object) -> None:
+        taken.append(offset)
+
+    assert await read_tail(0, world.journal, JournalPosition(1, 1), take, before=3) == 3
+    assert taken == [1, 2]

@@ -249,6 +249,17 @@ SENT: dict[str, tuple[str | None, str | None]] = {
 }
 
 
+def test_a_task_ages_by_a_policy_from_the_step_on_that_activates_it() -> None:
+    """For the auditor too: one that waits since then is not before one that by its priority has more points."""
+    rig = RouterRig("haiku-1", book=BOOK)
+    rig.hand_in(task("runs"), after_s=1)
+    faster = POLICY.replace("ageing_s_per_point = 60.0", "ageing_s_per_point = 1.0")
+    rig.hand_in(activated(faster), task("first"), after_s=1)
+    rig.hand_in(task("urgent", priority=90, at_ms=rig.now_ms + 1_000), after_s=1)
+    (decision,) = rig.ends("runs", after_s=1).decisions
+    assert (decision.task_id, decision.outcome) == ("urgent", "routed")
+
+
 @pytest.mark.parametrize(("policy_text", "catalog_text"), SENT.values(), ids=SENT.keys())
 def test_a_text_that_is_not_sent_is_the_one_in_use(policy_text: str | None, catalog_text: str | None) -> None:
     """The journal has both in full, once: the control that brought them keeps none."""

@@ -216,3 +216,22 @@ def test_a_slot_that_says_it_is_idle_while_a_task_is_on_its_way_keeps_that_task(
     )
     assert rig.hand_in(idle, after_s=1).counts == {"stale_free": 1}
     assert rig.runs_on("a") == "haiku-1"
+
+
+@pytest.mark.rule("amend.29")
+def test_what_was_taken_up_and_failed_in_one_step_waits_from_then_on() -> None:
+    """It waited before as well, as the same attempt; its place in the queue is that of its new wait."""
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.wait(1_800)
+    # As much priority as `a`, and less age.
+    rig.hand_in(task("b", at_ms=rig.now_ms + 1_500_000), after_s=1_500)
+    ended = freed("haiku-1", 1, "a", "failure", at_ms=rig.now_ms + 1_000)
+    rig.hand_in(working("haiku-1", 1, at_ms=rig.now_ms + 1_000), retired("haiku-1"), ended, after_s=1)
+    status = rig.status("a")
+    assert status is not None
+    assert (status.state, status.since_ms, rig.row("haiku-1")) == ("waiting", rig.now_ms, None)
+    assert outcomes(rig.hand_in(slot("haiku-2", at_ms=rig.now_ms + 60_000), after_s=60)) == {
+        "b": "haiku-2",
+        "a": "capable_busy",
+    }

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from schemas.events import TaskPending
 from streams.core.policy.catalog import Catalog
 from streams.core.policy.rulebook import Rulebook
-from tests.support.builders import START_MS, cancelled, freed, retired, rulebook, slot, task
+from tests.support.builders import START_MS, cancelled, freed, retired, retried, rulebook, slot, task
 from tests.support.percentiles import percentiles
 from tests.support.router_rig import RouterRig, outcomes
 
@@ -547,3 +547,40 @@ def test_a_dead_letter_has_verdicts_too() -> None:
     rig.hand_in(task("a"))
     (said,) = rig.hand_in(freed("haiku-1", 1, "a", "failure")).decisions
     assert json.loads(bytes(said.alternatives)) == {"opus": {"gate": "premium"}, "haiku": {"gate": "busy"}}
+
+
+@pytest.mark.rule("control.task.retried")
+def test_a_cancel_that_came_before_its_task_is_taken_back_by_an_order_to_run_it() -> None:
+    """Then the task is done when it comes; an order about a task of which nothing is known is only counted."""
+    rig = RouterRig("haiku-1")
+    rig.hand_in(cancelled("a"))
+    assert rig.hand_in(retried("a")).counts == {"retried_task": 1}
+    assert [one.outcome for one in rig.hand_in(task("a")).decisions] == ["routed"]
+    assert rig.hand_in(retried("unheard")).counts == {"unknown_retry": 1}
+
+
+def test_a_task_that_lives_is_not_run_again() -> None:
+    """The order is refused with where the task stands, and nothing changes."""
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    rig.hand_in(task("b"))
+    for task_id, where in (("a", "running on haiku-1"), ("b", "waiting")):
+        step = rig.hand_in(retried(task_id))
+        says = f"task {task_id} is {where}: only a task that has ended is run again."
+        assert ([one.reason for one in step.rejected], step.retried, step.decisions) == ([says], (), ())
+
+
+def test_a_task_is_run_again_in_the_step_in_which_it_ends() -> None:
+    """Whatever stands before and behind the order in the step, the last end is the one that counts."""
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("a"))
+    ended = freed("haiku-1", 1, "a")
+    step = rig.hand_in(ended, retried("a"), task("a"))
+    assert step.retried == (("main", "a"),)
+    assert [one.what for one in step.finished] == ["done"]
+    assert [(one.outcome, one.attempt, one.lease) for one in step.decisions] == [("routed", 1, 2)]
+    assert rig.hand_in(task("a")).counts == {"duplicate_task": 1}
+
+    step = rig.hand_in(cancelled("b"), retried("b"), task("b"), cancelled("b"))
+    assert (step.retried, [one.what for one in step.finished]) == ((), ["cancelled"])
+    assert rig.hand_in(task("b")).counts == {"duplicate_task": 1}

@@ -9,6 +9,8 @@ from schemas.vocabulary import from_millis
 from tests.support.builders import START_MS, inputs, slot, task
 from tests.support.router_rig import RouterRig, outcomes
 
+ASKED = task("asked", tenant_id="acme", input_tokens=10_000, output_tokens=1_000)
+
 
 def test_a_look_ahead_does_not_make_a_busy_slot_fresh() -> None:
     """Ten minutes ahead both slots were idle long enough; now one was busy for longer than the other."""
@@ -65,24 +67,40 @@ def test_a_follower_that_looked_ahead_announces_a_headline_that_comes_back() -> 
 
 def test_a_look_at_less_credit_leaves_no_task_outside_of_its_budget() -> None:
     """The tenant has enough; a discarded step saw it nearly without; after that its credit is taken away."""
-    rig = RouterRig("haiku-1")
-    asked = task("asked", tenant_id="acme", input_tokens=10_000, output_tokens=1_000)
-    cost_usd = rig.book.cost_max_uusd(asked, None) / 1e6
-
-    def credited(number: int, costs: float) -> Event:
-        return BudgetCredited(
-            control_id=f"c-{number}",
-            pool="main",
-            tenant_id="acme",
-            amount_usd=costs * cost_usd,
-            by="ops",
-            at=from_millis(START_MS),
-        )
-
-    rig.hand_in(credited(1, 3.0), task("in-the-way"))
+    rig, cost_usd = RouterRig("haiku-1"), _cost_usd()
+    rig.hand_in(_credited(1, 3.0 * cost_usd), task("in-the-way"))
     router, now_ms = rig.router, rig.now_ms
-    step = router.handle(inputs(asked, now_ms=now_ms, offset=100))
+    step = router.handle(inputs(ASKED, now_ms=now_ms, offset=100))
     assert outcomes(step) == {"asked": "capable_busy"}
-    router.handle(inputs(credited(2, -2.9), now_ms=now_ms, offset=100))
+    router.handle(inputs(_credited(2, -2.9 * cost_usd), now_ms=now_ms, offset=100))
     router.apply(step)
-    assert outcomes(router.handle(inputs(credited(3, -3.0), now_ms=now_ms, offset=200))) == {"asked": "credit"}
+    assert outcomes(router.handle(inputs(_credited(3, -3.0 * cost_usd), now_ms=now_ms, offset=200))) == {
+        "asked": "credit"
+    }
+
+
+def test_a_budget_that_was_only_looked_at_does_not_hide_what_its_tasks_cost() -> None:
+    """A discarded step saw a budget of a tenant without tasks; its first task comes, then too small a budget."""
+    rig = RouterRig("haiku-1")
+    rig.discarded = inputs(_credited(1, 1.0), now_ms=rig.now_ms, offset=100)
+    rig.follower.handle(rig.discarded)
+    rig.hand_in(ASKED, task("in-the-way", priority=90))
+    assert rig.headline("asked") == "capable_busy"
+    said = inputs(_credited(2, 0.000_001), now_ms=rig.now_ms, offset=100)
+    for router in (rig.router, rig.follower):
+        assert outcomes(router.handle(said)) == {"asked": "credit"}
+
+
+def _cost_usd() -> float:
+    return RouterRig().book.cost_max_uusd(ASKED, None) / 1e6
+
+
+def _credited(number: int, amount_usd: float) -> Event:
+    return BudgetCredited(
+        control_id=f"c-{number}",
+        pool="main",
+        tenant_id="acme",
+        amount_usd=amount_usd,
+        by="ops",
+        at=from_millis(START_MS),
+    )

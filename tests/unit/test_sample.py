@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import msgspec
+import pytest
 
 from schemas.codec import read_event, write_event
-from schemas.events import TaskPending, TaskRouted
+from schemas.events import Event, SlotFreed, TaskPending, TaskRouted
+from schemas.input import Unreadable
 from schemas.vocabulary import TASK_PENDING
 from streams.core.policy.prices import Prices
 from streams.core.policy.tariff import Tariff
+from streams.sample import play as playing
 from streams.sample.fleet import SLOTS, Fleet, draw
 from streams.sample.play import engines
 from streams.sample.work import tasks
@@ -109,3 +117,50 @@ def test_a_draw_depends_on_its_words_alone() -> None:
     """Equal words, equal number, from 0 up to 1."""
     assert draw("a", 1) == draw("a", 1) != draw("a", 2)
     assert all(0.0 <= draw(number) < 1.0 for number in range(1_000))
+
+
+class Kept:
+    """A producer that keeps what it is given, and a consumer to which nothing comes."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.flushed = 0
+
+    async def send(self, topic: str, *, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        """Keep an event that the router can read."""
+        event = read_event(topic, key, value, headers)
+        assert not isinstance(event, Unreadable)
+        self.events.append(event)
+
+    async def flush(self) -> None:
+        """Count."""
+        self.flushed = len(self.events)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Give nothing, and do not end."""
+        await asyncio.Event().wait()
+        yield None
+
+
+async def test_at_the_end_the_slots_leave_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that were announced, by a last word that gives up what they have; nothing is left that no one serves."""
+    kept = Kept()
+
+    @asynccontextmanager
+    async def clients(_: Settings) -> AsyncIterator[tuple[Kept, Kept]]:
+        yield kept, kept
+
+    monkeypatch.setattr(playing, "_clients", clients)
+    stop = asyncio.Event()
+    running = asyncio.create_task(playing.play(Settings(), run="r", count=3, speed=1e9, stop=stop, pool="of-its-own"))
+    while kept.flushed < sum(SLOTS.values()) + 3:  # noqa: ASYNC110 - the fake has no event of its own
+        await asyncio.sleep(0)
+    stop.set()
+    await running
+    assert {event.pool for event in kept.events} == {"of-its-own"}
+    reports = [event for event in kept.events if isinstance(event, SlotFreed)]
+    assert kept.flushed == len(kept.events)
+    first, last = ({one.slot_id for one in reports if one.state == state} for state in ("free", "leaving"))
+    assert first == last
+    assert len(reports) == 2 * len(first) == 2 * sum(SLOTS.values())
+    assert {(one.ttl_s, one.lease) for one in reports if one.state == "leaving"} == {(1.0, None)}

@@ -12,16 +12,17 @@ from schemas.events import TaskPending
 from schemas.vocabulary import from_millis
 from streams.core.policy.catalog import Model
 from streams.simulate.baselines import always_cheap, always_premium, highest_ev_first, next_free_slot, plain_a
+from streams.simulate.experiment import lasting
 from streams.simulate.fleet import Fleet, FleetError, fleet
 from streams.simulate.job import EPOCH_MS, Job, able, jobs, paced
-from streams.simulate.run_stats import nearest_rank, run_stats
+from streams.simulate.run_stats import run_stats
 from streams.simulate.slotwise import Slotwise
 from streams.simulate.trace import Call, DemandWindow, drawn, recorded
 from streams.simulate.world import NeverServed, play
 from tests.support.builders import rulebook
 
 #: The shipped rules, with leases that outlast any work here.
-BOOK = rulebook(leases={"default_s": 1e6, "by_complexity_s": {}})
+BOOK = lasting(rulebook())
 MIXED = {"opus": 1, "gpt-5": 1, "sonnet": 2, "codex": 2, "haiku": 4, "gemini-flash": 2}
 
 
@@ -98,11 +99,6 @@ def test_a_load_is_of_the_tightest_tier() -> None:
     work = [job(0, 2200), job(1, 2200, coding=10)]
     paced_work = paced(work, of(opus=2, haiku=10), 0.5)
     assert paced_work[-1].at_ms == pytest.approx(1000 * 2200 / 44 / 0.5)
-
-
-def test_ranks_are_nearest_ranks() -> None:
-    """The median of four is the second, the 99th percentile the last."""
-    assert [nearest_rank([1, 2, 3, 4], share) for share in (0.5, 0.75, 0.99)] == [2, 3, 4]
 
 
 def test_the_same_seed_gives_the_same_work() -> None:

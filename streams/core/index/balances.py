@@ -29,11 +29,16 @@ class Balances:
         #: Upper bounds of the cost of a tenant's waiting tasks.
         self._costs_of = costs_of
         self._dearest: dict[str, int] = {}
+        #: Tenants that got their first credit since the last `look`: their tasks were not looked at before.
+        self._new: set[str] = set()
         self._slots_max = 0
 
     def leave(self, tenant: str, uusd: MicroUsd) -> None:
         """Set the tenant's credit for the rest of this decision."""
         before = self.left.get(tenant)
+        if before is None:
+            # What is known of its costs is of a step that gave it credit and was discarded.
+            self._dearest.pop(tenant, None)
         if before != uusd:
             self._undo.add(partial(self._put_back, tenant, before))
             self.left[tenant] = uusd
@@ -47,6 +52,8 @@ class Balances:
 
     def sync(self, tenant: str, uusd: MicroUsd) -> None:
         """Follow a change of the tenant's ledger in the state."""
+        if tenant not in self.left:
+            self._new.add(tenant)
         self.left[tenant] = uusd
         self.changed.add(tenant)
 
@@ -60,12 +67,13 @@ class Balances:
         """Forget all costs: the fleet is another one."""
         self.priced = priced
         self._dearest.clear()
+        self._new.clear()
         self.watched = set(self.left)
         self.changed.update(self.left)
 
     def is_watched(self, tenant: str, cost_max_uusd: int) -> bool:
         """Whether a task of this tenant with a budget must be distinguished by cost, given a bound of its cost."""
-        if cost_max_uusd > self._dearest_of(tenant):
+        if tenant not in self._new and cost_max_uusd > self._dearest_of(tenant):
             self._dearest[tenant] = cost_max_uusd
             if tenant not in self.watched and not self._is_rich(tenant, self.left[tenant]):
                 self.changed.add(tenant)
@@ -74,10 +82,10 @@ class Balances:
     def look(self, tenant: str) -> bool:
         """Update whether a tenant is watched after its credit changed; return whether that changed."""
         left = self.left.get(tenant)
-        watch = left is not None and not self._is_rich(tenant, left)
-        if left is None:
-            # From here on the costs of its tasks are not evaluated.
+        if tenant in self._new:
+            self._new.remove(tenant)
             self._dearest.pop(tenant, None)
+        watch = left is not None and not self._is_rich(tenant, left)
         if watch == (tenant in self.watched):
             return False
         self.watched ^= {tenant}

@@ -53,6 +53,15 @@ class Announced:
         self.line = list(current.values())
         heapify(self.line)
 
+    def oldest_ms(self, group: Group, headline: ReasonCode | None) -> Millis | None:
+        """Return since when the first of them waits; None: none does."""
+        while self.line:
+            since_ms, _, entry = self.line[0]
+            if entry.alive and entry.group is group and entry.row.status.headline == headline:
+                return since_ms
+            heappop(self.line)
+        return None
+
     def first(self, group: Group, headline: ReasonCode | None, count: int) -> list[tuple[Millis, str, Entry]]:
         """Return the first `count` that still wait and are not hidden."""
         found: list[tuple[Millis, str, Entry]] = []

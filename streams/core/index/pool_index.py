@@ -10,11 +10,12 @@ decision hid and reserved.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
 
-from schemas.decision import LedgerRow, Percentiles, TaskRow
+from schemas.decision import LedgerRow, Percentiles, TaskRow, TaskState
 from schemas.vocabulary import MicroUsd, Millis, ReasonCode, to_millis
 from streams.core.index.balances import Balances
 from streams.core.index.breaker_index import BreakerIndex
@@ -210,6 +211,31 @@ class PoolIndex:
         if headline in BEHIND_PREMIUM:
             self.wakeups.unreserve()
 
+    # Reads, for operators.
+
+    def states(self) -> Counter[TaskState]:
+        """Count the tasks by state, without looking at each: a running one has a leased slot, and no other has."""
+        tasks, waiting = self.pool.tasks, len(self.entries)
+        running = sum(slot.state == "leased" for slot in self.pool.slots.values())
+        return Counter({"waiting": waiting, "running": running, "delayed": len(tasks) - waiting - running})
+
+    def announced(self) -> Counter[str]:
+        """Count the waiting tasks by the headline last announced, without looking at each."""
+        found: Counter[str] = Counter()
+        for group in self.groups.values():
+            for headline, announced in group.announced.items():
+                found[str(headline)] += announced.live
+        return found
+
+    def oldest_ms(self) -> Millis | None:
+        """Return since when the task waits that has waited longest; None: nothing waits."""
+        known = (
+            announced.oldest_ms(group, headline)
+            for group in self.groups.values()
+            for headline, announced in group.announced.items()
+        )
+        return min((since_ms for since_ms in known if since_ms is not None), default=None)
+
     # Alignment with what verdicts depend on.
 
     def align(
@@ -355,4 +381,5 @@ def _price_span(rulebook: Rulebook, now_ms: Millis) -> tuple[float, float]:
 def _is_same(old: TaskRow, new: TaskRow) -> bool:
     """Whether a waiting task differs in nothing but its announced headline: it stays in its group and in its place."""
     before, after = old.status, new.status
-    return old.task is new.task and (before.attempt, before.tier_min) == (after.attempt, after.tier_min)
+    same = (before.attempt, before.tier_min, before.since_ms) == (after.attempt, after.tier_min, after.since_ms)
+    return old.task is new.task and same

@@ -79,6 +79,26 @@ class _FinishedRows(Struct, frozen=True, kw_only=True, tag="finished"):
 _Chunk = _Head | _PoolHead | _Tasks | _Slots | _FinishedRows
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Chunk).decode
+_HEADS: Final = msgspec.msgpack.Decoder(_Head)
+
+
+def positions_in(chunks: Iterable[bytes]) -> tuple[int, tuple[int, ...]]:
+    """Return the number of the next step, and the last input of each topic, of a snapshot: its rows are not read.
+
+    Raises:
+        SnapshotVersionError: a later version wrote the snapshot.
+        StopIteration, msgspec.MsgspecError: it is none.
+    """
+    head = _HEADS.decode(next(iter(chunks)))
+    _check_version(head)
+    return head.seq, head.positions
+
+
+def _check_version(head: _Head) -> None:
+    if head.v > _SNAPSHOT_VERSION:
+        raise SnapshotVersionError(
+            f"The snapshot has layout {head.v}; this slotwise reads layouts 1 to {_SNAPSHOT_VERSION}."
+        )
 
 
 class Partition:
@@ -141,11 +161,7 @@ class Partition:
         for gone in step.slots_gone:
             self.pool(gone.pool).put_gone(gone, now_ms)
         # Ends first: a task that ended in this step may have begun a new life in it.
-        for finished in step.finished:
-            touched[finished.pool] = None
-            pool = self.pool(finished.pool)
-            pool.put_finished(finished)
-            pool.cancels.pop(finished.task_id, None)
+        self._apply_ends(step, touched)
         for task in step.tasks:
             touched[task.task.pool] = None
             pool = self.pool(task.task.pool)
@@ -164,6 +180,18 @@ class Partition:
         for word, count in step.counts.items():
             self.counts[word] = self.counts.get(word, 0) + count
         self._forget(now_ms, touched)
+
+    def _apply_ends(self, step: Step, touched: dict[str, None]) -> None:
+        """Remember the tasks that ended, and forget those that may be sent again."""
+        for finished in step.finished:
+            touched[finished.pool] = None
+            pool = self.pool(finished.pool)
+            pool.put_finished(finished)
+            pool.cancels.pop(finished.task_id, None)
+        for pool_name, task_id in step.retried:
+            pool = self.pool(pool_name)
+            pool.finished.pop(task_id, None)
+            pool.cancels.pop(task_id, None)
 
     def _apply_marks(self, step: Step) -> None:
         """Apply marks, ledgers, control ids and an activated policy."""
@@ -268,10 +296,7 @@ class Partition:
         for raw in chunks:
             match _decode(upgrade_snapshot(raw) if earlier else raw):
                 case _Head() as head:
-                    if head.v > _SNAPSHOT_VERSION:
-                        raise SnapshotVersionError(
-                            f"The snapshot has layout {head.v}; this slotwise reads layouts 1 to {_SNAPSHOT_VERSION}."
-                        )
+                    _check_version(head)
                     earlier = head.v < _SNAPSHOT_VERSION
                     self.seq, self.now_ms = head.seq, Millis(head.now_ms)
                     self.positions = list(head.positions)

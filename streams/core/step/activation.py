@@ -34,8 +34,7 @@ def activate(event: PolicyActivated, active: Rulebook, state: Partition) -> tupl
     ):
         if said != found:
             return f"{what} {said} is not the hash of the text that is meant, which is {found}: send the text with it."
-    missing = sorted(_models_used(state) - rulebook.models.keys())
-    if missing:
+    if missing := models_lacking(state, rulebook):
         return (
             f"the new catalogue lacks {', '.join(missing)}, which slots or tasks of this partition use: "
             "retire those slots, or keep the rows."
@@ -56,10 +55,12 @@ def rulebook_of(activated: Activated) -> Rulebook:
     return _load(activated.catalog_text, activated.policy_text, recorded=True)
 
 
-def _models_used(state: Partition) -> set[str]:
+def models_lacking(state: Partition, rulebook: Rulebook) -> list[str]:
+    """Return the models that slots or tasks of a partition use and the rulebook does not have, in order."""
     used = {slot.model for pool in state.pools.values() for slot in pool.slots.values()}
     floors = (row.task.floor_model for pool in state.pools.values() for row in pool.tasks.values())
-    return used | {model for model in floors if model is not None}
+    used.update(model for model in floors if model is not None)
+    return sorted(used - rulebook.models.keys())
 
 
 @lru_cache(maxsize=8)

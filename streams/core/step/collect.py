@@ -60,6 +60,7 @@ def step_of(
         activated=draft.activated,
         advice=tuple([(i, item.advice) for i, item in enumerate(inputs) if item.advice is not None]),
         cancels=tuple([(pool.pool.name, task_id, at) for pool in pools for task_id, at in pool.cancels.items()]),
+        retried=tuple([(pool.pool.name, task_id) for pool in pools for task_id in pool.retried]),
         unannounced=tuple([pool.pool.name for pool in pools if pool.unannounced]),
         announced=tuple([(pool.pool.name, pool.announced_ms) for pool in pools if pool.announced_ms is not None]),
         duplicates=tuple([one for pool in pools for one in pool.duplicates]),

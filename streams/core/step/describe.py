@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from schemas.decision import Decision, TaskRow
+from schemas.decision import TITLE_CHARS_MAX, Decision, TaskRow
 from schemas.events import TaskPending
 from schemas.vocabulary import INPUT_TOPICS, DecisionOutcome, Decisive, MicroUsd, Millis, ReasonCode
 from streams.core.index.fleet import Cell, Scores
@@ -96,6 +96,7 @@ class Describer:
             traceparent=row.traceparent,
             tracestate=row.tracestate,
             accepted_seq=row.accepted_seq,
+            title=_cut(task.title),
         )
 
     def ended(self, ending: Ending) -> Decision:
@@ -169,6 +170,7 @@ class Describer:
             flags=self._flags(row),
             traceparent=row.traceparent,
             tracestate=row.tracestate,
+            title=_cut(task.title),
         )
 
     def _scores(self, entry: Entry, mask: int) -> Scores | None:
@@ -191,3 +193,10 @@ class Describer:
             return None
         theirs = other.tariff.estimate_uusd(task.input_tokens, given.output_tokens, self._now_ms)
         return MicroUsd(theirs - given.cost_uusd) if theirs is not None else None
+
+
+def _cut(title: str) -> str | None:
+    """Return a title for the record: whole, or cut between two characters, with an ellipsis."""
+    if len(title) > TITLE_CHARS_MAX:
+        return title[: TITLE_CHARS_MAX - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return title or None

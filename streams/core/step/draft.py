@@ -137,6 +137,8 @@ class PoolDraft:
         self.evs: list[EvSample] = []
         self.work: list[WorkDone] = []
         self.cancels: dict[str, Millis] = {}
+        #: Ended tasks whose ids count as new.
+        self.retried: dict[str, None] = {}
         #: Task id -> (topic, offset) of its record in this step.
         self.origins: dict[str, tuple[int, int]] = {}
         #: Whether more headlines changed than were announced, and the use of the allowance.
@@ -190,8 +192,20 @@ class PoolDraft:
         return self.pool.tasks.get(task_id) if task_id not in self.finished else None
 
     def end_of(self, task_id: str) -> Finished | None:
-        """Return how the task ended, where that is remembered; it may be old."""
+        """Return how the task ended, where that is remembered and it may not be sent again; it may be old."""
+        if task_id in self.retried:
+            return None
         return self.finished.get(task_id) or self.pool.finished.get(task_id)
+
+    def early_cancel(self, task_id: str) -> Millis | None:
+        """Return when a task that is not there was cancelled, where that is remembered; it may be old."""
+        early = self.cancels.get(task_id)
+        return early if early is not None or task_id in self.retried else self.pool.cancels.get(task_id)
+
+    def retry(self, task_id: str) -> None:
+        """Forget how a task ended, and that it was cancelled."""
+        self.cancels.pop(task_id, None)
+        self.retried[task_id] = None
 
     def life(self, task_id: str) -> int:
         """Return how many lives of the task ended in this step with a decision."""
@@ -277,6 +291,7 @@ class PoolDraft:
         )
         self._leaves(task_id)
         self.tasks.pop(task_id, None)
+        self.retried.pop(task_id, None)
         self.finished[task_id] = Finished(
             pool=self.pool.name,
             task_id=task_id,

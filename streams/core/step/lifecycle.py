@@ -78,7 +78,7 @@ def pend(draft: PoolDraft, task: TaskPending, item: Input, rulebook: Rulebook, s
     draft.origins[task_id] = (item.topic, item.offset)
     if ev is not None:
         draft.evs.append(EvSample(draft.pool.name, now_ms, ev))
-    cancelled_ms = draft.cancels.get(task_id, draft.pool.cancels.get(task_id))
+    cancelled_ms = draft.early_cancel(task_id)
     if cancelled_ms is not None and ended is not None and cancelled_ms < at_ms:
         # It was said of the life before.
         cancelled_ms = None
@@ -267,8 +267,8 @@ def lose(draft: PoolDraft, slot: SlotRow, now_ms: Millis, rulebook: Rulebook, wh
                 pool=task.pool,
                 at=task.at,
                 tenant_id=task.tenant_id,
-                # Whose spend it is, where spend is capped.
-                lane=task.lane if rulebook.breaker.is_on else None,
+                # Whose spend it is: a policy that caps spend may be activated before the report comes.
+                lane=task.lane,
                 complexity=rulebook.complexity(task),
                 input_tokens=task.input_tokens,
                 output_tokens=task.output_tokens,

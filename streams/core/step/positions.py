@@ -29,10 +29,10 @@ class Positions:
         if len(index.entries) + self._unindexed > _EXACT_MAX:
             known = entry.task_id in index.entries
             return index.ahead(entry) + (0 if known else self._unindexed)
-        mine = self._service_key(entry)
+        mine = service_key(entry, self._rulebook, self._now_ms)
         others = {**index.entries, **index.prepared}
         return 1 + sum(
-            self._service_key(other) < mine
+            service_key(other, self._rulebook, self._now_ms) < mine
             for task_id, other in others.items()
             if not other.taken and self._still_waits(task_id)
         )
@@ -41,7 +41,9 @@ class Positions:
         row = self._draft.task(task_id)
         return row is not None and row.status.state == "waiting"
 
-    def _service_key(self, entry: Entry) -> tuple[int, int, float, int, str]:
-        points = (self._now_ms - entry.birth_ms) // self._rulebook.ageing_ms
-        first = entry.group.lifted or points >= self._rulebook.patience_points
-        return (1 - first, -points, entry.ev_key, entry.since_ms, entry.task_id)
+
+def service_key(entry: Entry, rulebook: Rulebook, now_ms: Millis) -> tuple[int, int, float, int, str]:
+    """Return what the waiting tasks of a pool are served by, the smallest first."""
+    points = (now_ms - entry.birth_ms) // rulebook.ageing_ms
+    first = entry.group.lifted or points >= rulebook.patience_points
+    return (1 - first, -points, entry.ev_key, entry.since_ms, entry.task_id)

@@ -138,7 +138,7 @@ def _waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int,
         return f"Every slot that may do it is lost: {lost_slots(own, entry.row.task.pool)}"
     if not fleet.cells:
         return "The pool has no slot yet."
-    case, rule = _case(entry, index), BY_HEADLINE[headline]
+    case, rule = case_of(entry, index), BY_HEADLINE[headline]
     # Marks come and go: where several kinds of them leave nothing, each of them is named.
     rules = MARKS_RULES if rule.looks_at == "marks" else (rule,)
     # A free slot that is kept for other tasks is named, rather than one that is busy.
@@ -150,7 +150,8 @@ def _waits(entry: Entry, headline: ReasonCode, index: PoolIndex, free_mask: int,
     return each_once(one.waits(case, refused[one.gate]) for one in rules if one.gate in refused)
 
 
-def _case(entry: Entry, index: PoolIndex) -> Case:
+def case_of(entry: Entry, index: PoolIndex) -> Case:
+    """Return what the gates are asked about a waiting task."""
     row = entry.row
     shape = entry.shape
     return Case(

@@ -30,13 +30,15 @@ def report(
         renew(draft, event, event_id, now_ms, rulebook)
         return None
     slot = draft.slot(event.slot_id)
-    if event.state == "idle" and not _may_be_idle(slot):
-        # It was sent before the slot knew of its lease, or by a slot that must announce itself first.
-        draft.count("stale_free")
+    if event.state == "leaving":
+        _leave(draft, slot, event, event_id, now_ms)
         return None
     if slot is None:
         return _of_absent(draft, event, event_id, now_ms, rulebook)
-    if event.lease is None:
+    if event.state == "idle" and not _may_be_idle(slot):
+        # It was sent before the slot knew of its lease, or by a slot that must announce itself first.
+        draft.count("stale_free")
+    elif event.lease is None:
         _announced(draft, slot, event, event_id, now_ms, rulebook)
     elif event.lease != slot.lease or (slot.state == "free" and slot.unreported is None):
         draft.count("stale_free")
@@ -54,9 +56,9 @@ def report(
     return None
 
 
-def _may_be_idle(slot: SlotRow | None) -> bool:
+def _may_be_idle(slot: SlotRow) -> bool:
     """Whether the report is of use: of a free slot, or of one that was lost and lives by its reports."""
-    return slot is not None and (slot.state == "free" or (slot.state == "lost" and slot.ttl_ms is not None))
+    return slot.state == "free" or (slot.state == "lost" and slot.ttl_ms is not None)
 
 
 def _of_absent(
@@ -64,6 +66,12 @@ def _of_absent(
 ) -> str | None:
     """Handle the report of a slot that is not there: it comes, it comes back, or it left and reports its last work."""
     gone = draft.gone(event.slot_id)
+    if event.state == "idle" and (gone is not None or event.model is None):
+        draft.count("stale_free")
+        if gone is not None:
+            # Who left or was retired is out until it announces itself, however long it goes on to say this.
+            draft.put_gone(replace(gone, at_ms=now_ms))
+        return None
     if event.lease is not None and gone is not None:
         # Only an announcement registers it again; its work counts all the same.
         if gone.unreported is None or event.lease != gone.lease:
@@ -152,7 +160,23 @@ def retire(draft: PoolDraft, slot_id: str, now_ms: Millis) -> None:
     slot = draft.slot(slot_id)
     if slot is None:
         draft.count("unknown_slot")
-    elif slot.state == "leased":
+    else:
+        _retire(draft, slot, now_ms)
+
+
+def _retire(draft: PoolDraft, slot: SlotRow, now_ms: Millis) -> None:
+    if slot.state == "leased":
         draft.put_slot(replace(slot, retired=True))
     else:
         draft.drop_slot(slot, now_ms)
+
+
+def _leave(draft: PoolDraft, slot: SlotRow | None, event: SlotFreed, event_id: EventId | None, now_ms: Millis) -> None:
+    """Retire a slot at the word of its dispatcher."""
+    if slot is None:
+        draft.count("stale_free")
+    elif (word := old(slot.last_report, event, event_id, now_ms)) is not None:
+        draft.count(f"{word}_free")
+    else:
+        last_report = latest(slot.last_report, event, event_id, now_ms)
+        _retire(draft, replace(slot, last_report=last_report, ttl_ms=ttl_ms(slot, event)), now_ms)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from streams.web.routes import decisions, events, fleet, health, recommendation, slots, tasks
+from streams.web.routes import decisions, events, fleet, health, lag, recommendation, slots, stats, tasks
 
-ROUTERS = tuple(one.router for one in (health, tasks, recommendation, slots, decisions, fleet, events))
+ROUTERS = tuple(one.router for one in (health, tasks, recommendation, slots, decisions, fleet, lag, stats, events))

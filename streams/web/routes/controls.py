@@ -16,11 +16,11 @@ from schemas.codec import read_event
 from schemas.events import FleetControl, Tick
 from schemas.input import Unreadable
 from schemas.vocabulary import FLEET_CONTROL
-from streams.operate.orders import check, submit
-from streams.web.access import open_to
+from streams.operate.orders import Submitted, check, submit
+from streams.web.access import Caller, open_to
 from streams.web.description import body, of
-from streams.web.problem import Problem, refused
-from streams.web.state import CallerOf, ObjectOf, WebOf, answer, stamped
+from streams.web.problem import broker_silent, refused
+from streams.web.state import CallerOf, ObjectOf, Web, WebOf, answer, stamped
 
 router = APIRouter(prefix="/controls", tags=["orders"])
 
@@ -41,6 +41,18 @@ async def order(
     `by` is the name of the token. The answer says of each partition whether it is in force: 200 when it is in all of
     them, 202 when some have not taken it yet, 422 when it was refused. The same `control_id` twice is one order.
     """
+    found = await give(web, event_of(fields, caller), wait_s)
+    if found.refused:
+        raise refused(str(found.refused[0].reason), order=msgspec.to_builtins(found))
+    return answer(found, HTTPStatus.ACCEPTED if found.open else HTTPStatus.OK)
+
+
+def event_of(fields: dict[str, Any], caller: Caller) -> FleetControl:
+    """Return the event of an order that someone gives.
+
+    Raises:
+        Problem: the router would not read it.
+    """
     order = {"control_id": str(uuid.uuid4()), **stamped(fields), "by": caller.name}
     pool = order.get("pool")
     key = pool.encode() if isinstance(pool, str) else None
@@ -49,16 +61,20 @@ async def order(
         raise refused(event.reason)
     if isinstance(event, Tick):
         raise refused("field kind: a `tick` is sent by slotwise to itself.")
+    read: FleetControl = event
+    return read
+
+
+async def give(web: Web, event: FleetControl, wait_s: float) -> Submitted:
+    """Check an order, send it, and wait so long until the router has taken it.
+
+    Raises:
+        ControlError: the router would refuse it.
+        Problem: the broker does not answer.
+    """
     try:
         await check(web.settings, event)
-        found = await asyncio.to_thread(submit, web.settings, event, wait_s=wait_s or None)
+        return await asyncio.to_thread(submit, web.settings, event, wait_s=wait_s or None)
     except (aiokafka.errors.KafkaError, kafka.errors.KafkaError, OSError) as error:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            f"The broker at {web.settings.broker} does not answer ({type(error).__name__}): give the order again with "
-            f"control_id {event.control_id}, so that it counts once.",
-            headers={"Retry-After": "1"},
-        ) from error
-    if found.refused:
-        raise refused(str(found.refused[0].reason), order=msgspec.to_builtins(found))
-    return answer(found, HTTPStatus.ACCEPTED if found.open else HTTPStatus.OK)
+        then = f"give the order again with control_id {event.control_id}, so that it counts once"
+        raise broker_silent(web.settings.broker, error, then) from error

@@ -11,7 +11,8 @@ from streams.clock import SystemClock
 from streams.operate.following import partitions_with
 from streams.views.overview import overview
 from streams.web.access import open_to
-from streams.web.routes.tasks import ID, Pool
+from streams.web.parameters import ID
+from streams.web.routes.tasks import Pool
 from streams.web.state import WebOf, answer
 
 router = APIRouter(tags=["reads"])

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Response
 from streams.database.connection import Timeouts
 from streams.errors import SlotwiseError
 from streams.topics import name_in_audit
+from streams.views.lane_state import LANE_STATES
 from streams.views.lanes import lanes
 from streams.web.access import ROLES, open_to
 from streams.web.state import WebOf, answer
@@ -19,8 +20,6 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 #: The audit is asked again after this time.
 ASKED_AGAIN_S: Final = 2.0
-#: From the best to the worst.
-_ORDER: Final = ("idle", "healthy", "elevated_fallback", "degraded")
 
 
 @router.get("/live", **open_to())
@@ -55,10 +54,10 @@ async def health(web: WebOf) -> Response:
         except SlotwiseError as error:
             cache.found, cache.problem = None, str(error)
         cache.at_s = time.monotonic()
-    states = [one["state"] for one in cache.found or ()]
+    states = [one.state for one in cache.found or ()]
     return answer(
         {
-            "state": max(states, key=_ORDER.index, default="idle") if cache.found is not None else None,
+            "state": max(states, key=LANE_STATES.index, default="idle") if cache.found is not None else None,
             "lanes": cache.found,
             "journal": {"ready": web.following.ready, "problem": web.following.trouble},
             "audit": {"ready": cache.found is not None, "problem": cache.problem},

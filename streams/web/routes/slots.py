@@ -10,9 +10,10 @@ from fastapi import APIRouter, Path, Query, Response
 from schemas.vocabulary import SLOT_FREED, from_millis
 from streams.web.access import open_to
 from streams.web.description import body, of
+from streams.web.parameters import ID
 from streams.web.problem import refused
-from streams.web.routes.tasks import ID, Pool
-from streams.web.state import ObjectOf, Web, WebOf, answer, stamped
+from streams.web.routes.tasks import Pool
+from streams.web.state import ObjectOf, Web, WebOf, answer
 
 router = APIRouter(prefix="/slots", tags=["slots"])
 
@@ -24,6 +25,8 @@ _ANNOUNCE: Final = open_to("dispatcher")
 _ANNOUNCE["openapi_extra"] |= body(of("SlotFreed", optional=("at",), without=("lease", "outcome", "state")))
 _FREED: Final = open_to("dispatcher")
 _FREED["openapi_extra"] |= body(of("SlotFreed", optional=("at",), without=("slot_id", "state")))
+_IDLE: Final = open_to("dispatcher")
+_IDLE["openapi_extra"] |= body(of("SlotFreed", optional=("at",), without=("slot_id", "lease", "outcome", "state")))
 _RENEW: Final = open_to("dispatcher")
 _RENEW["openapi_extra"] |= body(of("SlotFreed", optional=("at",), without=("slot_id", "state", "outcome")))
 
@@ -51,8 +54,22 @@ async def freed(web: WebOf, slot_id: Id, fields: ObjectOf) -> Response:
 
 @router.post("/{slot_id}/renew", status_code=HTTPStatus.ACCEPTED, **_RENEW)
 async def renew(web: WebOf, slot_id: Id, fields: ObjectOf) -> Response:
-    """The slot works on: its lease ends later. `current` says whether it still has that lease, as far as is known."""
+    """The slot works on: its lease ends later. `current` says whether it still has that lease, as far as is known.
+
+    `stop` says why the work is not wanted any more, as `task.cancelled` does: cancelled, lease_lost or slot_retired.
+    """
     return await _report(web, {**_of_path(fields, slot_id), "state": "working"})
+
+
+@router.post("/{slot_id}/idle", status_code=HTTPStatus.ACCEPTED, **_IDLE)
+async def idle(web: WebOf, slot_id: Id, fields: ObjectOf) -> Response:
+    """The slot still is free: the heartbeat of a slot that was announced with `ttl_s`. It never ends a lease.
+
+    With its model it announces a slot that the router does not know, as after the loss of a broker in memory.
+    """
+    if extra := {"lease", "outcome"} & fields.keys():
+        raise refused(f"field {min(extra)}: a slot that is idle has none; see POST /slots/{{id}}/freed.")
+    return await _report(web, {**_of_path(fields, slot_id), "state": "idle"})
 
 
 @router.get("", **open_to("reader", "dispatcher", "operator"))
@@ -90,7 +107,13 @@ def _of_path(fields: dict[str, Any], slot_id: str) -> dict[str, Any]:
 
 
 async def _report(web: Web, fields: dict[str, Any]) -> Response:
-    place = await web.send(SLOT_FREED, stamped(fields))
-    lease, slot = fields.get("lease"), web.following.slot(fields["pool"], fields["slot_id"])
-    current = None if lease is None or slot is None else slot.state == "leased" and slot.lease == lease
-    return answer({"partition": place.partition, "offset": place.offset, "current": current}, HTTPStatus.ACCEPTED)
+    place = await web.send(SLOT_FREED, fields)
+    found: dict[str, Any] = {"partition": place.partition, "offset": place.offset}
+    lease, pool, slot_id = fields.get("lease"), fields["pool"], fields["slot_id"]
+    if lease is not None:
+        slot = web.following.slot(pool, slot_id)
+        current = None if slot is None else slot.state == "leased" and slot.lease == lease
+        found["current"] = current
+        if fields["state"] == "working":
+            found["stop"] = web.following.stop_reason(pool, slot_id, lease)
+    return answer(found, HTTPStatus.ACCEPTED)

@@ -11,22 +11,20 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from schemas.codec import encode_event
-from schemas.refusals import RefusedError
-from schemas.strict_json import parse_object
-from schemas.vocabulary import FLEET_CONTROL, TASK_PENDING, from_millis
+from schemas.vocabulary import FLEET_CONTROL, TASK_PENDING, StopReason, from_millis
 from streams.database.connection import Timeouts
 from streams.operate.following import Decided, Following
 from streams.views.explain import explain
 from streams.web.access import open_to
 from streams.web.description import body, of
+from streams.web.parameters import ID
 from streams.web.problem import Problem, refused
-from streams.web.state import CallerOf, WebOf, answer, stamped
+from streams.web.state import CallerOf, Web, WebOf, answer, web_of
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 TASKS_MAX: Final = 1_000
 WAIT_S_MAX: Final = 60.0
-ID: Final = r"^[A-Za-z0-9._:-]{1,128}$"
 
 Id = Annotated[str, Path(pattern=ID, description="The task's id.")]
 Pool = Annotated[str, Query(pattern=ID, description="The pool.")]
@@ -39,49 +37,57 @@ _SUBMIT["openapi_extra"] |= body(_BODY)
 
 
 @router.post("", status_code=HTTPStatus.ACCEPTED, **_SUBMIT)
-async def submit(request: Request, web: WebOf) -> Response:
+async def submit(request: Request) -> Response:
     """Submit one task, or a list of them; answered when the broker has acknowledged all.
 
     A task id that is known is ignored by the router, so a request may be sent again; give `at` yourself where a task
     that was given up must not be done again by that. `at` is now where it is missing. Of a list none is sent where one
     would be refused.
     """
-    content = await request.body()
+    # Not as a dependency: each costs FastAPI as much as reading a task.
+    web, content = web_of(request), await request.body()
     if not content.lstrip().startswith(b"["):
-        (place,) = await web.producer.send(web.records(TASK_PENDING, _submitted(content)))
+        place = await web.send(TASK_PENDING, content)
         return answer({"acknowledged": 1, "partitions": {str(place.partition): 1}}, HTTPStatus.ACCEPTED)
     records, refusals = [], []
     for number, one in enumerate(_items(content)):
         try:
-            records += web.records(TASK_PENDING, _submitted(one))
+            records += web.records(TASK_PENDING, one)
         except Problem as problem:
             refusals.append({"index": number, "detail": problem.detail})
     if refusals:
         first = refusals[0]
         raise refused(f"Task {first['index']} of the list: {first['detail']} Nothing was sent.", errors=refusals)
-    places = await web.producer.send(records)
-    partitions: dict[str, int] = {}
-    for place in places:
-        partitions[str(place.partition)] = partitions.get(str(place.partition), 0) + 1
-    return answer({"acknowledged": len(places), "partitions": partitions}, HTTPStatus.ACCEPTED)
+    partitions = await web.producer.send_all(records)
+    return answer({"acknowledged": len(records), "partitions": partitions}, HTTPStatus.ACCEPTED)
 
 
 @router.get(
-    "/next", responses={200: {"description": "The task, as `task.routed` has it."}, 204: {"description": "None yet."}},
+    "/next",
+    responses={
+        200: {"description": "The task, as `task.routed` has it; or with `reason_code`: stop the work at hand."},
+        204: {"description": "Neither yet."},
+    },
     **open_to("dispatcher"),
-)  # fmt: skip
+)
 async def following_task(
     web: WebOf,
     slot: Annotated[str, Query(pattern=ID, description="The slot's id.")],
     pool: Pool = "main",
     after: Annotated[int, Query(ge=0, description="Only a lease with a larger number.")] = 0,
+    running: Annotated[
+        int | None, Query(ge=1, description="The lease of the work at hand: only whether it is to stop.")
+    ] = None,
     wait_s: WaitS = 30.0,
 ) -> Response:
     """Wait for the task of a slot: as long as the slot is leased it is answered again, with the lease as it ends now.
 
-    204: none in this time, ask again. A lease that was freed here is not answered again.
+    204: none in this time, ask again. A lease that was freed here is not answered again. With `running` it waits until
+    the work under that lease is to stop, because it was cancelled, or the lease or the slot is lost.
     """
     followed = web.require_state()
+    if running is not None:
+        return await _stopped(web, followed, pool, slot, running, wait_s)
 
     def found() -> bool:
         least = max(after, web.freed.get((pool, slot), 0))
@@ -95,6 +101,17 @@ async def following_task(
     if followed.slot(pool, slot) is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"Pool {pool} has no slot {slot}: announce it with POST /slots.")
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _stopped(web: Web, followed: Following, pool: str, slot: str, lease: int, wait_s: float) -> Response:
+    def why() -> StopReason | None:
+        return followed.stop_reason(pool, slot, lease)
+
+    await followed.until(lambda: web.stop.is_set() or why() is not None, wait_s)
+    reason = why()
+    if reason is None:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    return answer({"pool": pool, "slot_id": slot, "lease": lease, "reason_code": reason})
 
 
 @router.get("/{task_id}", **open_to("producer", "dispatcher", "reader", "operator"))
@@ -118,9 +135,10 @@ async def read(
             "the audit.",
         )
     known = [decision_fields(one) for one in followed.decisions(pool, task_id)]
-    found: dict[str, Any] = {"task_id": task_id, "pool": pool}
+    found: dict[str, Any] = {"task_id": task_id, "pool": pool, "title": known[-1]["title"] if known else None}
     if row is not None:
         status = row.status
+        found["title"] = row.task.title or None
         found |= {
             "state": status.state,
             "attempt": status.attempt,
@@ -157,20 +175,8 @@ async def cancel(web: WebOf, caller: CallerOf, task_id: Id, pool: Pool = "main")
     """Cancel a task; answered when the broker has acknowledged it. A running one ends when its slot is freed."""
     control_id = str(uuid.uuid4())
     order = {"kind": "task.cancelled", "control_id": control_id, "by": caller.name, "pool": pool, "task_id": task_id}
-    place = await web.send(FLEET_CONTROL, stamped(order))
+    place = await web.send(FLEET_CONTROL, order)
     return answer({"control_id": control_id, "partition": place.partition, "offset": place.offset}, HTTPStatus.ACCEPTED)
-
-
-def _submitted(content: bytes) -> bytes:
-    """Return the value of the record: as it was sent, with `at` where it is missing."""
-    try:
-        fields = parse_object(content)
-    except RefusedError as refusal:
-        raise refused(str(refusal)) from None
-    if not fields or "at" in fields:
-        return content
-    now = stamped({})["at"]
-    return b'{"at":"%s",%s' % (now.encode(), content.lstrip()[1:])
 
 
 def _items(content: bytes) -> list[bytes]:
@@ -197,6 +203,7 @@ def decision_fields(one: Decided) -> dict[str, Any]:
         "decision_id": decision.decision_id,
         "task_id": decision.task_id,
         "pool": decision.pool,
+        "title": decision.title,
         "partition": one.step.partition,
         "seq": one.step.seq,
         "outcome": decision.outcome,

@@ -22,6 +22,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from streams.estimate.interval import Interval
 from tests.bench.offline.item import Item
 
 #: For each item, whether the strong model serves it.
@@ -30,14 +31,6 @@ Picks = Sequence[bool]
 RESAMPLES: Final = 200
 #: Of the resamples, what lies between these shares is the interval.
 INTERVAL: Final = (0.025, 0.975)
-
-
-class Interval(Struct, frozen=True):
-    """A value, with the range in which 95 % of the resamples of the items put it."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Served(Struct, frozen=True):
@@ -133,9 +126,14 @@ def interval(size: int, value: Callable[[Sequence[int] | None], float | None]) -
         again = value([drawn[place] for place in range(size)])
         if again is not None:
             found.append(again)
-    found.sort()
-    low, high = (found[min(len(found) - 1, int(share * len(found)))] for share in INTERVAL)
-    return Interval(whole, low, high)
+    return among(whole, found)
+
+
+def among(value: float, found: Sequence[float]) -> Interval:
+    """A value, with the range in which 95 % of what was found lie."""
+    ordered = sorted(found)
+    low, high = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in INTERVAL)
+    return Interval(value, low, high)
 
 
 def _sums(items: Sequence[Item], picks: Picks) -> tuple[int, float, float]:

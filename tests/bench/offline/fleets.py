@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from schemas.vocabulary import Complexity
 from streams.core.policy.rulebook import Rulebook
 from streams.simulate import baselines
+from streams.simulate.experiment import OURS, lasting
 from streams.simulate.fleet import fleet
 from streams.simulate.job import jobs
+from streams.simulate.oracle import Oracle
 from streams.simulate.run_stats import RunStats, run_stats
 from streams.simulate.slotwise import Slotwise
 from streams.simulate.world import Scheduler, play
@@ -32,9 +33,6 @@ PREMIUM: Final = {"opus": 6, "gpt-5": 6}
 LOADS: Final = (0.9, 1.3)
 #: Each with another stretch of the trace and other draws.
 RUNS: Final = 5
-#: Longer than any work here: how a router finds slots that were lost is not the question.
-LEASE_S: Final = 1e6
-OURS: Final = "slotwise"
 #: slotwise taken apart: which part does what.
 PRIORITY_ALIKE: Final = 50
 LIFT_MORE: Final = 0.70
@@ -76,7 +74,9 @@ def rules() -> dict[str, tuple[Callable[[], Scheduler], Mapping[str, int]]]:
         "all-premium fleet": (baselines.always_premium, PREMIUM),
         "always-cheap": (baselines.always_cheap, MIXED),
         "next free slot": (baselines.next_free_slot, MIXED),
+        "FIFO, cheapest capable": (baselines.fifo_cheapest, MIXED),
         "highest EV first": (baselines.highest_ev_first, MIXED),
+        "oracle (knows lengths)": (Oracle, MIXED),
         "plain [A]": (baselines.plain_a, MIXED),
         OURS: (lambda: Slotwise(book), MIXED),
         "slotwise, by score": (lambda: Slotwise(by_score), MIXED),
@@ -89,9 +89,7 @@ def rules() -> dict[str, tuple[Callable[[], Scheduler], Mapping[str, int]]]:
 
 def shipped(**policy: dict[str, Any]) -> Rulebook:
     """The shipped policy with leases that never run out, and changed as said."""
-    classes: tuple[Complexity, ...] = get_args(Complexity)
-    leases: dict[str, Any] = {"default_s": LEASE_S, "by_complexity_s": dict.fromkeys(classes, LEASE_S)}
-    return rulebook(leases=leases, **policy)
+    return lasting(rulebook(**policy))
 
 
 def measure(source: Source, *, runs: int = RUNS, loads: Sequence[float] = LOADS) -> Iterator[list[FleetRow]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.bench.offline.curve import Interval
+from streams.estimate.interval import Interval
 from tests.bench.offline.fleets import BASELINES, FleetRow, Spread
 from tests.bench.offline.pairs import CALLS, PairRow, PairTable
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from tests.bench.offline.curve import INTERVAL, Curve, Interval, Served, above_random, served
+from streams.estimate.interval import Interval
+from tests.bench.offline.curve import Curve, Served, above_random, among, served
 from tests.bench.offline.item import PairData, pair_data
 from tests.bench.offline.picker import SEED, highest, picked
 from tests.bench.offline.source import Source
@@ -88,10 +89,4 @@ def at_random(data: PairData) -> PairRow:
         curve = Curve(items, highest([chance.random() for _ in items]))
         leads.append((curve.pgr_at(0.5) or 0.0) - 0.5)
         areas.append(curve.apgr() or 0.0)
-    return structs.replace(row, above_random=_most(0.0, leads), pgr_at=CALLS, apgr=_most(0.5, areas))
-
-
-def _most(value: float, found: list[float]) -> Interval:
-    found.sort()
-    low, high = (found[min(len(found) - 1, int(share * len(found)))] for share in INTERVAL)
-    return Interval(value, low, high)
+    return structs.replace(row, above_random=among(0.0, leads), pgr_at=CALLS, apgr=among(0.5, areas))

@@ -1,4 +1,7 @@
-"""Where the recorded data is read from: a folder in the layout of the whole data, or the slices beside this file."""
+"""Where the recorded data is read from: a folder in the layout of the whole data, or the bundled slices.
+
+Those of answers are beside this file, those of traces come with the simulator.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import gzip
 from pathlib import Path
 from typing import Final
 
+from streams import simulate
+
 #: First rows and few columns of each file; data/NOTICE.md says whose they are.
 SLICES: Final = Path(__file__).with_name("data")
+TRACE_SLICES: Final = Path(simulate.__file__).with_name("data")
 
 
 class SourceMissing(Exception):
@@ -28,6 +34,8 @@ class Source:
             SourceMissing: there is no such file.
         """
         path = self.folder / f"{name}.csv.gz"
+        if self.folder == SLICES and name.startswith("traces/"):
+            path = TRACE_SLICES / f"{name.removeprefix('traces/')}.csv.gz"
         try:
             with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
                 return list(csv.DictReader(lines))

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from schemas.events import TaskPending
 from schemas.vocabulary import Word
 from streams.core.policy.case import Candidate, Case, each_once
 from streams.core.policy.catalog import Model
@@ -71,8 +72,15 @@ def _bounds(case: Case, model: Model) -> Iterator[Bound]:
         yield Bound(f"Lane {lane} does not list {id_}.", f"add {id_} to lane.{lane}.allow_models in the policy.")
     if id_ in case.ruled_out:
         yield Bound(f"Plug-in {case.ruled_out[id_]}", "change what that rule looks at.")
+    yield from task_bounds(task, model)
+    if emergency.is_closed(model, case):
+        yield Bound(f"{id_} {emergency.MEANING}", emergency.REMEDY)
+
+
+def task_bounds(task: TaskPending, model: Model) -> Iterator[Bound]:
+    """Return the boundaries that the task itself names and that exclude the model, whatever the policy says."""
     if task.local_only and not model.local:
-        yield Bound(f"The task is local_only, and {id_} is hosted.", "send the task without local_only.")
+        yield Bound(f"The task is local_only, and {model.id} is hosted.", "send the task without local_only.")
     if task.allow_providers and model.provider not in task.allow_providers:
         yield Bound(
             f"The task does not allow {model.provider}.", f"add {model.provider} to the task's allow_providers."
@@ -81,8 +89,6 @@ def _bounds(case: Case, model: Model) -> Iterator[Bound]:
         yield Bound(f"The task denies {model.provider}.", f"take {model.provider} out of the task's deny_providers.")
     if task.max_tier is not None and model.tier > task.max_tier:
         yield Bound(
-            f"{id_} is of tier {model.tier}, and the task's max_tier is {task.max_tier}.",
+            f"{model.id} is of tier {model.tier}, and the task's max_tier is {task.max_tier}.",
             f"raise max_tier to {model.tier}.",
         )
-    if emergency.is_closed(model, case):
-        yield Bound(f"{id_} {emergency.MEANING}", emergency.REMEDY)

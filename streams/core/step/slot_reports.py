@@ -40,7 +40,8 @@ def report(
         draft.count("stale_free")
     elif event.lease is None:
         _announced(draft, slot, event, event_id, now_ms, rulebook)
-    elif event.lease != slot.lease or (slot.state == "free" and slot.unreported is None):
+    elif event.lease != slot.lease or (slot.state != "leased" and slot.unreported is None):
+        # Of an earlier lease, or an end that was reported before: no sign that the slot is well now.
         draft.count("stale_free")
     elif slot.state == "leased":
         lifecycle.end_lease(draft, slot, event.outcome, now_ms, rulebook)

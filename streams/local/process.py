@@ -62,7 +62,7 @@ class Part(ABC):
     #: Whether its data survives a stop or a kill.
     durable: ClassVar[bool]
 
-    _start_s_max: ClassVar[float] = 60
+    _start_s_max: ClassVar[float] = 180
     _stop_s_max: ClassVar[float] = 30
     _stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     #: Sent by Linux when this process dies without stopping the part.

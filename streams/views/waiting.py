@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from math import inf
-from operator import attrgetter, gt, lt
-from typing import Any, Final, Literal, TypeAlias
+from operator import attrgetter
+from typing import Final, TypeAlias
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from schemas.decision import TaskRow
 from schemas.vocabulary import Millis, from_millis
@@ -25,33 +23,12 @@ from streams.core.policy.case import Candidate
 from streams.core.policy.rules import BY_HEADLINE
 from streams.core.step import sentences
 from streams.core.step.positions import service_key
-from streams.views.backlog import Backlog, key_of
+from streams.views.backlog import Backlog
 from streams.views.units import span
+from streams.views.waiting_order import Place, Sort
 
-Order: TypeAlias = Literal[
-    "since", "priority", "ev", "attempt", "title", "task_id", "pool", "reason", "lane", "tenant_id"
-]
-#: What a row is ordered by, its pool, its id.
-Place: TypeAlias = tuple[Any, str, str]
-#: As many characters of a text count in an order, so that what a page begins behind fits into an address.
-ORDERED_CHARS: Final = 64
 # In C, as is `map`: with many tasks each look at one costs more than what is done with it.
-_VALUE_OF: Final[Mapping[Order, Callable[[TaskRow], Any]]] = {
-    "since": attrgetter("status.since_ms"),
-    "priority": attrgetter("task.priority"),
-    "ev": attrgetter("ev"),
-    "attempt": attrgetter("status.attempt"),
-    "title": attrgetter("task.title"),
-    "task_id": attrgetter("task.task_id"),
-    "pool": attrgetter("task.pool"),
-    "reason": attrgetter("status.headline"),
-    "lane": attrgetter("task.lane"),
-    "tenant_id": attrgetter("task.tenant_id"),
-}
 _ROW_OF: Final[Callable[[Entry], TaskRow]] = attrgetter("row")
-#: Those of numbers; the others are of texts, in any case.
-NUMBERS: Final = frozenset[Order](("since", "priority", "ev", "attempt"))
-_BEHIND_ALL: Final = "\U0010ffff"
 #: With more waiting tasks than these the place in service order is not counted.
 PLACED_MAX: Final = 5_000
 #: What comes first where groups are listed: what no slot coming free will change.
@@ -106,12 +83,11 @@ class Choice(Struct, frozen=True, kw_only=True):
     tenant: str | None = None
     #: A part of the id or of the title, in any case.
     text: str | None = None
-    order: Order = "since"
-    #: Whether the greatest comes first; what has no value comes last in both directions.
-    descending: bool = False
+    #: In which order.
+    sort: Sort = Sort()
 
     def among(self, rows: Iterable[TaskRow]) -> list[TaskRow]:
-        """Return those of some tasks that are meant; a pass over them for each thing that is said."""
+        """Return those of some tasks that are meant, their text aside; a pass over them for each thing that is said."""
         found = list(rows)
         if self.reason is not None:
             found = [row for row in found if row.status.headline == self.reason]
@@ -119,53 +95,12 @@ class Choice(Struct, frozen=True, kw_only=True):
             found = [row for row in found if row.task.lane == self.lane]
         if self.tenant is not None:
             found = [row for row in found if row.task.tenant_id == self.tenant]
-        if self.text is not None:
-            text = self.text.casefold()
-            found = [row for row in found if text in row.task.task_id.casefold() or text in row.task.title.casefold()]
         return found
 
     @property
     def is_all(self) -> bool:
         """Whether it leaves out none."""
         return self.reason is None and self.lane is None and self.tenant is None and self.text is None
-
-    def values(self, rows: Iterable[TaskRow]) -> list[Any]:
-        """Return what each row is ordered by first."""
-        found = list(map(_VALUE_OF[self.order], rows))
-        if self.order not in NUMBERS:
-            none = "" if self.descending else _BEHIND_ALL
-            return [none if one is None else one[:ORDERED_CHARS].casefold() for one in found]
-        if self.order != "ev":  # the others are always there
-            return found
-        absent = -inf if self.descending else inf
-        return [absent if one is None else one for one in found]
-
-    def key(self, row: TaskRow) -> Place:
-        """Return what the rows are ordered by."""
-        return (self.values((row,))[0], row.task.pool, row.task.task_id)
-
-    def first(self, rows: list[TaskRow], after: Place | None, limit: int) -> list[TaskRow]:
-        """Return the first of some rows behind a place, in order; whole keys are made of those only that may be."""
-        values = self.values(rows)
-        pick, ahead = (heapq.nlargest, gt) if self.descending else (heapq.nsmallest, lt)
-        if after is not None:
-            at, place = after[0], after[1:]
-            behind = [
-                (row, one)
-                for row, one in zip(rows, values, strict=True)
-                if ahead(at, one) or (one == at and ahead(place, _id(row)))
-            ]
-            rows, values = [row for row, _ in behind], [one for _, one in behind]
-        if len(rows) <= limit:
-            return sorted(rows, key=self.key, reverse=self.descending)
-        last = pick(limit, values)[-1]
-        near = [(row, one) for row, one in zip(rows, values, strict=True) if not ahead(last, one)]
-        sure = sorted((row for row, one in near if one != last), key=self.key, reverse=self.descending)
-        return sure + pick(limit - len(sure), [row for row, one in near if one == last], key=_id)
-
-
-def _id(row: TaskRow) -> tuple[str, str]:
-    return (row.task.pool, row.task.task_id)
 
 
 def waits_of(
@@ -197,7 +132,7 @@ def waits_of(
         oldest_s=(now_ms - oldest_ms) / 1000 if oldest_ms is not None else None,
         rows=tuple(asked[row.task.pool].wait(row) for row in found[:limit]),
         matching=matching,
-        last=choice.key(found[limit - 1]) if len(found) > limit else None,
+        last=choice.sort.key(found[limit - 1]) if len(found) > limit else None,
     )
 
 
@@ -207,26 +142,31 @@ Of: TypeAlias = list[tuple[Backlog, PoolIndex]]
 def _found(of: Of, choice: Choice, after: Place | None, limit: int) -> tuple[int, list[TaskRow]]:
     """Return how many tasks match, and the first of them behind a place."""
     total = sum(len(index.entries) for _, index in of)
-    if choice.is_all and choice.order == "since":
-        return total, list(islice(_in_order(of, after, newest=choice.descending), limit))
-    if (tenant := choice.tenant) is None:
-        every = [index.entries.values() for _, index in of]
-        those = choice.among(map(_ROW_OF, chain.from_iterable(every)))
-        return len(those), choice.first(those, after, limit)
-    entries = list(chain.from_iterable(index.waiting.of_tenant(tenant) for _, index in of))
-    rest = replace(choice, tenant=None)
-    if rest.is_all and choice.order == "since" and len(entries) ** 2 > limit * total:
-        # Every n-th task is the tenant's: the page is found sooner in the order of all than among the tenant's.
-        ordered = _in_order(of, after, newest=choice.descending)
-        return len(entries), list(islice((row for row in ordered if row.task.tenant_id == tenant), limit))
-    those = rest.among(map(_ROW_OF, entries))
-    return len(those), choice.first(those, after, limit)
+    if choice.is_all:
+        return total, list(islice(_in_order(of, choice.sort, after), limit))
+    those = choice.among(_looked_up(of, choice))
+    if len(those) ** 2 <= limit * total:
+        return len(those), choice.sort.first(those, after, limit)
+    # Every n-th task is meant: the page is found sooner in the order of all than among those that are.
+    meant = set(map(id, those))  # both are the rows of the index
+    return len(those), list(islice((row for row in _in_order(of, choice.sort, after) if id(row) in meant), limit))
 
 
-def _in_order(of: Of, after: Place | None, *, newest: bool) -> Iterator[TaskRow]:
-    """Give the rows of several pools behind a key, without a look at those that are not asked for."""
-    ordered = (backlog.rows(index.pool.name, after, newest_first=newest) for backlog, index in of)
-    return heapq.merge(*ordered, key=key_of, reverse=newest)
+def _looked_up(of: Of, choice: Choice) -> Iterable[TaskRow]:
+    """Give the tasks of what is meant that there is an index for, or all."""
+    if choice.text is not None:
+        return chain.from_iterable(backlog.having(index.pool.name, choice.text) for backlog, index in of)
+    if choice.tenant is not None:
+        entries: Iterable[Entry] = chain.from_iterable(index.waiting.of_tenant(choice.tenant) for _, index in of)
+    else:
+        entries = chain.from_iterable(index.entries.values() for _, index in of)
+    return map(_ROW_OF, entries)
+
+
+def _in_order(of: Of, sort: Sort, after: Place | None) -> Iterator[TaskRow]:
+    """Give the rows of several pools behind a place."""
+    ordered = (backlog.rows(index.pool.name, sort, after) for backlog, index in of)
+    return heapq.merge(*ordered, key=sort.key, reverse=sort.descending)
 
 
 def _rank(reason: str) -> tuple[int, str]:

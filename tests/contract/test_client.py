@@ -28,7 +28,7 @@ from streams.settings import Settings
 from streams.topics import create_topics
 from tests.support.installation import Worker
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 #: Nothing here takes so long unless it hangs.
-DEADLINE_S = 90.0
+DEADLINE_S = 200.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.functional.commands import runs, slotwise, until
+from tests.functional.commands import DEADLINE_S, runs, slotwise, until
 from tests.functional.dispatching import Dispatching, finished
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_a_dispatcher_that_is_asked_to_stop_ends_with_what_runs(installation: Up
         send(installation, "d-drain", {"task_id": "d-drain-2"})
         (tmp_path / "go").touch()
         assert finished(installation, ["d-drain-1"])["d-drain-1"]["status"] == "success"
-        assert dispatcher.process.wait(60) == 0
+        assert dispatcher.process.wait(DEADLINE_S) == 0
         assert [one["task_id"] for one in dispatcher.events("begun")] == ["d-drain-1"]
         assert dispatcher.events("left")
 

@@ -17,7 +17,7 @@ from kafka import KafkaProducer
 from schemas.dead_letters import dead_letter_headers
 from streams.operate.dead_letters import read_dead_letters
 from streams.topics import home_of
-from tests.functional.commands import environment, until
+from tests.functional.commands import DEADLINE_S, environment, until
 from tests.functional.fleets import announce, comes_to, settings
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def test_on_a_terminal_it_is_asked_first(installation: Up) -> None:
                 stderr=subprocess.DEVNULL, env=environment(),
             )  # fmt: skip
             os.write(above, answer)
-            assert asked.wait(30) == (1 if want == "new" else 0)
+            assert asked.wait(DEADLINE_S) == (1 if want == "new" else 0)
         finally:
             os.close(above)
             os.close(below)

@@ -23,7 +23,7 @@ from tests.conftest import CHROMIUM_NAMES
 from tests.functional.commands import Up, until
 from tests.functional.test_dlq import produce, task
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
@@ -36,7 +36,7 @@ PAGES = (
 )
 #: Width and height of a phone.
 PHONE: Final = {"width": 390, "height": 800}
-WAIT_MS = 60_000
+WAIT_MS = 150_000
 #: What axe calls a finding that keeps people from using a page.
 SERIOUS = ("serious", "critical")
 _FORMS = (

@@ -169,7 +169,6 @@ def test_a_catalogue_that_lacks_a_slot_s_model_is_activated_nowhere(own_installa
     assert pool_of(own_installation, "glazed").models == before
 
 
-@pytest.mark.timeout(240)
 def test_a_proposal_is_replayed_and_shadowed_before_it_is_activated(own_installation: Up, policy_file: Path) -> None:
     """Each step is an order of one proposal in the audit, and the replay is that of the work that was done here."""
     order(own_installation, "policy", "activate", "--shipped", "--yes")

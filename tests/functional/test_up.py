@@ -14,7 +14,7 @@ import pytest
 
 from streams.local.kafka import fetch_kafka_jars, find_java
 from streams.local.process import MissingPart
-from tests.functional.commands import Up, runs, slotwise, until
+from tests.functional.commands import DEADLINE_S, Up, runs, slotwise, until
 from tests.functional.dispatching import Dispatching, finished
 from tests.support.optional_parts import skip_without
 
@@ -36,7 +36,7 @@ def send(up: Up, task_id: str, pool: str = "main") -> None:
 def test_a_bounded_run_of_the_sample_ends_with_numbers_that_agree(data_dir: Path) -> None:
     """Inputs, steps, decisions, audit rows, published records and dead letters agree."""
     ran = slotwise(
-        "up", "--sample", "--tasks", "200", "--until-idle", "--json", "--data-dir", str(data_dir), "--timeout-s", "80"
+        "up", "--sample", "--tasks", "200", "--until-idle", "--json", "--data-dir", str(data_dir), "--timeout-s", "180"
     )
     assert ran.returncode == 0, ran.stderr
     result = json.loads(ran.stdout)
@@ -68,7 +68,7 @@ def test_a_signal_ends_every_process_in_good_order(data_dir: Path, how: signal.S
                 assert metric in answer.read().decode(), "its alert does not fire"
         assert all(map(runs, pids.values()))
         up.process.send_signal(how)
-        assert up.process.wait(60) == 0, up.output.read_text()
+        assert up.process.wait(DEADLINE_S) == 0, up.output.read_text()
     assert not any(map(runs, pids.values()))
     assert not (data_dir / "up.json").exists()
 
@@ -80,7 +80,7 @@ def test_the_end_waits_until_all_that_was_sent_is_in_the_audit(data_dir: Path) -
         assert up.command("send", "task", "--now", "-", stdin=tasks).returncode == 0
         assert up.command("drain", "opus", "--no-wait").returncode == 0
         up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(60) == 0, up.output.read_text()
+        assert up.process.wait(DEADLINE_S) == 0, up.output.read_text()
         result = json.loads("{" + up.output.read_text().partition("\n{")[2].rpartition("}")[0] + "}")
     assert result["remains"] == {"audit_lacks": [], "undecided": {}, "named": [], "durable": False}
     assert result["inputs_handled"]["task.pending"] == 300
@@ -100,7 +100,7 @@ def test_what_the_audit_lacks_and_what_was_never_decided_is_said(data_dir: Path)
         os.kill(up.at.pids["worker"], signal.SIGSTOP)
         send(up, "never-decided")
         up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(90) == 1
+        assert up.process.wait(DEADLINE_S) == 1
         said = up.output.read_text()
     assert "The journal has 2 steps and the audit 1." in said
     assert "1 sent inputs were never decided (1 of task.pending): never-decided; send them again." in said
@@ -198,7 +198,7 @@ def test_a_frozen_broker_does_not_hold_up_the_end(data_dir: Path) -> None:
         pids = up.at.pids
         os.kill(pids["broker"], signal.SIGSTOP)
         up.process.send_signal(signal.SIGTERM)
-        assert up.process.wait(30) == 0, up.output.read_text()
+        assert up.process.wait(DEADLINE_S) == 0, up.output.read_text()
         assert "The broker does not answer" in up.output.read_text()
         assert "Traceback" not in up.output.read_text()
         assert not any(map(runs, pids.values()))

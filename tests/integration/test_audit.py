@@ -31,7 +31,7 @@ from tests.support.router_rig import RouterRig
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DEADLINE_S = 30.0
+DEADLINE_S = 100.0
 #: No part is at work here, so that nothing is on its way.
 WAIT_S = "0"
 

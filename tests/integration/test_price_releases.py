@@ -24,7 +24,7 @@ from streams.operate.prices import Refreshed, compare
 from tests.support.optional_parts import skip_without
 from tests.support.price_releases import RELEASES, MissingPriceFile, price_file
 
-pytestmark = [pytest.mark.prices, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.prices
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "prices.md"
 #: The heading above its table of counts.

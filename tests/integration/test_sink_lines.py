@@ -20,7 +20,7 @@ from streams.local.process import plain_environment
 from streams.settings import Settings
 from streams.sinks.records import KafkaRecords
 from streams.topics import create_topics
-from tests.functional.commands import until
+from tests.functional.commands import DEADLINE_S, until
 from tests.support.builders import decision, step
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def test_every_step_is_a_line_once_over_a_kill_and_restarts(
     with scene.sink() as sink:
         until(lambda: len(scene.lines()) == PARTITIONS * 100, "all lines")
         sink.terminate()
-        assert sink.wait(30) == 0, sink.stderr and sink.stderr.read()
+        assert sink.wait(DEADLINE_S) == 0, sink.stderr and sink.stderr.read()
     scene.assert_whole()
     with scene.sink() as sink:
         scene.append(1)
@@ -147,7 +147,7 @@ def test_a_second_sink_of_a_file_is_refused(tansu: str, tmp_path: Path) -> None:
     with scene.sink():
         until(lambda: len(scene.lines()) == PARTITIONS * 3, "the lines")
         with scene.sink() as second:
-            assert second.wait(30) == 2
+            assert second.wait(DEADLINE_S) == 2
             assert second.stderr is not None
             assert b"Another sink writes to" in second.stderr.read()
         other = tmp_path / "other.jsonl"
@@ -169,4 +169,4 @@ def test_standard_output_begins_with_the_journal(tansu: str, tmp_path: Path) -> 
         sink.stdout.readline()
         sink.stdout.close()
         scene.append(1)
-        assert sink.wait(30) == 0, sink.stderr and sink.stderr.read().decode()
+        assert sink.wait(DEADLINE_S) == 0, sink.stderr and sink.stderr.read().decode()

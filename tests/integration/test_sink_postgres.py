@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from streams.local.tansu import EmbeddedBroker
 
 PARTITIONS = 2
-DEADLINE_S = 60.0
+DEADLINE_S = 150.0
 DAY_MS = 86_400_000
 
 

@@ -9,11 +9,14 @@ import pytest
 from psycopg import errors, sql
 
 from streams.database.migrations import migrate
+from tests.support.fix_postgres import fresh_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psycopg.rows import TupleRow
+
+    from streams.local.postgres import EmbeddedPostgres
 
 ROLES = ("slotwise_migrate", "slotwise_write", "slotwise_read")
 TABLES = (
@@ -48,13 +51,22 @@ CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def migrated(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """Give the DSN of a migrated database with one step in it; what a test does there is rolled back."""
+    with fresh_database(postgres_server) as dsn:
+        migrate(dsn)
+        with psycopg.connect(dsn) as connection:
+            connection.execute(STEP.format(seq=0))
+        yield dsn
+
+
 @pytest.fixture
-def audit(database: str) -> Iterator[psycopg.Connection[TupleRow]]:
-    """Give a connection to a migrated database with one step in it."""
-    migrate(database)
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(STEP.format(seq=0))
+def audit(migrated: str) -> Iterator[psycopg.Connection[TupleRow]]:
+    """Give a connection in a transaction that is rolled back after the test."""
+    with psycopg.connect(migrated) as connection:
         yield connection
+        connection.rollback()
 
 
 def act_as(connection: psycopg.Connection[TupleRow], role: str) -> None:
@@ -85,7 +97,7 @@ def test_the_writer_may_copy_and_learn_where_it_stands(audit: psycopg.Connection
 def test_the_writer_may_do_nothing_that_reads(audit: psycopg.Connection[TupleRow], statement: str) -> None:
     """Naming a conflict or returning a value would read the table."""
     act_as(audit, "slotwise_write")
-    with pytest.raises(errors.InsufficientPrivilege):
+    with pytest.raises(errors.InsufficientPrivilege), audit.transaction():  # what fails undoes only itself
         audit.execute(statement)
 
 
@@ -97,7 +109,7 @@ def test_no_role_changes_or_removes_a_row(
 ) -> None:
     """Not even the owner of the tables."""
     act_as(audit, role)
-    with pytest.raises(errors.InsufficientPrivilege):
+    with pytest.raises(errors.InsufficientPrivilege), audit.transaction():
         audit.execute(change.format(table=table))
 
 
@@ -110,7 +122,7 @@ def test_no_role_changes_a_days_partition_directly(audit: psycopg.Connection[Tup
     assert row is not None
     act_as(audit, role)
     for change in CHANGES.values():
-        with pytest.raises(errors.InsufficientPrivilege):
+        with pytest.raises(errors.InsufficientPrivilege), audit.transaction():
             audit.execute(change.format(table=row[0]))
 
 
@@ -119,7 +131,7 @@ def test_no_role_changes_a_days_partition_directly(audit: psycopg.Connection[Tup
 def test_tables_are_read_through_views_only(audit: psycopg.Connection[TupleRow], role: str, table: str) -> None:
     """Neither the writer nor the reader selects from a table."""
     act_as(audit, role)
-    with pytest.raises(errors.InsufficientPrivilege):
+    with pytest.raises(errors.InsufficientPrivilege), audit.transaction():
         audit.execute(f"SELECT * FROM {table}")
 
 
@@ -132,7 +144,7 @@ def test_the_writer_has_its_steps_taken_into_the_sums_and_does_nothing_else_with
     assert audit.execute("SELECT audit_roll_up('j', 0, 10)").fetchone() == (0,)
     for table in SUMS:
         for statement in (*CHANGES.values(), "INSERT INTO {table} DEFAULT VALUES"):
-            with pytest.raises((errors.InsufficientPrivilege, errors.UndefinedColumn)):
+            with pytest.raises((errors.InsufficientPrivilege, errors.UndefinedColumn)), audit.transaction():
                 audit.execute(statement.format(table=table))
 
 
@@ -151,7 +163,7 @@ def test_the_reader_sees_every_view_and_does_nothing_else(audit: psycopg.Connect
         "SELECT audit_make_partition('2020-01-01')",
         "SELECT audit_roll_up('j', 0, 10)",
     ):
-        with pytest.raises(errors.InsufficientPrivilege):
+        with pytest.raises(errors.InsufficientPrivilege), audit.transaction():
             audit.execute(statement)
 
 
@@ -164,5 +176,5 @@ def test_only_the_migrator_makes_and_drops(audit: psycopg.Connection[TupleRow], 
         "DROP TABLE journal_steps",
         "SELECT audit_drop_before('2020-01-01')",
     ):
-        with pytest.raises(errors.InsufficientPrivilege):
+        with pytest.raises(errors.InsufficientPrivilege), audit.transaction():
             audit.execute(statement)

@@ -1,7 +1,7 @@
 """No command ends in a traceback, whatever its arguments and files hold: a sentence, and an exit code of the list.
 
 The commands are found by walking the command line, so that a new one is tried as well. They run in this process,
-without servers (tests/support/every_command.py), as far as they come. In CI it is some five thousand tries.
+without servers (tests/support/every_command.py), as far as they come. In CI it is some three thousand tries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.every_command import CODES, Parameter, commands, run, unplugg
 from tests.support.odd_files import Kind, contents, names
 
 #: Tries of each command.
-TRIES: Final = 100 if os.environ.get("CI") == "true" else 20
+TRIES: Final = 50 if os.environ.get("CI") == "true" else 20
 
 #: What a parameter's file should hold.
 FILES: Final[dict[str, tuple[Kind, ...]]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +29,21 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
+@contextmanager
+def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
+    """Give the DSN of a database that is empty, and that is gone afterwards."""
+    server.start()
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template1").format(sql.Identifier(name)))
+    yield server.dsn_of(name)
+    server.start()
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
 def database(postgres_server: EmbeddedPostgres) -> Iterator[str]:
-    """Give the DSN of a database that is empty, and that is gone after the test."""
-    postgres_server.start()
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template1").format(sql.Identifier(name)))
-    yield postgres_server.dsn_of(name)
-    postgres_server.start()
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    """Give the DSN of a database of the test's own."""
+    with fresh_database(postgres_server) as dsn:
+        yield dsn

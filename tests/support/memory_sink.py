@@ -148,7 +148,7 @@ class MemoryStore:
         return [one.step.seq for one in self.stored[partition]]
 
 
-async def until(happened: Callable[[], bool], follower: JournalFollower, deadline_s: float = 20.0) -> None:
+async def until(happened: Callable[[], bool], follower: JournalFollower, deadline_s: float = 100.0) -> None:
     """Run a follower until something has happened; an error of the follower is ours."""
     stop = asyncio.Event()
     running = asyncio.create_task(follower.run(stop))

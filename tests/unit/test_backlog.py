@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from schemas.events import PolicyActivated
 from schemas.steps import decode_step, encode_step
 from schemas.vocabulary import Millis, from_millis
+from streams.core.policy.rulebook import load_rulebook
 from streams.operate.following import FollowedRouter
-from streams.views.backlog import SPARE, Backlog
+from streams.shipped import shipped
+from streams.views.backlog import ORDERS_MAX, SPARE, Backlog
 from streams.views.overview import RecoveredPartition, overview
-from streams.views.waiting import Choice, Order, Place, waits_of
+from streams.views.waiting import Choice, waits_of
+from streams.views.waiting_order import Order, Place, Sort
 from tests.support.builders import cancelled, freed, rulebook, slot, task
 from tests.support.router_rig import RouterRig
 
@@ -148,7 +152,7 @@ def compare(followed: Followed, pool: str | None) -> None:
         assert sum(getattr(one.tasks, state) for one in found.pools) == states[state]
     for order, descending in itertools.product(ORDERS, (False, True)):
         for named in CHOICES:
-            choice = Choice(order=order, descending=descending, **named)
+            choice = Choice(sort=Sort(order, descending), **named)
             wanted = plain_order([row for row in rows if plain_takes(row, named)], order, descending=descending)
             ids: list[tuple[str, str]] = []
             after: Place | None = None
@@ -197,18 +201,79 @@ def test_a_page_goes_on_where_the_last_one_ended_although_its_last_row_has_left(
     assert second.last is None
 
 
+BY_WAIT, BY_EV, BY_TITLE = Sort(), Sort("ev", descending=True), Sort("title")
+
+
+def ids_of(backlog: Backlog, sort: Sort) -> list[str]:
+    """Read a whole order."""
+    return [row.task.task_id for row in backlog.rows("main", sort)]
+
+
+def listed(backlog: Backlog) -> set[Sort]:
+    """Which orders have a list now."""
+    return set(backlog._ordered.get("main", {}))
+
+
 def test_keys_of_tasks_that_left_do_not_pile_up() -> None:
     """The list is made again when most of it is stale; an unknown pool is not remembered."""
     followed = Followed()
     backlog: Backlog = followed.router.backlog
-    assert list(backlog.rows("unknown")) == []
+    assert list(backlog.rows("unknown", BY_WAIT)) == []
+    assert backlog.having("unknown", "first") == []
     followed.rig.hand_in(task("first"))
     followed.follow()
-    assert [row.task.task_id for row in backlog.rows("main")] == ["first"]
+    assert ids_of(backlog, BY_WAIT) == ids_of(backlog, BY_WAIT) == ["first"]
+    assert backlog.having("main", "FIRST")
     for number in range(3 * SPARE):
         followed.rig.hand_in(task(f"t-{number}"), after_s=0.001)
         followed.rig.hand_in(cancelled(f"t-{number}"), after_s=0.001)
         followed.follow()
-    assert len(backlog._keys["main"]) <= SPARE + 2
-    assert [row.task.task_id for row in backlog.rows("main")] == ["first"]
-    assert "unknown" not in backlog._keys
+    assert len(backlog._ordered["main"][BY_WAIT]._keys) <= SPARE + 2
+    assert len(backlog._texts["main"]._texts) <= SPARE + 2
+    assert ids_of(backlog, BY_WAIT) == ["first"]
+    assert "unknown" not in {*backlog._ordered, *backlog._texts}
+
+
+def test_an_order_is_kept_while_it_is_read_and_no_longer() -> None:
+    """What is asked for once gets no list; one that is not read is given up; the latest few stay."""
+    followed = Followed()
+    backlog: Backlog = followed.router.backlog
+    followed.rig.hand_in(task("first", ev=1.0), task("second", ev=2.0))
+    followed.follow()
+    assert ids_of(backlog, BY_EV) == ["second", "first"]
+    assert listed(backlog) == set()
+    assert ids_of(backlog, BY_EV) == ["second", "first"]
+    assert ids_of(backlog, BY_WAIT) == ids_of(backlog, BY_WAIT) == ["first", "second"]
+    assert listed(backlog) == {BY_EV, BY_WAIT}
+    for number in range(2 * SPARE):
+        followed.rig.hand_in(task(f"t-{number:03}", ev=3.0 + number), after_s=0.001)
+        followed.follow()
+    assert listed(backlog) == {BY_WAIT}
+    assert ids_of(backlog, BY_EV)[:2] == ["t-127", "t-126"]
+    orders = [Sort(order) for order in ORDERS if order != "since"]
+    for sort in orders:
+        assert sorted(ids_of(backlog, sort)) == sorted(ids_of(backlog, sort))
+    assert listed(backlog) == set(orders[-ORDERS_MAX:])
+
+
+def test_other_rules_change_no_order() -> None:
+    """They make the index of the router again, and what came since then is found too."""
+    followed = Followed()
+    backlog: Backlog = followed.router.backlog
+    followed.rig.hand_in(task("b", title="b"), task("c", title="c"))
+    followed.follow()
+    assert ids_of(backlog, BY_TITLE) == ids_of(backlog, BY_TITLE) == ["b", "c"]
+    assert len(backlog.having("main", "c")) == 1
+    texts = shipped("policy.toml").replace("priority_min = 90", "priority_min = 95"), shipped("catalog.toml")
+    book = load_rulebook(texts[1], texts[0])
+    followed.rig.hand_in(
+        PolicyActivated(
+            control_id="p-1", at=followed.rig.at, by="ops",
+            policy=book.policy_hash, policy_text=texts[0], catalog=book.catalog_hash, catalog_text=texts[1],
+        ),
+    )  # fmt: skip
+    followed.rig.hand_in(task("a", title="A"), task("c2", title="c"), cancelled("b"))
+    followed.follow()
+    assert ids_of(backlog, BY_TITLE) == ["a", "c", "c2"]
+    assert len(backlog.having("main", "c")) == 2
+    assert followed.router.rulebook.policy_hash == book.policy_hash

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Final, cast, get_args
 
 from fastapi import APIRouter, Query, Response
 from msgspec.structs import asdict
 
 from streams.views.units import many, span
-from streams.views.waiting import NUMBERS, Choice, Order, Place, Waits, waits_of
+from streams.views.waiting import Choice, Waits, waits_of
+from streams.views.waiting_order import NUMBERS, Order, Place, Sort
 from streams.web.guard import PREFIX
 from streams.web.pages.page import Id, Page, PageOf, Text, seen_by
 from streams.web.pages.tables import SEND_A_TASK, Column, Table, to_task
@@ -45,9 +46,9 @@ async def waiting(
     """The waiting tasks of all pools or of one."""
     limit = FILE_ROWS_MAX if "format" in page.request.query_params else ROWS_MAX
     order, descending = page.sorted_as(ORDERS, _OLDEST)
-    named: dict[str, Any] = {"order": order, "descending": descending}
-    choice = Choice(reason=reason, lane=lane, tenant=tenant, text=q, **named)
-    place = _place(after, choice) if after is not None else None
+    sort = Sort(cast("Order", order), descending)
+    choice = Choice(reason=reason, lane=lane, tenant=tenant, text=q, sort=sort)
+    place = _place(after, sort) if after is not None else None
     found = waits_of(page.web.following.backlogs, page.now_ms, pool=pool, choice=choice, limit=limit, after=place)
     return page.show(
         "waiting.html",
@@ -63,14 +64,14 @@ async def waiting(
     )
 
 
-def _place(after: str, choice: Choice) -> Place:
+def _place(after: str, sort: Sort) -> Place:
     value, pool, task_id = after.rsplit("~", 2)
-    if choice.order not in NUMBERS:
+    if sort.order not in NUMBERS:
         return (value, pool, task_id)
     try:
         return (float(value), pool, task_id)
     except ValueError:
-        raise refused(f"after: {value!r} is no number, and the rows are sorted by {choice.order}.") from None
+        raise refused(f"after: {value!r} is no number, and the rows are sorted by {sort.order}.") from None
 
 
 def _says(found: Waits) -> str:

@@ -21,7 +21,7 @@ class Probe(Generic[T]):
     def __init__(self, ask: Callable[[], Awaitable[T]], every_s: float) -> None:
         self._ask, self._every_s = ask, every_s
         self._asking: asyncio.Task[None] | None = None
-        self._asked_s = float("-inf")
+        self._asked_s = self._found_s = float("-inf")
         self.found: T | None = None
 
     async def latest(self) -> T | None:
@@ -32,13 +32,22 @@ class Probe(Generic[T]):
             await asyncio.wait({self._asking}, timeout=FIRST_WAIT_S)
         return self.found
 
+    async def recent(self, age_s_max: float) -> T:
+        """Return the last answer if it is no older, else the next; what asking raises then is raised here."""
+        found = await self.latest()
+        if found is None or time.monotonic() - self._found_s > age_s_max:
+            found = await self._ask()
+            self.put(found)
+        return found
+
     def put(self, found: T) -> None:
         """Take an answer that came by another way."""
-        self.found, self._asked_s = found, time.monotonic()
+        self.found = found
+        self._asked_s = self._found_s = time.monotonic()
 
     async def _again(self) -> None:
         try:
-            self.found = await self._ask()
+            self.put(await self._ask())
         except Exception as error:  # noqa: BLE001 -- the answer of before stands, and the page says how old things are
             _log.warning("a page could not ask: %s: %s", type(error).__name__, error)
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
@@ -10,12 +9,12 @@ from markupsafe import Markup
 from msgspec.structs import asdict
 
 from schemas.vocabulary import DECISION_AUDIT, INPUT_TOPICS, OUTPUT_TOPICS
-from streams.operate.handled import handled_of
 from streams.topics import names
 from streams.views.flow import Flow, behind, flow, moves, stands
 from streams.views.lag import BASES, LagReport, Progress, Reader, ReaderLag, drained_in
 from streams.views.units import many
 from streams.web.guard import PREFIX
+from streams.web.lag_probe import lag_probe
 from streams.web.pages.charts import Arrow, Station, picture
 from streams.web.pages.now import dead_letters, workers
 from streams.web.pages.page import Id, Page, PageOf, seen_by
@@ -24,7 +23,6 @@ from streams.web.state import Web
 
 router = APIRouter(prefix=PREFIX)
 
-LAG_EVERY_S: Final = 2.0
 #: Whether a worker has a partition, in words.
 _SERVED: Final = {True: "has one", False: "has none", None: "not known"}
 #: Where each reader of the journal stands in the picture, from the top.
@@ -78,11 +76,7 @@ async def _lag(web: Web) -> LagReport | None:
     """Return how far each reader is; None: not known now."""
     if web.following.trouble is not None:  # the positions of the workers are those of the state
         return None
-
-    async def ask() -> LagReport:
-        return await asyncio.to_thread(web.lag.report, web.settings, lambda: handled_of(web.following))
-
-    return await web.probe("lag", ask, LAG_EVERY_S).latest()
+    return await lag_probe(web).latest()
 
 
 def _picture(page: Page, found: Flow, lag: LagReport | None, new: int) -> Markup:

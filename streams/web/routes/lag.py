@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Response
 
-from streams.operate.handled import handled_of
 from streams.web.access import open_to
+from streams.web.lag_probe import AGE_S_MAX, lag_probe
 from streams.web.state import WebOf, answer
 
 router = APIRouter(tags=["reads"])
@@ -15,6 +13,6 @@ router = APIRouter(tags=["reads"])
 
 @router.get("/api/lag", **open_to("reader", "operator"))
 async def lag(web: WebOf) -> Response:
-    """What `slotwise lag --json` prints; the rates are those since the last look, and absent where that is long ago."""
-    following = web.require_state()
-    return answer(await asyncio.to_thread(web.lag.report, web.settings, lambda: handled_of(following)))
+    """What `slotwise lag --json` prints, as of `at`, 10 s ago at most; a request begins another look after 2 s."""
+    web.require_state()
+    return answer(await lag_probe(web).recent(AGE_S_MAX))

@@ -13,6 +13,7 @@ from typing import Final
 
 from schemas.decision import Step, TaskRow
 from streams.core.index.pool_index import PoolIndex
+from streams.core.index.waiting import Entry
 from streams.core.router import Router
 from streams.views.waiting_order import Place, Sort
 
@@ -80,11 +81,11 @@ class _Texts:
         if len(self._texts) > 2 * len(self.index.entries) + SPARE:
             self._gather()
 
-    def rows(self, text: str) -> list[TaskRow]:
+    def having(self, text: str) -> list[Entry]:
         """Return the tasks that have this text in their id or title, in any case."""
         part, entries = text.casefold(), self.index.entries
         found = [task_id for task_id, known in self._texts.items() if part in known]
-        return [entry.row for task_id in found if (entry := entries.get(task_id)) is not None]
+        return [entry for task_id in found if (entry := entries.get(task_id)) is not None]
 
     def _gather(self) -> None:
         self._texts = {task_id: _text_of(entry.row) for task_id, entry in self.index.entries.items()}
@@ -135,14 +136,14 @@ class Backlog:
         ordered[sort] = keys
         return keys.rows(after)
 
-    def having(self, pool: str, text: str) -> list[TaskRow]:
+    def having(self, pool: str, text: str) -> list[Entry]:
         """Return the waiting tasks of a pool that have this text in their id or title, in any case."""
         if (index := self.router.indexes.get(pool)) is None:
             return []
         texts = self._texts.get(pool)
         if texts is None or texts.index is not index:
             texts = self._texts[pool] = _Texts(index)
-        return texts.rows(text)
+        return texts.having(text)
 
     def _forget(self, pool: str, sort: Sort) -> None:
         del self._ordered[pool][sort]

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Final, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.decision import TaskRow
 from schemas.vocabulary import Millis, from_millis
@@ -87,7 +88,7 @@ class Choice(Struct, frozen=True, kw_only=True):
     sort: Sort = Sort()
 
     def among(self, rows: Iterable[TaskRow]) -> list[TaskRow]:
-        """Return those of some tasks that are meant, their text aside; a pass over them for each thing that is said."""
+        """Return those of some tasks that are meant, their text aside: a pass over them for each thing that is said."""
         found = list(rows)
         if self.reason is not None:
             found = [row for row in found if row.status.headline == self.reason]
@@ -144,7 +145,11 @@ def _found(of: Of, choice: Choice, after: Place | None, limit: int) -> tuple[int
     total = sum(len(index.entries) for _, index in of)
     if choice.is_all:
         return total, list(islice(_in_order(of, choice.sort, after), limit))
-    those = choice.among(_looked_up(of, choice))
+    entries = _looked_up(of, choice)
+    if choice.tenant is not None and replace(choice, tenant=None).is_all and len(entries) ** 2 > limit * total:
+        every = _in_order(of, choice.sort, after)
+        return len(entries), list(islice((row for row in every if row.task.tenant_id == choice.tenant), limit))
+    those = choice.among(map(_ROW_OF, entries))
     if len(those) ** 2 <= limit * total:
         return len(those), choice.sort.first(those, after, limit)
     # Every n-th task is meant: the page is found sooner in the order of all than among those that are.
@@ -152,15 +157,15 @@ def _found(of: Of, choice: Choice, after: Place | None, limit: int) -> tuple[int
     return len(those), list(islice((row for row in _in_order(of, choice.sort, after) if id(row) in meant), limit))
 
 
-def _looked_up(of: Of, choice: Choice) -> Iterable[TaskRow]:
-    """Give the tasks of what is meant that there is an index for, or all."""
+def _looked_up(of: Of, choice: Choice) -> list[Entry]:
+    """Return the tasks of what is meant that there is an index for, or all."""
     if choice.text is not None:
-        return chain.from_iterable(backlog.having(index.pool.name, choice.text) for backlog, index in of)
-    if choice.tenant is not None:
-        entries: Iterable[Entry] = chain.from_iterable(index.waiting.of_tenant(choice.tenant) for _, index in of)
+        found = (backlog.having(index.pool.name, choice.text) for backlog, index in of)
+    elif choice.tenant is not None:
+        found = (index.waiting.of_tenant(choice.tenant) for _, index in of)
     else:
-        entries = chain.from_iterable(index.entries.values() for _, index in of)
-    return map(_ROW_OF, entries)
+        found = (list(index.entries.values()) for _, index in of)
+    return list(chain.from_iterable(found))
 
 
 def _in_order(of: Of, sort: Sort, after: Place | None) -> Iterator[TaskRow]:

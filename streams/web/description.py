@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -73,8 +75,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     return whole
 
 
-def _components() -> dict[str, Any]:
-    """Return every struct of the wire contract that a body or an answer has, by name."""
+@cache
+def _components() -> Mapping[str, Any]:
+    """Return every struct of the wire contract that a body or an answer has, by name; made once, as it is slow."""
     found: dict[str, Any] = {}
     for topic in (TASK_PENDING, SLOT_FREED, FLEET_CONTROL, TASK_ROUTED):
         found |= json_schema(topic)["$defs"]

@@ -23,8 +23,9 @@ from streams.audit.problem import PROMISES, Problem, Promise
 from streams.audit.report import PartitionReport, Report
 from streams.audit.stored import Journaled, StoredAudit
 from streams.database.connection import Timeouts
-from streams.kafka.client import Broker, all_of
+from streams.kafka.client import Broker
 from streams.replay.partition_run import Verified
+from streams.together import all_of
 from streams.topics import name_in_audit, names
 
 if TYPE_CHECKING:

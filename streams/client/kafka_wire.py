@@ -17,8 +17,9 @@ from streams.access.refusal import refusal, require_welcome
 from streams.access.security import PLAIN
 from streams.client.wire import PAUSE, NotSent, Place, Places
 from streams.clock import SystemClock
-from streams.kafka.client import Broker, all_of
+from streams.kafka.client import Broker
 from streams.settings import Settings
+from streams.together import all_of
 from streams.topics import BrokerUnreachable, TopicsError, home_of, names
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from streams.dispatch.fleet import Fleet
 from streams.dispatch.job import DRAIN_S_MAX, Ended, Job
 from streams.dispatch.served_slot import EventKind, Happened, ServedSlot
 from streams.dispatch.slot_folder import SlotFolder, SlotInUse
-from streams.kafka.client import all_of
+from streams.together import all_of
 
 _POLL_S: Final = 0.1
 #: Looks at the connection.

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord, RecordMetadata
 
     from schemas.record import Record
-    from streams.settings import Settings
+from streams.settings import Settings
+from streams.together import all_of
 
 #: A request that takes longer has failed; the caller tries again.
 REQUEST_TIMEOUT_MS = 10_000
@@ -41,21 +42,6 @@ BEHIND_S_MAX = 5.0
 
 
 _Client = TypeVar("_Client")
-_Result = TypeVar("_Result")
-
-
-async def all_of(works: Iterable[Awaitable[_Result]]) -> list[_Result]:
-    """Wait for all of them, also where one fails, and then raise the first error.
-
-    What reads from a broker is so at its end before the broker's connections are closed, and leaves none of its own.
-    """
-    results = await asyncio.gather(*works, return_exceptions=True)
-    found: list[_Result] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        found.append(result)
-    return found
 
 
 async def records_before(

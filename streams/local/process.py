@@ -92,8 +92,13 @@ class Part(ABC):
 
     def start(self) -> str:
         """Start the part, wait until it answers its protocol, and return its address."""
-        if self.alive():
-            return self.address
+        if not self.alive():
+            self.launch()
+            self.wait_until_it_answers()
+        return self.address
+
+    def launch(self) -> None:
+        """Start the part's process, and do not wait for it."""
         self._require_free(self.port)
         command = self._prepare()
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -110,12 +115,18 @@ class Part(ABC):
                 preexec_fn=_die_with_us(self._orphan_signal),  # noqa: PLW1509 - two system calls, no locks
                 **self._run_as(),
             )
+
+    def wait_until_it_answers(self) -> None:
+        """Wait until a part that was launched answers its protocol.
+
+        Raises:
+            EmbeddedError: it ended, or does not answer; it is killed.
+        """
         try:
-            self._wait_until_it_answers()
+            self._wait()
         except BaseException:
             self.kill()
             raise
-        return self.address
 
     def stop(self) -> None:
         """End the part in good order; by force when it does not end in time."""
@@ -182,7 +193,7 @@ class Part(ABC):
             process.kill()
             process.wait()
 
-    def _wait_until_it_answers(self) -> None:
+    def _wait(self) -> None:
         deadline = time.monotonic() + self._start_s_max
         while time.monotonic() < deadline:
             # In this order: an answer counts only if it comes from this process and not from another one on that port.
@@ -214,17 +225,15 @@ class DirectoryPart(Part):
         self.directory = directory.absolute()
         self._claim: int | None = None
 
-    def start(self) -> str:
-        """Start the part, wait until it answers its protocol, and return its address."""
-        if self.alive():
-            return self.address
+    def launch(self) -> None:
+        """Claim the directory, start the part's process, and do not wait for it."""
         self._release()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._claim = try_lock(self.directory / ".lock")
         if self._claim is None:
             raise self._in_use()
         try:
-            return super().start()
+            super().launch()
         except BaseException:
             self._release()
             raise

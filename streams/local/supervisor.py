@@ -36,16 +36,19 @@ class Supervisor:
         """The process ids of the parts that run."""
         return {name: part.pid for name, part in self.parts.items() if part.pid is not None}
 
-    def start(self, name: str, part: Part) -> None:
-        """Start a new part.
+    def start(self, **parts: Part) -> None:
+        """Start new parts by name, side by side, and wait until each answers.
 
         Raises:
-            EmbeddedError: it does not start.
+            EmbeddedError: one does not start.
         """
-        self._report(f"Starting {part.name.removeprefix('The ')}.")
-        self.parts[name] = part
-        part.start()
-        self._started_s[name] = self._clock_s()
+        for name, part in parts.items():
+            self._report(f"Starting {part.name.removeprefix('The ')}.")
+            self.parts[name] = part
+            part.launch()
+        for name, part in parts.items():
+            part.wait_until_it_answers()
+            self._started_s[name] = self._clock_s()
 
     def died(self) -> list[str]:
         """Return the parts that have ended by themselves and may be restarted now."""

@@ -152,11 +152,10 @@ class Up:
         Raises:
             EmbeddedError, TopicsError, DatabaseError: a part does not start; nothing is left running.
         """
-        self._supervisor.start("broker", self._make_broker())
+        first: dict[str, Part] = {"broker": self._make_broker()}
         if "database" not in self._parts:
-            self._supervisor.start(
-                "database", EmbeddedPostgres(self.directory / "postgres", log_file=self._log("postgres"))
-            )
+            first["database"] = EmbeddedPostgres(self.directory / "postgres", log_file=self._log("postgres"))
+        self._supervisor.start(**first)
         settings = self.settings = self._settings()
         self._report("Creating topics and schema.")
         create_topics(settings)
@@ -165,17 +164,16 @@ class Up:
         # Started before the first record is written, so that it reads all of them.
         self.watch = Watch(settings, from_start=not self._broker.durable)
         self.watch.start()
-        self._supervisor.start("sink", SinkPart(settings, log_file=self._log("sink"), port=self._ports["sink"]))
         self._supervisor.start(
-            "worker",
-            WorkerPart(
+            sink=SinkPart(settings, log_file=self._log("sink"), port=self._ports["sink"]),
+            worker=WorkerPart(
                 settings, log_file=self._log("worker"), port=self._ports["worker"], durable=self._broker.durable
             ),
+            web=WebPart(settings, log_file=self._log("web"), port=self._ports["web"]),
         )
-        self._supervisor.start("web", WebPart(settings, log_file=self._log("web"), port=self._ports["web"]))
         self.ready_s = time.monotonic()
         if self.options.sample:
-            self._supervisor.start("sample", self._sample(settings))
+            self._supervisor.start(sample=self._sample(settings))
         self._write_up_file()
 
     def tend(self) -> None:

@@ -20,9 +20,10 @@ from schemas.input import Unreadable
 from schemas.vocabulary import INPUT_TOPICS, TASK_PENDING, from_millis
 from streams.clock import SystemClock
 from streams.errors import MISTAKE, SlotwiseError
-from streams.kafka.client import Broker, all_of
+from streams.kafka.client import Broker
 from streams.operate.send import records_of, task_given_up
 from streams.settings import Settings
+from streams.together import all_of
 from streams.topics import home_of, names
 from streams.views.dead_letters import DeadLetters, DeadLetterView, Selection, StoredRecord
 

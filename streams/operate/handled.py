@@ -18,7 +18,7 @@ from schemas.steps import decode_step
 from schemas.vocabulary import INPUT_TOPICS
 from streams.clock import SystemClock
 from streams.core.state.partition import positions_in
-from streams.kafka.client import Broker, all_of
+from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaJournal
 from streams.operate.following import Following
@@ -27,6 +27,7 @@ from streams.partition.ports import JournalPosition
 from streams.partition.reader import JournalReader
 from streams.partition.recovery import recover
 from streams.settings import Settings
+from streams.together import all_of
 from streams.topics import names
 
 #: Partitions that are read at the same time.

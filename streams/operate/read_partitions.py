@@ -18,7 +18,7 @@ from streams.clock import SystemClock
 from streams.core.policy.rulebook import Rulebook
 from streams.core.router import Router
 from streams.errors import MISTAKE, SlotwiseError
-from streams.kafka.client import Broker, all_of
+from streams.kafka.client import Broker
 from streams.kafka.compacted import KafkaCompacted
 from streams.kafka.journal import KafkaJournal
 from streams.partition.checkpoint import AlternatingCheckpoints
@@ -26,6 +26,7 @@ from streams.partition.ports import JournalError, PartitionError
 from streams.partition.recovery import recover
 from streams.settings import Settings
 from streams.shipped import file_rulebook
+from streams.together import all_of
 from streams.topics import home_of, names
 from streams.views.overview import RecoveredPartition
 

@@ -32,6 +32,7 @@ from streams.sinks.ports import (
     RetryableError,
     Store,
 )
+from streams.together import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -228,10 +229,11 @@ class JournalFollower:
             raise self._renewed(cursor, str(error)) from None
 
     async def _place(self, partitions: Iterable[int]) -> None:
-        positions = await self._store.positions()
-        for partition in sorted(partitions):
+        positions, ordered = await self._store.positions(), sorted(partitions)
+        # All at once: a broker may answer none of them before a fetch on the same connection has waited for records.
+        bounds = await all_of(self._records.bounds(partition) for partition in ordered)
+        for partition, (first, end) in zip(ordered, bounds, strict=True):
             position = positions.get(partition, BEFORE_FIRST)
-            first, end = await self._records.bounds(partition)
             self._lag.written[partition] = position
             self._note_lag(partition, position.offset, end)
             if position.offset >= end:

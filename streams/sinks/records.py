@@ -18,6 +18,7 @@ from streams.access.security import client_options
 from streams.kafka.client import end_of, reading, records_before
 from streams.settings import NAMELESS
 from streams.sinks.ports import JournalRecord, RetryableError
+from streams.together import all_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -54,8 +55,8 @@ class KafkaRecords:
         consumer = await self._joined()
         where = TopicPartition(self.topic, partition)
         try:
-            first = (await consumer.beginning_offsets([where]))[where]
-            end = (await consumer.end_offsets([where]))[where]
+            begins, ends = await all_of((consumer.beginning_offsets([where]), consumer.end_offsets([where])))
+            first, end = begins[where], ends[where]
             if end > first:
                 # A broker may answer too low, Tansu with the first offset of the last batch, plus one: a fetch has it.
                 async with self._reader(where, end - 1) as reader:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streams.kafka.client import all_of
+from streams.together import all_of
 
 
 async def test_an_error_is_raised_when_the_others_have_ended() -> None:

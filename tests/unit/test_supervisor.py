@@ -21,12 +21,11 @@ class FakePart(Part):
         self.up = False
         self.broken = False
 
-    def start(self) -> str:
+    def launch(self) -> None:
         """Start, unless it is broken."""
         if self.broken:
             raise EmbeddedError("The fake is broken.")
         self.up = True
-        return self.address
 
     def stop(self) -> None:
         """Stop."""
@@ -51,7 +50,7 @@ class Scene:
         self.reports: list[str] = []
         self.supervisor = Supervisor(self.reports.append, lambda: self.now_s)
         self.part = FakePart()
-        self.supervisor.start("fake", self.part)
+        self.supervisor.start(fake=self.part)
 
     def die(self) -> None:
         """The part ends by itself."""

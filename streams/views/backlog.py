@@ -108,10 +108,10 @@ class Backlog:
         changed = [(row.task.pool, row.task.task_id) for row in step.tasks]
         changed += [(one.pool, one.task_id) for one in step.tasks_changed]
         for pool, task_id in changed:
-            ordered, texts = self._ordered.get(pool, {}), self._texts.get(pool)
-            if not ordered and texts is None:
+            ordered, texts, index = self._ordered.get(pool, {}), self._texts.get(pool), self.router.indexes.get(pool)
+            if index is None or not (ordered or texts):
                 continue
-            if (entry := self.router.indexes[pool].entries.get(task_id)) is None:
+            if (entry := index.entries.get(task_id)) is None:
                 continue
             if texts is not None:
                 texts.put(entry.row)

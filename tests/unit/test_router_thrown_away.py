@@ -104,3 +104,16 @@ def _credited(number: int, amount_usd: float) -> Event:
         by="ops",
         at=from_millis(START_MS),
     )
+
+
+def test_a_budget_that_was_only_looked_at_leaves_no_task_outside_of_the_next_one() -> None:
+    """While a step with the tenant's first task is on its way, another, discarded, saw it without credit."""
+    rig = RouterRig("haiku-1")
+    rig.hand_in(task("in-the-way"))
+    router, now_ms = rig.router, rig.now_ms
+    step = router.handle(inputs(ASKED, now_ms=now_ms, offset=100))
+    assert outcomes(step) == {"asked": "capable_busy"}
+    router.handle(inputs(_credited(1, -1.0), now_ms=now_ms, offset=100))
+    router.apply(step)
+    said = inputs(_credited(2, 0.000_001), now_ms=now_ms, offset=200)
+    assert outcomes(router.handle(said)) == {"asked": "credit"}

@@ -37,8 +37,7 @@ class Balances:
         """Set the tenant's credit for the rest of this decision."""
         before = self.left.get(tenant)
         if before is None:
-            # What is known of its costs is of a step that gave it credit and was discarded.
-            self._dearest.pop(tenant, None)
+            self._new.add(tenant)
         if before != uusd:
             self._undo.add(partial(self._put_back, tenant, before))
             self.left[tenant] = uusd
@@ -80,16 +79,20 @@ class Balances:
         return tenant in self.watched
 
     def look(self, tenant: str) -> bool:
-        """Update whether a tenant is watched after its credit changed; return whether that changed."""
-        left = self.left.get(tenant)
-        if tenant in self._new:
+        """Update whether a tenant is watched after its credit changed; return whether its tasks must be looked at.
+
+        With its first credit they must: what is known of it, and of the tasks that came before, is of a time without
+        credit, or of steps that gave it credit and were discarded.
+        """
+        left, is_new = self.left.get(tenant), tenant in self._new
+        if is_new:
             self._new.remove(tenant)
             self._dearest.pop(tenant, None)
         watch = left is not None and not self._is_rich(tenant, left)
-        if watch == (tenant in self.watched):
-            return False
-        self.watched ^= {tenant}
-        return True
+        if watch != (tenant in self.watched):
+            self.watched ^= {tenant}
+            return True
+        return is_new
 
     def _put_back(self, tenant: str, before: MicroUsd | None) -> None:
         self.changed.add(tenant)

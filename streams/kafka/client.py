@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from streams.access.refusal import require_access
 from streams.access.security import client_options
 from streams.kafka.lenient_headers import install
+from streams.together import all_of
 from streams.topics import FRAME_BYTES
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord, RecordMetadata
 
     from schemas.record import Record
-from streams.settings import Settings
-from streams.together import all_of
+    from streams.settings import Settings
 
 #: A request that takes longer has failed; the caller tries again.
 REQUEST_TIMEOUT_MS = 10_000

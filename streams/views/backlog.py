@@ -8,7 +8,7 @@ page is read from where the last one ended without a look at the others.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Final
 
 from schemas.decision import Step, TaskRow
@@ -48,7 +48,7 @@ class _Ordered:
         if place == len(self._keys) or self._keys[place] != key:
             self._keys.insert(place, key)
             self._unread += 1
-        if len(self._keys) > 2 * len(self.index.entries) + SPARE:
+        if _is_stale(self._keys, self.index):
             self._sort_again()
 
     def rows(self, after: Place | None) -> Iterator[TaskRow]:
@@ -78,7 +78,7 @@ class _Texts:
     def put(self, row: TaskRow) -> None:
         """Take a waiting task in."""
         self._texts[row.task.task_id] = _text_of(row)
-        if len(self._texts) > 2 * len(self.index.entries) + SPARE:
+        if _is_stale(self._texts, self.index):
             self._gather()
 
     def having(self, text: str) -> list[Entry]:
@@ -148,6 +148,11 @@ class Backlog:
     def _forget(self, pool: str, sort: Sort) -> None:
         del self._ordered[pool][sort]
         self._asked.discard((pool, sort))
+
+
+def _is_stale(known: Sized, index: PoolIndex) -> bool:
+    """Whether most of what is known of a pool's tasks is of those that have left."""
+    return len(known) > 2 * len(index.entries) + SPARE
 
 
 def _by_looking(index: PoolIndex, sort: Sort, after: Place | None) -> Iterator[TaskRow]:

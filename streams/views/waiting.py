@@ -143,18 +143,18 @@ Of: TypeAlias = list[tuple[Backlog, PoolIndex]]
 def _found(of: Of, choice: Choice, after: Place | None, limit: int) -> tuple[int, list[TaskRow]]:
     """Return how many tasks match, and the first of them behind a place."""
     total = sum(len(index.entries) for _, index in of)
+    every = _in_order(of, choice.sort, after)
     if choice.is_all:
-        return total, list(islice(_in_order(of, choice.sort, after), limit))
+        return total, list(islice(every, limit))
     entries = _looked_up(of, choice)
     if choice.tenant is not None and replace(choice, tenant=None).is_all and len(entries) ** 2 > limit * total:
-        every = _in_order(of, choice.sort, after)
         return len(entries), list(islice((row for row in every if row.task.tenant_id == choice.tenant), limit))
     those = choice.among(map(_ROW_OF, entries))
     if len(those) ** 2 <= limit * total:
         return len(those), choice.sort.first(those, after, limit)
     # Every n-th task is meant: the page is found sooner in the order of all than among those that are.
     meant = set(map(id, those))  # both are the rows of the index
-    return len(those), list(islice((row for row in _in_order(of, choice.sort, after) if id(row) in meant), limit))
+    return len(those), list(islice((row for row in every if id(row) in meant), limit))
 
 
 def _looked_up(of: Of, choice: Choice) -> list[Entry]:
@@ -169,9 +169,9 @@ def _looked_up(of: Of, choice: Choice) -> list[Entry]:
 
 
 def _in_order(of: Of, sort: Sort, after: Place | None) -> Iterator[TaskRow]:
-    """Give the rows of several pools behind a place."""
+    """Give the rows of several pools behind a place; nothing is put in order before the first is asked for."""
     ordered = (backlog.rows(index.pool.name, sort, after) for backlog, index in of)
-    return heapq.merge(*ordered, key=sort.key, reverse=sort.descending)
+    yield from heapq.merge(*ordered, key=sort.key, reverse=sort.descending)
 
 
 def _rank(reason: str) -> tuple[int, str]:

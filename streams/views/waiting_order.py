@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from operator import attrgetter, gt, lt
+from operator import attrgetter, gt, itemgetter, lt
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -72,7 +72,4 @@ class Sort(Struct, frozen=True):
             ahead = gt if self.descending else lt
             keyed = (one for one in keyed if ahead(after, one[0]))
         pick = heapq.nlargest if self.descending else heapq.nsmallest
-        return [row for _, row in pick(limit, keyed, key=_place_of)]
-
-
-_place_of: Final[Callable[[tuple[Place, TaskRow]], Place]] = lambda one: one[0]  # noqa: E731
+        return [row for _, row in pick(limit, keyed, key=itemgetter(0))]

@@ -26,24 +26,28 @@ class Probe(Generic[T]):
 
     async def latest(self) -> T | None:
         """Return the last answer; None: there is none yet."""
-        if (self._asking is None or self._asking.done()) and time.monotonic() - self._asked_s > self._every_s:
-            self._asking = asyncio.create_task(self._again())
+        self._ask_when_due()
         if self.found is None and self._asking is not None:
             await asyncio.wait({self._asking}, timeout=FIRST_WAIT_S)
         return self.found
 
     async def recent(self, age_s_max: float) -> T:
         """Return the last answer if it is no older, else the next; what asking raises then is raised here."""
-        found = await self.latest()
+        found = self.found
         if found is None or time.monotonic() - self._found_s > age_s_max:
             found = await self._ask()
             self.put(found)
+        self._ask_when_due()
         return found
 
     def put(self, found: T) -> None:
         """Take an answer that came by another way."""
         self.found = found
         self._asked_s = self._found_s = time.monotonic()
+
+    def _ask_when_due(self) -> None:
+        if (self._asking is None or self._asking.done()) and time.monotonic() - self._asked_s > self._every_s:
+            self._asking = asyncio.create_task(self._again())
 
     async def _again(self) -> None:
         try:

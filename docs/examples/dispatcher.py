@@ -27,7 +27,7 @@ def report(**more: object) -> None:
 
 events.poll(timeout_ms=1000)
 positions = [events.position(one) for one in events.assignment()]  # be at the end before the router knows of the slot
-lease, task, work, stop, half, renewal = 0, {}, None, None, timedelta(), datetime.now(UTC)
+lease, task, work, stops, half, renewal = 0, {}, None, {}, timedelta(), datetime.now(UTC)
 report()
 while True:
     for record in chain.from_iterable(events.poll(timeout_ms=100).values()):
@@ -36,13 +36,15 @@ while True:
             continue
         # Stale ones are ignored, and repetitions, for delivery is at least once: a lease number only grows.
         if record.topic == "task.routed" and event["lease"] > lease:
-            lease, task, stop = event["lease"], event, None
+            lease, task = event["lease"], event
             half = (datetime.fromisoformat(task["lease_expires_at"]) - datetime.fromisoformat(task["decided_at"])) / 2
             renewal = datetime.now(UTC) + half
             work = Popen(["echo", f"{task['task_id']} on {SLOT}: {task['reason']}"])
-        elif record.topic == "task.cancelled" and event["lease"] == lease and work:
-            stop = event["reason_code"]
-            work.kill()
+        elif record.topic == "task.cancelled" and event["lease"] >= lease:
+            stops[event["lease"]] = event["reason_code"]  # it may come before its task: topics have no common order
+    stop = stops.get(lease)
+    if work and stop:
+        work.kill()
     if work and work.poll() is not None:
         status = "cancelled" if stop else "success" if work.returncode == 0 else "failure"
         if stop in (None, "cancelled"):

@@ -14,7 +14,8 @@ from streams.operate.read_partitions import partitions_of, read_partitions
 from streams.operate.send import Kind, send
 from streams.secret import Dsn
 from streams.settings import Settings
-from streams.views.overview import Overview, PoolView, overview
+from streams.views import listing
+from streams.views.overview import Overview, PoolView, RecoveredPartition, overview
 from tests.functional.commands import until
 
 if TYPE_CHECKING:
@@ -27,12 +28,22 @@ def settings(up: Up) -> Settings:
 
 
 def announce(up: Up, pool: str, *slots: str, account: str | None = None) -> None:
-    """Announce slots, `haiku-1` for one that runs haiku."""
+    """Announce slots, `haiku-1` for one that runs haiku, and wait until they are registered.
+
+    Topics have no common order: a task that is sent now could be read before a slot that is not known yet, and wait.
+    """
     _send(
         up,
         "slot",
         *({"slot_id": one, "pool": pool, "model": one.rpartition("-")[0], "account": account} for one in slots),
     )
+    until(lambda: set(slots) <= registered(up, pool), f"{', '.join(slots)} in {pool}")
+
+
+def registered(up: Up, pool: str) -> set[str]:
+    """Return the ids of a pool's slots."""
+    routers = [one.router for one in _partitions(up, pool).values()]
+    return {one.slot_id for one in listing.slots(routers, pool=pool)}
 
 
 def pend(up: Up, pool: str, task_id: str, **fields: Any) -> None:
@@ -49,8 +60,7 @@ def order(up: Up, *words: str) -> Any:
 
 def look(up: Up, pool: str) -> Overview:
     """Look at a pool as `check` does."""
-    known = settings(up)
-    return overview(asyncio.run(read_partitions(known, partitions_of(known, pool))), SystemClock().now_ms(), pool)
+    return overview(_partitions(up, pool), SystemClock().now_ms(), pool)
 
 
 def pool_of(up: Up, pool: str) -> PoolView:
@@ -87,6 +97,11 @@ def audited(up: Up, control_id: str) -> dict[str, Any]:
 
     until(whole, f"{control_id} in the audit")
     return dict(zip(names, _row(up, query, control_id), strict=True))
+
+
+def _partitions(up: Up, pool: str) -> dict[int, RecoveredPartition]:
+    known = settings(up)
+    return asyncio.run(read_partitions(known, partitions_of(known, pool)))
 
 
 def _row(up: Up, query: str, id_: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.functional.commands import Up, slotwise, until
-from tests.functional.fleets import announce, comes_to, look, order, pend, pool_of
+from tests.functional.fleets import announce, comes_to, order, pend, pool_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,6 @@ def test_check_and_explain_say_that_the_audit_is_behind(data_dir: Path) -> None:
 def test_check_looks_at_every_pool(operated: Up) -> None:
     """All partitions are read, whether or not anything ever happened there."""
     announce(operated, "one-of-all", "haiku-1")
-    until(lambda: look(operated, "one-of-all").pools, "the slot")
     result = json.loads(operated.command("check", "--json").stdout)
     assert len(result["partitions"]) == 8
     assert "one-of-all" in {pool["pool"] for pool in result["pools"]}
@@ -76,7 +75,6 @@ def test_check_looks_at_every_pool(operated: Up) -> None:
 def test_a_recommendation_is_what_is_then_decided(operated: Up) -> None:
     """It is the very router, and asking leaves nothing behind."""
     announce(operated, "asked", "haiku-1", "sonnet-1", "opus-1")
-    until(lambda: look(operated, "asked").pools and len(pool_of(operated, "asked").models) == 3, "the slots")
     words = ("recommend", "--pool", "asked", "--requires", "coding=7", "--task-type", "debug")
     result = json.loads(operated.command(*words, "--json").stdout)
     assert (result["outcome"], result["model"], result["slot_id"]) == ("routed", "sonnet", "sonnet-1")
@@ -90,7 +88,6 @@ def test_a_recommendation_is_what_is_then_decided(operated: Up) -> None:
 def test_a_recommendation_that_it_would_wait_says_why(operated: Up) -> None:
     """The exit code is 1, as nothing would be done now."""
     announce(operated, "weak", "haiku-1")
-    until(lambda: look(operated, "weak").pools, "the slot")
     result = operated.command("recommend", "--pool", "weak", "--requires", "coding=9")
     assert result.returncode == 1
     assert result.stdout.startswith("It would be waiting (no_capable_model")

@@ -11,7 +11,7 @@ import pytest
 from slotwise import Client, Slot
 from streams.estimate.service_time import OBSERVATIONS_MIN
 from streams.shipped import ready_policies, shipped
-from tests.functional.commands import slotwise, until
+from tests.functional.commands import slotwise
 from tests.functional.fleets import announce, audited, look, order, pool_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ def test_the_policy_is_shown_with_every_value() -> None:
 def test_an_activated_policy_decides_everywhere_from_its_position_on(own_installation: Up, policy_file: Path) -> None:
     """It is in force in every partition, shown as such, and nothing differs from it any more."""
     announce(own_installation, "ruled", "opus-1")
-    until(lambda: look(own_installation, "ruled").pools, "the slot")
     assert own_installation.command("policy", "diff", str(policy_file)).returncode == 1
     given = order(own_installation, "policy", "activate", "--policy", str(policy_file), "--by", "ann", "--yes")
     assert [one["fate"] for one in given["positions"]] == ["taken"] * 8
@@ -159,7 +158,6 @@ def test_the_policy_is_printed_as_a_file_to_copy(tmp_path: Path) -> None:
 def test_a_catalogue_that_lacks_a_slot_s_model_is_activated_nowhere(own_installation: Up, catalog_file: Path) -> None:
     """One partition could not decide by it, so no partition gets it; the sentence says which and why."""
     announce(own_installation, "glazed", "glm-1")
-    until(lambda: look(own_installation, "glazed").pools, "the slot")
     before = pool_of(own_installation, "glazed").models
     text = re.sub(r'\[\[model\]\]\nid = "glm"\n.*?(?=\[\[model\]\])', "", catalog_file.read_text(), flags=re.DOTALL)
     catalog_file.write_text(text)

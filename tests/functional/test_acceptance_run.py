@@ -30,7 +30,7 @@ JOB = """#!/bin/sh
 while [ ! -e go ]; do sleep 0.05; done
 case $TASK_ID in
 *-cancelled) sleep 1000;;
-*-long) sleep 4.5;;
+*-long) sleep 12.5;;
 *-limited) if [ ! -e refused ]; then touch refused; echo '{"retry_after_s": 1}' >&3; exit 75; fi;;
 esac
 echo "$TASK_ID" >> done
@@ -87,7 +87,7 @@ def test_every_job_of_a_first_day_is_finished_exactly_once(own_installation: Up,
     # 2. It comes back, and the rest is sent.
     with Dispatching(up, tmp_path, *words) as dispatcher:
         by_http(up, [*tasks(["cancelled"], priority=90), *tasks(["limited"], priority=90)])
-        by_confluent(up, tasks(["long"], priority=90, lease_s=2))
+        by_confluent(up, tasks(["long"], priority=90, lease_s=6))
         dispatcher.wait_for("begun", count=6)
         (tmp_path / "go").touch()
         # 3. One is no longer wanted.

@@ -67,12 +67,12 @@ trap 'echo "{\\"cost_usd\\":0.25}" >&3; exit 1' TERM; sleep 1000 & echo $! > pid
 
 
 def test_work_that_takes_longer_than_its_lease_keeps_it(installation: Up, tmp_path: Path) -> None:
-    """Two seconds of lease, and a command that ends when twice as much has passed: one attempt, no loss."""
+    """Six seconds of lease, and a command that ends when twice as much has passed: one attempt, no loss."""
     line = "while [ ! -e go ]; do sleep 0.05; done"
     with Dispatching(installation, tmp_path, "--pool", "d-long", "--slot", "h=haiku", "--exec", line) as dispatcher:
-        ids = send(installation, "d-long", {"task_id": "d-long-1", "lease_s": 2})
+        ids = send(installation, "d-long", {"task_id": "d-long-1", "lease_s": 6})
         began_s = datetime.fromisoformat(dispatcher.wait_for("begun", "d-long-1")["at"]).timestamp()
-        until(lambda: time.time() > began_s + 4.5, "more than two leases have passed")
+        until(lambda: time.time() > began_s + 12.5, "more than two leases have passed")
         (tmp_path / "go").touch()
         end = finished(installation, ids)["d-long-1"]
         assert (end["status"], end["attempts"]) == ("success", 1)

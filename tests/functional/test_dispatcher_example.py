@@ -65,10 +65,10 @@ def test_the_example_stops_what_is_cancelled_renews_and_announces_itself_again(
     dispatcher = subprocess.Popen([sys.executable, "dispatcher.py"], env=environment(), cwd=tmp_path)
     try:
         with Client(bootstrap_servers=installation.at.broker) as client:
-            first = client.submit(pool="patient", title="Read all of it", lease_s=3.0)
+            first = client.submit(pool="patient", title="Read all of it", lease_s=6.0)
             comes_to(installation, first.task_id, "routed")
             with pytest.raises(NotFinished):
-                client.wait(first, timeout=4.0)  # longer than its lease
+                client.wait(first, timeout=8.0)  # longer than its lease
             client.cancel(first)
             end = client.wait(first, timeout=DEADLINE_S)
             assert (end.status, end.slot_id, end.attempts) == ("cancelled", "my-haiku-1", 1)

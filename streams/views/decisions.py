@@ -36,6 +36,8 @@ _COLUMNS: Final = {
     "role": "agent_role",
     "tenant": "tenant_id",
 }
+#: Filters that say between what the EV is.
+_BOUNDS: Final = ("ev_from", "ev_below")
 _HOUR: Final = timedelta(hours=1)
 #: Before it is every decision: the end of the calendar, and the greatest id.
 NEWEST: Final = ("9999-12-31T23:59:59.999Z", "ffffffff-ffff-ffff-ffff-ffffffffffff")
@@ -58,13 +60,22 @@ class Wanted(Struct, frozen=True, kw_only=True):
     tier: str | None = None
     complexity: str | None = None
     mode: str | None = None
+    #: At or above, and below; either excludes what has no EV.
+    ev_from: float | None = None
+    ev_below: float | None = None
 
     def takes(self, row: Mapping[str, Any]) -> bool:
         """Whether a decision is among them."""
-        return all(
+        return self._takes_ev(row["ev"]) and all(
             value is None or str(NONE if (said := row[_COLUMNS.get(name, name)]) is None else said) == value
             for name, value in asdict(self).items()
+            if name not in _BOUNDS
         )
+
+    def _takes_ev(self, ev: float | None) -> bool:
+        if ev is None:
+            return self.ev_from is None and self.ev_below is None
+        return (self.ev_from is None or ev >= self.ev_from) and (self.ev_below is None or ev < self.ev_below)
 
     def sums(self) -> dict[str, list[str]]:
         """Return the keys of the hourly sums that count some of these decisions, by what the sums are by."""

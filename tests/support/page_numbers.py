@@ -21,7 +21,7 @@ class Numbers(HTMLParser):
         #: Text of each number, and where it leads; None: nowhere.
         self.numbers: list[tuple[str, str | None]] = []
         #: Where a link leads, and how many rows are there.
-        self.counted: dict[str, int] = {}
+        self.counted: set[tuple[str, int]] = set()
         self.matching: int | None = None
         #: Addresses that sort a table.
         self.sorts: list[str] = []
@@ -45,7 +45,7 @@ class Numbers(HTMLParser):
             if any(one == "th" for one, _ in self._open):
                 self.sorts.append(href)
             if "data-count" in given:
-                self.counted[href] = int(given["data-count"] or 0)
+                self.counted.add((href, int(given["data-count"] or 0)))
         if self._number is None and ((tag == "td" and classes & _CELLS) or "n" in classes):
             around = next((one["href"] for name, one in reversed(self._open) if name == "a" and "href" in one), None)
             self._number, self._depth, self._link = [], len(self._open), around

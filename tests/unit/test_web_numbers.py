@@ -26,7 +26,7 @@ async def test_every_number_leads_to_its_rows_and_there_are_as_many(monkeypatch:
         for _, to in shown.numbers:
             if to is not None and not to.startswith("#") and to not in followed:
                 followed[to] = await page(rig, to)
-        for to, count in shown.counted.items():
+        for to, count in sorted(shown.counted):
             target = followed.get(to) or await page(rig, to)
             assert target.matching == count or to.startswith("/ui/decisions?"), (address, to)
         found, counted = found + len(shown.numbers), counted + len(shown.counted)
@@ -36,7 +36,7 @@ async def test_every_number_leads_to_its_rows_and_there_are_as_many(monkeypatch:
 async def test_the_counts_of_a_pool_are_those_of_the_filled_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what is compared above is not zero with zero."""
     rig = await filled(monkeypatch)
-    assert (await page(rig, "/")).counted == {
+    assert dict((await page(rig, "/")).counted) == {
         "/ui/tasks?pool=main&state=running": 3,
         "/ui/waiting?pool=main": 3,
         "/ui/tasks?pool=main&state=delayed": 1,

@@ -267,6 +267,8 @@ WHERE (decided_at, decision_id) {behind} (%(at)s::timestamptz, %(id)s::uuid)
     AND (%(tier)s::text IS NULL OR tier = nullif(%(tier)s, '(none)')::integer OR %(tier)s = '(none)' AND tier IS NULL)
     AND (%(complexity)s::text IS NULL OR complexity = %(complexity)s OR %(complexity)s = '(none)' AND complexity IS NULL)
     AND (%(mode)s::text IS NULL OR mode = %(mode)s)
+    AND (%(ev_from)s::double precision IS NULL OR ev >= %(ev_from)s)
+    AND (%(ev_below)s::double precision IS NULL OR ev < %(ev_below)s)
     AND (%(journal)s::text IS NULL OR journal = %(journal)s)
 ORDER BY decided_at {order}, decision_id {order}
 LIMIT %(rows_max)s

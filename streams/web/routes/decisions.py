@@ -23,6 +23,7 @@ def _only(what: str) -> Any:
     return Query(description=f"Only {what}; `(none)`: those without one.")
 
 
+_Ev: TypeAlias = Annotated[float | None, EMPTY]
 _Tier: TypeAlias = Annotated[Annotated[str, StringConstraints(pattern=r"^([1-9]|\(none\))$")] | None, EMPTY]
 
 
@@ -39,11 +40,14 @@ async def wanted_of(  # noqa: PLR0913, PLR0917 - the address has as many filters
     tier: Annotated[_Tier, _only("of this chosen tier")] = None,
     complexity: Annotated[OptionalText, _only("of tasks of this complexity")] = None,
     mode: Annotated[Mode | None, EMPTY, Query(description="Only of this mode.")] = None,
+    ev_from: Annotated[_Ev, Query(description="Only of tasks with an EV at or above this one.")] = None,
+    ev_below: Annotated[_Ev, Query(description="Only of tasks with an EV below this one.")] = None,
 ) -> Wanted:
     """Return which decisions an address means; pages have the same filters."""
     return Wanted(
         pool=pool, model=model, layer=layer, lane=lane, reason=reason, outcome=outcome, tenant=tenant, role=role,
         provider=provider, tier=tier, complexity=complexity, mode=mode,
+        ev_from=ev_from, ev_below=ev_below,
     )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def test_the_example_stops_what_is_cancelled_renews_and_announces_itself_again(
 
 def test_a_cancel_that_comes_before_its_task_stops_it_all_the_same(tansu: str, tmp_path: Path) -> None:
     """Topics have no common order: a task that was cancelled at once may be read after its end."""
-    create_topics(Settings(broker=tansu, topic_prefix="early."))
+    create_topics(Settings(broker=tansu, topic_prefix="early.", group="early"))
     program = endless().replace('"task.', '"early.task.').replace('"slot.freed"', '"early.slot.freed"')
     (tmp_path / "dispatcher.py").write_text(program)
     reports = KafkaConsumer("early.slot.freed", bootstrap_servers=tansu, group_id=None, auto_offset_reset="earliest")

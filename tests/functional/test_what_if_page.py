@@ -74,6 +74,17 @@ def test_the_report_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
+SIMULATED = re.findall(r"```text\n\$ (slotwise simulate .*?[^\\])\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize(("command", "printed"), SIMULATED, ids=["a sweep", "how many slots are enough"])
+def test_a_simulation_prints_what_the_page_says(command: str, printed: str, tmp_path: Path) -> None:
+    """To the last digit: the bundled work and the seeds are the same on every machine."""
+    (tmp_path / "p70.toml").write_text("[lift]\nev_percentile = 0.70\n")
+    found = [line.rstrip() for line in ran(command, tmp_path).splitlines()]
+    assert found == printed.splitlines(), "run the command of the page, and paste what it prints"
+
+
 @pytest.mark.parametrize(
     "option", ["--policy", "--catalog", "--fleet", "--from", "--to", "--recording", "--html", "--times"]
 )

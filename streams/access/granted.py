@@ -98,9 +98,10 @@ def sentence(settings: Settings, part: Part, missing: Sequence[Right]) -> str:
     wanted = [f"{' and '.join(right.operations)} {right.described}" for right in missing[:SHOWN_MAX]]
     more = len(missing) - len(wanted)
     said = ", ".join(wanted) + (f", and {more} more" if more else "")
+    words = f"{part} --dry-run" if settings.dry_run else part
     return (
         f"The broker at {settings.broker} does not let {_who(settings)} {said}, which the {part} needs: have it "
-        f"granted; `slotwise topics acls {part} --script` prints the commands."
+        f"granted; `slotwise topics acls {words} --script` prints the commands."
     )
 
 

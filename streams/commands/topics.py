@@ -155,7 +155,7 @@ def topics_alter(
 
 
 @app.command("acls", epilog="Example: slotwise topics acls worker sink --script > acls.sh")
-@takes("broker", "topic_prefix", "group", join=True)
+@takes("broker", "topic_prefix", "group", "dry_run", join=True)
 def topics_acls(
     settings: Settings,
     *,

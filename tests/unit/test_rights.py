@@ -104,6 +104,11 @@ def test_the_command_prints_one_part() -> None:
     done = slotwise("topics", "acls", "sink", "--principal", "User:CN=audit", "--json")
     found = json.loads(done.stdout)
     assert {(one["part"], one["principal"]) for one in found} == {("sink", "User:CN=audit")}
+    dry = json.loads(slotwise("topics", "acls", "worker", "--dry-run", "--json").stdout)
+    written = {one["right"]["name"] for one in dry if "WRITE" in one["right"]["operations"]}
+    assert {name for name in written if not name.startswith("slotwise-dry-run-")} == {
+        "decision.shadow", "slotwise.shadow"
+    }  # fmt: skip
     wrong = slotwise("topics", "acls", "snik")
     assert wrong.returncode == 2
     assert "Did you mean sink?" in wrong.stderr
@@ -120,6 +125,7 @@ def test_what_is_lacking_is_said_in_one_sentence() -> None:
         "The broker at kafka-1:9092 does not let User:bob WRITE topic t-0, WRITE topic t-1, WRITE topic t-2, and 2 "
         "more, which the worker needs: have it granted; `slotwise topics acls worker --script` prints the commands."
     )
+    assert "`slotwise topics acls worker --dry-run --script`" in sentence(Settings(dry_run=True), "worker", missing)
 
 
 def test_a_broker_that_says_nothing_of_rights_is_not_doubted() -> None:

@@ -114,7 +114,7 @@ async def test_verified_steps_are_compared_with_their_rows(tansu: str, database:
 
     def replayed() -> tuple[int, Any]:
         where = ("--broker", house.settings.broker, "--database", house.settings.database.reveal())
-        topics = ("--topic-prefix", house.settings.topic_prefix, "--partitions", "1")
+        topics = ("--topic-prefix", house.settings.topic_prefix, "--group", house.settings.group, "--partitions", "1")
         ran = slotwise("replay", "--verify", "--stored", "--json", *where, *topics)
         assert ran.stdout, ran.stderr
         return ran.returncode, json.loads(ran.stdout)

@@ -94,14 +94,14 @@ class Wanted(Struct, frozen=True, kw_only=True):
         }
 
 
-def row_of(decision: Decision, step: Step, title: str | None) -> dict[str, Any]:
-    """Return a decision as the audit's query has it; the title is that of its task, as far as it is known."""
+def row_of(decision: Decision, step: Step) -> dict[str, Any]:
+    """Return a decision as the audit's query has it."""
     cost = decision.estimated_cost_uusd
     return {
         "decided_at": from_millis(decision.decided_at_ms),
         "decision_id": decision.decision_id,
         "task_id": decision.task_id,
-        "title": title,
+        "title": decision.title,
         "pool": decision.pool,
         "outcome": decision.outcome,
         "reason_code": decision.reason_code,

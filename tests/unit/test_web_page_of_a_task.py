@@ -94,7 +94,7 @@ async def test_an_entry_from_memory_has_what_the_audit_has() -> None:
     assert free_then(entry) == ["haiku"]
     (shown,) = history([entry], None, None)[-1:]
     assert (shown.what, shown.decision_id) == ("routed to haiku-1", entry["decision_id"])
-    assert row_of(decided.decision, decided.step, None)["estimated_cost_usd"] == entry["estimated_cost_usd"]
+    assert row_of(decided.decision, decided.step)["estimated_cost_usd"] == entry["estimated_cost_usd"]
 
 
 async def test_a_task_that_is_nowhere_is_a_404_and_one_of_the_audit_a_page(audit: list[Any]) -> None:
@@ -127,6 +127,19 @@ async def test_decisions_are_filtered_by_the_address(audit: list[Any]) -> None:
     text = await see(rig, "/ui/decisions?lane=docs")
     assert 'href="/ui/decisions?lane=docs&amp;outcome=waiting"' in text
     assert (await rig.ask("GET", "/ui/decisions?before=x")).status == 422
+
+
+async def test_a_decision_shows_the_title_of_a_task_that_is_over(audit: list[Any]) -> None:
+    """The router has forgotten the task; its decision has the title."""
+    audit[0] = []
+    rig = WebRig(tokens=False)
+    await fleet(rig, "haiku-1")
+    await pend(rig, "t-1", title="Fix typo")
+    done = {"lease": 1, "outcome": {"task_id": "t-1", "status": "success"}}
+    assert (await rig.ask("POST", "/slots/haiku-1/freed", {"pool": "main", **done})).status == 202
+    assert rig.following.task("main", "t-1") is None
+    (row,) = (await rig.ask("GET", "/ui/decisions?format=json")).json["rows"]
+    assert (row["task_id"], row["title"]) == ("t-1", "Fix typo")
 
 
 async def test_decisions_are_filtered_alike_on_the_page_and_by_the_api(audit: list[Any]) -> None:
@@ -171,7 +184,7 @@ async def test_decisions_are_read_either_way_and_none_twice(monkeypatch: pytest.
     for number in range(70):
         rig.producer.ahead_ms += 1
         await pend(rig, f"t-{number:02}")
-    known = [row_of(one.decision, one.step, None) for one in rig.following.latest][:60]
+    known = [row_of(one.decision, one.step) for one in rig.following.latest][:60]
 
     def asked(*_: object, behind: tuple[str, str], limit: int, oldest_first: bool = False, **__: object) -> Any:
         def place(row: Any) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from pydantic import StringConstraints
 from schemas.vocabulary import Complexity, Mode, Tier, from_millis
 from streams.database.connection import Timeouts
 from streams.errors import SlotwiseError
-from streams.operate.following import Decided
 from streams.topics import name_in_audit
 from streams.views.decisions import NEWEST, NONE, OLDEST, Wanted, decisions_by_time, row_of
 from streams.views.units import many
@@ -128,13 +127,8 @@ def _place(row: Row) -> Place:
 def _live(web: Web, wanted: Wanted, since: str) -> Iterator[dict[str, Any]]:
     """Give those in memory, the newest first; rows are made as far as they are wanted."""
     ordered = sorted(web.following.latest, key=lambda one: (one.decision.decided_at_ms, one.decision.decision_id))
-    rows = (row_of(one.decision, one.step, _title(web, one)) for one in reversed(ordered))
+    rows = (row_of(one.decision, one.step) for one in reversed(ordered))
     return (row for row in rows if row["decided_at"] >= since and wanted.takes(row))
-
-
-def _title(web: Web, one: Decided) -> str | None:
-    row = web.following.task(one.decision.pool, one.decision.task_id)
-    return None if row is None else row.task.title
 
 
 async def _older(web: Web, wanted: Wanted, *, since: str, **asked: Any) -> tuple[Rows, str | None]:

@@ -67,6 +67,6 @@ async def read(
     found = [
         decision_fields(one)
         for one in reversed(web.require_state().latest)
-        if wanted.takes(row_of(one.decision, one.step, None)) and (find is None or has_words(one.decision.title, find))
+        if wanted.takes(row_of(one.decision, one.step)) and (find is None or has_words(one.decision.title, find))
     ]
     return answer({"decisions": found[:limit]})

@@ -94,7 +94,7 @@ def _table(views: list[DeadLetterView], page: Page, skip: int) -> Table:
             Column("state", "state", "word", href=lambda row: page.link(state=row["state"], skip=None)),
             Column("topic", "topic", "id", href=lambda row: page.link(topic=row["topic"], skip=None)),
             Column("id", "id", "id", href=lambda row: f"{PREFIX}/search?q={row['id']}" if row["id"] else None),
-            Column("reason", "why"),
+            Column("reason", "why", "sentence"),
             Column("pool", "pool", "id"),
             Column("marked", "what became of it"),
             Column("dead_letter", "record", "id", href=lambda row: page.link(show=row["dead_letter"])),

@@ -165,7 +165,7 @@ def _table(rows: list[dict[str, Any]], page: Page) -> Table:
             Column("outcome", "outcome", "word", href=only("outcome", "outcome")),
             Column("chosen_model", "model", "id", href=only("model", "chosen_model")),
             Column("reason_code", "reason", "word", href=only("reason", "reason_code")),
-            Column("reason", "why"),
+            Column("reason", "why", "sentence"),
             Column("layer", "layer", href=only("layer", "layer")),
             Column("lane", "lane", href=only("lane", "lane")),
             Column("tenant_id", "tenant", href=only("tenant", "tenant_id")),

@@ -421,7 +421,7 @@ def _lane_table(found: tuple[LaneLine, ...], at: Span) -> Table:
         columns=(
             Column("lane", "lane", "id"),
             Column("state", "state", "word"),
-            Column("says", "why"),
+            Column("says", "why", "sentence"),
             Column("decisions", "decisions", "number"),
             Column("router_error_share", "static fallback", "share", href=lambda row: at.static(lane=row["lane"])),
             Column("fallback_share", "second choice", "share", href=lambda row: at.routed(lane=row["lane"])),

@@ -15,7 +15,9 @@ from msgspec.structs import replace
 from streams.web.guard import PREFIX
 
 #: How a value is shown: `time` and `since` are ISO times, `share` is 0..1, `word` has a colour.
-Kind: TypeAlias = Literal["text", "id", "title", "number", "time", "since", "span", "usd", "share", "word", "words"]
+Kind: TypeAlias = Literal[
+    "text", "sentence", "id", "title", "number", "time", "since", "span", "usd", "share", "word", "words"
+]
 Format: TypeAlias = Literal["csv", "json"]
 Row: TypeAlias = Mapping[str, Any]
 

@@ -203,7 +203,7 @@ def _decisions(entries: list[dict[str, Any]], page: Page) -> Table:
             Column("chosen_model", "model", "id"),
             Column("chosen_slot_id", "slot", "id"),
             Column("reason_code", "reason", "word"),
-            Column("reason", "why"),
+            Column("reason", "why", "sentence"),
             Column("attempt", "attempt", "number"),
             Column("decision_id", "decision", "id"),
         ),

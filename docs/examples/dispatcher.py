@@ -1,7 +1,4 @@
-"""A dispatcher with nothing but a Kafka client: announce a slot, do what is routed to it, stop what must stop, free it.
-
-Run: dispatcher.py [BROKER]. The work is a program of its own, here `echo`, so that it can be stopped.
-"""
+"""A dispatcher with nothing but a Kafka client: announce a slot, do its tasks, stop what must stop, free it."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,6 +10,7 @@ from subprocess import Popen
 from kafka import KafkaConsumer, KafkaProducer
 
 POOL, SLOT, MODEL = "agents", "my-haiku-1", "haiku"
+# Where the broker is may be said on the command line; else it is that of `slotwise up` here.
 broker = sys.argv[1] if len(sys.argv) > 1 else loads(Path(".slotwise/up.json").read_text())["broker"]
 producer = KafkaProducer(bootstrap_servers=broker, acks="all", enable_idempotence=False)
 events = KafkaConsumer("task.routed", "task.cancelled", bootstrap_servers=broker, group_id=None)
@@ -39,11 +37,11 @@ while True:
             lease, task = event["lease"], event
             half = (datetime.fromisoformat(task["lease_expires_at"]) - datetime.fromisoformat(task["decided_at"])) / 2
             renewal = datetime.now(UTC) + half
+            # A program of its own, so that it can be stopped.
             work = Popen(["echo", f"{task['task_id']} on {SLOT}: {task['reason']}"])
-        elif record.topic == "task.cancelled" and event["lease"] >= lease:
+        elif record.topic == "task.cancelled":
             stops[event["lease"]] = event["reason_code"]  # it may come before its task: topics have no common order
-    stop = stops.get(lease)
-    if work and stop:
+    if work and (stop := stops.get(lease)):
         work.kill()
     if work and work.poll() is not None:
         status = "cancelled" if stop else "success" if work.returncode == 0 else "failure"

@@ -52,7 +52,7 @@ def test_the_example_is_as_short_as_it_says() -> None:
     """Less than forty lines and the imports: what is longer is not read."""
     lines = [line.strip() for line in EXAMPLE.read_text().splitlines()]
     code = [line for line in lines if line and not line.startswith(("#", '"""', "import ", "from "))]
-    assert len(code) < 40
+    assert len(code) <= 36
 
 
 def test_the_example_stops_what_is_cancelled_renews_and_announces_itself_again(
@@ -86,19 +86,18 @@ def test_a_cancel_that_comes_before_its_task_stops_it_all_the_same(tansu: str, t
     create_topics(Settings(broker=tansu, topic_prefix="early.", group="early"))
     program = endless().replace('"task.', '"early.task.').replace('"slot.freed"', '"early.slot.freed"')
     (tmp_path / "dispatcher.py").write_text(program)
-    reports = KafkaConsumer("early.slot.freed", bootstrap_servers=tansu, group_id=None, auto_offset_reset="earliest")
+    reports = KafkaConsumer(
+        "early.slot.freed",
+        bootstrap_servers=tansu,
+        group_id=None,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=int(DEADLINE_S * 1000),
+    )
     producer = KafkaProducer(bootstrap_servers=tansu, enable_idempotence=False)
     dispatcher = subprocess.Popen([sys.executable, "dispatcher.py", tansu], env=environment(), cwd=tmp_path)
 
-    def reported() -> dict[str, Any]:
-        found: list[dict[str, Any]] = []
-
-        def came() -> bool:
-            found.extend(_next(reports))
-            return bool(found) or dispatcher.poll() is not None
-
-        until(came, "a report")
-        return found[0]
+    def reported() -> Any:
+        return json.loads(next(reports).value)
 
     def say(topic: str, **event: object) -> None:
         event = {"task_id": "t", "pool": "agents", "slot_id": "my-haiku-1", **event}
@@ -136,9 +135,3 @@ def endless() -> str:
     program = program.replace("f\"{task['task_id']} on {SLOT}: {task['reason']}\"", '"0"')
     assert '["sleep", "3600", "0"]' in program
     return program
-
-
-def _next(reports: KafkaConsumer) -> list[dict[str, Any]]:
-    """Give the next report, if one came."""
-    batches = reports.poll(timeout_ms=100, max_records=1).values()
-    return [json.loads(record.value) for records in batches for record in records]

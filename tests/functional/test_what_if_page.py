@@ -41,6 +41,7 @@ WALK = PAGE.partition("## A walk")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"```(sh|text)\n(.*?)```", WALK, re.DOTALL)
 COMMANDS = [text for kind, text in BLOCKS if kind == "sh"]
 (PRINTED,) = (text for kind, text in BLOCKS if kind == "text")
+SIMULATED = re.findall(r"```text\n\$ (slotwise simulate .*?[^\\])\n(.*?)```", PAGE, re.DOTALL)
 
 
 def ran(script: str, folder: Path) -> str:
@@ -72,9 +73,6 @@ def test_the_report_is_written(tmp_path: Path) -> None:
     said = ran(COMMANDS[1], tmp_path)
     assert "1 opus, 1 gpt-5" in said
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
-
-
-SIMULATED = re.findall(r"```text\n\$ (slotwise simulate .*?[^\\])\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.parametrize(("command", "printed"), SIMULATED, ids=["a sweep", "how many slots are enough"])

@@ -191,16 +191,18 @@ async def test_the_tables_say_the_same_after_a_crash(installation: Installation)
             await installation.task(f"t-{n}", f"pool-{n % 2}", ev=float(n))
         await installation.worked_off()
 
-        before: list[dict[str, Any]] = []
+        def rows() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = worker.get("/tables/ev_percentiles")["rows"]
+            return found
 
         async def counted(samples: int) -> bool:
-            before[:] = worker.get("/tables/ev_percentiles")["rows"]
-            return bool(sum(row["samples_1h"] for row in before) == samples)
+            return bool(sum(row["samples_1h"] for row in rows()) == samples)
 
         async def restored() -> bool:  # row by row: what is asked for in between has some of them
-            return bool(worker.get("/tables/ev_percentiles")["rows"] == before)
+            return rows() == before
 
         await until("the tables have caught up", functools.partial(counted, 40))
+        before = rows()
         await worker.kill()
         worker = installation.worker(instance_id="one")
         await worker.ready(2)

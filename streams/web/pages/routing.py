@@ -53,13 +53,13 @@ class Span(Struct, frozen=True):
     since: str
     pool: str | None = None
 
-    def decisions(self, **of: object) -> str:
+    def decisions(self, **of: str | None) -> str:
         """Return where exactly the decisions behind a number are."""
         given = {"pool": self.pool, **of, "mode": "live", "since": self.since.removesuffix(":00:00.000Z")}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         return f"{PREFIX}/decisions?{query}"
 
-    def routed(self, **of: object) -> str:
+    def routed(self, **of: str | None) -> str:
         """Return where those of them are that were routed."""
         return self.decisions(**of, outcome="routed")
 
@@ -313,7 +313,7 @@ def _classes(found: view.Routed, at: Span) -> Table:
             Column("high", "to", "number"),
         ),
         rows=_ev_classes(found),
-        leads=lambda row: at.routed(model=row["model"], ev_from=float("-inf")),
+        leads=lambda row: at.routed(model=row["model"], ev_from="-inf"),
     )
 
 

@@ -46,8 +46,7 @@ async def wanted_of(  # noqa: PLR0913, PLR0917 - the address has as many filters
     """Return which decisions an address means; pages have the same filters."""
     return Wanted(
         pool=pool, model=model, layer=layer, lane=lane, reason=reason, outcome=outcome, tenant=tenant, role=role,
-        provider=provider, tier=tier, complexity=complexity, mode=mode,
-        ev_from=ev_from, ev_below=ev_below,
+        provider=provider, tier=tier, complexity=complexity, mode=mode, ev_from=ev_from, ev_below=ev_below,
     )  # fmt: skip
 
 
